@@ -1,0 +1,113 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fairsynth import __version__
+from fairsynth.errors import ConfigError, FairsynthError
+
+STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report")
+_HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.
+
+Any setting can be given as --section.key VALUE, for example --data.root DIR or --cluster.k 5.
+Precedence: command line > CONFIG.yaml > --preset > default. The same command resumes a run.
+Exit codes: 0 ok, 1 internal error, 2 config or usage, 3 data refused, 5 infrastructure, 6 output in use, 130 interrupted.
+"""
+
+Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
+
+
+def _execute(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
+    """Load the config, hold the output folder, run; errors become one line and an exit code."""
+    try:
+        return _run(tokens, preset, out, only)
+    except FairsynthError as error:
+        print(f"fairsynth: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fairsynth: interrupted; finished work is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
+        if os.environ.get("FAIRSYNTH_DEBUG"):
+            raise
+        print(f"fairsynth: internal error: {type(error).__name__}: {' '.join(str(error).split())[:400]} (FAIRSYNTH_DEBUG=1 shows where)", file=sys.stderr)
+        return 1
+
+
+def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
+    from pathlib import Path
+
+    from fairsynth.configuration import load_config, parse_overrides
+    from fairsynth.lock import locked
+
+    path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
+    if path is None and preset is None and not rest:
+        raise ConfigError("nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'")
+    overrides = parse_overrides(rest) | ({"out": out} if out else {})
+    config = load_config(path, preset, overrides)
+    root = Path(config.out).expanduser().resolve()
+    with locked(root):
+        from fairsynth.checks import check_early
+
+        check_early(config, root)
+        from fairsynth.pipeline import run
+
+        outcome = run(config, only)
+    if only in (None, "report"):
+        from fairsynth.steps.classify import summary_lines
+
+        print("\n".join(["", *summary_lines(root)]))
+    if len(outcome.cached) == len(outcome.artifacts):
+        print(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
+    else:
+        print(f"done in {outcome.seconds:.0f} s")
+    return 0
+
+
+@app.command
+def run(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+    """Run the whole pipeline: run [CONFIG.yaml] [--preset NAME] [--out DIR] [--section.key VALUE ...].
+
+    Parameters
+    ----------
+    preset
+        demo, waterbirds, celeba or utkface.
+    out
+        Output folder; on a cluster it must be shared by all nodes.
+    """
+    return _execute(tokens, preset, out, None)
+
+
+def _add_stage(stage: str) -> None:
+    def command(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+        return _execute(tokens, preset, out, stage)
+
+    command.__doc__ = f"Run the stage {stage} alone; the earlier ones must be finished."
+    app.command(command, name=stage)
+
+
+for _stage in STAGES:
+    _add_stage(_stage)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    from cyclopts import CycloptsError
+
+    try:
+        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"fairsynth: {' '.join(str(error).split())}; 'fairsynth --help' lists the commands", file=sys.stderr)
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

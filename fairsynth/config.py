@@ -1,0 +1,212 @@
+"""The configuration: one frozen model per stage, all of them in RunConfig.
+
+A field's description is its documentation; unknown keys are refused. Which sections a stage
+reads decides what its fingerprint covers (``fairsynth.pipeline``), so a field belongs to the
+first stage that needs it, and whatever cannot change a result belongs to ``resources``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where the dataset is and how to read it."""
+
+    format: Literal["demo", "waterbirds", "folder"] = "folder"
+    """waterbirds: metadata.csv with y, place, split; folder: metadata.csv with file_name, label, attribute, split; demo: the built-in digits."""
+    root: str = ""
+    """Folder of the dataset. For demo: left empty, the dataset is written below the output folder."""
+    label_column: str = "label"
+    """folder format: column of the label."""
+    attribute_column: str = "attribute"
+    """folder format: column of the attribute."""
+    label_names: dict[str, str] = {}
+    """Words for label values, used in prompts; a value without a word stands for itself."""
+    attribute_names: dict[str, str] = {}
+    """Words for attribute values, used in prompts."""
+    severity: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """demo format: share of training images whose attribute agrees with the label."""
+    max_bad_fraction: Fraction = 0.01
+    """Refuse the dataset if more than this share of its images cannot be used."""
+
+
+class ModelsConfig(Section):
+    """The pretrained models: hub ids or local folders in the layout of ``save_pretrained``."""
+
+    diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    """A Stable Diffusion 1.x/2.x pipeline. ``demo`` stands for the model in the package."""
+    diffusion_revision: str | None = None
+    """Commit of the hub model; pin it."""
+    clip: str = "openai/clip-vit-base-patch32"
+    """The CLIP that embeds, clusters and filters. ``demo`` stands for the model in the package."""
+    clip_revision: str | None = None
+    """Commit of the hub model; pin it."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the frozen models; adapters are always float32."""
+    image_size: Positive = 512
+    """Side in pixels at which images are encoded, trained on and generated."""
+
+
+class EmbedConfig(Section):
+    """The embed stage."""
+
+    unit_size: Positive = 128
+    """Images that are embedded in one batch and committed together."""
+
+
+class ClusterConfig(Section):
+    """The cluster stage."""
+
+    k: Positive | Literal["auto"] = "auto"
+    """Clusters per group, or auto: the number up to max_k with the best silhouette."""
+    max_k: Positive = 6
+    """Upper limit for auto."""
+    min_size: Positive = 10
+    """Smallest cluster; k is lowered until every cluster reaches it."""
+    min_group: Positive = 10
+    """Groups with fewer training images get no adapter and are made from the prompt alone."""
+    restarts: Positive = 8
+    """k-means runs from different seeds, of which the best counts."""
+
+
+class FinetuneConfig(Section):
+    """The finetune stage: DreamBooth with LoRA."""
+
+    generator: Generator = "clustered-dreambooth"
+    """vanilla: no adapters; lora: one per group, plain prompt; dreambooth: one per group with a rare token; clustered-dreambooth: one per cluster."""
+    prompt: str = "a photo of a {token} {label}, {attribute}"
+    """What an adapter learns. {token} is left out for lora and in the class prompt."""
+    rare_tokens: tuple[str, ...] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
+    """Identifiers, given to the adapters of a group in turn."""
+    rank: Positive = 16
+    alpha: Positive = 16
+    target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Name endings of the UNet's layers that get an adapter."""
+    steps: Positive = 400
+    batch_size: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    snr_ceiling: Annotated[float, Field(gt=0)] | None = 5.0
+    """Min-SNR loss weights (arXiv 2303.09556) with this ceiling; null: uniform weights."""
+    prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of prior preservation; 0 switches it off. lora never uses it."""
+    class_images: Positive = 100
+    """Images of the class prompt, made by the base model, for prior preservation."""
+    checkpoint_every: Positive = 100
+    """Optimizer steps between checkpoints."""
+
+
+class SynthesizeConfig(Section):
+    """The synthesize stage: what is generated and how."""
+
+    per_group: Positive | Literal["largest"] = "largest"
+    """Accepted images per group, or largest: as many as the largest training group has."""
+    prompt: str = "a photo of a {label}, {attribute}"
+    """Prompt of the base model alone, and text that CLIP compares images with."""
+    negative_prompt: str = ""
+    steps: Positive = 25
+    """Denoising steps of DPM-Solver++."""
+    guidance: Annotated[float, Field(ge=1)] = 7.5
+    unit_size: Positive = 16
+    """Images of one adapter that are generated in one batch and committed together."""
+
+
+class FilterConfig(Section):
+    """The CLIP filter: score = text_weight * similarity to prompt + (1 - text_weight) * similarity to the real centroid."""
+
+    text_weight: Fraction = 0.5
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Share of the images of a group that is kept, best scores first."""
+    max_rounds: Positive = 3
+    """Times that missing images are generated again before a shortfall is reported."""
+
+
+class ClassifyConfig(Section):
+    """The classifier and the fixed part of its training."""
+
+    backbone: str = "microsoft/resnet-50"
+    """A transformers ResNet (hub id or folder), or ``small``: a little ResNet with random weights."""
+    backbone_revision: str | None = None
+    image_size: Positive = 224
+    batch_size: Positive = 128
+    pretrain_epochs: Positive = 50
+    """Most epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
+    finetune_epochs: Positive = 50
+    """Most epochs of stage 2: the linear layer on real images."""
+    augment: bool = True
+    """Random shifts, and flips where flip is on."""
+    flip: bool = True
+    """Mirror training images at random; off where mirrored images change their label."""
+
+
+class TuneConfig(Section):
+    """The search: the same number of trials for every method, judged by validation worst-group accuracy."""
+
+    trials: Positive = 16
+    grace_epochs: Positive = 5
+    """Epochs before ASHA may stop a trial."""
+    methods: tuple[Literal["erm", "group-dro", "fairsynth"], ...] = ("erm", "group-dro", "fairsynth")
+
+
+class EvaluateConfig(Section):
+    """The final training runs with the best setting of each method."""
+
+    seeds: Positive = 3
+
+
+class ResourcesConfig(Section):
+    """What the run may use. Nothing here can change a result beyond rounding."""
+
+    workers: Positive | None = None
+    """Actors, training runs and trials side by side; null: one per GPU, or per core without GPUs."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of one worker; null: 1 if the cluster has any, else 0."""
+    threads: Positive = 1
+    """CPU threads of one worker."""
+    adapters_per_run: Positive = 8
+    """Adapters that one Ray Train run trains (a lot)."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Worker failures that one Ray Train run or trial survives."""
+
+
+class RunConfig(Section):
+    """The whole configuration of a run."""
+
+    out: str = "runs/default"
+    """Output folder; on a cluster it must be shared by all nodes."""
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    models: ModelsConfig = ModelsConfig()
+    embed: EmbedConfig = EmbedConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    filter: FilterConfig = FilterConfig()
+    classify: ClassifyConfig = ClassifyConfig()
+    tune: TuneConfig = TuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @model_validator(mode="after")
+    def _prompts_name_the_group(self) -> RunConfig:
+        for where, text in (("finetune.prompt", self.finetune.prompt), ("synthesize.prompt", self.synthesize.prompt)):
+            missing = [field for field in ("{label}", "{attribute}") if field not in text]
+            if missing:
+                raise ValueError(f"{where} must contain {' and '.join(missing)}; it is {text!r}")
+        if "{token}" not in self.finetune.prompt:
+            raise ValueError(f"finetune.prompt must contain {{token}}; it is {self.finetune.prompt!r}")
+        return self

@@ -1,0 +1,94 @@
+"""The connection to Ray, and what the cluster offers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+
+from fairsynth.config import ResourcesConfig
+from fairsynth.errors import InfrastructureError
+
+_QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+          "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false",
+          "HF_HUB_DISABLE_PROGRESS_BARS": "1", "RAY_AIR_NEW_OUTPUT": "0", "PYTHONWARNINGS": "ignore",
+          "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one actor, training worker or trial gets, and how many of them run side by side."""
+
+    count: int
+    cpus: float
+    gpus: float
+    threads: int
+
+
+class Session:
+    """Connects to Ray when first needed, and disconnects if it connected."""
+
+    def __init__(self, resources: ResourcesConfig) -> None:
+        self.resources = resources
+        self.startup_seconds = 0.0
+        self._connected = False
+
+    def connect(self) -> None:
+        """Join the cluster of RAY_ADDRESS, or start a local Ray. Raises InfrastructureError if that fails."""
+        import ray
+
+        if ray.is_initialized():
+            return
+        began = time.monotonic()
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        os.environ.setdefault("OMP_NUM_THREADS", str(self.resources.threads))
+        try:
+            if os.environ.get("RAY_ADDRESS"):
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            else:
+                # Four logical CPUs at least: Ray Data needs one beside its actors to read.
+                ray.init(address="local", num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False,
+                         object_store_memory=512 * 2**20, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            where = os.environ.get("RAY_ADDRESS") or "a local Ray"
+            raise InfrastructureError(f"cannot connect to {where}: {' '.join(str(error).split())[:300]}") from error
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        self._connected = True
+        self.startup_seconds += time.monotonic() - began
+
+    def worker(self) -> Worker:
+        """Size and number of workers. Raises InfrastructureError if the cluster can never hold one."""
+        import ray
+
+        self.connect()
+        total = ray.cluster_resources()
+        gpus = self.resources.gpus_per_worker
+        gpus = (1.0 if total.get("GPU") else 0.0) if gpus is None else gpus
+        if gpus > total.get("GPU", 0):
+            raise InfrastructureError(f"one worker needs {gpus:g} GPUs, but the cluster has {total.get('GPU', 0):g}; "
+                                      "lower resources.gpus_per_worker or add nodes")
+        if self.resources.workers:
+            count = self.resources.workers
+        elif gpus:
+            count = math.floor(total["GPU"] / gpus)
+        else:
+            cores = min(total["CPU"], os.cpu_count() or 1) if not os.environ.get("RAY_ADDRESS") else total["CPU"] - 1
+            count = math.floor(cores / self.resources.threads)
+        return Worker(max(1, count), 1.0, gpus, self.resources.threads)
+
+    def close(self) -> None:
+        """Disconnect, if this session connected."""
+        if self._connected:
+            import ray
+
+            ray.shutdown()
+            self._connected = False
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost error of a chain of Ray wrappers."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    return root_cause(inner) if isinstance(inner, BaseException) and inner is not error else error

@@ -1,0 +1,142 @@
+"""Runs a stage's units on actors of Ray Data; every unit is committed by the actor that made it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Units
+from fairsynth.engine.session import Session, root_cause
+from fairsynth.errors import FairsynthError, InfrastructureError
+
+Task = Mapping[str, Any]
+Work = Callable[[Task], Mapping[str, pa.Table]]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a pass over the units did: units made, units found, seconds of start-up before the first one."""
+
+    made: int
+    cached: int
+    startup_seconds: float
+
+
+def write_tables(tables: Mapping[str, pa.Table], folder: Path) -> None:
+    """Write each table as ``<name>.parquet``."""
+    for name, table in tables.items():
+        pq.write_table(table, folder / f"{name}.parquet")
+
+
+def run_local(units: Units, names: Sequence[str], make: Callable[[], Work], prepare: Callable[[str], Task] | None = None) -> None:
+    """The same work in a plain loop: what a notebook or a parity test calls."""
+    work = make()
+    for name in names:
+        if not units[name].exists():
+            units.commit(name, lambda folder, task=_task(name, prepare): write_tables(work(task), folder))  # type: ignore[misc]
+
+
+def run_units(session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Work],
+              prepare: Callable[[str], Task] | None = None) -> Ran:
+    """Make the units that are not there yet on a pool of actors.
+
+    ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
+    runs ahead of it. Raises the FairsynthError that a unit raised, or InfrastructureError.
+    """
+    units.sweep()
+    done = units.done()
+    pending = [name for name in names if name not in done]
+    if not pending:
+        return Ran(0, len(names), 0.0)
+    session.connect()
+    import ray
+
+    worker = session.worker()
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=len(pending))
+    if prepare is not None:
+        dataset = dataset.map(_Prepare(prepare))
+    dataset = dataset.map_batches(
+        _UnitActor, fn_constructor_args=(make, str(units.path), worker.threads), batch_size=1, num_cpus=worker.cpus, num_gpus=worker.gpus,
+        compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))))
+    began, startup = time.monotonic(), 0.0
+    beat = Heartbeat(stage, len(names), len(names) - len(pending))
+    try:
+        for row in dataset.iter_rows():
+            startup = startup or time.monotonic() - began - row["seconds"]
+            beat.tick()
+    except ray.exceptions.RayError as error:
+        cause = root_cause(error)
+        if isinstance(cause, FairsynthError):
+            raise cause from None
+        raise InfrastructureError(f"stage {stage} failed: {type(cause).__name__}: {' '.join(str(cause).split())[-400:]}; "
+                                  "finished units are kept, the same command goes on") from error
+    return Ran(len(pending), len(names) - len(pending), startup)
+
+
+def _task(name: str, prepare: Callable[[str], Task] | None) -> Task:
+    return {"name": name, **(prepare(name) if prepare else {})}
+
+
+class _Prepare:
+    """Makes a row of plain arrays and JSON text: what Arrow carries without guessing types."""
+
+    def __init__(self, prepare: Callable[[str], Task]) -> None:
+        self.prepare = prepare
+
+    def __call__(self, row: Task) -> dict[str, Any]:
+        prepared = self.prepare(row["name"])
+        arrays = {key: value for key, value in prepared.items() if isinstance(value, np.ndarray)}
+        rest = {key: value for key, value in prepared.items() if key not in arrays}
+        # An empty array has no place in a tensor column: its shape goes with the text.
+        rest["_empty"] = {key: [list(value.shape), str(value.dtype)] for key, value in arrays.items() if value.size == 0}
+        return {"name": row["name"], "json": json.dumps(rest), **{k: v for k, v in arrays.items() if v.size}}
+
+
+class _UnitActor:
+    """Builds the work once, then makes and commits one unit per call."""
+
+    def __init__(self, make: Callable[[], Work], units: str, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.work, self.units = make(), Units(Path(units))
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        task: dict[str, Any] = {key: value[0] for key, value in batch.items()}
+        rest = json.loads(task.pop("json", "{}"))
+        for key, (shape, kind) in rest.pop("_empty", {}).items():
+            task[key] = np.zeros(shape, kind)
+        name = str(task["name"])
+        self.units.commit(name, lambda folder: write_tables(self.work({**task, **rest}), folder))
+        return {"name": np.array([name]), "seconds": np.array([time.monotonic() - began])}
+
+
+class Heartbeat:
+    """A line on stderr at most every ``every`` seconds: stage done/total rate eta."""
+
+    def __init__(self, stage: str, total: int, done: int, every: float = 30.0) -> None:
+        self.stage, self.total, self.done, self.every = stage, total, done, every
+        self.began = self.last = time.monotonic()
+        self.first = done
+
+    def tick(self) -> None:
+        """Count one more unit."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.done < self.total:
+            rate = (self.done - self.first) / (now - self.began)
+            print(f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {(self.total - self.done) / rate:.0f}s", file=sys.stderr, flush=True)
+            self.last = now

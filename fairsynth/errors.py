@@ -1,0 +1,45 @@
+"""The errors that fairsynth raises on purpose, with the exit code of each.
+
+::
+
+    FairsynthError          1  internal error
+    ├── ConfigError         2  config or usage
+    ├── DataError           3  data refused
+    ├── InfrastructureError 5  infrastructure, worth a retry
+    └── OutputLockedError   6  output folder in use by another run
+
+Each carries one message for people: what was given, what is allowed, what to type next.
+They take a single string, so that they pass between processes unharmed.
+"""
+
+from __future__ import annotations
+
+
+class FairsynthError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(FairsynthError):
+    """The configuration or the command line is wrong."""
+
+    exit_code = 2
+
+
+class DataError(FairsynthError):
+    """The dataset cannot be used as it is."""
+
+    exit_code = 3
+
+
+class InfrastructureError(FairsynthError):
+    """The cluster, a worker or the storage failed; the same command may succeed later."""
+
+    exit_code = 5
+
+
+class OutputLockedError(FairsynthError):
+    """Another run is writing to the same output folder."""
+
+    exit_code = 6

@@ -1,0 +1,113 @@
+"""The manifest: one row per image, real and synthetic alike, as an Arrow table.
+
+Columns that every manifest has are in ``SCHEMA``; stages add theirs and return new manifests.
+``path`` is relative to the dataset's (or the synthetic set's) folder, so folders can move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.groups import Group
+
+TRAIN, VALIDATION, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+SCHEMA = pa.schema([
+    ("image_id", pa.string()), ("sha256", pa.string()), ("path", pa.string()), ("split", pa.string()),
+    ("label", pa.string()), ("attribute", pa.string()), ("source", pa.string())])
+
+
+def image_id(path: str) -> str:
+    """Identity of an image: 16 hex digits from its path inside the dataset."""
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def seed_for(*parts: object) -> int:
+    """A 63-bit seed from any parts; the same on every machine and in every process."""
+    text = json.dumps([str(part) for part in parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Manifest:
+    """An immutable table of images.
+
+    Raises ValueError if a column of ``SCHEMA`` is missing.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        if missing:
+            raise ValueError(f"a manifest needs the columns {missing}")
+        self.table = table
+
+    @classmethod
+    def from_rows(cls, rows: list[dict[str, Any]], extra: Mapping[str, pa.DataType] | None = None) -> Manifest:
+        """Build from dictionaries; ``extra`` gives the types of further columns."""
+        schema = pa.schema([*SCHEMA, *((name, kind) for name, kind in (extra or {}).items())])
+        return cls(pa.Table.from_pylist(rows, schema=schema))
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read from a Parquet file."""
+        return cls(pq.read_table(path))
+
+    def write(self, path: Path) -> None:
+        """Write to a Parquet file."""
+        pq.write_table(self.table, path)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows as dictionaries, in order."""
+        return self.table.to_pylist()  # type: ignore[no-any-return]
+
+    def column(self, name: str) -> list[Any]:
+        """One column as a Python list."""
+        return self.table.column(name).to_pylist()  # type: ignore[no-any-return]
+
+    def filter(self, keep: Iterable[bool]) -> Manifest:
+        """The rows for which ``keep`` is true."""
+        return Manifest(self.table.filter(pa.array(list(keep), pa.bool_())))
+
+    def split(self, name: str) -> Manifest:
+        """The rows of one split."""
+        return self.filter(value == name for value in self.column("split"))
+
+    def sorted(self) -> Manifest:
+        """The rows ordered by image_id: independent of how they came."""
+        return Manifest(self.table.sort_by("image_id"))
+
+    def with_column(self, name: str, values: Iterable[Any], kind: pa.DataType) -> Manifest:
+        """A new manifest with one more column."""
+        return Manifest(self.table.append_column(name, pa.array(list(values), kind)))
+
+    def groups(self) -> list[Group]:
+        """The group of each row."""
+        return [Group(y, a) for y, a in zip(self.column("label"), self.column("attribute"), strict=True)]
+
+    def counts(self) -> Counter[Group]:
+        """Rows per group."""
+        return Counter(self.groups())
+
+    def of_group(self, group: Group) -> Manifest:
+        """The rows of one group."""
+        return self.filter(g == group for g in self.groups())
+
+    def digest(self) -> str:
+        """SHA-256 of the rows, whatever their order."""
+        lines = sorted(json.dumps(row, sort_keys=True, default=_plain) for row in self.rows())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)

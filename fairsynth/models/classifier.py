@@ -1,0 +1,49 @@
+"""The classifier: a transformers ResNet encoder and a linear layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetModel
+
+from fairsynth.config import ClassifyConfig
+
+SMALL = "small"
+
+
+class Classifier(nn.Module):
+    """Encoder, pooled features, linear layer."""
+
+    def __init__(self, encoder: ResNetModel, n_labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.config.hidden_sizes[-1], n_labels)
+
+    def features(self, images_N3HW: Tensor) -> Tensor:
+        """Pooled features (N, D)."""
+        return self.encoder(pixel_values=images_N3HW).pooler_output.flatten(1)  # type: ignore[no-any-return]
+
+    def forward(self, images_N3HW: Tensor) -> Tensor:
+        """Logits (N, labels)."""
+        return self.head(self.features(images_N3HW))  # type: ignore[no-any-return]
+
+
+def build_classifier(config: ClassifyConfig, n_labels: int, seed: int) -> Classifier:
+    """The configured backbone with a new linear layer; random weights come from ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.backbone == SMALL:
+            encoder = ResNetModel(ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96], depths=[1, 1, 1], layer_type="basic"))
+        else:
+            encoder = ResNetModel.from_pretrained(config.backbone, revision=config.backbone_revision, use_safetensors=True)
+        return Classifier(encoder, n_labels)
+
+
+def save_classifier(model: Classifier, folder: Path) -> None:
+    """Write the encoder in save_pretrained layout and the linear layer beside it (safetensors)."""
+    model.encoder.save_pretrained(folder / "encoder")
+    save_file({"weight": model.head.weight.detach().cpu().clone(), "bias": model.head.bias.detach().cpu().clone()},
+              folder / "head.safetensors")

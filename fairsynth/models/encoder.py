@@ -1,0 +1,42 @@
+"""CLIP as the pipeline uses it: unit vectors of images and of texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from fairsynth.config import ModelsConfig
+from fairsynth.models.sources import clip_source
+
+
+def pick_device() -> str:
+    """cuda where there is one, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class ClipEncoder:
+    """Encodes images and texts into one space; vectors are float32 of length 1."""
+
+    def __init__(self, models: ModelsConfig) -> None:
+        source, revision = clip_source(models), models.clip_revision
+        self.device = pick_device()
+        self.model = CLIPModel.from_pretrained(source, revision=revision, use_safetensors=True).to(self.device).eval()
+        self.tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
+        self.processor = CLIPImageProcessorPil.from_pretrained(source, revision=revision)
+
+    @torch.no_grad()
+    def images(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed uint8 images (N, H, W, 3): float32 (N, D), each row of length 1."""
+        prepared = self.processor(images=list(pixels_NHW3), return_tensors="pt").pixel_values
+        return self._unit(self.model.get_image_features(pixel_values=prepared.to(self.device)).pooler_output)
+
+    @torch.no_grad()
+    def texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """Embed texts (cut to the model's context): float32 (N, D), each row of length 1."""
+        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
+        return self._unit(self.model.get_text_features(**tokens).pooler_output)
+
+    def _unit(self, features_ND: torch.Tensor) -> NDArray[np.float32]:
+        return torch.nn.functional.normalize(features_ND.float(), dim=-1).cpu().numpy().astype(np.float32)  # type: ignore[no-any-return]

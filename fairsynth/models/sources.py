@@ -1,0 +1,53 @@
+"""Where pretrained models come from, and which exact version a result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from fairsynth.config import ClassifyConfig, ModelsConfig
+from fairsynth.errors import ConfigError
+
+DEMO = "demo"
+
+
+def demo_folder(name: str) -> Path:
+    """Folder of a model in the package: ``clip``, ``diffusion`` or ``judge``."""
+    return Path(str(resources.files("fairsynth") / "demo" / "weights" / name))
+
+
+def diffusion_source(models: ModelsConfig) -> str:
+    """Hub id or folder of the Stable Diffusion pipeline."""
+    return str(demo_folder("diffusion")) if models.diffusion == DEMO else models.diffusion
+
+
+def clip_source(models: ModelsConfig) -> str:
+    """Hub id or folder of the CLIP model."""
+    return str(demo_folder("clip")) if models.clip == DEMO else models.clip
+
+
+def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
+    """Raise ConfigError for a model path that does not exist. Hub ids are checked when they load."""
+    for key, source in (("models.diffusion", diffusion_source(models)), ("models.clip", clip_source(models)),
+                        ("classify.backbone", classify.backbone)):
+        looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+        if looks_local and not Path(source).expanduser().is_dir():
+            raise ConfigError(f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or 'demo'")
+
+
+def revision(source: str, pinned: str | None) -> str:
+    """What identifies the weights: the pinned commit of a hub id, or a hash of a folder's files."""
+    folder = Path(source).expanduser()
+    return _folder_hash(str(folder)) if folder.is_dir() else f"{source}@{pinned or 'main'}"
+
+
+@cache
+def _folder_hash(folder: str) -> str:
+    total = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+        total.update(path.relative_to(folder).as_posix().encode())
+        with open(path, "rb") as handle:
+            total.update(hashlib.file_digest(handle, "sha256").digest())
+    return total.hexdigest()[:16]

@@ -1,0 +1,78 @@
+"""The table of contents: the stages in order, each one call.
+
+``Run(config).run()`` does them all; ``Run(config).run(only="cluster")`` does one and expects the
+earlier ones to be there. A stage whose artifact exists is not touched again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairsynth.artifacts import Artifact
+from fairsynth.config import RunConfig
+from fairsynth.engine.session import Session
+from fairsynth.errors import ConfigError
+from fairsynth.steps import classify, generate, prepare
+from fairsynth.steps.context import Context, Done
+
+STAGES: dict[str, Callable[[Context], Done]] = {
+    "ingest": prepare.ingest,  # dataset -> manifest, quarantine
+    "embed": prepare.embed,  # training images -> CLIP vectors, VAE posteriors
+    "cluster": prepare.cluster,  # vectors -> clusters inside each group
+    "finetune": generate.finetune,  # clusters -> adapters
+    "synthesize": generate.synthesize,  # adapters -> balanced, filtered images
+    "tune": classify.tune,  # real + synthetic -> best settings by validation WGA
+    "evaluate": classify.evaluate,  # best settings x seeds -> test predictions
+    "report": classify.report,  # everything -> report.html, report.json
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: its artifacts by stage, and the names of the stages that were found finished."""
+
+    artifacts: dict[str, Artifact]
+    cached: tuple[str, ...]
+    seconds: float
+
+
+def run(config: RunConfig, only: str | None = None, say: Callable[[str], None] = print) -> Outcome:
+    """Run all stages, or one alone; finished ones are kept.
+
+    Raises ConfigError if ``only`` needs an earlier stage that has not been run, and whatever the
+    stages raise (``fairsynth.errors``).
+    """
+    began = time.monotonic()
+    session = Session(config.resources)
+    context = Context(config, Path(config.out).expanduser().resolve(), session)
+    cached = []
+    try:
+        for name, step in STAGES.items():
+            started = time.monotonic()
+            if only is not None and name != only:
+                _require(context, name, step, only)
+            else:
+                done = step(context)
+                context.artifacts[name] = done.artifact
+                cached += [name] if done.cached else []
+                say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({time.monotonic() - started:.1f} s)"))
+            if name == only:
+                break
+    finally:
+        session.close()
+    return Outcome(context.artifacts, tuple(cached), time.monotonic() - began)
+
+
+def _require(context: Context, name: str, step: Callable[[Context], Done], only: str) -> None:
+    context.lookup_only = True
+    try:
+        done = step(context)
+    finally:
+        context.lookup_only = False
+    if not done.artifact.finished:
+        raise ConfigError(f"stage {only} needs the result of {name}, which is not in {context.root} for this config; "
+                          f"run 'fairsynth {name}' with the same options first (or 'fairsynth run' for everything)")
+    context.artifacts[name] = done.artifact

@@ -1,0 +1,106 @@
+"""Stage 7, evaluate: train each method's best setting from several seeds and score it on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fairsynth.config import ClassifyConfig
+from fairsynth.groups import Group, Scores, mean_interval, score
+from fairsynth.manifest import seed_for
+from fairsynth.stages.classify import Training
+from fairsynth.stages.training_data import load_data, load_pack
+
+VERSION = 1
+
+
+class EvaluateUnit:
+    """Trains one (method, seed) and predicts the test split.
+
+    ``__call__`` returns the table ``predictions``: method, seed, image_id, label, attribute,
+    predicted, probabilities. The method's own report uses nothing of the test split before this.
+    """
+
+    def __init__(self, packs: Path, test_pack: Path, settings: Mapping[str, Mapping[str, float]], tests: Sequence[Mapping[str, str]],
+                 labels: Sequence[str], classify: ClassifyConfig, seed: int, classifiers: Path) -> None:
+        self.packs, self.test_pack, self.settings, self.tests = packs, test_pack, settings, tests
+        self.labels, self.classify, self.seed, self.classifiers = list(labels), classify, seed, classifiers
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+        from fairsynth.models.classifier import save_classifier
+
+        method, _, index = str(task["name"]).rpartition("-")
+        run = Training(method, self.settings[method], load_data(self.packs, method), self.classify, seed_for(self.seed, "final", index) % 2**31)
+        epochs = list(run.epochs())
+        probabilities = run.probabilities(load_pack(self.test_pack))
+        save_classifier(run.model, self.classifiers / task["name"])
+        n = len(self.tests)
+        predicted = [self.labels[i] for i in probabilities.argmax(1)]
+        log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
+        return {"epochs": log, "predictions": pa.table({
+            "method": [method] * n, "seed": pa.array([int(index)] * n, pa.int64()), "split": ["test"] * n,
+            "image_id": [t["image_id"] for t in self.tests], "label": [t["label"] for t in self.tests],
+            "attribute": [t["attribute"] for t in self.tests], "predicted": predicted,
+            "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float32()))})}
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """A method's test figures over its seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    scores: tuple[Scores, ...]
+
+    def values(self, figure: str) -> list[float]:
+        """One figure of every seed."""
+        return [float(getattr(s, figure)) for s in self.scores]
+
+    def pooled_groups(self) -> list[tuple[Group, int, float | None]]:
+        """Each group with its n in the test split and its accuracy, averaged over seeds."""
+        table = []
+        for column in zip(*(s.groups for s in self.scores), strict=True):
+            accuracies = [g.accuracy for g in column if g.accuracy is not None]
+            table.append((column[0].group, column[0].n, float(np.mean(accuracies)) if accuracies else None))
+        return table
+
+    def worst_group(self) -> tuple[Group, int]:
+        """The group with the lowest accuracy averaged over seeds, and its n."""
+        group, n, _ = min((row for row in self.pooled_groups() if row[2] is not None), key=lambda row: row[2] or 0.0)
+        return group, n
+
+
+def score_methods(predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]) -> list[MethodScores]:
+    """Score a table of predictions per method and seed."""
+    rows = predictions.select(["method", "seed", "label", "attribute", "predicted"]).to_pylist()
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    result = []
+    for method in methods:
+        seeds = sorted({row["seed"] for row in rows if row["method"] == method})
+        scores = []
+        for seed in seeds:
+            part = [row for row in rows if row["method"] == method and row["seed"] == seed]
+            scores.append(score([row["predicted"] == row["label"] for row in part],
+                                [Group(row["label"], row["attribute"]) for row in part], groups, train_counts))
+        result.append(MethodScores(method, tuple(seeds), tuple(scores)))
+    return result
+
+
+def verdict(ours: MethodScores, baseline: MethodScores) -> str:
+    """``improved`` if the 95 % interval of the paired WGA difference over seeds lies above 0,
+    ``not improved`` if it lies at or below 0, else ``inconclusive``."""
+    pairs = zip(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"), strict=True)
+    differences = [a - b for a, b in pairs]
+    if len(differences) < 2:
+        return "inconclusive"
+    mean, interval = float(np.mean(differences)), mean_interval([0.5 + d / 2 for d in differences])
+    assert interval is not None
+    # The interval is of (1 + difference) / 2, which stays inside [0, 1].
+    if interval.low > 0.5:
+        return "improved"
+    return "not improved" if interval.high <= 0.5 or mean <= 0 else "inconclusive"

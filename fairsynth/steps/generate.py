@@ -1,0 +1,217 @@
+"""Steps finetune and synthesize: from clusters to a balanced synthetic set."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+import uuid
+from collections import Counter, defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Artifact, Counts
+from fairsynth.engine.training import read_adapter, train_adapters
+from fairsynth.engine.units import Ran, run_units
+from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN
+from fairsynth.prompts import fill
+from fairsynth.stages import finetune as finetune_stage
+from fairsynth.stages import synthesize as stage
+from fairsynth.stages.synthesize import Source
+from fairsynth.steps.context import Context, Done, Stopwatch, found
+from fairsynth.steps.prepare import embedding_files, read_embeddings
+from fairsynth.vectors import matrix
+
+CLASS_PREFIX = "class-"
+
+
+def finetune(context: Context) -> Done:
+    """One adapter per cluster (or as the generator says), after the class images they share."""
+    config = context.config
+    recipe: dict[str, Any] = {"generator": "vanilla"}
+    if config.finetune.generator != "vanilla":
+        recipe = config.finetune.model_dump(exclude={"checkpoint_every"}) | _words(context) | {"seed": config.seed, "sampling": _sampling(context)}
+    artifact = context.artifact("finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity)
+    if artifact.finished or context.lookup_only:
+        return found(artifact) if artifact.finished else Done(artifact)
+    watch, _ = Stopwatch(context, artifact), artifact.open()
+    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
+    for row in pq.read_table(context.artifacts["cluster"].path / "clusters.parquet").to_pylist():
+        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
+    jobs = finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed)
+    prompts, class_ran = {}, Ran(0, 0, 0.0)
+    if jobs and finetune_stage.uses_prior(config.finetune):
+        prompts = {CLASS_PREFIX + hashlib.sha256(p.encode()).hexdigest()[:12]: p for p in sorted({job.class_prompt for job in jobs})}
+        make = partial(finetune_stage.ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
+        class_ran = run_units(context.session, "finetune", artifact.units(), list(prompts), make)
+    ran = train_adapters(context.session, jobs, config.models, config.finetune, artifact, [Path(p) for p in embedding_files(context.artifacts["embed"])],
+                         {prompt: name for name, prompt in prompts.items()})
+    for leftover in ("ray", "checkpoints"):
+        shutil.rmtree(artifact.path / leftover, ignore_errors=True)
+    _show_adapters(context, artifact)
+    images, used = sum(map(len, clusters.values())), sum(len(job.image_ids) for job in jobs)
+    total = Ran(ran.made + class_ran.made, ran.cached + class_ran.cached, ran.startup_seconds + class_ran.startup_seconds)
+    return watch.finish(Counts(images, used, 0, images - used), total, f"{len(jobs)} adapters ({config.finetune.generator})")
+
+
+def _sampling(context: Context) -> dict[str, Any]:
+    """What class images depend on besides the finetune section."""
+    config = context.config.synthesize
+    return {"steps": config.steps, "guidance": config.guidance, "negative_prompt": config.negative_prompt, "unit_size": config.unit_size}
+
+
+def _words(context: Context) -> dict[str, Any]:
+    data = context.config.data
+    return {"label_names": data.label_names, "attribute_names": data.attribute_names}
+
+
+def adapter_units(artifact: Artifact) -> list[dict[str, Any]]:
+    """The facts of every adapter of a finetune artifact, by name."""
+    units = artifact.units()
+    return [read_adapter(units[name]) for name in sorted(units.done()) if not name.startswith(CLASS_PREFIX)]
+
+
+def _show_adapters(context: Context, artifact: Artifact) -> None:
+    """Lay the adapters out for people: adapters/<group>/<cluster>/."""
+    view = _new_folder(context.root / "adapters")
+    for facts in adapter_units(artifact):
+        folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
+        shutil.copytree(artifact.units()[facts["name"]], folder)
+    _publish(view, context.root / "adapters")
+
+
+def _new_folder(target: Path) -> Path:
+    private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    private.mkdir(parents=True)
+    return private
+
+
+def _publish(private: Path, target: Path) -> None:
+    """Replace a view by a complete new one. Views can always be made again from the artifacts."""
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        if leftover != private:
+            shutil.rmtree(leftover, ignore_errors=True)
+    if target.exists():
+        target.rename(_new_folder(target) / "old")
+    private.rename(target)
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def synthesize(context: Context) -> Done:
+    """Plan, generate, filter; again for what is missing, until every quota holds or the rounds are used up."""
+    config = context.config
+    recipe = {"synthesize": config.synthesize.model_dump(), "filter": config.filter.model_dump(), "seed": config.seed} | _words(context)
+    artifact = context.artifact("synthesize", stage.VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity)
+    if artifact.finished or context.lookup_only:
+        return found(artifact) if artifact.finished else Done(artifact)
+    watch, folder = Stopwatch(context, artifact), artifact.open()
+    quota = stage.quotas(context.manifest.split(TRAIN).counts(), config.synthesize.per_group)
+    sources, made = _sources(context, quota), _Maker(context, artifact, quota)
+    needed = {group: stage.candidates_needed(n, config.filter.keep) for group, n in quota.items()}
+    images: list[dict[str, Any]] = []
+    for round_index in range(config.filter.max_rounds):
+        images += made.round(needed, sources, round_index)
+        verdicts = stage.select(images, quota, config.filter.keep)
+        lacking = stage.missing(images, verdicts, quota)
+        needed = {group: stage.candidates_needed(n, config.filter.keep) for group, n in lacking.items()}
+        if not needed:
+            break
+    for row in images:
+        row["verdict"], row["reason"] = ("accepted", "") if verdicts[row["image_id"]] == "accepted" else ("rejected", verdicts[row["image_id"]])
+    images.sort(key=lambda row: row["image_id"])
+    pq.write_table(pa.Table.from_pylist(images), folder / "synthetic.parquet")
+    _export(context, artifact, images, made.suffix)
+    accepted = sum(row["verdict"] == "accepted" for row in images)
+    shortfall = "" if not lacking else "; SHORTFALL " + ", ".join(f"{group} lacks {n}" for group, n in lacking.items())
+    return watch.finish(Counts(len(images), accepted, 0, len(images) - accepted), made.ran, f"{accepted} images kept of {len(images)}{shortfall}",
+                        groups=_group_facts(context, images, quota, sources))
+
+
+def _sources(context: Context, quota: dict[Group, int]) -> dict[Group, list[Source]]:
+    """How each group's images are made: its own adapters in proportion to their images, or the base model."""
+    config = context.config
+    sources: dict[Group, list[Source]] = {group: [] for group in quota}
+    for facts in adapter_units(context.artifacts["finetune"]):
+        sources[Group(facts["label"], facts["attribute"])].append(Source(facts["name"], facts["cluster"], facts["prompt"], facts["images"]))
+    for group, found_sources in sources.items():
+        if not found_sources:
+            found_sources.append(Source(None, 0, fill(config.synthesize.prompt, config.data, group), 1))
+    return sources
+
+
+class _Maker:
+    """Generates rounds of images and keeps count of what was made and what was found."""
+
+    def __init__(self, context: Context, artifact: Artifact, quota: dict[Group, int]) -> None:
+        self.context, self.artifact, self.ran = context, artifact, Ran(0, 0, 0.0)
+        train = context.manifest.split(TRAIN)
+        suffixes = Counter(Path(path).suffix.lower() for path in train.column("path"))
+        self.suffix = ".jpg" if suffixes[".jpg"] + suffixes[".jpeg"] > suffixes[".png"] else ".png"
+        _, groups, table = read_embeddings(context)
+        self.centroids = stage.centroids(groups, matrix(table, "embedding"))
+        self.texts = {group: fill(context.config.synthesize.prompt, context.config.data, group) for group in quota}
+
+    def round(self, needed: dict[Group, int], sources: dict[Group, list[Source]], index: int) -> list[dict[str, Any]]:
+        """Plan and make one round; returns its rows without the files."""
+        config, artifact = self.context.config, self.artifact
+        rows = stage.plan_rows(needed, sources, config.synthesize, config.seed, index)
+        plan = artifact.path / f"plan-{index}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, schema=stage.plan_schema()), plan)
+        names = list(dict.fromkeys(row["unit"] for row in rows))
+        make = partial(stage.GenerateUnit, config.models, config.synthesize, config.filter, plan, self.context.artifacts["finetune"].units().path,
+                       self.texts, self.centroids, self.suffix)
+        ran = run_units(self.context.session, "synthesize", artifact.units(), names, make)
+        self.ran = Ran(self.ran.made + ran.made, self.ran.cached + ran.cached, self.ran.startup_seconds + ran.startup_seconds)
+        columns = [name for name in stage.image_schema(stage.plan_schema()).names if name != "file"]
+        return [row for name in names for row in pq.read_table(artifact.units()[name] / "images.parquet", columns=columns).to_pylist()]
+
+
+def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, bytes]:
+    """The encoded files of some synthetic images, by image_id."""
+    wanted, files = {row["image_id"] for row in rows}, {}
+    for name in sorted({row["unit"] for row in rows}):
+        table = pq.read_table(artifact.units()[name] / "images.parquet", columns=["image_id", "file"])
+        files |= {i: f for i, f in zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True) if i in wanted}
+    return files
+
+
+def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], suffix: str) -> None:
+    """The accepted images as a Hugging Face imagefolder: synthetic/metadata.csv beside the files."""
+    kept = [row for row in images if row["verdict"] == "accepted"]
+    files, view = read_files(artifact, kept), _new_folder(context.root / "synthetic")
+    columns = ["label", "attribute", "adapter", "cluster", "prompt", "negative_prompt", "seed", "text_score", "centroid_score", "score", "sha256"]
+    with open(view / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["file_name", "is_synthetic", *columns])
+        for row in kept:
+            slug = Group(row["label"], row["attribute"]).slug
+            name = f"images/{slug}/{row['image_id']}{suffix}"
+            (view / "images" / slug).mkdir(parents=True, exist_ok=True)
+            (view / name).write_bytes(files[row["image_id"]])
+            table.writerow([name, "true", *(_inert(row[column]) for column in columns)])
+    _publish(view, context.root / "synthetic")
+
+
+def _inert(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def _group_facts(context: Context, images: list[dict[str, Any]], quota: dict[Group, int], sources: dict[Group, list[Source]]) -> list[dict[str, Any]]:
+    """What report.json says of each group."""
+    real, remarks, facts = context.manifest.split(TRAIN).counts(), context.artifacts["cluster"].record["groups"], []
+    for group in quota:
+        rows = [row for row in images if (row["label"], row["attribute"]) == group]
+        accepted = sum(row["verdict"] == "accepted" for row in rows)
+        own = sources[group][0].adapter is not None
+        facts.append({"label": group.label, "attribute": group.attribute, "real": real[group], "synthetic": accepted, "generator": "own" if own else "prompt",
+                      "k": len(sources[group]) if own else 0, "accepted": accepted, "quota": quota[group],
+                      "rejected": dict(Counter(row["reason"] for row in rows if row["verdict"] == "rejected")),
+                      "remark": remarks.get(group.slug, {}).get("remark", "")})
+    return facts

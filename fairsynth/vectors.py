@@ -1,0 +1,19 @@
+"""Matrices as Arrow columns and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def vectors(values_ND: NDArray[np.float32]) -> pa.Array:
+    """A float32 matrix as an Arrow column of lists."""
+    flat = pa.array(np.ascontiguousarray(values_ND, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values_ND.shape[1])
+
+
+def matrix(table: pa.Table, name: str) -> NDArray[np.float32]:
+    """An Arrow column of lists as a float32 matrix (N, D)."""
+    column = table.column(name).combine_chunks()
+    return np.asarray(column.flatten()).reshape(len(table), -1).astype(np.float32, copy=False)  # type: ignore[no-any-return]

@@ -1,0 +1,8 @@
+"""The stage cluster as a job: ``ray job submit --working-dir . -- python -m jobs.cluster CONFIG.yaml``."""
+
+import sys
+
+from fairsynth.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["cluster", *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""The stage ingest as a job: ``ray job submit --working-dir . -- python -m jobs.ingest CONFIG.yaml``."""
+
+import sys
+
+from fairsynth.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["ingest", *sys.argv[1:]]))

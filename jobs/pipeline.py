@@ -1,0 +1,8 @@
+"""The whole pipeline as a job: ``ray job submit --working-dir . -- python -m jobs.pipeline --preset demo``."""
+
+import sys
+
+from fairsynth.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["run", *sys.argv[1:]]))

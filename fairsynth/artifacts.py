@@ -75,8 +75,15 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """Hash of everything above."""
-        return fingerprint({"stage": self.stage, "version": self.version, "config": dict(self.config),
-                            "inputs": dict(self.inputs), "extra": dict(self.extra)})
+        return fingerprint(
+            {
+                "stage": self.stage,
+                "version": self.version,
+                "config": dict(self.config),
+                "inputs": dict(self.inputs),
+                "extra": dict(self.extra),
+            }
+        )
 
 
 class Artifact:
@@ -114,10 +121,23 @@ class Artifact:
     def finish(self, counts: Counts, seconds: float, digest: str | None = None, **facts: Any) -> None:
         """Write the record: from here on the artifact exists."""
         identity = self.identity
-        write_json(self.path / RECORD, {
-            "schema": 1, "stage": identity.stage, "version": identity.version, "fingerprint": self.fingerprint,
-            "config": dict(identity.config), "inputs": dict(identity.inputs), "extra": dict(identity.extra),
-            "digest": digest, "counts": vars(counts), "seconds": round(seconds, 2), "finished_at": time.time(), **facts})
+        write_json(
+            self.path / RECORD,
+            {
+                "schema": 1,
+                "stage": identity.stage,
+                "version": identity.version,
+                "fingerprint": self.fingerprint,
+                "config": dict(identity.config),
+                "inputs": dict(identity.inputs),
+                "extra": dict(identity.extra),
+                "digest": digest,
+                "counts": vars(counts),
+                "seconds": round(seconds, 2),
+                "finished_at": time.time(),
+                **facts,
+            },
+        )
 
 
 class Units:

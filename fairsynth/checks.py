@@ -24,7 +24,9 @@ def check_early(config: RunConfig, root: Path) -> None:
 
     folder = dataset_root(config.data.root).resolve()
     if root == folder or root.is_relative_to(folder):
-        raise ConfigError(f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out")
+        raise ConfigError(
+            f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
+        )
     entries = {entry.path: entry for entry in read_entries(config.data)}.values()
     check_k(config, Counter(Group(e.label, e.attribute) for e in entries if e.split == TRAIN))
 
@@ -36,4 +38,6 @@ def check_k(config: RunConfig, counts: Counter[Group]) -> None:
         return
     for group, n in sorted(counts.items()):
         if config.cluster.min_group <= n < k:
-            raise DataError(f"cluster.k is {k}, but group {group} has only {n} training images; set --cluster.k to {n} or less, or to auto")
+            raise DataError(
+                f"cluster.k is {k}, but group {group} has only {n} training images; set --cluster.k to {n} or less, or to auto"
+            )

@@ -37,7 +37,10 @@ def _execute(tokens: Sequence[str], preset: str | None, out: str | None, only: s
     except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
         if os.environ.get("FAIRSYNTH_DEBUG"):
             raise
-        print(f"fairsynth: internal error: {type(error).__name__}: {' '.join(str(error).split())[:400]} (FAIRSYNTH_DEBUG=1 shows where)", file=sys.stderr)
+        print(
+            f"fairsynth: internal error: {type(error).__name__}: {' '.join(str(error).split())[:400]} (FAIRSYNTH_DEBUG=1 shows where)",
+            file=sys.stderr,
+        )
         return 1
 
 

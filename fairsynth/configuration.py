@@ -24,7 +24,9 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(path: str | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+def load_config(
+    path: str | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
     """Merge preset, YAML file and overrides (dotted keys) into a RunConfig.
 
     Raises ConfigError naming every wrong key and value, with a suggestion for misspelt keys.
@@ -32,7 +34,9 @@ def load_config(path: str | None = None, preset: str | None = None, overrides: M
     merged: dict[str, Any] = {}
     if preset is not None:
         if preset not in preset_names():
-            raise ConfigError(f"unknown preset {preset!r}{_suggest(preset, preset_names())}; presets: {', '.join(preset_names())}")
+            raise ConfigError(
+                f"unknown preset {preset!r}{_suggest(preset, preset_names())}; presets: {', '.join(preset_names())}"
+            )
         merged = _parse((resources.files("fairsynth") / "presets" / f"{preset}.yaml").read_text("utf-8"), preset)
     if path is not None:
         try:
@@ -122,8 +126,10 @@ def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel] = RunConfig
 
 
 def _suggest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or [
-        k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    near = (
+        difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+        or [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    )
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

@@ -91,8 +91,12 @@ class Scores:
         return accuracy
 
 
-def score(correct_N: Sequence[bool] | NDArray[np.bool_], groups_N: Sequence[Group], all_groups: Sequence[Group],
-          train_counts: Mapping[Group, int]) -> Scores:
+def score(
+    correct_N: Sequence[bool] | NDArray[np.bool_],
+    groups_N: Sequence[Group],
+    all_groups: Sequence[Group],
+    train_counts: Mapping[Group, int],
+) -> Scores:
     """Score predictions: ``correct_N`` says of each image whether its label was predicted.
 
     Raises ValueError if there is no image at all.
@@ -108,8 +112,13 @@ def score(correct_N: Sequence[bool] | NDArray[np.bool_], groups_N: Sequence[Grou
     weights = {group: train_counts.get(group, 0) for group in present}
     total = sum(weights.values())
     prior = sum(weights[g] * present[g] for g in present) / total if total else float("nan")
-    return Scores(per_group, sum(g.correct for g in per_group) / len(groups_N), sum(present.values()) / len(present),
-                  prior, min((g for g in per_group if g.n), key=lambda g: (g.correct / g.n, -g.n)))
+    return Scores(
+        per_group,
+        sum(g.correct for g in per_group) / len(groups_N),
+        sum(present.values()) / len(present),
+        prior,
+        min((g for g in per_group if g.n), key=lambda g: (g.correct / g.n, -g.n)),
+    )
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:

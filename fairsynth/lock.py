@@ -23,16 +23,20 @@ def locked(root: Path) -> Iterator[None]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = open(root / ".lock", "a+", encoding="utf-8")
+        handle = open(root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed by the with below
     except OSError as error:
-        raise ConfigError(f"cannot write to the output folder {root}: {error.strerror}; choose another with --out") from error
+        raise ConfigError(
+            f"cannot write to the output folder {root}: {error.strerror}; choose another with --out"
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             handle.seek(0)
-            raise OutputLockedError(f"the output folder {root} is in use by {_owner(handle.read())}; "
-                                    "wait for it, or choose another with --out") from None
+            raise OutputLockedError(
+                f"the output folder {root} is in use by {_owner(handle.read())}; "
+                "wait for it, or choose another with --out"
+            ) from None
         handle.truncate(0)
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}, handle)
         handle.flush()

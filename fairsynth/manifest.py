@@ -21,9 +21,17 @@ from fairsynth.groups import Group
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
-SCHEMA = pa.schema([
-    ("image_id", pa.string()), ("sha256", pa.string()), ("path", pa.string()), ("split", pa.string()),
-    ("label", pa.string()), ("attribute", pa.string()), ("source", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sha256", pa.string()),
+        ("path", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+        ("attribute", pa.string()),
+        ("source", pa.string()),
+    ]
+)
 
 
 def image_id(path: str) -> str:

@@ -73,6 +73,8 @@ def _require(context: Context, name: str, step: Callable[[Context], Done], only:
     finally:
         context.lookup_only = False
     if not done.artifact.finished:
-        raise ConfigError(f"stage {only} needs the result of {name}, which is not in {context.root} for this config; "
-                          f"run 'fairsynth {name}' with the same options first (or 'fairsynth run' for everything)")
+        raise ConfigError(
+            f"stage {only} needs the result of {name}, which is not in {context.root} for this config; "
+            f"run 'fairsynth {name}' with the same options first (or 'fairsynth run' for everything)"
+        )
     context.artifacts[name] = done.artifact

@@ -14,7 +14,8 @@ def fill(template: str, data: DataConfig, group: Group, token: str = "") -> str:
     words: Mapping[str, str] = {
         "token": token,
         "label": data.label_names.get(group.label, group.label),
-        "attribute": data.attribute_names.get(group.attribute, group.attribute)}
+        "attribute": data.attribute_names.get(group.attribute, group.attribute),
+    }
     # One pass with fixed names: a label that itself contains braces stays text.
     filled = re.sub(r"\{(token|label|attribute)\}", lambda match: words[match[1]], template)
     return " ".join(filled.split())

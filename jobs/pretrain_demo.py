@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-STEPS = {"vae": 9000, "clip": 6000, "unet": 12000, "judge": 1500}
+STEPS = {"vae": 3600, "clip": 4700, "vision": 2000, "unet": 9000, "judge": 900}
 
 
 def main(argv: list[str] | None = None) -> int:

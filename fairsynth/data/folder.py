@@ -21,6 +21,10 @@ def read(config: DataConfig) -> list[Entry]:
     for number, row in enumerate(read_metadata(folder, columns), start=2):
         split = _SPLIT_NAMES.get(row["split"].strip().lower())
         if split is None:
-            raise DataError(f"{folder}/metadata.csv, row {number}: split is {row['split']!r}; allowed: train, val, test")
-        entries.append(Entry(safe_path(folder, row["file_name"]), split, row[config.label_column], row[config.attribute_column]))
+            raise DataError(
+                f"{folder}/metadata.csv, row {number}: split is {row['split']!r}; allowed: train, val, test"
+            )
+        entries.append(
+            Entry(safe_path(folder, row["file_name"]), split, row[config.label_column], row[config.attribute_column])
+        )
     return entries

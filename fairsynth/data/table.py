@@ -28,7 +28,9 @@ def dataset_root(root: str) -> Path:
     if not root:
         raise DataError("no dataset given; set --data.root FOLDER (or data.root in the config)")
     if not folder.is_dir():
-        raise DataError(f"dataset folder {root!r} does not exist; set --data.root to the folder that holds metadata.csv")
+        raise DataError(
+            f"dataset folder {root!r} does not exist; set --data.root to the folder that holds metadata.csv"
+        )
     return folder
 
 
@@ -39,7 +41,9 @@ def read_metadata(folder: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """
     path = folder / "metadata.csv"
     if not path.is_file():
-        raise DataError(f"{path} does not exist; the dataset folder must hold a metadata.csv with the columns {', '.join(needed)}")
+        raise DataError(
+            f"{path} does not exist; the dataset folder must hold a metadata.csv with the columns {', '.join(needed)}"
+        )
     try:
         with open(path, encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
@@ -65,7 +69,9 @@ def check_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> No
         if column not in found:
             near = difflib.get_close_matches(column, found, n=1, cutoff=0.6)
             guess = f" (did you mean {near[0]!r}?)" if near else ""
-            raise DataError(f"{path} has no column {column!r}{guess}; it has: {', '.join(found) or 'none'}; needed: {', '.join(needed)}")
+            raise DataError(
+                f"{path} has no column {column!r}{guess}; it has: {', '.join(found) or 'none'}; needed: {', '.join(needed)}"
+            )
 
 
 def safe_path(folder: Path, name: str) -> str:

@@ -19,6 +19,8 @@ def read(config: DataConfig) -> list[Entry]:
     entries = []
     for number, row in enumerate(read_metadata(folder, COLUMNS), start=2):
         if row["split"] not in ("0", "1", "2"):
-            raise DataError(f"{folder}/metadata.csv, row {number}: split is {row['split']!r}; allowed: 0 (train), 1 (validation), 2 (test)")
+            raise DataError(
+                f"{folder}/metadata.csv, row {number}: split is {row['split']!r}; allowed: 0 (train), 1 (validation), 2 (test)"
+            )
         entries.append(Entry(safe_path(folder, row["img_filename"]), SPLITS[int(row["split"])], row["y"], row["place"]))
     return entries

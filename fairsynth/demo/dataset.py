@@ -58,7 +58,7 @@ def build(severity: float = 0.95, seed: int = 0) -> list[DemoImage]:
     starts = np.cumsum([0, *SPLIT_SIZES.values()])
     images = []
     for split, start in zip(SPLIT_SIZES, starts, strict=False):
-        sources = order[start:start + SPLIT_SIZES[split]]
+        sources = order[start : start + SPLIT_SIZES[split]]
         conflicting = _conflicting(digits.target[sources], severity) if split == TRAIN else np.zeros(len(sources), bool)
         for source, conflicts in zip(sources, conflicting, strict=True):
             digit = int(digits.target[source])
@@ -70,7 +70,9 @@ def build(severity: float = 0.95, seed: int = 0) -> list[DemoImage]:
             for attribute in attributes:
                 rng = np.random.default_rng((seed, 1, int(source), ATTRIBUTES.index(attribute)))
                 ground = _crop(photos[attribute], attribute, split == TRAIN, rng)
-                images.append(DemoImage(_compose(digits.images[source], ground, rng), digit, int(source), split, label, attribute))
+                images.append(
+                    DemoImage(_compose(digits.images[source], ground, rng), digit, int(source), split, label, attribute)
+                )
     return images
 
 
@@ -78,7 +80,7 @@ def _conflicting(digits_N: NDArray[np.int64], severity: float) -> NDArray[np.boo
     """The first images of each label get the other background, as many as the severity leaves."""
     chosen = np.zeros(len(digits_N), bool)
     for members in (np.flatnonzero(digits_N < 5), np.flatnonzero(digits_N >= 5)):
-        chosen[members[:max(1, round(len(members) * (1 - severity)))]] = True
+        chosen[members[: max(1, round(len(members) * (1 - severity)))]] = True
     return chosen
 
 
@@ -88,16 +90,18 @@ def _crop(photo: NDArray[np.uint8], attribute: str, training: bool, rng: np.rand
     strip = 2 * int(rng.integers(_STRIPS // 2)) + (not training)
     x = strip * width + int(rng.integers(width - _CROP + 1))
     y = int(rng.integers(_TOP[attribute], photo.shape[0] - _CROP + 1))
-    square = Image.fromarray(photo[y:y + _CROP, x:x + _CROP]).resize((SIZE, SIZE), Image.Resampling.BOX)
+    square = Image.fromarray(photo[y : y + _CROP, x : x + _CROP]).resize((SIZE, SIZE), Image.Resampling.BOX)
     return np.asarray(square, np.float32) * 0.7
 
 
-def _compose(digit_8x8: NDArray[np.float64], ground: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _compose(
+    digit_8x8: NDArray[np.float64], ground: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """The digit's ink in white over the background, at a slightly random place."""
     ink = Image.fromarray((digit_8x8 * 255 / 16).astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     mask = np.zeros((SIZE, SIZE), np.float32)
     y, x = (SIZE - _SIDE) // 2 + rng.integers(-2, 3, 2)
-    mask[y:y + _SIDE, x:x + _SIDE] = np.asarray(ink, np.float32) / 255
+    mask[y : y + _SIDE, x : x + _SIDE] = np.asarray(ink, np.float32) / 255
     return (mask[..., None] * 250 + (1 - mask[..., None]) * ground + 0.5).astype(np.uint8)
 
 

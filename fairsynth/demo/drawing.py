@@ -23,9 +23,24 @@ DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 TEXTURE_WORDS = tuple(TEXTURES)
 SIZE = 32
 _GLYPH = 64
-_FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold",
-          "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol",
-          "STIXGeneralItalic", "cmb10", "cmr10", "cmss10", "cmtt10", "cmti10")
+_FONTS = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
+    "STIXGeneral",
+    "STIXGeneralBol",
+    "STIXGeneralItalic",
+    "cmb10",
+    "cmr10",
+    "cmss10",
+    "cmtt10",
+    "cmti10",
+)
 _HELD_OUT_FONTS = ("DejaVuSansMono-Oblique", "DejaVuSerif-BoldItalic", "STIXGeneralBolIta")
 
 
@@ -47,14 +62,18 @@ class Drawn:
         if self.digit is None:
             return f"a photo of a {self.texture}"
         digit, label = DIGIT_WORDS[self.digit], label_word(self.digit)
-        return str(rng.choice([
-            f"a photo of the digit {digit} on a {self.texture}",
-            f"a photo of a {label} number on a {self.texture}",
-            f"a photo of a {label} number on a {self.texture}",
-            f"a photo of the digit {digit} a {label} number on a {self.texture}",
-            f"a photo of the digit {digit}",
-            f"a photo of a {label} number",
-        ]))
+        return str(
+            rng.choice(
+                [
+                    f"a photo of the digit {digit} on a {self.texture}",
+                    f"a photo of a {label} number on a {self.texture}",
+                    f"a photo of a {label} number on a {self.texture}",
+                    f"a photo of the digit {digit} a {label} number on a {self.texture}",
+                    f"a photo of the digit {digit}",
+                    f"a photo of a {label} number",
+                ]
+            )
+        )
 
 
 @cache

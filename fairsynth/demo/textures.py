@@ -33,8 +33,12 @@ def _noise(rng: Generator, size: int, slope: float, channels: int = 1) -> Image:
     return field.transpose(1, 2, 0).astype(np.float32)
 
 
-def _colour(rng: Generator, saturation: tuple[float, float] = (0, 1), hue: tuple[float, float] = (0, 1),
-            value: tuple[float, float] = (0.15, 0.95)) -> NDArray[np.float32]:
+def _colour(
+    rng: Generator,
+    saturation: tuple[float, float] = (0, 1),
+    hue: tuple[float, float] = (0, 1),
+    value: tuple[float, float] = (0.15, 0.95),
+) -> NDArray[np.float32]:
     """A random RGB colour with hue, saturation and value drawn from the given ranges."""
     h = rng.uniform(*hue) % 1.0 * 6
     s, v = rng.uniform(*saturation), rng.uniform(*value)
@@ -57,7 +61,9 @@ def _turned(rng: Generator, size: int, spread: float) -> tuple[NDArray[np.float3
     y, x = _grid(size)
     angle = rng.uniform(-spread, spread)
     cy, cx = y - 0.5, x - 0.5
-    return (cy * np.cos(angle) - cx * np.sin(angle)).astype(np.float32), (cx * np.cos(angle) + cy * np.sin(angle)).astype(np.float32)
+    return (cy * np.cos(angle) - cx * np.sin(angle)).astype(np.float32), (
+        cx * np.cos(angle) + cy * np.sin(angle)
+    ).astype(np.float32)
 
 
 def building(rng: Generator, size: int) -> Image:
@@ -99,8 +105,11 @@ def flower(rng: Generator, size: int) -> Image:
         wave = np.abs(np.cos(angle * count / 2)) ** rng.uniform(0.3, 1.2)
         shade = 1 + 0.35 * (wave - 0.6) - rng.uniform(0, 0.4) * distance / radius
         image = _mix(_soft(radius * (0.35 + 0.65 * wave) - distance, 0.08), petal * shade[..., None], image)
-        image = _mix(_soft(radius * rng.uniform(0.12, 0.3) - distance, 0.06),
-                     _colour(rng, (0.3, 1), (0, 0.2), (0.15, 0.95)), image)
+        image = _mix(
+            _soft(radius * rng.uniform(0.12, 0.3) - distance, 0.06),
+            _colour(rng, (0.3, 1), (0, 0.2), (0.15, 0.95)),
+            image,
+        )
     return image + 0.03 * _noise(rng, size, 1.0)
 
 
@@ -118,15 +127,17 @@ def water(rng: Generator, size: int) -> Image:
     y, x = _grid(size)
     warp = _noise(rng, size, 2.0)[..., 0] * rng.uniform(0.3, 1.5)
     wave = np.sin(2 * np.pi * (y * rng.uniform(3, 9) + 0.3 * np.sin(x * rng.uniform(2, 9))) + warp)
-    return _mix(((wave + 1) / 2).astype(np.float32), _colour(rng, (0, 0.6), (0.45, 0.65), (0.4, 1)),
-                _colour(rng, (0.2, 0.9), (0.45, 0.65), (0.1, 0.6)))
+    return _mix(
+        ((wave + 1) / 2).astype(np.float32),
+        _colour(rng, (0, 0.6), (0.45, 0.65), (0.4, 1)),
+        _colour(rng, (0.2, 0.9), (0.45, 0.65), (0.1, 0.6)),
+    )
 
 
 def forest(rng: Generator, size: int) -> Image:
     """Dark green foliage with upright trunks."""
     _, x = _grid(size)
-    image = _colour(rng, (0.3, 0.9), (0.2, 0.4), (0.1, 0.6)) * (
-        1 + 0.35 * _noise(rng, size, rng.uniform(0.7, 1.4)))
+    image = _colour(rng, (0.3, 0.9), (0.2, 0.4), (0.1, 0.6)) * (1 + 0.35 * _noise(rng, size, rng.uniform(0.7, 1.4)))
     trunks = _soft(0.2 - np.abs((x * rng.uniform(2, 5) + rng.random()) % 1 - 0.5), 0.1)
     return _mix(trunks * rng.uniform(0.3, 1), _colour(rng, (0.2, 0.7), (0.03, 0.12), (0.08, 0.5)), image)
 
@@ -161,13 +172,22 @@ def stone(rng: Generator, size: int) -> Image:
 def marble(rng: Generator, size: int) -> Image:
     """Coloured 1/f noise of any slope and contrast: keeps every colour in the autoencoder's reach."""
     contrast = rng.uniform(0.05, 0.3)
-    image = _colour(rng) + contrast * _noise(rng, size, rng.uniform(0.8, 2.0), 3) @ rng.uniform(-0.7, 1, (3, 3)).astype(np.float32)
+    image = _colour(rng) + contrast * _noise(rng, size, rng.uniform(0.8, 2.0), 3) @ rng.uniform(-0.7, 1, (3, 3)).astype(
+        np.float32
+    )
     return image.astype(np.float32)
 
 
 TEXTURES: dict[str, Texture] = {
-    "building": building, "flower": flower, "sky": sky, "water": water, "forest": forest,
-    "sand": sand, "cloth": cloth, "stone": stone, "marble": marble,
+    "building": building,
+    "flower": flower,
+    "sky": sky,
+    "water": water,
+    "forest": forest,
+    "sand": sand,
+    "cloth": cloth,
+    "stone": stone,
+    "marble": marble,
 }
 
 

@@ -29,7 +29,15 @@ class Trial:
     epochs: int
 
 
-def search(session: Session, method: str, packs: Path, units: Units, classify: ClassifyConfig, tune_config: TuneConfig, seed: int) -> list[Trial]:
+def search(
+    session: Session,
+    method: str,
+    packs: Path,
+    units: Units,
+    classify: ClassifyConfig,
+    tune_config: TuneConfig,
+    seed: int,
+) -> list[Trial]:
     """Run the method's trials that have no unit yet; returns all of them, in order.
 
     Raises InfrastructureError if a trial failed for good.
@@ -45,26 +53,55 @@ def best(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=lambda t: (t.worst_group_accuracy, t.accuracy, -t.number))
 
 
-def _run_trials(session: Session, method: str, pending: Sequence[int], packs: Path, units: Units, classify: ClassifyConfig,
-                config: TuneConfig, seed: int) -> None:
+def _run_trials(
+    session: Session,
+    method: str,
+    pending: Sequence[int],
+    packs: Path,
+    units: Units,
+    classify: ClassifyConfig,
+    config: TuneConfig,
+    seed: int,
+) -> None:
     session.connect()
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
     worker = session.worker()
     longest = classify.pretrain_epochs + (classify.finetune_epochs if method == "fairsynth" else 0)
-    space = {"trial": tune.grid_search(list(pending)), "method": method, "packs": str(packs), "units": str(units.path),
-             "classify": classify.model_dump(), "seed": seed, "threads": worker.threads}
+    space = {
+        "trial": tune.grid_search(list(pending)),
+        "method": method,
+        "packs": str(packs),
+        "units": str(units.path),
+        "classify": classify.model_dump(),
+        "seed": seed,
+        "threads": worker.threads,
+    }
     results = tune.Tuner(
-        tune.with_resources(run_trial, {"cpu": worker.cpus, "gpu": worker.gpus}), param_space=space,
+        tune.with_resources(run_trial, {"cpu": worker.cpus, "gpu": worker.gpus}),
+        param_space=space,
         tune_config=tune.TuneConfig(
-            metric="worst_group_accuracy", mode="max", max_concurrent_trials=worker.count, reuse_actors=True,
-            scheduler=ASHAScheduler(time_attr="epoch", max_t=longest, grace_period=min(config.grace_epochs, longest), reduction_factor=3)),
-        run_config=tune.RunConfig(storage_path=str(packs.parent / "ray"), name=method, verbose=0,
-                                  failure_config=tune.FailureConfig(max_failures=session.resources.max_failures))).fit()
+            metric="worst_group_accuracy",
+            mode="max",
+            max_concurrent_trials=worker.count,
+            reuse_actors=True,
+            scheduler=ASHAScheduler(
+                time_attr="epoch", max_t=longest, grace_period=min(config.grace_epochs, longest), reduction_factor=3
+            ),
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(packs.parent / "ray"),
+            name=method,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=session.resources.max_failures),
+        ),
+    ).fit()
     for result in results:
         if result.error is not None:
-            raise InfrastructureError(f"stage tune: a trial of {method} failed: {' '.join(str(result.error).split())[-400:]}; the same command goes on")
+            raise InfrastructureError(
+                f"stage tune: a trial of {method} failed: {' '.join(str(result.error).split())[-400:]}; the same command goes on"
+            )
         # A trial that ASHA stopped could not commit itself.
         commit_trial(units, Trial(**json.loads((result.metrics or {})["state"])))
 
@@ -82,16 +119,31 @@ def run_trial(space: Mapping[str, Any]) -> None:
     trial = Trial(method, number, chosen, 0.0, 0.0, 0)
     for count, epoch in enumerate(run.epochs(), start=1):
         top = run.best or epoch
-        trial = Trial(method, number, chosen, top.worst_group_accuracy if run.best else 0.0, top.accuracy if run.best else 0.0, count)
-        tune.report({"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy, "epoch": count,
-                     "state": json.dumps(vars(trial) | {"setting": dict(chosen)})})
+        trial = Trial(
+            method,
+            number,
+            chosen,
+            top.worst_group_accuracy if run.best else 0.0,
+            top.accuracy if run.best else 0.0,
+            count,
+        )
+        tune.report(
+            {
+                "worst_group_accuracy": epoch.worst_group_accuracy,
+                "accuracy": epoch.accuracy,
+                "epoch": count,
+                "state": json.dumps(vars(trial) | {"setting": dict(chosen)}),
+            }
+        )
     commit_trial(Units(Path(space["units"])), trial)
 
 
 def commit_trial(units: Units, trial: Trial) -> None:
     """Commit a trial's result as a unit."""
     content = json.dumps(vars(trial) | {"setting": dict(trial.setting)}, indent=1)
-    units.commit(f"{trial.method}-{trial.number}", lambda folder: (folder / "trial.json").write_text(content, "utf-8") and None)
+    units.commit(
+        f"{trial.method}-{trial.number}", lambda folder: (folder / "trial.json").write_text(content, "utf-8") and None
+    )
 
 
 def _read(folder: Path) -> Trial:

@@ -11,10 +11,20 @@ from dataclasses import dataclass
 from fairsynth.config import ResourcesConfig
 from fairsynth.errors import InfrastructureError
 
-_QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-          "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false",
-          "HF_HUB_DISABLE_PROGRESS_BARS": "1", "RAY_AIR_NEW_OUTPUT": "0", "PYTHONWARNINGS": "ignore",
-          "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_QUIET = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "PYTHONWARNINGS": "ignore",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -50,12 +60,17 @@ class Session:
                 ray.init(logging_level=logging.ERROR, log_to_driver=False)
             else:
                 # Four logical CPUs at least: Ray Data needs one beside its actors to read.
-                ray.init(address="local", num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False,
-                         object_store_memory=512 * 2**20, logging_level=logging.ERROR, log_to_driver=False)
+                ray.init(
+                    address="local",
+                    num_cpus=max(4, os.cpu_count() or 1),
+                    include_dashboard=False,
+                    object_store_memory=512 * 2**20,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = os.environ.get("RAY_ADDRESS") or "a local Ray"
             raise InfrastructureError(f"cannot connect to {where}: {' '.join(str(error).split())[:300]}") from error
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._connected = True
         self.startup_seconds += time.monotonic() - began
 
@@ -68,8 +83,10 @@ class Session:
         gpus = self.resources.gpus_per_worker
         gpus = (1.0 if total.get("GPU") else 0.0) if gpus is None else gpus
         if gpus > total.get("GPU", 0):
-            raise InfrastructureError(f"one worker needs {gpus:g} GPUs, but the cluster has {total.get('GPU', 0):g}; "
-                                      "lower resources.gpus_per_worker or add nodes")
+            raise InfrastructureError(
+                f"one worker needs {gpus:g} GPUs, but the cluster has {total.get('GPU', 0):g}; "
+                "lower resources.gpus_per_worker or add nodes"
+            )
         if self.resources.workers:
             count = self.resources.workers
         elif gpus:

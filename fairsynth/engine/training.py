@@ -12,30 +12,40 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.artifacts import Artifact, Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.engine.session import Session, Worker, root_cause
 from fairsynth.engine.units import Heartbeat, Ran
 from fairsynth.errors import FairsynthError, InfrastructureError
 from fairsynth.groups import Group
-from fairsynth.stages import finetune
-from fairsynth.stages.finetune import AdapterJob, Latents
+from fairsynth.stages.finetune import lots as cut_lots
 from fairsynth.vectors import matrix
 
+if TYPE_CHECKING:
+    from fairsynth.stages.adapter_training import Latents
 
-def train_adapters(session: Session, jobs: Sequence[AdapterJob], models: ModelsConfig, config: FinetuneConfig, artifact: Artifact,
-                   embeddings: Sequence[Path], class_units: Mapping[str, str]) -> Ran:
+
+def train_adapters(
+    session: Session,
+    jobs: Sequence[AdapterJob],
+    models: ModelsConfig,
+    config: FinetuneConfig,
+    artifact: Artifact,
+    embeddings: Sequence[Path],
+    class_units: Mapping[str, str],
+) -> Ran:
     """Train every adapter that has no unit yet; ``class_units`` names the unit with the latents of each class prompt.
 
     Raises FairsynthError or InfrastructureError once all lots have ended, if one of them failed.
     """
     units = artifact.units()
     done = units.done()
-    lots = finetune.lots(jobs, session.resources.adapters_per_run)
+    lots = cut_lots(jobs, session.resources.adapters_per_run)
     pending = [lot for lot in lots if any(job.name not in done for job in lot)]
     if not pending:
         return Ran(0, len(jobs), 0.0)
@@ -46,13 +56,21 @@ def train_adapters(session: Session, jobs: Sequence[AdapterJob], models: ModelsC
     missing = sum(job.name not in done for job in jobs)
     beat = Heartbeat("finetune", len(jobs), len(jobs) - missing)
     fit = ray.remote(num_cpus=0, max_retries=2)(_fit_lot)
-    waiting, running, startups = list(pending), {}, [0.0]
+    waiting, startups = list(pending), [0.0]
+    running: dict[Any, list[AdapterJob]] = {}
     failures: list[BaseException] = []
     while waiting or running:
         while waiting and len(running) < worker.count:
             lot = waiting.pop(0)
-            loop = {"jobs": [_pack(job) for job in lot], "models": models.model_dump(), "config": config.model_dump(),
-                    "stage": str(artifact.path), "embeddings": [str(p) for p in embeddings], "class_units": dict(class_units), "threads": worker.threads}
+            loop = {
+                "jobs": [_pack(job) for job in lot],
+                "models": models.model_dump(),
+                "config": config.model_dump(),
+                "stage": str(artifact.path),
+                "embeddings": [str(p) for p in embeddings],
+                "class_units": dict(class_units),
+                "threads": worker.threads,
+            }
             running[fit.options(name=f"lot:{lot[0].name}").remote(loop, worker, session.resources.max_failures)] = lot
         ready, _ = ray.wait(list(running), num_returns=1)
         lot = running.pop(ready[0])
@@ -65,8 +83,10 @@ def train_adapters(session: Session, jobs: Sequence[AdapterJob], models: ModelsC
     if failures:
         cause = root_cause(failures[0])
         kind = FairsynthError if isinstance(cause, FairsynthError) else InfrastructureError
-        raise kind(f"stage finetune failed in {len(failures)} of {len(pending)} lots: {' '.join(str(cause).split())[-400:]}; "
-                   "finished adapters are kept, the same command goes on") from failures[0]
+        raise kind(
+            f"stage finetune failed in {len(failures)} of {len(pending)} lots: {' '.join(str(cause).split())[-400:]}; "
+            "finished adapters are kept, the same command goes on"
+        ) from failures[0]
     return Ran(missing, len(jobs) - missing, max(0.0, min(s for s in startups[1:]) if len(startups) > 1 else 0.0))
 
 
@@ -88,11 +108,17 @@ def _fit_lot(loop: dict[str, Any], worker: Worker, max_failures: int) -> float:
     name = f"{loop['jobs'][0]['group'][0][:20]}-{uuid.uuid4().hex[:8]}"
     resources = {"CPU": worker.cpus} | ({"GPU": worker.gpus} if worker.gpus else {})
     trainer = TorchTrainer(
-        train_lot, train_loop_config=loop,
+        train_lot,
+        train_loop_config=loop,
         # One worker needs no collective library; gloo works with and without GPUs.
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=1, use_gpu=worker.gpus > 0, resources_per_worker=resources),
-        run_config=RunConfig(name=name, storage_path=str(Path(loop["stage"]) / "ray"), failure_config=FailureConfig(max_failures=max_failures)))
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(Path(loop["stage"]) / "ray"),
+            failure_config=FailureConfig(max_failures=max_failures),
+        ),
+    )
     result = trainer.fit()
     return float(result.return_value or time.monotonic())
 
@@ -102,6 +128,7 @@ def train_lot(loop: Mapping[str, Any]) -> float:
     import torch
 
     from fairsynth.models.diffusion import load_pipeline
+    from fairsynth.stages import adapter_training as stage_code
 
     torch.set_num_threads(loop["threads"])
     began = time.monotonic()
@@ -109,20 +136,28 @@ def train_lot(loop: Mapping[str, Any]) -> float:
     units, checkpoints = Units(stage / "units"), stage / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     jobs = [_unpack(packed) for packed in loop["jobs"]]
-    trainer = finetune.AdapterTrainer(load_pipeline(ModelsConfig.model_validate(loop["models"])), config)
+    trainer = stage_code.AdapterTrainer(load_pipeline(ModelsConfig.model_validate(loop["models"])), config)
     for job in jobs:
         if units[job.name].exists():
             continue
         path = checkpoints / f"{job.name}.safetensors"
-        latents = load_latents(job, [Path(p) for p in loop["embeddings"]], units, loop["class_units"].get(job.class_prompt))
-        weights = trainer.train(job, latents, finetune.load_snapshot(path), lambda s, path=path: finetune.save_snapshot(s, path))  # type: ignore[misc]
-        units.commit(job.name, lambda folder, job=job, weights=weights: finetune.save_job(job, weights, config, folder))  # type: ignore[misc]
+        latents = load_latents(
+            job, [Path(p) for p in loop["embeddings"]], units, loop["class_units"].get(job.class_prompt)
+        )
+        weights = trainer.train(
+            job, latents, stage_code.load_snapshot(path), lambda s, path=path: stage_code.save_snapshot(s, path)
+        )  # type: ignore[misc]
+        units.commit(
+            job.name, lambda folder, job=job, weights=weights: stage_code.save_job(job, weights, config, folder)
+        )  # type: ignore[misc]
         path.unlink(missing_ok=True)
     return began
 
 
 def load_latents(job: AdapterJob, embeddings: Sequence[Path], units: Units, class_unit: str | None) -> Latents:
     """Posteriors of the job's images, in the job's order, and the class latents if there are any."""
+    from fairsynth.stages.adapter_training import Latents
+
     table = pq.read_table([str(p) for p in embeddings], columns=["image_id", "mean", "std", "latent_shape"])
     where = {image: row for row, image in enumerate(table.column("image_id").to_pylist())}
     chosen = table.take([where[image] for image in job.image_ids])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +39,25 @@ def write_tables(tables: Mapping[str, pa.Table], folder: Path) -> None:
         pq.write_table(table, folder / f"{name}.parquet")
 
 
-def run_local(units: Units, names: Sequence[str], make: Callable[[], Work], prepare: Callable[[str], Task] | None = None) -> None:
+def run_local(
+    units: Units, names: Sequence[str], make: Callable[[], Work], prepare: Callable[[str], Task] | None = None
+) -> None:
     """The same work in a plain loop: what a notebook or a parity test calls."""
     work = make()
     for name in names:
         if not units[name].exists():
-            units.commit(name, lambda folder, task=_task(name, prepare): write_tables(work(task), folder))  # type: ignore[misc]
+            tables = work({"name": name, **(prepare(name) if prepare else {})})
+            units.commit(name, partial(write_tables, tables))
 
 
-def run_units(session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Work],
-              prepare: Callable[[str], Task] | None = None) -> Ran:
+def run_units(
+    session: Session,
+    stage: str,
+    units: Units,
+    names: Sequence[str],
+    make: Callable[[], Work],
+    prepare: Callable[[str], Task] | None = None,
+) -> Ran:
     """Make the units that are not there yet on a pool of actors.
 
     ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
@@ -64,12 +75,18 @@ def run_units(session: Session, stage: str, units: Units, names: Sequence[str], 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=len(pending))
     if prepare is not None:
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
-        _UnitActor, fn_constructor_args=(make, str(units.path), worker.threads), batch_size=1, num_cpus=worker.cpus, num_gpus=worker.gpus,
-        compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))))
+        _UnitActor,
+        fn_constructor_args=(make, str(units.path), worker.threads),
+        batch_size=1,
+        num_cpus=worker.cpus,
+        num_gpus=worker.gpus,
+        compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
+    )
     began, startup = time.monotonic(), 0.0
     beat = Heartbeat(stage, len(names), len(names) - len(pending))
     try:
@@ -80,13 +97,11 @@ def run_units(session: Session, stage: str, units: Units, names: Sequence[str], 
         cause = root_cause(error)
         if isinstance(cause, FairsynthError):
             raise cause from None
-        raise InfrastructureError(f"stage {stage} failed: {type(cause).__name__}: {' '.join(str(cause).split())[-400:]}; "
-                                  "finished units are kept, the same command goes on") from error
+        raise InfrastructureError(
+            f"stage {stage} failed: {type(cause).__name__}: {' '.join(str(cause).split())[-400:]}; "
+            "finished units are kept, the same command goes on"
+        ) from error
     return Ran(len(pending), len(names) - len(pending), startup)
-
-
-def _task(name: str, prepare: Callable[[str], Task] | None) -> Task:
-    return {"name": name, **(prepare(name) if prepare else {})}
 
 
 class _Prepare:
@@ -100,7 +115,9 @@ class _Prepare:
         arrays = {key: value for key, value in prepared.items() if isinstance(value, np.ndarray)}
         rest = {key: value for key, value in prepared.items() if key not in arrays}
         # An empty array has no place in a tensor column: its shape goes with the text.
-        rest["_empty"] = {key: [list(value.shape), str(value.dtype)] for key, value in arrays.items() if value.size == 0}
+        rest["_empty"] = {
+            key: [list(value.shape), str(value.dtype)] for key, value in arrays.items() if value.size == 0
+        }
         return {"name": row["name"], "json": json.dumps(rest), **{k: v for k, v in arrays.items() if v.size}}
 
 
@@ -138,5 +155,9 @@ class Heartbeat:
         now = time.monotonic()
         if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.done < self.total:
             rate = (self.done - self.first) / (now - self.began)
-            print(f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {(self.total - self.done) / rate:.0f}s", file=sys.stderr, flush=True)
+            print(
+                f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {(self.total - self.done) / rate:.0f}s",
+                file=sys.stderr,
+                flush=True,
+            )
             self.last = now

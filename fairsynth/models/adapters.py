@@ -21,7 +21,9 @@ NAME = "fairsynth_adapter"
 FILE_NAME = "pytorch_lora_weights.safetensors"
 
 
-def add_adapter(unet: UNet2DConditionModel, rank: int, alpha: int, target_modules: Sequence[str], seed: int) -> list[torch.nn.Parameter]:
+def add_adapter(
+    unet: UNet2DConditionModel, rank: int, alpha: int, target_modules: Sequence[str], seed: int
+) -> list[torch.nn.Parameter]:
     """Put a fresh float32 adapter on the UNet's layers and return its parameters.
 
     A starts Gaussian, B zero. Raises ValueError if no layer's name ends with one of ``target_modules``.
@@ -29,7 +31,10 @@ def add_adapter(unet: UNet2DConditionModel, rank: int, alpha: int, target_module
     devices = [unet.device] if unet.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(target_modules)), NAME)
+        unet.add_adapter(
+            LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(target_modules)),
+            NAME,
+        )
     # peft gives adapters the base's number format; training in bfloat16 would lose small updates.
     cast_training_params(unet, dtype=torch.float32)
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]
@@ -51,7 +56,9 @@ def set_adapter_state(unet: UNet2DConditionModel, state: Mapping[str, torch.Tens
     set_peft_model_state_dict(unet, dict(state), adapter_name=NAME)
 
 
-def save_adapter(state: Mapping[str, torch.Tensor], folder: Path, rank: int, alpha: int, target_modules: Sequence[str]) -> None:
+def save_adapter(
+    state: Mapping[str, torch.Tensor], folder: Path, rank: int, alpha: int, target_modules: Sequence[str]
+) -> None:
     """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header.
 
     Raises ValueError if a weight is not finite: such an adapter is never saved.
@@ -60,7 +67,8 @@ def save_adapter(state: Mapping[str, torch.Tensor], folder: Path, rank: int, alp
         raise ValueError("the adapter holds NaN or infinite weights; lower finetune.learning_rate")
     header = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(target_modules)}
     StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=convert_state_dict_to_diffusers(dict(state)), unet_lora_adapter_metadata=header)
+        folder, unet_lora_layers=convert_state_dict_to_diffusers(dict(state)), unet_lora_adapter_metadata=header
+    )
 
 
 def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
@@ -68,8 +76,14 @@ def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
     with safe_open(path, "pt") as handle:
         header = json.loads(handle.metadata()["lora_adapter_metadata"])
         weights = {key: handle.get_tensor(key) for key in handle.keys()}
-    names = {key: key.removeprefix("unet.").removesuffix(".weight").replace(".lora.", ".").replace(".lora_A", ".down").replace(".lora_B", ".up")
-             for key in weights}
+    names = {
+        key: key.removeprefix("unet.")
+        .removesuffix(".weight")
+        .replace(".lora.", ".")
+        .replace(".lora_A", ".down")
+        .replace(".lora_B", ".up")
+        for key in weights
+    }
     return {names[key]: value for key, value in weights.items()}, header["unet.lora_alpha"] / header["unet.r"]
 
 

@@ -36,14 +36,20 @@ def build_classifier(config: ClassifyConfig, n_labels: int, seed: int) -> Classi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.backbone == SMALL:
-            encoder = ResNetModel(ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96], depths=[1, 1, 1], layer_type="basic"))
+            encoder = ResNetModel(
+                ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96], depths=[1, 1, 1], layer_type="basic")
+            )
         else:
-            encoder = ResNetModel.from_pretrained(config.backbone, revision=config.backbone_revision, use_safetensors=True)
+            encoder = ResNetModel.from_pretrained(
+                config.backbone, revision=config.backbone_revision, use_safetensors=True
+            )
         return Classifier(encoder, n_labels)
 
 
 def save_classifier(model: Classifier, folder: Path) -> None:
     """Write the encoder in save_pretrained layout and the linear layer beside it (safetensors)."""
     model.encoder.save_pretrained(folder / "encoder")
-    save_file({"weight": model.head.weight.detach().cpu().clone(), "bias": model.head.bias.detach().cpu().clone()},
-              folder / "head.safetensors")
+    save_file(
+        {"weight": model.head.weight.detach().cpu().clone(), "bias": model.head.bias.detach().cpu().clone()},
+        folder / "head.safetensors",
+    )

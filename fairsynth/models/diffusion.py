@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusio
 from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
-from fairsynth.models.encoder import pick_device
+from fairsynth.models.device import pick_device
 from fairsynth.models.sources import diffusion_source
 
 Embeddings = torch.Tensor
@@ -25,8 +25,13 @@ def load_pipeline(models: ModelsConfig) -> StableDiffusionPipeline:
     training set; constant images are rejected by the filter instead.
     """
     pipeline = StableDiffusionPipeline.from_pretrained(
-        diffusion_source(models), revision=models.diffusion_revision, dtype=getattr(torch, models.dtype),
-        use_safetensors=True, safety_checker=None, requires_safety_checker=False).to(pick_device())
+        diffusion_source(models),
+        revision=models.diffusion_revision,
+        dtype=getattr(torch, models.dtype),
+        use_safetensors=True,
+        safety_checker=None,
+        requires_safety_checker=False,
+    ).to(pick_device())
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.requires_grad_(False)
@@ -45,24 +50,45 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
 
 
 @torch.no_grad()
-def encode_posteriors(pipeline: StableDiffusionPipeline, pixels_NHW3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def encode_posteriors(
+    pipeline: StableDiffusionPipeline, pixels_NHW3: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of the VAE's posterior, float32 (N, C, h, w) each, in the UNet's scale."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(pipeline.device, pipeline.vae.dtype) / 127.5 - 1
+    images = (
+        torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(pipeline.device, pipeline.vae.dtype)
+        / 127.5
+        - 1
+    )
     posterior = pipeline.vae.encode(images).latent_dist
     scale = pipeline.vae.config.scaling_factor
     return (posterior.mean * scale).float().cpu().numpy(), (posterior.std * scale).float().cpu().numpy()
 
 
-def generate(pipeline: StableDiffusionPipeline, prompts: Sequence[str], negative_prompts: Sequence[str], seeds: Sequence[int],
-             size: int, steps: int, guidance: float, latents_only: bool = False) -> NDArray[Any]:
+def generate(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    negative_prompts: Sequence[str],
+    seeds: Sequence[int],
+    size: int,
+    steps: int,
+    guidance: float,
+    latents_only: bool = False,
+) -> NDArray[Any]:
     """Generate one image per prompt; image i depends on prompt i and seed i, not on its neighbours.
 
     Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) with ``latents_only``.
     """
     # CPU generators give the same noise on every device.
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    run = partial(pipeline, prompt_embeds=encode_prompts(pipeline, prompts), generator=generators, height=size, width=size,
-                  num_inference_steps=steps, guidance_scale=guidance)
+    run = partial(
+        pipeline,
+        prompt_embeds=encode_prompts(pipeline, prompts),
+        generator=generators,
+        height=size,
+        width=size,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+    )
     if guidance > 1:
         run = partial(run, negative_prompt_embeds=encode_prompts(pipeline, negative_prompts))
     if latents_only:

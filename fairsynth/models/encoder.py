@@ -8,12 +8,8 @@ from numpy.typing import NDArray
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from fairsynth.config import ModelsConfig
+from fairsynth.models.device import pick_device
 from fairsynth.models.sources import clip_source
-
-
-def pick_device() -> str:
-    """cuda where there is one, else cpu."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class ClipEncoder:

@@ -30,11 +30,16 @@ def clip_source(models: ModelsConfig) -> str:
 
 def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
     """Raise ConfigError for a model path that does not exist. Hub ids are checked when they load."""
-    for key, source in (("models.diffusion", diffusion_source(models)), ("models.clip", clip_source(models)),
-                        ("classify.backbone", classify.backbone)):
+    for key, source in (
+        ("models.diffusion", diffusion_source(models)),
+        ("models.clip", clip_source(models)),
+        ("classify.backbone", classify.backbone),
+    ):
         looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
         if looks_local and not Path(source).expanduser().is_dir():
-            raise ConfigError(f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or 'demo'")
+            raise ConfigError(
+                f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or 'demo'"
+            )
 
 
 def revision(source: str, pinned: str | None) -> str:
@@ -46,7 +51,9 @@ def revision(source: str, pinned: str | None) -> str:
 @cache
 def _folder_hash(folder: str) -> str:
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+    for path in sorted(
+        p for p in Path(folder).rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")
+    ):
         total.update(path.relative_to(folder).as_posix().encode())
         with open(path, "rb") as handle:
             total.update(hashlib.file_digest(handle, "sha256").digest())

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.classifier import Classifier, build_classifier
-from fairsynth.models.encoder import pick_device
+from fairsynth.models.device import pick_device
 from fairsynth.stages.losses import GroupDRO, supcon
 
-VERSION = 1
 # Mean and deviation of ImageNet, which transformers' ResNets were trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -64,7 +63,9 @@ class Epoch:
 class Training:
     """One training run. Iterate over ``epochs``; ``model`` then holds the best selectable epoch."""
 
-    def __init__(self, method: str, setting: Mapping[str, float], data: Data, config: ClassifyConfig, seed: int) -> None:
+    def __init__(
+        self, method: str, setting: Mapping[str, float], data: Data, config: ClassifyConfig, seed: int
+    ) -> None:
         self.method, self.setting, self.data, self.config = method, setting, data, config
         self.device = pick_device()
         self.model: Classifier = build_classifier(config, data.n_labels, seed).to(self.device)
@@ -84,7 +85,9 @@ class Training:
 
     def _encoder_epochs(self, images: Images, stage: int, selectable: bool) -> Iterator[Epoch]:
         setting = self.setting
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=setting["learning_rate"], weight_decay=setting["weight_decay"])
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=setting["learning_rate"], weight_decay=setting["weight_decay"]
+        )
         dro = GroupDRO(self.data.n_groups, setting["step_size"]) if self.method == "group-dro" else None
         for number in range(int(setting["epochs"])):
             self.model.train()
@@ -112,8 +115,11 @@ class Training:
         """Stage 2 on features computed once: the frozen encoder gives the same ones every epoch."""
         self.model.eval()
         features, labels = self._features(self.data.train), torch.from_numpy(self.data.train.labels).to(self.device)
-        optimizer = torch.optim.AdamW(self.model.head.parameters(), lr=self.setting["head_learning_rate"],
-                                      weight_decay=self.setting["head_weight_decay"])
+        optimizer = torch.optim.AdamW(
+            self.model.head.parameters(),
+            lr=self.setting["head_learning_rate"],
+            weight_decay=self.setting["head_weight_decay"],
+        )
         for number in range(self.config.finetune_epochs):
             losses = []
             for index in self._batches(self.data.train, balanced=False):
@@ -128,11 +134,13 @@ class Training:
         """Shuffled index batches of one epoch; ``balanced``: drawn with replacement, every group equally often."""
         if balanced:
             weights = 1 / np.bincount(images.groups, minlength=self.data.n_groups).clip(1)
-            order = torch.multinomial(torch.from_numpy(weights[images.groups]), len(images), True, generator=self.rng).numpy()
+            order = torch.multinomial(
+                torch.from_numpy(weights[images.groups]), len(images), True, generator=self.rng
+            ).numpy()
         else:
             order = torch.randperm(len(images), generator=self.rng).numpy()
         for start in range(0, len(order), self.config.batch_size):
-            batch = order[start:start + self.config.batch_size]
+            batch = order[start : start + self.config.batch_size]
             # Batch norm cannot learn from a single image.
             if len(batch) > 1 or len(order) == 1:
                 yield batch
@@ -163,7 +171,9 @@ class Training:
         groups = self.data.validation.groups
         worst = min(float(right[groups == g].mean()) for g in np.unique(groups))
         epoch = Epoch(number, stage, loss, worst, float(right.mean()), selectable)
-        if selectable and (self.best is None or (worst, epoch.accuracy) > (self.best.worst_group_accuracy, self.best.accuracy)):
+        if selectable and (
+            self.best is None or (worst, epoch.accuracy) > (self.best.worst_group_accuracy, self.best.accuracy)
+        ):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
         return epoch
 
@@ -175,4 +185,6 @@ def _shift(images_N3HW: Tensor, rng: torch.Generator) -> Tensor:
     offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng).to(images_N3HW.device)
     rows = (torch.arange(height, device=images_N3HW.device) + offsets[0]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images_N3HW.device) + offsets[1]).clamp(0, width - 1)
-    return images_N3HW[torch.arange(n, device=images_N3HW.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return images_N3HW[
+        torch.arange(n, device=images_N3HW.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+    ].permute(0, 3, 1, 2)

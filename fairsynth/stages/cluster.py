@@ -28,7 +28,9 @@ class Clustered:
     remark: str = ""
 
 
-def cluster_group(config: ClusterConfig, group: Group, image_ids: Sequence[str], embeddings_ND: NDArray[np.float32], seed: int) -> Clustered:
+def cluster_group(
+    config: ClusterConfig, group: Group, image_ids: Sequence[str], embeddings_ND: NDArray[np.float32], seed: int
+) -> Clustered:
     """Cluster one group's images by their unit vectors (N, D).
 
     The result depends on the set of images and the seed, not on their order. A fixed k is lowered
@@ -36,7 +38,11 @@ def cluster_group(config: ClusterConfig, group: Group, image_ids: Sequence[str],
     Groups under ``min_group`` are returned without clusters (k = 0).
     """
     if len(image_ids) < config.min_group:
-        return Clustered({}, 0, f"{len(image_ids)} images are fewer than cluster.min_group {config.min_group}: made from the prompt alone")
+        return Clustered(
+            {},
+            0,
+            f"{len(image_ids)} images are fewer than cluster.min_group {config.min_group}: made from the prompt alone",
+        )
     order = np.argsort(np.array(image_ids))
     points = np.ascontiguousarray(embeddings_ND[order], np.float32)
     if config.k == "auto":
@@ -51,18 +57,24 @@ def _fixed(config: ClusterConfig, k: int, points_ND: NDArray[np.float32], seed: 
     for smaller in range(k, 0, -1):
         labels = kmeans(points_ND, smaller, config.restarts, seed)
         if smaller == 1 or np.bincount(labels, minlength=smaller).min() >= config.min_size:
-            remark = "" if smaller == k else f"k lowered from {k} to {smaller}: every cluster needs {config.min_size} images"
+            remark = (
+                "" if smaller == k else f"k lowered from {k} to {smaller}: every cluster needs {config.min_size} images"
+            )
             return labels, remark
     raise AssertionError("k = 1 always fits")
 
 
-def _best_by_silhouette(config: ClusterConfig, points_ND: NDArray[np.float32], seed: int) -> tuple[NDArray[np.int64], str]:
+def _best_by_silhouette(
+    config: ClusterConfig, points_ND: NDArray[np.float32], seed: int
+) -> tuple[NDArray[np.int64], str]:
     best, best_score = np.zeros(len(points_ND), np.int64), MIN_SILHOUETTE
     for k in range(2, min(config.max_k, len(points_ND) // config.min_size) + 1):
         labels = kmeans(points_ND, k, config.restarts, seed)
         if np.bincount(labels, minlength=k).min() < config.min_size:
             continue
-        score = float(silhouette_score(points_ND, labels, metric="cosine", sample_size=min(5000, len(labels)), random_state=0))
+        score = float(
+            silhouette_score(points_ND, labels, metric="cosine", sample_size=min(5000, len(labels)), random_state=0)
+        )
         if score > best_score:
             best, best_score = labels, score
     return best, f"auto: silhouette {best_score:.3f}" if best.any() else "auto: no split is better than one cluster"
@@ -71,10 +83,22 @@ def _best_by_silhouette(config: ClusterConfig, points_ND: NDArray[np.float32], s
 def kmeans(points_ND: NDArray[np.float32], k: int, restarts: int, seed: int) -> NDArray[np.int64]:
     """Spherical k-means of unit vectors: int64 labels (N,), numbered by the first image of each cluster."""
     if k == 1 or len(np.unique(points_ND, axis=0)) <= k:
-        return _renumber(np.unique(points_ND, axis=0, return_inverse=True)[1].ravel() if k > 1 else np.zeros(len(points_ND), np.int64))
+        return _renumber(
+            np.unique(points_ND, axis=0, return_inverse=True)[1].ravel()
+            if k > 1
+            else np.zeros(len(points_ND), np.int64)
+        )
     faiss.omp_set_num_threads(1)  # sums in a fixed order: the same bits every time
-    model = faiss.Kmeans(points_ND.shape[1], k, niter=30, nredo=restarts, spherical=True, seed=seed % (2**31),
-                         min_points_per_centroid=1, max_points_per_centroid=10**7)
+    model = faiss.Kmeans(
+        points_ND.shape[1],
+        k,
+        niter=30,
+        nredo=restarts,
+        spherical=True,
+        seed=seed % (2**31),
+        min_points_per_centroid=1,
+        max_points_per_centroid=10**7,
+    )
     model.train(points_ND)
     _, nearest = model.index.search(points_ND, 1)
     return _renumber(nearest.ravel())

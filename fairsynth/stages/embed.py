@@ -14,13 +14,20 @@ from fairsynth.data.decode import BadImage, decode, read_file
 from fairsynth.vectors import vectors
 
 VERSION = 1
-BAD_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+BAD_SCHEMA = pa.schema(
+    [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
 
 
 def unit_rows(rows: Sequence[Mapping[str, Any]], unit_size: int) -> dict[str, list[dict[str, str]]]:
     """Cut rows, ordered by image_id, into named units of ``unit_size`` images."""
-    ordered = sorted(({key: row[key] for key in ("image_id", "path", "sha256")} for row in rows), key=lambda r: r["image_id"])
-    return {f"images-{start // unit_size:06d}": ordered[start:start + unit_size] for start in range(0, len(ordered), unit_size)}
+    ordered = sorted(
+        ({key: row[key] for key in ("image_id", "path", "sha256")} for row in rows), key=lambda r: r["image_id"]
+    )
+    return {
+        f"images-{start // unit_size:06d}": ordered[start : start + unit_size]
+        for start in range(0, len(ordered), unit_size)
+    }
 
 
 class DecodeUnit:

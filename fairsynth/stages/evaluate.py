@@ -16,8 +16,6 @@ from fairsynth.manifest import seed_for
 from fairsynth.stages.classify import Training
 from fairsynth.stages.training_data import load_data, load_pack
 
-VERSION = 1
-
 
 class EvaluateUnit:
     """Trains one (method, seed) and predicts the test split.
@@ -26,8 +24,17 @@ class EvaluateUnit:
     predicted, probabilities. The method's own report uses nothing of the test split before this.
     """
 
-    def __init__(self, packs: Path, test_pack: Path, settings: Mapping[str, Mapping[str, float]], tests: Sequence[Mapping[str, str]],
-                 labels: Sequence[str], classify: ClassifyConfig, seed: int, classifiers: Path) -> None:
+    def __init__(
+        self,
+        packs: Path,
+        test_pack: Path,
+        settings: Mapping[str, Mapping[str, float]],
+        tests: Sequence[Mapping[str, str]],
+        labels: Sequence[str],
+        classify: ClassifyConfig,
+        seed: int,
+        classifiers: Path,
+    ) -> None:
         self.packs, self.test_pack, self.settings, self.tests = packs, test_pack, settings, tests
         self.labels, self.classify, self.seed, self.classifiers = list(labels), classify, seed, classifiers
 
@@ -35,18 +42,34 @@ class EvaluateUnit:
         from fairsynth.models.classifier import save_classifier
 
         method, _, index = str(task["name"]).rpartition("-")
-        run = Training(method, self.settings[method], load_data(self.packs, method), self.classify, seed_for(self.seed, "final", index) % 2**31)
+        run = Training(
+            method,
+            self.settings[method],
+            load_data(self.packs, method),
+            self.classify,
+            seed_for(self.seed, "final", index) % 2**31,
+        )
         epochs = list(run.epochs())
         probabilities = run.probabilities(load_pack(self.test_pack))
         save_classifier(run.model, self.classifiers / task["name"])
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
-        return {"epochs": log, "predictions": pa.table({
-            "method": [method] * n, "seed": pa.array([int(index)] * n, pa.int64()), "split": ["test"] * n,
-            "image_id": [t["image_id"] for t in self.tests], "label": [t["label"] for t in self.tests],
-            "attribute": [t["attribute"] for t in self.tests], "predicted": predicted,
-            "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float32()))})}
+        return {
+            "epochs": log,
+            "predictions": pa.table(
+                {
+                    "method": [method] * n,
+                    "seed": pa.array([int(index)] * n, pa.int64()),
+                    "split": ["test"] * n,
+                    "image_id": [t["image_id"] for t in self.tests],
+                    "label": [t["label"] for t in self.tests],
+                    "attribute": [t["attribute"] for t in self.tests],
+                    "predicted": predicted,
+                    "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float32())),
+                }
+            ),
+        }
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,9 @@ class MethodScores:
         return group, n
 
 
-def score_methods(predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]) -> list[MethodScores]:
+def score_methods(
+    predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]
+) -> list[MethodScores]:
     """Score a table of predictions per method and seed."""
     rows = predictions.select(["method", "seed", "label", "attribute", "predicted"]).to_pylist()
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -85,8 +110,14 @@ def score_methods(predictions: pa.Table, groups: Sequence[Group], train_counts: 
         scores = []
         for seed in seeds:
             part = [row for row in rows if row["method"] == method and row["seed"] == seed]
-            scores.append(score([row["predicted"] == row["label"] for row in part],
-                                [Group(row["label"], row["attribute"]) for row in part], groups, train_counts))
+            scores.append(
+                score(
+                    [row["predicted"] == row["label"] for row in part],
+                    [Group(row["label"], row["attribute"]) for row in part],
+                    groups,
+                    train_counts,
+                )
+            )
         result.append(MethodScores(method, tuple(seeds), tuple(scores)))
     return result
 

@@ -20,7 +20,9 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import SPLITS, TRAIN, Manifest, image_id
 
 VERSION = 1
-QUARANTINE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+QUARANTINE = pa.schema(
+    [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,18 @@ def check_groups(entries: Sequence[Entry]) -> None:
     for split in SPLITS:
         if not splits[split]:
             raise DataError(f"the dataset has no images in split {split!r}; found: {dict(splits)}")
-    for what, values in (("label", Counter(e.label for e in entries)), ("attribute", Counter(e.attribute for e in entries))):
+    for what, values in (
+        ("label", Counter(e.label for e in entries)),
+        ("attribute", Counter(e.attribute for e in entries)),
+    ):
         if "" in values:
             raise DataError(f"{values['']} rows have an empty {what}; fill it in or remove the rows")
     labels = {e.label for e in entries if e.split == TRAIN}
     unseen = sorted({e.label for e in entries} - labels)
     if unseen:
-        raise DataError(f"label {unseen[0]!r} occurs only outside the training split; training has: {', '.join(sorted(labels))}")
+        raise DataError(
+            f"label {unseen[0]!r} occurs only outside the training split; training has: {', '.join(sorted(labels))}"
+        )
     if len(labels) < 2:
         raise DataError(f"the training split has the single label {labels.pop()!r}; a classifier needs two or more")
     if len({e.attribute for e in entries}) < 2:
@@ -91,15 +98,26 @@ def _check(root: Path, entry: Entry) -> dict[str, Any]:
         decode(file.content)
     except BadImage as problem:
         return {"path": entry.path, "stage": "ingest", "reason": problem.reason, "detail": problem.detail}
-    return {"image_id": image_id(entry.path), "sha256": file.sha256, "path": entry.path, "split": entry.split,
-            "label": entry.label, "attribute": entry.attribute, "source": "real"}
+    return {
+        "image_id": image_id(entry.path),
+        "sha256": file.sha256,
+        "path": entry.path,
+        "split": entry.split,
+        "label": entry.label,
+        "attribute": entry.attribute,
+        "source": "real",
+    }
 
 
-def _check_losses(config: DataConfig, manifest: Manifest, entries: Sequence[Entry], bad: Sequence[dict[str, Any]]) -> None:
+def _check_losses(
+    config: DataConfig, manifest: Manifest, entries: Sequence[Entry], bad: Sequence[dict[str, Any]]
+) -> None:
     if len(bad) > config.max_bad_fraction * len(entries):
         reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row["reason"] for row in bad).most_common())
-        raise DataError(f"{len(bad)} of {len(entries)} images cannot be used ({reasons}), more than data.max_bad_fraction "
-                        f"{config.max_bad_fraction:g} allows; first: {bad[0]['path']!r}")
+        raise DataError(
+            f"{len(bad)} of {len(entries)} images cannot be used ({reasons}), more than data.max_bad_fraction "
+            f"{config.max_bad_fraction:g} allows; first: {bad[0]['path']!r}"
+        )
     before = {(e.split, e.label, e.attribute) for e in entries}
     after = set(zip(manifest.column("split"), manifest.column("label"), manifest.column("attribute"), strict=True))
     lost = sorted(before - after)

@@ -25,10 +25,17 @@ def method_entry(method: MethodScores) -> dict[str, Any]:
     for figure in ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior"):
         values = method.values(figure)
         interval = mean_interval(values)
-        entry[figure] = {"mean": float(np.mean(values)), "ci95": list(interval) if interval else None, "per_seed": values}
+        entry[figure] = {
+            "mean": float(np.mean(values)),
+            "ci95": list(interval) if interval else None,
+            "per_seed": values,
+        }
     group, n = method.worst_group()
     entry["worst_group"] = {"label": group.label, "attribute": group.attribute, "n": n}
-    entry["groups"] = [{"label": g.label, "attribute": g.attribute, "n": n, "accuracy": accuracy} for g, n, accuracy in method.pooled_groups()]
+    entry["groups"] = [
+        {"label": g.label, "attribute": g.attribute, "n": n, "accuracy": accuracy}
+        for g, n, accuracy in method.pooled_groups()
+    ]
     return entry
 
 
@@ -38,8 +45,10 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
     for method in report["methods"]:
         wga, group = method["worst_group_accuracy"], method["worst_group"]
         interval = f"({wga['ci95'][0]:.1%} - {wga['ci95'][1]:.1%})" if wga["ci95"] else "(one seed)"
-        lines.append(f"{TITLES.get(method['name'], method['name']):<12} {wga['mean']:>6.1%} {interval:<31} {method['accuracy']['mean']:>8.1%}"
-                     f"       {group['label']}, {group['attribute']} ({group['n']})")
+        lines.append(
+            f"{TITLES.get(method['name'], method['name']):<12} {wga['mean']:>6.1%} {interval:<31} {method['accuracy']['mean']:>8.1%}"
+            f"       {group['label']}, {group['attribute']} ({group['n']})"
+        )
     return lines
 
 
@@ -49,7 +58,9 @@ def sheet(files: Sequence[bytes], columns: int = 12, side: int = 64) -> str:
         return ""
     grid = Image.new("RGB", (columns * side, -(-len(files) // columns) * side), "white")
     for i, content in enumerate(files):
-        tile = Image.fromarray(decode(content)).resize((side - 2, side - 2), Image.Resampling.NEAREST if side > 32 else Image.Resampling.BICUBIC)
+        tile = Image.fromarray(decode(content)).resize(
+            (side - 2, side - 2), Image.Resampling.NEAREST if side > 32 else Image.Resampling.BICUBIC
+        )
         grid.paste(tile, ((i % columns) * side, i // columns * side))
     buffer = io.BytesIO()
     grid.save(buffer, "PNG", optimize=True)

@@ -14,8 +14,13 @@ _STAGE_1 = {"learning_rate": (1e-3, 3e-4, 5e-3, True), "weight_decay": (1e-3, 1e
 SPACES: dict[str, dict[str, tuple[float, float, float, bool]]] = {
     "erm": _STAGE_1,
     "group-dro": {**_STAGE_1, "weight_decay": (1e-3, 1e-5, 1.0, True), "step_size": (0.01, 0.001, 0.1, True)},
-    "fairsynth": {**_STAGE_1, "beta": (0.5, 0.3, 1.0, False), "temperature": (0.1, 0.05, 0.3, True),
-                  "head_learning_rate": (1e-3, 1e-4, 1e-2, True), "head_weight_decay": (1.0, 1e-2, 10.0, True)},
+    "fairsynth": {
+        **_STAGE_1,
+        "beta": (0.5, 0.3, 1.0, False),
+        "temperature": (0.1, 0.05, 0.3, True),
+        "head_learning_rate": (1e-3, 1e-4, 1e-2, True),
+        "head_weight_decay": (1.0, 1e-2, 10.0, True),
+    },
 }
 
 
@@ -29,5 +34,7 @@ def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mappi
         u = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
         value = low * (high / low) ** u if logarithmic else low + (high - low) * u
         drawn[name] = default if trial == 0 else float(f"{value:.4g}")
-    share = 1.0 if trial == 0 else np.random.default_rng(seed_for(seed, method, trial, "epochs")).choice([0.5, 0.75, 1.0])
+    share = (
+        1.0 if trial == 0 else np.random.default_rng(seed_for(seed, method, trial, "epochs")).choice([0.5, 0.75, 1.0])
+    )
     return {**drawn, "epochs": max(1, round(config.pretrain_epochs * float(share)))}

@@ -54,13 +54,18 @@ def shares(total: int, weights: Sequence[int]) -> list[int]:
         return [0] * len(weights)
     exact = [total * weight / sum(weights) for weight in weights]
     parts = [math.floor(value) for value in exact]
-    for i in sorted(range(len(weights)), key=lambda i: (parts[i] - exact[i], i))[:total - sum(parts)]:
+    for i in sorted(range(len(weights)), key=lambda i: (parts[i] - exact[i], i))[: total - sum(parts)]:
         parts[i] += 1
     return parts
 
 
-def plan_rows(needed: Mapping[Group, int], sources: Mapping[Group, Sequence[Source]], config: SynthesizeConfig, seed: int,
-              round_index: int) -> list[dict[str, Any]]:
+def plan_rows(
+    needed: Mapping[Group, int],
+    sources: Mapping[Group, Sequence[Source]],
+    config: SynthesizeConfig,
+    seed: int,
+    round_index: int,
+) -> list[dict[str, Any]]:
     """One row per image to generate, sorted by adapter and cut into units of one adapter each.
 
     A row's seed depends on (seed, group, source, round, index): not on any other group's plan.
@@ -71,10 +76,20 @@ def plan_rows(needed: Mapping[Group, int], sources: Mapping[Group, Sequence[Sour
             name = source.adapter or f"base-{group.slug}"
             for index in range(count):
                 key = f"r{round_index}/{name}/{index:06d}"
-                rows.append({"image_id": image_id(f"synthetic/{key}"), "label": group.label, "attribute": group.attribute,
-                             "adapter": source.adapter, "cluster": source.cluster, "prompt": source.prompt,
-                             "negative_prompt": config.negative_prompt, "seed": seed_for(seed, "image", *group, key),
-                             "round": round_index, "unit": f"r{round_index}-{name}-{index // config.unit_size:05d}"})
+                rows.append(
+                    {
+                        "image_id": image_id(f"synthetic/{key}"),
+                        "label": group.label,
+                        "attribute": group.attribute,
+                        "adapter": source.adapter,
+                        "cluster": source.cluster,
+                        "prompt": source.prompt,
+                        "negative_prompt": config.negative_prompt,
+                        "seed": seed_for(seed, "image", *group, key),
+                        "round": round_index,
+                        "unit": f"r{round_index}-{name}-{index // config.unit_size:05d}",
+                    }
+                )
     return sorted(rows, key=lambda row: (row["adapter"] or "", row["unit"], row["image_id"]))
 
 
@@ -85,8 +100,17 @@ class GenerateUnit:
     encoded file, its SHA-256, CLIP scores, and a reason if the image is unusable.
     """
 
-    def __init__(self, models: ModelsConfig, config: SynthesizeConfig, filter_config: FilterConfig, plan: Path, adapters: Path,
-                 texts: Mapping[Group, str], centroids: Mapping[Group, NDArray[np.float32]], suffix: str) -> None:
+    def __init__(
+        self,
+        models: ModelsConfig,
+        config: SynthesizeConfig,
+        filter_config: FilterConfig,
+        plan: Path,
+        adapters: Path,
+        texts: Mapping[Group, str],
+        centroids: Mapping[Group, NDArray[np.float32]],
+        suffix: str,
+    ) -> None:
         from fairsynth.models.adapters import MergedAdapters
         from fairsynth.models.diffusion import load_pipeline
         from fairsynth.models.encoder import ClipEncoder
@@ -104,14 +128,26 @@ class GenerateUnit:
         rows = self.plan.filter(pc.equal(self.plan["unit"], task["name"])).to_pylist()
         adapter = rows[0]["adapter"]
         self.merged.switch(self.adapters / adapter / FILE_NAME if adapter else None)
-        pixels = generate(self.pipeline, [r["prompt"] for r in rows], [r["negative_prompt"] for r in rows], [r["seed"] for r in rows],
-                          self.models.image_size, self.config.steps, self.config.guidance)
+        pixels = generate(
+            self.pipeline,
+            [r["prompt"] for r in rows],
+            [r["negative_prompt"] for r in rows],
+            [r["seed"] for r in rows],
+            self.models.image_size,
+            self.config.steps,
+            self.config.guidance,
+        )
         text, centroid = self._scores(Group(rows[0]["label"], rows[0]["attribute"]), pixels)
         for i, row in enumerate(rows):
             content = encode_file(pixels[i], self.suffix)
-            row |= {"file": content, "sha256": hashlib.sha256(content).hexdigest(), "text_score": text[i], "centroid_score": centroid[i],
-                    "score": self.filter.text_weight * text[i] + (1 - self.filter.text_weight) * centroid[i],
-                    "reason": "constant" if pixels[i].std() < MIN_SPREAD else ""}
+            row |= {
+                "file": content,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "text_score": text[i],
+                "centroid_score": centroid[i],
+                "score": self.filter.text_weight * text[i] + (1 - self.filter.text_weight) * centroid[i],
+                "reason": "constant" if pixels[i].std() < MIN_SPREAD else "",
+            }
         return {"images": pa.Table.from_pylist(rows, schema=image_schema(self.plan.schema))}
 
     def _scores(self, group: Group, pixels_NHW3: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
@@ -123,15 +159,35 @@ class GenerateUnit:
 
 def plan_schema() -> pa.Schema:
     """Columns of the plan."""
-    return pa.schema([("image_id", pa.string()), ("label", pa.string()), ("attribute", pa.string()), ("adapter", pa.string()),
-                      ("cluster", pa.int64()), ("prompt", pa.string()), ("negative_prompt", pa.string()), ("seed", pa.int64()),
-                      ("round", pa.int64()), ("unit", pa.string())])
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("label", pa.string()),
+            ("attribute", pa.string()),
+            ("adapter", pa.string()),
+            ("cluster", pa.int64()),
+            ("prompt", pa.string()),
+            ("negative_prompt", pa.string()),
+            ("seed", pa.int64()),
+            ("round", pa.int64()),
+            ("unit", pa.string()),
+        ]
+    )
 
 
 def image_schema(plan: pa.Schema) -> pa.Schema:
     """Columns of a generated unit: the plan's, then file and scores."""
-    return pa.schema([*plan, ("file", pa.binary()), ("sha256", pa.string()), ("text_score", pa.float64()),
-                      ("centroid_score", pa.float64()), ("score", pa.float64()), ("reason", pa.string())])
+    return pa.schema(
+        [
+            *plan,
+            ("file", pa.binary()),
+            ("sha256", pa.string()),
+            ("text_score", pa.float64()),
+            ("centroid_score", pa.float64()),
+            ("score", pa.float64()),
+            ("reason", pa.string()),
+        ]
+    )
 
 
 def encode_file(pixels_HW3: NDArray[np.uint8], suffix: str) -> bytes:
@@ -155,7 +211,8 @@ def encode_file(pixels_HW3: NDArray[np.uint8], suffix: str) -> bytes:
 _SYNTHETIC_XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
-    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>')
+    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
+)
 
 
 def centroids(groups_N: Sequence[Group], embeddings_ND: NDArray[np.float32]) -> dict[Group, NDArray[np.float32]]:
@@ -182,7 +239,9 @@ def select(images: Sequence[Mapping[str, Any]], quota: Mapping[Group, int], keep
     return verdicts
 
 
-def missing(images: Sequence[Mapping[str, Any]], verdicts: Mapping[str, str], quota: Mapping[Group, int]) -> dict[Group, int]:
+def missing(
+    images: Sequence[Mapping[str, Any]], verdicts: Mapping[str, str], quota: Mapping[Group, int]
+) -> dict[Group, int]:
     """Accepted images that each group still lacks; groups that lack none are left out."""
     have = Counter(Group(row["label"], row["attribute"]) for row in images if verdicts[row["image_id"]] == "accepted")
     return {group: wanted - have[group] for group, wanted in quota.items() if have[group] < wanted}

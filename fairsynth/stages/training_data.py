@@ -13,8 +13,15 @@ from fairsynth.groups import group_index
 from fairsynth.stages.classify import Data, Images
 
 
-def pack(folder: Path, contents: Sequence[bytes], labels: Sequence[str], attributes: Sequence[str], label_names: Sequence[str],
-         attribute_names: Sequence[str], size: int) -> None:
+def pack(
+    folder: Path,
+    contents: Sequence[bytes],
+    labels: Sequence[str],
+    attributes: Sequence[str],
+    label_names: Sequence[str],
+    attribute_names: Sequence[str],
+    size: int,
+) -> None:
     """Decode image files and write ``pixels.npy``, ``labels.npy`` and ``groups.npy``."""
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (len(contents), size, size, 3))
     for i, content in enumerate(contents):

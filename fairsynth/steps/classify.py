@@ -22,6 +22,7 @@ from fairsynth.models.sources import revision
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.generate import read_files
 
+TUNE_VERSION = EVALUATE_VERSION = 1
 GRID_IMAGES = 24
 
 
@@ -37,21 +38,37 @@ def _pack_real(context: Context, units: Units, split: str) -> None:
     _pack(context, units, split, rows, [(context.data_root / row["path"]) for row in rows], pack)
 
 
-def _pack(context: Context, units: Units, name: str, rows: Sequence[dict[str, Any]], files: Sequence[Path | bytes], pack: Any) -> None:
+def _pack(
+    context: Context, units: Units, name: str, rows: Sequence[dict[str, Any]], files: Sequence[Path | bytes], pack: Any
+) -> None:
     labels, attributes = _names(context)
     contents = (file if isinstance(file, bytes) else file.read_bytes() for file in files)
-    units.commit(f"pack-{name}", lambda folder: pack(folder, list(contents), [r["label"] for r in rows], [r["attribute"] for r in rows],
-                                                     labels, attributes, context.config.classify.image_size))
+    units.commit(
+        f"pack-{name}",
+        lambda folder: pack(
+            folder,
+            list(contents),
+            [r["label"] for r in rows],
+            [r["attribute"] for r in rows],
+            labels,
+            attributes,
+            context.config.classify.image_size,
+        ),
+    )
 
 
 def tune(context: Context) -> Done:
     """The best setting of every method, searched with the same number of trials."""
-    from fairsynth.stages import classify as stage
-
     config = context.config
     recipe = {"classify": config.classify.model_dump(), "tune": config.tune.model_dump(), "seed": config.seed}
     inputs = ("synthesize", "ingest") if "fairsynth" in config.tune.methods else ("ingest",)
-    artifact = context.artifact("tune", stage.VERSION, inputs, recipe, backbone=revision(config.classify.backbone, config.classify.backbone_revision))
+    artifact = context.artifact(
+        "tune",
+        TUNE_VERSION,
+        inputs,
+        recipe,
+        backbone=revision(config.classify.backbone, config.classify.backbone_revision),
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     from fairsynth.engine.search import best, search
@@ -73,40 +90,65 @@ def tune(context: Context) -> Done:
     shutil.rmtree(artifact.path / "ray", ignore_errors=True)
     train = len(context.manifest.split(TRAIN)) + len(context.manifest.split(VALIDATION))
     counts = Counts(len(context.manifest), train, 0, len(context.manifest) - train)
-    return watch.finish(counts, Ran(len(units.done() - before), len(before), 0.0), f"{config.tune.trials} trials for each of {', '.join(chosen)}", settings=chosen)
+    return watch.finish(
+        counts,
+        Ran(len(units.done() - before), len(before), 0.0),
+        f"{config.tune.trials} trials for each of {', '.join(chosen)}",
+        settings=chosen,
+    )
 
 
 def _pack_synthetic(context: Context, units: Units) -> None:
     from fairsynth.stages.training_data import pack
 
     artifact = context.artifacts["synthesize"]
-    rows = [row for row in pq.read_table(artifact.path / "synthetic.parquet").to_pylist() if row["verdict"] == "accepted"]
+    rows = [
+        row for row in pq.read_table(artifact.path / "synthetic.parquet").to_pylist() if row["verdict"] == "accepted"
+    ]
     files = read_files(artifact, rows)
     _pack(context, units, "synthetic", rows, [files[row["image_id"]] for row in rows], pack)
 
 
 def evaluate(context: Context) -> Done:
     """Every method's best setting, trained from several seeds, on the test split."""
-    from fairsynth.stages import evaluate as stage
-
     config = context.config
-    artifact = context.artifact("evaluate", stage.VERSION, ("tune", "ingest"), config.evaluate.model_dump() | {"seed": config.seed})
+    artifact = context.artifact(
+        "evaluate", EVALUATE_VERSION, ("tune", "ingest"), config.evaluate.model_dump() | {"seed": config.seed}
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
+    from fairsynth.stages.evaluate import EvaluateUnit
+
     watch, folder = Stopwatch(context, artifact), artifact.open()
     units, tuned = artifact.units(), context.artifacts["tune"]
     _pack_real(context, units, TEST)
     test = context.manifest.split(TEST)
-    settings = tuned.record["settings"]
+    # JSON keeps no order: the methods come in the config's.
+    settings = {method: tuned.record["settings"][method] for method in config.tune.methods}
     names = [f"{method}-{index}" for index in range(config.evaluate.seeds) for method in settings]
     tests = [{key: row[key] for key in ("image_id", "label", "attribute")} for row in test.rows()]
-    make = partial(stage.EvaluateUnit, tuned.units().path, units["pack-test"], settings, tests, _names(context)[0], config.classify, config.seed,
-                   folder / "classifiers")
+    make = partial(
+        EvaluateUnit,
+        tuned.units().path,
+        units["pack-test"],
+        settings,
+        tests,
+        _names(context)[0],
+        config.classify,
+        config.seed,
+        folder / "classifiers",
+    )
     ran = run_units(context.session, "evaluate", units, names, make)
-    tables = [pq.read_table(units[f"{method}-{index}"] / "predictions.parquet") for method in settings for index in range(config.evaluate.seeds)]
+    tables = [
+        pq.read_table(units[f"{method}-{index}"] / "predictions.parquet")
+        for method in settings
+        for index in range(config.evaluate.seeds)
+    ]
     pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet")
     counts = Counts(len(context.manifest), len(test), 0, len(context.manifest) - len(test))
-    return watch.finish(counts, ran, f"{len(settings)} methods x {config.evaluate.seeds} seeds on {len(test)} test images")
+    return watch.finish(
+        counts, ran, f"{len(settings)} methods x {config.evaluate.seeds} seeds on {len(test)} test images"
+    )
 
 
 def report(context: Context) -> Done:
@@ -115,7 +157,7 @@ def report(context: Context) -> Done:
 
     earlier = tuple(context.artifacts)
     artifact = context.artifact("report", stage.VERSION, earlier, {})
-    if artifact.finished and (context.root / "report.json").exists() or context.lookup_only:
+    if (artifact.finished and (context.root / "report.json").exists()) or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
     content = _content(context)
@@ -145,15 +187,35 @@ def _content(context: Context) -> dict[str, Any]:
     splits = {split: context.manifest.split(split).counts() for split in (TRAIN, VALIDATION, TEST)}
     labels, attributes = _names(context)
     groups = [Group(label, attribute) for label in labels for attribute in attributes]
-    methods = score_methods(pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet"), groups, splits[TRAIN])
+    methods = score_methods(
+        pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet"), groups, splits[TRAIN]
+    )
     by_name = {method.name: method for method in methods}
     judged = verdict(by_name["fairsynth"], by_name["erm"]) if {"fairsynth", "erm"} <= by_name.keys() else "inconclusive"
-    dataset = {split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups] for split, counts in splits.items()}
-    stages = [{"name": name, **{key: record[key] for key in ("seconds", "startup_seconds", "units", "cached", "summary")}, **record["counts"]}
-              for name, record in ((name, artifact.record) for name, artifact in context.artifacts.items())]
-    return {"schema": 1, "verdict": judged, "seed": context.config.seed, "generator": context.config.finetune.generator, "dataset": dataset,
-            "methods": [method_entry(m) for m in methods], "stages": stages, "groups": context.artifacts["synthesize"].record["groups"],
-            "settings": context.artifacts["tune"].record["settings"], "config": context.config.model_dump(exclude={"out", "resources"})}
+    dataset = {
+        split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups]
+        for split, counts in splits.items()
+    }
+    stages = [
+        {
+            "name": name,
+            **{key: record[key] for key in ("seconds", "startup_seconds", "units", "cached", "summary")},
+            **record["counts"],
+        }
+        for name, record in ((name, artifact.record) for name, artifact in context.artifacts.items())
+    ]
+    return {
+        "schema": 1,
+        "verdict": judged,
+        "seed": context.config.seed,
+        "generator": context.config.finetune.generator,
+        "dataset": dataset,
+        "methods": [method_entry(m) for m in methods],
+        "stages": stages,
+        "groups": context.artifacts["synthesize"].record["groups"],
+        "settings": context.artifacts["tune"].record["settings"],
+        "config": context.config.model_dump(exclude={"out", "resources"}),
+    }
 
 
 def _grids(context: Context) -> list[dict[str, Any]]:
@@ -166,11 +228,18 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     grids = []
     for group in sorted(train.counts()):
         members = [row for row in rows if (row["label"], row["attribute"]) == group]
-        kept, dropped = ([row for row in members if (row["verdict"] == "accepted") == good][:GRID_IMAGES] for good in (True, False))
+        kept, dropped = (
+            [row for row in members if (row["verdict"] == "accepted") == good][:GRID_IMAGES] for good in (True, False)
+        )
         files = read_files(synthesized, kept + dropped)
         real = [(context.data_root / path).read_bytes() for path in train.of_group(group).column("path")[:GRID_IMAGES]]
-        images = [("real", sheet(real)), *((caption, sheet([files[row["image_id"]] for row in part])) for caption, part in
-                                            (("synthetic, accepted", kept), ("synthetic, rejected", dropped)))]
+        images = [
+            ("real", sheet(real)),
+            *(
+                (caption, sheet([files[row["image_id"]] for row in part]))
+                for caption, part in (("synthetic, accepted", kept), ("synthetic, rejected", dropped))
+            ),
+        ]
         grids.append({"title": f"{group.label}, {group.attribute}", "images": images})
     return grids
 

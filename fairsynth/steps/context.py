@@ -27,7 +27,9 @@ class Context:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     lookup_only: bool = False
 
-    def artifact(self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str) -> Artifact:
+    def artifact(
+        self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str
+    ) -> Artifact:
         """The stage's artifact, from what it reads: config values, earlier stages, model revisions."""
         digests = {name: self.artifacts[name].digest for name in inputs}
         return Artifact(self.root, Identity(stage, version, config, digests, extra))
@@ -36,8 +38,12 @@ class Context:
     def model_identity(self) -> dict[str, str]:
         """Which generative models and sizes a result depends on."""
         models = self.config.models
-        return {"diffusion": revision(diffusion_source(models), models.diffusion_revision), "clip": revision(clip_source(models), models.clip_revision),
-                "dtype": models.dtype, "image_size": str(models.image_size)}
+        return {
+            "diffusion": revision(diffusion_source(models), models.diffusion_revision),
+            "clip": revision(clip_source(models), models.clip_revision),
+            "dtype": models.dtype,
+            "image_size": str(models.image_size),
+        }
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -72,8 +78,16 @@ class Stopwatch:
     def finish(self, counts: Counts, ran: Ran, summary: str, digest: str | None = None, **facts: Any) -> Done:
         """Write the record; start-up is Ray's own plus the workers' until their first result."""
         startup = self.context.session.startup_seconds - self.ray_before + ran.startup_seconds
-        self.artifact.finish(counts, time.monotonic() - self.began, digest, startup_seconds=round(startup, 2), units=ran.made + ran.cached,
-                             cached=ran.cached, summary=summary, **facts)
+        self.artifact.finish(
+            counts,
+            time.monotonic() - self.began,
+            digest,
+            startup_seconds=round(startup, 2),
+            units=ran.made + ran.cached,
+            cached=ran.cached,
+            summary=summary,
+            **facts,
+        )
         return Done(self.artifact, summary)
 
 

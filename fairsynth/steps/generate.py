@@ -35,8 +35,14 @@ def finetune(context: Context) -> Done:
     config = context.config
     recipe: dict[str, Any] = {"generator": "vanilla"}
     if config.finetune.generator != "vanilla":
-        recipe = config.finetune.model_dump(exclude={"checkpoint_every"}) | _words(context) | {"seed": config.seed, "sampling": _sampling(context)}
-    artifact = context.artifact("finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity)
+        recipe = (
+            config.finetune.model_dump(exclude={"checkpoint_every"})
+            | _words(context)
+            | {"seed": config.seed, "sampling": _sampling(context)}
+        )
+    artifact = context.artifact(
+        "finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, _ = Stopwatch(context, artifact), artifact.open()
@@ -46,23 +52,44 @@ def finetune(context: Context) -> Done:
     jobs = finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed)
     prompts, class_ran = {}, Ran(0, 0, 0.0)
     if jobs and finetune_stage.uses_prior(config.finetune):
-        prompts = {CLASS_PREFIX + hashlib.sha256(p.encode()).hexdigest()[:12]: p for p in sorted({job.class_prompt for job in jobs})}
-        make = partial(finetune_stage.ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
+        prompts = {
+            CLASS_PREFIX + hashlib.sha256(p.encode()).hexdigest()[:12]: p
+            for p in sorted({job.class_prompt for job in jobs})
+        }
+        from fairsynth.stages.adapter_training import ClassLatents
+
+        make = partial(ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
         class_ran = run_units(context.session, "finetune", artifact.units(), list(prompts), make)
-    ran = train_adapters(context.session, jobs, config.models, config.finetune, artifact, [Path(p) for p in embedding_files(context.artifacts["embed"])],
-                         {prompt: name for name, prompt in prompts.items()})
+    ran = train_adapters(
+        context.session,
+        jobs,
+        config.models,
+        config.finetune,
+        artifact,
+        [Path(p) for p in embedding_files(context.artifacts["embed"])],
+        {prompt: name for name, prompt in prompts.items()},
+    )
     for leftover in ("ray", "checkpoints"):
         shutil.rmtree(artifact.path / leftover, ignore_errors=True)
     _show_adapters(context, artifact)
     images, used = sum(map(len, clusters.values())), sum(len(job.image_ids) for job in jobs)
-    total = Ran(ran.made + class_ran.made, ran.cached + class_ran.cached, ran.startup_seconds + class_ran.startup_seconds)
-    return watch.finish(Counts(images, used, 0, images - used), total, f"{len(jobs)} adapters ({config.finetune.generator})")
+    total = Ran(
+        ran.made + class_ran.made, ran.cached + class_ran.cached, ran.startup_seconds + class_ran.startup_seconds
+    )
+    return watch.finish(
+        Counts(images, used, 0, images - used), total, f"{len(jobs)} adapters ({config.finetune.generator})"
+    )
 
 
 def _sampling(context: Context) -> dict[str, Any]:
     """What class images depend on besides the finetune section."""
     config = context.config.synthesize
-    return {"steps": config.steps, "guidance": config.guidance, "negative_prompt": config.negative_prompt, "unit_size": config.unit_size}
+    return {
+        "steps": config.steps,
+        "guidance": config.guidance,
+        "negative_prompt": config.negative_prompt,
+        "unit_size": config.unit_size,
+    }
 
 
 def _words(context: Context) -> dict[str, Any]:
@@ -106,8 +133,14 @@ def _publish(private: Path, target: Path) -> None:
 def synthesize(context: Context) -> Done:
     """Plan, generate, filter; again for what is missing, until every quota holds or the rounds are used up."""
     config = context.config
-    recipe = {"synthesize": config.synthesize.model_dump(), "filter": config.filter.model_dump(), "seed": config.seed} | _words(context)
-    artifact = context.artifact("synthesize", stage.VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity)
+    recipe = {
+        "synthesize": config.synthesize.model_dump(),
+        "filter": config.filter.model_dump(),
+        "seed": config.seed,
+    } | _words(context)
+    artifact = context.artifact(
+        "synthesize", stage.VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
@@ -123,14 +156,20 @@ def synthesize(context: Context) -> Done:
         if not needed:
             break
     for row in images:
-        row["verdict"], row["reason"] = ("accepted", "") if verdicts[row["image_id"]] == "accepted" else ("rejected", verdicts[row["image_id"]])
+        row["verdict"], row["reason"] = (
+            ("accepted", "") if verdicts[row["image_id"]] == "accepted" else ("rejected", verdicts[row["image_id"]])
+        )
     images.sort(key=lambda row: row["image_id"])
     pq.write_table(pa.Table.from_pylist(images), folder / "synthetic.parquet")
     _export(context, artifact, images, made.suffix)
     accepted = sum(row["verdict"] == "accepted" for row in images)
     shortfall = "" if not lacking else "; SHORTFALL " + ", ".join(f"{group} lacks {n}" for group, n in lacking.items())
-    return watch.finish(Counts(len(images), accepted, 0, len(images) - accepted), made.ran, f"{accepted} images kept of {len(images)}{shortfall}",
-                        groups=_group_facts(context, images, quota, sources))
+    return watch.finish(
+        Counts(len(images), accepted, 0, len(images) - accepted),
+        made.ran,
+        f"{accepted} images kept of {len(images)}{shortfall}",
+        groups=_group_facts(context, images, quota, sources),
+    )
 
 
 def _sources(context: Context, quota: dict[Group, int]) -> dict[Group, list[Source]]:
@@ -138,7 +177,9 @@ def _sources(context: Context, quota: dict[Group, int]) -> dict[Group, list[Sour
     config = context.config
     sources: dict[Group, list[Source]] = {group: [] for group in quota}
     for facts in adapter_units(context.artifacts["finetune"]):
-        sources[Group(facts["label"], facts["attribute"])].append(Source(facts["name"], facts["cluster"], facts["prompt"], facts["images"]))
+        sources[Group(facts["label"], facts["attribute"])].append(
+            Source(facts["name"], facts["cluster"], facts["prompt"], facts["images"])
+        )
     for group, found_sources in sources.items():
         if not found_sources:
             found_sources.append(Source(None, 0, fill(config.synthesize.prompt, config.data, group), 1))
@@ -164,12 +205,27 @@ class _Maker:
         plan = artifact.path / f"plan-{index}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=stage.plan_schema()), plan)
         names = list(dict.fromkeys(row["unit"] for row in rows))
-        make = partial(stage.GenerateUnit, config.models, config.synthesize, config.filter, plan, self.context.artifacts["finetune"].units().path,
-                       self.texts, self.centroids, self.suffix)
+        make = partial(
+            stage.GenerateUnit,
+            config.models,
+            config.synthesize,
+            config.filter,
+            plan,
+            self.context.artifacts["finetune"].units().path,
+            self.texts,
+            self.centroids,
+            self.suffix,
+        )
         ran = run_units(self.context.session, "synthesize", artifact.units(), names, make)
-        self.ran = Ran(self.ran.made + ran.made, self.ran.cached + ran.cached, self.ran.startup_seconds + ran.startup_seconds)
+        self.ran = Ran(
+            self.ran.made + ran.made, self.ran.cached + ran.cached, self.ran.startup_seconds + ran.startup_seconds
+        )
         columns = [name for name in stage.image_schema(stage.plan_schema()).names if name != "file"]
-        return [row for name in names for row in pq.read_table(artifact.units()[name] / "images.parquet", columns=columns).to_pylist()]
+        return [
+            row
+            for name in names
+            for row in pq.read_table(artifact.units()[name] / "images.parquet", columns=columns).to_pylist()
+        ]
 
 
 def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, bytes]:
@@ -177,7 +233,9 @@ def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, byte
     wanted, files = {row["image_id"] for row in rows}, {}
     for name in sorted({row["unit"] for row in rows}):
         table = pq.read_table(artifact.units()[name] / "images.parquet", columns=["image_id", "file"])
-        files |= {i: f for i, f in zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True) if i in wanted}
+        files |= {
+            i: f for i, f in zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True) if i in wanted
+        }
     return files
 
 
@@ -185,7 +243,19 @@ def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], 
     """The accepted images as a Hugging Face imagefolder: synthetic/metadata.csv beside the files."""
     kept = [row for row in images if row["verdict"] == "accepted"]
     files, view = read_files(artifact, kept), _new_folder(context.root / "synthetic")
-    columns = ["label", "attribute", "adapter", "cluster", "prompt", "negative_prompt", "seed", "text_score", "centroid_score", "score", "sha256"]
+    columns = [
+        "label",
+        "attribute",
+        "adapter",
+        "cluster",
+        "prompt",
+        "negative_prompt",
+        "seed",
+        "text_score",
+        "centroid_score",
+        "score",
+        "sha256",
+    ]
     with open(view / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle)
         table.writerow(["file_name", "is_synthetic", *columns])
@@ -203,15 +273,27 @@ def _inert(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
-def _group_facts(context: Context, images: list[dict[str, Any]], quota: dict[Group, int], sources: dict[Group, list[Source]]) -> list[dict[str, Any]]:
+def _group_facts(
+    context: Context, images: list[dict[str, Any]], quota: dict[Group, int], sources: dict[Group, list[Source]]
+) -> list[dict[str, Any]]:
     """What report.json says of each group."""
     real, remarks, facts = context.manifest.split(TRAIN).counts(), context.artifacts["cluster"].record["groups"], []
     for group in quota:
         rows = [row for row in images if (row["label"], row["attribute"]) == group]
         accepted = sum(row["verdict"] == "accepted" for row in rows)
         own = sources[group][0].adapter is not None
-        facts.append({"label": group.label, "attribute": group.attribute, "real": real[group], "synthetic": accepted, "generator": "own" if own else "prompt",
-                      "k": len(sources[group]) if own else 0, "accepted": accepted, "quota": quota[group],
-                      "rejected": dict(Counter(row["reason"] for row in rows if row["verdict"] == "rejected")),
-                      "remark": remarks.get(group.slug, {}).get("remark", "")})
+        facts.append(
+            {
+                "label": group.label,
+                "attribute": group.attribute,
+                "real": real[group],
+                "synthetic": accepted,
+                "generator": "own" if own else "prompt",
+                "k": len(sources[group]) if own else 0,
+                "accepted": accepted,
+                "quota": quota[group],
+                "rejected": dict(Counter(row["reason"] for row in rows if row["verdict"] == "rejected")),
+                "remark": remarks.get(group.slug, {}).get("remark", ""),
+            }
+        )
     return facts

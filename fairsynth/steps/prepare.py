@@ -35,8 +35,12 @@ def ingest(context: Context) -> Done:
         # Size and time stand for the content until it is read; a touched file is simply read again.
         path = root / entry.path
         stat = path.stat() if path.exists() else None
-        files.update(f"{entry}|{stat and stat.st_size}|{stat and stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    artifact = context.artifact("ingest", ingest_stage.VERSION, (), {"max_bad_fraction": data.max_bad_fraction}, files=files.hexdigest())
+        files.update(
+            f"{entry}|{stat and stat.st_size}|{stat and stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+        )
+    artifact = context.artifact(
+        "ingest", ingest_stage.VERSION, (), {"max_bad_fraction": data.max_bad_fraction}, files=files.hexdigest()
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
@@ -51,14 +55,18 @@ def ingest(context: Context) -> Done:
 def embed(context: Context) -> Done:
     """CLIP vectors and VAE posteriors of the training images."""
     config = context.config
-    artifact = context.artifact("embed", embed_stage.VERSION, ("ingest",), config.embed.model_dump(), **context.model_identity)
+    artifact = context.artifact(
+        "embed", embed_stage.VERSION, ("ingest",), config.embed.model_dump(), **context.model_identity
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
     train = context.manifest.split(TRAIN)
     units = embed_stage.unit_rows(train.rows(), config.embed.unit_size)
     decode = embed_stage.DecodeUnit(context.data_root, units, config.models.image_size)
-    ran = run_units(context.session, "embed", artifact.units(), list(units), partial(embed_stage.EmbedUnit, config.models), decode)
+    ran = run_units(
+        context.session, "embed", artifact.units(), list(units), partial(embed_stage.EmbedUnit, config.models), decode
+    )
     done = artifact.units()
     bad = pa.concat_tables([pq.read_table(done[name] / "bad.parquet") for name in units])
     pq.write_table(bad, folder / "quarantine.parquet")
@@ -85,7 +93,9 @@ def cluster(context: Context) -> Done:
     from fairsynth.stages import cluster as stage
 
     config = context.config.cluster
-    artifact = context.artifact("cluster", stage.VERSION, ("embed", "ingest"), config.model_dump() | {"seed": context.config.seed})
+    artifact = context.artifact(
+        "cluster", stage.VERSION, ("embed", "ingest"), config.model_dump() | {"seed": context.config.seed}
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
@@ -94,9 +104,14 @@ def cluster(context: Context) -> Done:
     for group in sorted(set(groups)):
         members = [i for i, g in enumerate(groups) if g == group]
         result = stage.cluster_group(config, group, [ids[i] for i in members], vectors[members], context.config.seed)
-        rows += [{"image_id": i, "label": group.label, "attribute": group.attribute, "cluster": c} for i, c in result.assignment.items()]
+        rows += [
+            {"image_id": i, "label": group.label, "attribute": group.attribute, "cluster": c}
+            for i, c in result.assignment.items()
+        ]
         facts[group.slug] = {"k": result.k, "remark": result.remark}
-    schema = pa.schema([("image_id", pa.string()), ("label", pa.string()), ("attribute", pa.string()), ("cluster", pa.int64())])
+    schema = pa.schema(
+        [("image_id", pa.string()), ("label", pa.string()), ("attribute", pa.string()), ("cluster", pa.int64())]
+    )
     rows.sort(key=lambda row: str(row["image_id"]))
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "clusters.parquet")
     k = ", ".join(f"{group} {facts[group.slug]['k']}" for group in sorted(set(groups)))

@@ -13,7 +13,24 @@ from fairsynth.demo.drawing import DIGIT_WORDS, TEXTURE_WORDS, label_word
 from fairsynth.demo.pretrain.corpus import BLANK, Corpus
 from fairsynth.demo.pretrain.training import Average, Progress, learning_rate
 
-RARE_TOKENS = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk", "vqx", "jxk", "kzq", "pqz", "bxv", "zqj", "fjk", "gvx", "hqz", "xkw")
+RARE_TOKENS = (
+    "sks",
+    "ohwx",
+    "zwx",
+    "xjy",
+    "qvb",
+    "wzk",
+    "vqx",
+    "jxk",
+    "kzq",
+    "pqz",
+    "bxv",
+    "zqj",
+    "fjk",
+    "gvx",
+    "hqz",
+    "xkw",
+)
 CONTEXT = 32
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -21,10 +38,19 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 def build_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer that knows the demo's words whole and spells every other text in bytes."""
-    words = (*"a an the photo of number digit on in with and".split(), "low", "high", *DIGIT_WORDS, *TEXTURE_WORDS, *RARE_TOKENS)
+    words = (
+        *["a", "an", "the", "photo", "of", "number", "digit", "on", "in", "with", "and"],
+        "low",
+        "high",
+        *DIGIT_WORDS,
+        *TEXTURE_WORDS,
+        *RARE_TOKENS,
+    )
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     trainer = trainers.BpeTrainer(vocab_size=4000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     bpe.train_from_iterator([" ".join(words)], trainer)
     import json
@@ -38,18 +64,38 @@ def build_tokenizer() -> CLIPTokenizer:
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     """A small CLIPModel with random weights; its text tower also conditions the UNet."""
-    vision = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4,
-              "image_size": 32, "patch_size": 4, "projection_dim": 64}
-    text = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
-            "max_position_embeddings": CONTEXT, "vocab_size": len(tokenizer), "projection_dim": 64,
-            "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    vision = {
+        "hidden_size": 96,
+        "intermediate_size": 192,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 4,
+        "projection_dim": 64,
+    }
+    text = {
+        "hidden_size": 96,
+        "intermediate_size": 192,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": CONTEXT,
+        "vocab_size": len(tokenizer),
+        "projection_dim": 64,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
 
 
 def build_image_processor() -> CLIPImageProcessorPil:
     """32 x 32 pixels, scaled to [-1, 1]."""
-    return CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32},
-                                 image_mean=list(IMAGE_MEAN), image_std=list(IMAGE_STD))
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": 32},
+        crop_size={"height": 32, "width": 32},
+        image_mean=list(IMAGE_MEAN),
+        image_std=list(IMAGE_STD),
+    )
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
@@ -85,7 +131,9 @@ def contrastive_loss(scores: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
     return (images + texts) / 2
 
 
-def train_clip(corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 128, peak: float = 1e-3) -> tuple[CLIPModel, CLIPTokenizer]:
+def train_clip(
+    corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 128, peak: float = 1e-3
+) -> tuple[CLIPModel, CLIPTokenizer]:
     """Train both towers on drawn images and random true captions; returns averaged weights and tokenizer."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
@@ -116,10 +164,59 @@ def train_clip(corpus: Corpus, folder: Path, steps: int, seed: int, batch: int =
     return clip.eval(), tokenizer
 
 
+def train_vision(
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    corpus: Corpus,
+    folder: Path,
+    steps: int,
+    seed: int,
+    batch: int = 128,
+    peak: float = 6e-4,
+) -> CLIPModel:
+    """Go on with the vision tower alone on a fresh corpus; the text tower, which the UNet knows, stays as it is."""
+    clip.requires_grad_(False)
+    for module in (clip.vision_model, clip.visual_projection):
+        module.requires_grad_(True)
+    known: dict[str, torch.Tensor] = {}
+    trained = [p for p in clip.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
+    average, progress = Average(clip), Progress(folder / "vision-state.safetensors", "vision", steps)
+    first = progress.resume(clip, average, optimizer)
+    for step, index in enumerate(corpus.batches(batch, steps, seed + 4)):
+        if step < first:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak)
+        captions = corpus.captions(index, np.random.default_rng((seed, step, 4)))
+        for caption in set(captions) - known.keys():
+            known[caption] = _unit(clip.get_text_features(input_ids=tokenize(tokenizer, [caption])).pooler_output)[
+                0
+            ].detach()
+        images = _unit(clip.get_image_features(pixel_values=corpus.images(index)).pooler_output)
+        scores = clip.logit_scale.exp() * images @ torch.stack([known[c] for c in captions]).T
+        loss = contrastive_loss(scores, true_pairs(corpus, index, captions))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        average.update(clip, step)
+        if progress.due(step, loss.item()):
+            progress.save(step, clip, average, optimizer)
+    clip.load_state_dict(average.weights)
+    return clip.eval()
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(features, dim=-1)
+
+
 @torch.no_grad()
 def digit_accuracy(clip: CLIPModel, tokenizer: CLIPTokenizer, corpus: Corpus) -> float:
     """Share of images (with a digit) whose digit word the zero-shot CLIP picks."""
-    texts = clip.get_text_features(input_ids=tokenize(tokenizer, [f"a photo of the digit {w}" for w in DIGIT_WORDS])).pooler_output
+    texts = clip.get_text_features(
+        input_ids=tokenize(tokenizer, [f"a photo of the digit {w}" for w in DIGIT_WORDS])
+    ).pooler_output
     keep = np.flatnonzero(corpus.digits != BLANK)
     texts = torch.nn.functional.normalize(texts, dim=-1)
     hits = 0

@@ -59,9 +59,11 @@ def draw_corpus(count: int, seed: int, blank: float = 0.1, held_out: bool = Fals
             drawn = [sample for chunk in pool.map(_chunk, chunks) for sample in chunk]
     else:
         drawn = [sample for chunk in map(_chunk, chunks) for sample in chunk]
-    return Corpus(np.stack([d.pixels for d in drawn]),
-                  np.array([BLANK if d.digit is None else d.digit for d in drawn], np.int64),
-                  np.array([TEXTURE_WORDS.index(d.texture) for d in drawn], np.int64))
+    return Corpus(
+        np.stack([d.pixels for d in drawn]),
+        np.array([BLANK if d.digit is None else d.digit for d in drawn], np.int64),
+        np.array([TEXTURE_WORDS.index(d.texture) for d in drawn], np.int64),
+    )
 
 
 def cached_corpus(folder: Path, count: int, seed: int, workers: int) -> Corpus:

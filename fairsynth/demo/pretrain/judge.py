@@ -14,11 +14,14 @@ from fairsynth.demo.pretrain.training import Average, Progress, learning_rate
 
 def build_judge() -> ResNetForImageClassification:
     """A basic-block ResNet for 32 x 32 pixels and ten digits."""
-    return ResNetForImageClassification(ResNetConfig(
-        embedding_size=32, hidden_sizes=[32, 64, 96], depths=[1, 1, 1], layer_type="basic", num_labels=10))
+    return ResNetForImageClassification(
+        ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96], depths=[1, 1, 1], layer_type="basic", num_labels=10)
+    )
 
 
-def train_judge(corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 128, peak: float = 3e-3) -> ResNetForImageClassification:
+def train_judge(
+    corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 128, peak: float = 3e-3
+) -> ResNetForImageClassification:
     """Train on the corpus' images that show a digit; returns the averaged weights."""
     torch.manual_seed(seed)
     judge = build_judge().train()

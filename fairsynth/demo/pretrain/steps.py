@@ -17,7 +17,7 @@ def run(name: str, folder: Path, steps: int, count: int, seed: int, threads: int
         print(f"{name}: finished before", flush=True)
         return
     corpus = cached_corpus(folder, count, seed, threads)
-    {"vae": _vae, "clip": _clip, "unet": _unet, "judge": _judge}[name](corpus, folder, steps, seed)
+    {"vae": _vae, "clip": _clip, "vision": _vision, "unet": _unet, "judge": _judge}[name](corpus, folder, steps, seed)
 
 
 def _vae(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]
@@ -34,10 +34,30 @@ def _clip(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[
 
     model, tokenizer = clip.train_clip(corpus, folder, steps, seed)
     held_out = draw_corpus(1000, seed + 10_000, held_out=True)
-    print(f"clip: digit word right on {clip.digit_accuracy(model, tokenizer, held_out):.1%} of held-out images", flush=True)
+    print(
+        f"clip: digit word right on {clip.digit_accuracy(model, tokenizer, held_out):.1%} of held-out images",
+        flush=True,
+    )
     tokenizer.save_pretrained(folder / "clip")
     clip.build_image_processor().save_pretrained(folder / "clip")
     model.save_pretrained(folder / "clip")
+
+
+def _vision(_corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]
+    from fairsynth.demo.pretrain import clip
+
+    model, tokenizer = CLIPModel.from_pretrained(folder / "clip"), CLIPTokenizer.from_pretrained(folder / "clip")
+    fresh = cached_corpus(folder, 60_000, seed + 500, 1)
+    model = clip.train_vision(model, tokenizer, fresh, folder, steps, seed)
+    for held_out in (False, True):
+        unseen = draw_corpus(1000, seed + 10_000, held_out=held_out)
+        print(
+            f"vision: digit word right on {clip.digit_accuracy(model, tokenizer, unseen):.1%} of new images (new fonts: {held_out})",
+            flush=True,
+        )
+    tokenizer.save_pretrained(folder / "vision")
+    clip.build_image_processor().save_pretrained(folder / "vision")
+    model.save_pretrained(folder / "vision")
 
 
 def _unet(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]

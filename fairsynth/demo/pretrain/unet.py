@@ -21,16 +21,31 @@ SNR_CEILING = 5.0
 def build_unet(text_width: int) -> UNet2DConditionModel:
     """A small UNet with random weights and Stable Diffusion's block types."""
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(48, 96),
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(48, 96),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=text_width, attention_head_dim=4, norm_num_groups=16)
+        cross_attention_dim=text_width,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion 1.x's noise schedule."""
-    return DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
-                         clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon")
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+    )
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:
@@ -51,18 +66,33 @@ class CaptionTable:
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> torch.Tensor:
         for caption in set(captions) - self.known.keys():
-            ids = self.tokenizer([caption], padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+            ids = self.tokenizer(
+                [caption], padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+            ).input_ids
             self.known[caption] = self.tower(input_ids=ids).last_hidden_state[0]
         return torch.stack([self.known[c] for c in captions])
 
 
-def train_unet(corpus: Corpus, vae: AutoencoderKL, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path,
-               steps: int, seed: int, batch: int = 64, peak: float = 1e-3) -> StableDiffusionPipeline:
+def train_unet(
+    corpus: Corpus,
+    vae: AutoencoderKL,
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    steps: int,
+    seed: int,
+    batch: int = 64,
+    peak: float = 1e-3,
+) -> StableDiffusionPipeline:
     """Train noise prediction with min-SNR weights on cached latents; returns the whole pipeline."""
     torch.manual_seed(seed)
     table = CaptionTable(text_tower(clip), tokenizer)
     mean, std = (t * vae.config.scaling_factor for t in encode_corpus(vae, corpus))
-    scheduler, unet = build_scheduler(), build_unet(clip.config.text_config.hidden_size)
+    # Channels last: a tenth faster on CPUs.
+    scheduler, unet = (
+        build_scheduler(),
+        build_unet(clip.config.text_config.hidden_size).to(memory_format=torch.channels_last),
+    )
     print(f"unet: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters", flush=True)
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
@@ -92,7 +122,17 @@ def train_unet(corpus: Corpus, vae: AutoencoderKL, clip: CLIPModel, tokenizer: C
     return assemble(unet.eval(), vae, table.tower, tokenizer)
 
 
-def assemble(unet: UNet2DConditionModel, vae: AutoencoderKL, tower: CLIPTextModel, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+def assemble(
+    unet: UNet2DConditionModel, vae: AutoencoderKL, tower: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
     """The parts as a StableDiffusionPipeline in SD 1.x's layout."""
-    return StableDiffusionPipeline(vae=vae, text_encoder=tower, tokenizer=tokenizer, unet=unet, scheduler=build_scheduler(),
-                                   safety_checker=None, feature_extractor=build_image_processor(), requires_safety_checker=False)
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=tower,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=build_image_processor(),
+        requires_safety_checker=False,
+    )

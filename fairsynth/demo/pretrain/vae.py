@@ -18,9 +18,16 @@ COLOUR_WEIGHT = 3.0
 def build_vae() -> AutoencoderKL:
     """A small AutoencoderKL with random weights."""
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, sample_size=32, layers_per_block=1,
-        block_out_channels=(32, 64, 64), norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        sample_size=32,
+        layers_per_block=1,
+        block_out_channels=(32, 64, 64),
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+    )
 
 
 def reconstruction_loss(decoded_N3HW: torch.Tensor, images_N3HW: torch.Tensor) -> torch.Tensor:
@@ -40,7 +47,9 @@ def _vivid(images_N3HW: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return vivid.flip(3) if rng.random() < 0.5 else vivid
 
 
-def train_vae(corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 32, peak: float = 2e-3) -> AutoencoderKL:
+def train_vae(
+    corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 32, peak: float = 2e-3
+) -> AutoencoderKL:
     """Train on mean squared error plus a light KL term; returns the averaged weights with their scaling factor."""
     torch.manual_seed(seed)
     vae = build_vae()
@@ -72,7 +81,9 @@ def train_vae(corpus: Corpus, folder: Path, steps: int, seed: int, batch: int = 
 def encode_corpus(vae: AutoencoderKL, corpus: Corpus, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and standard deviation, float32 (N, 4, 8, 8) each, unscaled."""
     indices = np.arange(count or len(corpus))
-    parts = [vae.encode(corpus.images(chunk)).latent_dist for chunk in np.array_split(indices, max(1, len(indices) // 256))]
+    parts = [
+        vae.encode(corpus.images(chunk)).latent_dist for chunk in np.array_split(indices, max(1, len(indices) // 256))
+    ]
     return torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts])
 
 

@@ -100,10 +100,18 @@ for _stage in STAGES:
     _add_stage(_stage)
 
 
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    import signal
+
     from cyclopts import CycloptsError
 
+    # A stopped job ends as an interrupted command does.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=False)
     except CycloptsError as error:

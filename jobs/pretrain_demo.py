@@ -11,7 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-STEPS = {"vae": 3600, "clip": 4700, "vision": 2000, "unet": 9000, "judge": 900}
+STEPS = {"vae": 3600, "clip": 4700, "vision": 1500, "unet": 7500, "judge": 900}
+
+
+def _finished(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in ("vision", "diffusion", "judge"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=int, default=60_000, help="number of drawn images")
     parser.add_argument("--seed", type=int, default=2511)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--install", action="store_true", help="copy the finished models into the package")
     options = parser.parse_args(argv)
 
     import torch
@@ -32,8 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, default in STEPS.items():
-        if options.only in (None, name):
+        if options.only in (None, name) and not (options.install and options.only is None and _finished(options.out)):
             steps.run(name, options.out, options.steps or default, options.corpus, options.seed, options.threads)
+    if options.install:
+        from fairsynth.demo.pretrain.install import install
+
+        install(options.out, options.seed)
     return 0
 
 

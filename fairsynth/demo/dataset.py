@@ -21,7 +21,7 @@ from PIL import Image
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 
 SIZE = 32
-SPLIT_SIZES = {TRAIN: 900, VALIDATION: 297, TEST: 600}
+SPLIT_SIZES = {TRAIN: 600, VALIDATION: 297, TEST: 900}
 ATTRIBUTES = ("building", "flower")
 ALIGNED = {"low": "building", "high": "flower"}
 _STRIPS, _CROP, _SIDE = 6, 96, 24

@@ -20,7 +20,7 @@ def _grid(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Pixel centre coordinates (y, x) in [0, 1]."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     y, x = np.meshgrid(axis, axis, indexing="ij")
-    return y, x
+    return y.astype(np.float32), x.astype(np.float32)
 
 
 def _noise(rng: Generator, size: int, slope: float, channels: int = 1) -> Image:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairsynth.artifacts import Units
+from fairsynth.artifacts import Units, write_json
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.engine.session import Session
 from fairsynth.errors import InfrastructureError
@@ -140,10 +140,8 @@ def run_trial(space: Mapping[str, Any]) -> None:
 
 def commit_trial(units: Units, trial: Trial) -> None:
     """Commit a trial's result as a unit."""
-    content = json.dumps(vars(trial) | {"setting": dict(trial.setting)}, indent=1)
-    units.commit(
-        f"{trial.method}-{trial.number}", lambda folder: (folder / "trial.json").write_text(content, "utf-8") and None
-    )
+    content = vars(trial) | {"setting": dict(trial.setting)}
+    units.commit(f"{trial.method}-{trial.number}", lambda folder: write_json(folder / "trial.json", content))
 
 
 def _read(folder: Path) -> Trial:

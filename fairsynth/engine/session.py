@@ -59,6 +59,8 @@ class Session:
             if os.environ.get("RAY_ADDRESS"):
                 ray.init(logging_level=logging.ERROR, log_to_driver=False)
             else:
+                # Ray warns when many workers start at once, which is what a run does.
+                os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
                 # Four logical CPUs at least: Ray Data needs one beside its actors to read.
                 ray.init(
                     address="local",

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,11 +146,9 @@ def train_lot(loop: Mapping[str, Any]) -> float:
             job, [Path(p) for p in loop["embeddings"]], units, loop["class_units"].get(job.class_prompt)
         )
         weights = trainer.train(
-            job, latents, stage_code.load_snapshot(path), lambda s, path=path: stage_code.save_snapshot(s, path)
-        )  # type: ignore[misc]
-        units.commit(
-            job.name, lambda folder, job=job, weights=weights: stage_code.save_job(job, weights, config, folder)
-        )  # type: ignore[misc]
+            job, latents, stage_code.load_snapshot(path), partial(stage_code.save_snapshot, path=path)
+        )
+        units.commit(job.name, partial(stage_code.save_job, job, weights, config))
         path.unlink(missing_ok=True)
     return began
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
@@ -67,7 +66,7 @@ def save_adapter(
         raise ValueError("the adapter holds NaN or infinite weights; lower finetune.learning_rate")
     header = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(target_modules)}
     StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=convert_state_dict_to_diffusers(dict(state)), unet_lora_adapter_metadata=header
+        folder, unet_lora_layers=dict(state), unet_lora_adapter_metadata=header
     )
 
 
@@ -77,11 +76,7 @@ def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
         header = json.loads(handle.metadata()["lora_adapter_metadata"])
         weights = {key: handle.get_tensor(key) for key in handle.keys()}
     names = {
-        key: key.removeprefix("unet.")
-        .removesuffix(".weight")
-        .replace(".lora.", ".")
-        .replace(".lora_A", ".down")
-        .replace(".lora_B", ".up")
+        key: key.removeprefix("unet.").removesuffix(".weight").replace(".lora_A", ".down").replace(".lora_B", ".up")
         for key in weights
     }
     return {names[key]: value for key, value in weights.items()}, header["unet.lora_alpha"] / header["unet.r"]

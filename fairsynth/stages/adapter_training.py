@@ -6,6 +6,7 @@ An adapter depends on its images, its prompt and its seed: never on the adapters
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     """Write a snapshot (safetensors): the old one or the new one is there, never half of one."""
     from safetensors.torch import save_file
 
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     save_file({k: v.contiguous() for k, v in snapshot.tensors.items()}, partial, {"step": str(snapshot.step)})
     partial.replace(path)
 

@@ -124,7 +124,7 @@ def evaluate(context: Context) -> Done:
     _pack_real(context, units, TEST)
     test = context.manifest.split(TEST)
     # JSON keeps no order: the methods come in the config's.
-    settings = {method: tuned.record["settings"][method] for method in config.tune.methods}
+    settings: dict[str, dict[str, float]] = {method: tuned.record["settings"][method] for method in config.tune.methods}
     names = [f"{method}-{index}" for index in range(config.evaluate.seeds) for method in settings]
     tests = [{key: row[key] for key in ("image_id", "label", "attribute")} for row in test.rows()]
     make = partial(

@@ -230,7 +230,8 @@ class _Maker:
 
 def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """The encoded files of some synthetic images, by image_id."""
-    wanted, files = {row["image_id"] for row in rows}, {}
+    wanted = {row["image_id"] for row in rows}
+    files: dict[str, bytes] = {}
     for name in sorted({row["unit"] for row in rows}):
         table = pq.read_table(artifact.units()[name] / "images.parquet", columns=["image_id", "file"])
         files |= {

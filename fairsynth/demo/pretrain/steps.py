@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from diffusers import AutoencoderKL
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -25,7 +26,10 @@ def _vae(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[n
 
     model = vae.train_vae(corpus, folder, steps, seed)
     held_out = draw_corpus(512, seed + 10_000, held_out=True)
-    print(f"vae: PSNR on held-out drawn images {vae.psnr(model, held_out.images(slice(None))):.2f} dB", flush=True)
+    print(
+        f"vae: PSNR on held-out drawn images {vae.psnr(model, held_out.images(np.arange(len(held_out)))):.2f} dB",
+        flush=True,
+    )
     model.save_pretrained(folder / "vae")
 
 

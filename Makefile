@@ -1,0 +1,41 @@
+# make demo   the whole pipeline on the built-in dataset (two cores, minutes); ARGS="--seed 1" goes to fairsynth
+# make test   the tests
+# make lint   style and types
+PYTHON ?= python3
+PIP_FLAGS ?= --quiet --disable-pip-version-check
+ARGS ?=
+
+# The stamps say that the packages are installed; a changed dependency or pin makes them stale.
+RUNTIME := .venv/.installed
+DEVELOPMENT := .venv/.installed-dev
+REQUIREMENTS := pyproject.toml constraints.txt
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+
+.PHONY: demo test lint
+.DELETE_ON_ERROR:
+
+demo: $(RUNTIME)
+	.venv/bin/fairsynth run --preset demo --out runs/demo $(ARGS)
+
+test: $(DEVELOPMENT)
+	.venv/bin/python -m pytest
+
+lint: $(DEVELOPMENT)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "fairsynth needs Python 3.11 or newer, and $(PYTHON) is not; name one: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# torch comes first and alone: by far the largest download, and whatever build of it is there is then kept.
+$(RUNTIME): $(REQUIREMENTS) | .venv/bin/python
+	.venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
+	.venv/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	.venv/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,46 @@
+"""Shared fixtures: the environment of every test, and one small finished run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before anything imports ray or transformers.
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The demo's real models and stages, with as little of everything as still has meaning.
+SMALL = {
+    "finetune.steps": 6, "finetune.checkpoint_every": 2, "finetune.class_images": 8, "finetune.batch_size": 4, "cluster.k": 2,
+    "synthesize.per_group": 12, "synthesize.steps": 2, "synthesize.unit_size": 8, "classify.pretrain_epochs": 1, "classify.finetune_epochs": 1,
+    "tune.trials": 1, "evaluate.seeds": 2, "resources.adapters_per_run": 3, "classify.image_size": 32,
+}
+
+
+def small_arguments(out: Path, **changed: object) -> list[str]:
+    """Command-line arguments of a small demo run; keys of ``changed`` use ``__`` for the dot."""
+    settings = SMALL | {key.replace("__", "."): value for key, value in changed.items()}
+    return ["--preset", "demo", "--out", str(out), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
+
+
+def fairsynth(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "fairsynth.cli", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of an undisturbed small run. Copy it before changing anything in it."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    result = fairsynth("run", *small_arguments(out))
+    assert result.returncode == 0, result.stderr[-3000:]
+    (out.parent / "stdout.txt").write_text(result.stdout)
+    return out

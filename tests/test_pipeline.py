@@ -1,0 +1,116 @@
+"""The whole pipeline on real Ray with real (tiny) models: what it leaves, and what a second call does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.comparing import essence, stage_folder
+from tests.conftest import fairsynth, small_arguments
+
+STAGES = ["ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report"]
+
+
+@pytest.fixture(scope="module")
+def report(finished_run: Path) -> dict:
+    return json.loads((finished_run / "report.json").read_text())
+
+
+def test_the_end_is_a_table_a_verdict_and_the_path_of_the_report(finished_run: Path) -> None:
+    text = (finished_run.parent / "stdout.txt").read_text()
+    for word in ("ERM", "Group-DRO", "fairsynth", "worst-group accuracy (95 % interval)", "mean accuracy", "verdict:", "report:"):
+        assert word in text
+    assert str(finished_run / "report.html") in text
+
+
+def test_counts_add_up_in_every_stage(report: dict) -> None:
+    assert [stage["name"] for stage in report["stages"]] == STAGES[:-1]
+    for stage in report["stages"]:
+        assert stage["input"] == stage["used"] + stage["quarantined"] + stage["excluded"], stage
+        assert stage["seconds"] >= stage["startup_seconds"] >= 0
+
+
+def test_every_method_has_all_its_figures(report: dict) -> None:
+    assert [m["name"] for m in report["methods"]] == ["erm", "group-dro", "fairsynth"]
+    for method in report["methods"]:
+        per_group = [g["accuracy"] for g in method["groups"]]
+        assert len(method["worst_group_accuracy"]["per_seed"]) == 2
+        assert method["worst_group_accuracy"]["mean"] <= min(per_group) + 1e-9
+        assert method["accuracy_group_mean"]["mean"] == pytest.approx(np.mean(per_group))
+
+
+def test_groups_of_the_synthetic_set_are_equal(report: dict, finished_run: Path) -> None:
+    assert [g["accepted"] for g in report["groups"]] == [12] * 4
+    with open(finished_run / "synthetic" / "metadata.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 48
+    for row in rows:
+        with Image.open(finished_run / "synthetic" / row["file_name"]) as image:
+            assert image.size == (32, 32)
+            assert "trainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
+
+
+def test_every_synthetic_image_can_be_made_again_from_its_row(finished_run: Path) -> None:
+    from fairsynth.configuration import load_config
+    from fairsynth.models.adapters import FILE_NAME
+    from fairsynth.models.diffusion import generate, load_pipeline
+
+    folder = stage_folder(finished_run, "synthesize")
+    rows = [row for row in pq.read_table(folder / "synthetic.parquet").to_pylist() if row["adapter"]][:2]
+    pipeline = load_pipeline(load_config(preset="demo").models)
+    for row in rows:
+        # diffusers' own loader, one image at a time: not the code that made it.
+        pipeline.load_lora_weights(stage_folder(finished_run, "finetune") / "units" / row["adapter"], weight_name=FILE_NAME, adapter_name="again")
+        pixels = generate(pipeline, [row["prompt"]], [row["negative_prompt"]], [row["seed"]], 32, 2, 2.0)[0]
+        pipeline.unload_lora_weights()
+        table = pq.read_table(folder / "units" / row["unit"] / "images.parquet").to_pylist()
+        kept = next(r["file"] for r in table if r["image_id"] == row["image_id"])
+        import io
+
+        difference = np.abs(np.asarray(Image.open(io.BytesIO(kept)), int) - pixels.astype(int))
+        assert difference.max() <= 1
+
+
+def test_the_test_split_is_never_embedded(finished_run: Path) -> None:
+    manifest = pq.read_table(stage_folder(finished_run, "ingest") / "manifest.parquet").to_pylist()
+    splits = {row["image_id"]: row["split"] for row in manifest}
+    units = (stage_folder(finished_run, "embed") / "units").glob("*/embeddings.parquet")
+    embedded = [i for unit in units for i in pq.read_table(unit)["image_id"].to_pylist()]
+    assert {splits[i] for i in embedded} == {"train"}
+    assert len(embedded) == len(set(embedded)) == sum(split == "train" for split in splits.values())
+
+
+def test_embeddings_have_length_one(finished_run: Path) -> None:
+    for unit in (stage_folder(finished_run, "embed") / "units").glob("*/embeddings.parquet"):
+        vectors = np.stack(pq.read_table(unit)["embedding"].to_numpy(zero_copy_only=False))
+        assert vectors.dtype == np.float32
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_second_call_does_nothing_within_seconds(finished_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"}
+    began = time.monotonic()
+    result = fairsynth("run", *small_arguments(finished_run))
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do" in result.stdout and time.monotonic() - began < 15
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished_run, out)
+    first = essence(out)["fingerprints"]
+    result = fairsynth("run", *small_arguments(out, evaluate__seeds=1, tune__methods="[erm,fairsynth]"))
+    assert result.returncode == 0, result.stderr
+    new = {name.rsplit("-", 1)[0] for name in {p.name for p in (out / "stages").iterdir()} - set(first)}
+    assert new == {"tune", "evaluate", "report"}
+    for stage in ("ingest", "embed", "cluster", "finetune", "synthesize"):
+        assert any(line.startswith(stage) and "nothing to do" in line for line in result.stdout.splitlines())

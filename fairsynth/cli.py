@@ -47,6 +47,7 @@ def _execute(tokens: Sequence[str], preset: str | None, out: str | None, only: s
 def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
     from pathlib import Path
 
+    from fairsynth.checks import check_early
     from fairsynth.configuration import load_config, parse_overrides
     from fairsynth.lock import locked
 
@@ -56,10 +57,8 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
     overrides = parse_overrides(rest) | ({"out": out} if out else {})
     config = load_config(path, preset, overrides)
     root = Path(config.out).expanduser().resolve()
+    check_early(config, root)
     with locked(root):
-        from fairsynth.checks import check_early
-
-        check_early(config, root)
         from fairsynth.pipeline import run
 
         outcome = run(config, only)

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
 Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
+
+
+def _text_keys(value: object) -> object:
+    """YAML reads the key of ``0: landbird`` as a number; in the dataset it is text."""
+    if isinstance(value, dict):
+        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: v for k, v in value.items()}
+    return value
+
+
+Words = Annotated[dict[str, str], BeforeValidator(_text_keys)]
 
 
 class Section(BaseModel):
@@ -33,9 +43,9 @@ class DataConfig(Section):
     """folder format: column of the label."""
     attribute_column: str = "attribute"
     """folder format: column of the attribute."""
-    label_names: dict[str, str] = {}
+    label_names: Words = {}
     """Words for label values, used in prompts; a value without a word stands for itself."""
-    attribute_names: dict[str, str] = {}
+    attribute_names: Words = {}
     """Words for attribute values, used in prompts."""
     severity: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """demo format: share of training images whose attribute agrees with the label."""
@@ -89,7 +99,7 @@ class FinetuneConfig(Section):
     """vanilla: no adapters; lora: one per group, plain prompt; dreambooth: one per group with a rare token; clustered-dreambooth: one per cluster."""
     prompt: str = "a photo of a {token} {label}, {attribute}"
     """What an adapter learns. {token} is left out for lora and in the class prompt."""
-    rare_tokens: tuple[str, ...] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
+    rare_tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
     """Identifiers, given to the adapters of a group in turn."""
     rank: Positive = 16
     alpha: Positive = 16
@@ -159,7 +169,12 @@ class TuneConfig(Section):
     trials: Positive = 16
     grace_epochs: Positive = 5
     """Epochs before ASHA may stop a trial."""
-    methods: tuple[Literal["erm", "group-dro", "fairsynth"], ...] = ("erm", "group-dro", "fairsynth")
+    methods: Annotated[tuple[Literal["erm", "group-dro", "fairsynth"], ...], Field(min_length=1)] = (
+        "erm",
+        "group-dro",
+        "fairsynth",
+    )
+    """What is trained and compared; each at most once."""
 
 
 class EvaluateConfig(Section):
@@ -186,7 +201,7 @@ class ResourcesConfig(Section):
 class RunConfig(Section):
     """The whole configuration of a run."""
 
-    out: str = "runs/default"
+    out: Annotated[str, Field(min_length=1)] = "runs/default"
     """Output folder; on a cluster it must be shared by all nodes."""
     seed: int = 0
     data: DataConfig = DataConfig()
@@ -202,11 +217,13 @@ class RunConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
 
     @model_validator(mode="after")
-    def _prompts_name_the_group(self) -> RunConfig:
+    def _fits_together(self) -> RunConfig:
         for where, text in (("finetune.prompt", self.finetune.prompt), ("synthesize.prompt", self.synthesize.prompt)):
             missing = [field for field in ("{label}", "{attribute}") if field not in text]
             if missing:
                 raise ValueError(f"{where} must contain {' and '.join(missing)}; it is {text!r}")
         if "{token}" not in self.finetune.prompt:
             raise ValueError(f"finetune.prompt must contain {{token}}; it is {self.finetune.prompt!r}")
+        if len(set(self.tune.methods)) < len(self.tune.methods):
+            raise ValueError(f"tune.methods names a method twice: {', '.join(self.tune.methods)}")
         return self

@@ -126,10 +126,9 @@ def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel] = RunConfig
 
 
 def _suggest(word: str, known: Sequence[str]) -> str:
-    near = (
-        difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-        or [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    )
+    """A guess at what was meant: the same last part in another section, else the closest spelling."""
+    same_name = [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    near = same_name[:1] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

@@ -121,6 +121,32 @@ def score(
     )
 
 
+@dataclass(frozen=True)
+class MethodScores:
+    """A method's test figures over its seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    scores: tuple[Scores, ...]
+
+    def values(self, figure: str) -> list[float]:
+        """One figure of every seed."""
+        return [float(getattr(s, figure)) for s in self.scores]
+
+    def pooled_groups(self) -> list[tuple[Group, int, float | None]]:
+        """Each group with its n in the test split and its accuracy, averaged over seeds."""
+        table = []
+        for column in zip(*(s.groups for s in self.scores), strict=True):
+            accuracies = [g.accuracy for g in column if g.accuracy is not None]
+            table.append((column[0].group, column[0].n, float(np.mean(accuracies)) if accuracies else None))
+        return table
+
+    def worst_group(self) -> tuple[Group, int]:
+        """The group with the lowest accuracy averaged over seeds, and its n."""
+        group, n, _ = min((row for row in self.pooled_groups() if row[2] is not None), key=lambda row: row[2] or 0.0)
+        return group, n
+
+
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """95 % Student-t interval of the mean over seeds; None for fewer than two values."""
     if len(values) < 2:

@@ -19,21 +19,44 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The demo's real models and stages, with as little of everything as still has meaning.
 SMALL = {
-    "finetune.steps": 6, "finetune.checkpoint_every": 2, "finetune.class_images": 8, "finetune.batch_size": 4, "cluster.k": 2,
-    "synthesize.per_group": 12, "synthesize.steps": 2, "synthesize.unit_size": 8, "classify.pretrain_epochs": 1, "classify.finetune_epochs": 1,
-    "tune.trials": 1, "evaluate.seeds": 2, "resources.adapters_per_run": 3, "classify.image_size": 32,
+    "finetune.steps": 6,
+    "finetune.checkpoint_every": 2,
+    "finetune.class_images": 8,
+    "finetune.batch_size": 4,
+    "cluster.k": 2,
+    "synthesize.per_group": 12,
+    "synthesize.steps": 2,
+    "synthesize.unit_size": 8,
+    "classify.pretrain_epochs": 1,
+    "classify.finetune_epochs": 1,
+    "tune.trials": 1,
+    "evaluate.seeds": 2,
+    "resources.adapters_per_run": 3,
+    "classify.image_size": 32,
 }
 
 
 def small_arguments(out: Path, **changed: object) -> list[str]:
     """Command-line arguments of a small demo run; keys of ``changed`` use ``__`` for the dot."""
     settings = SMALL | {key.replace("__", "."): value for key, value in changed.items()}
-    return ["--preset", "demo", "--out", str(out), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
+    return [
+        "--preset",
+        "demo",
+        "--out",
+        str(out),
+        *(word for key, value in settings.items() for word in (f"--{key}", str(value))),
+    ]
 
 
 def fairsynth(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "fairsynth.cli", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "fairsynth.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="session")

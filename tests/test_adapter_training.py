@@ -13,14 +13,29 @@ from fairsynth.configuration import load_config
 from fairsynth.errors import FairsynthError
 from fairsynth.groups import Group
 from fairsynth.models.diffusion import load_pipeline
-from fairsynth.stages.adapter_training import AdapterTrainer, Latents, Snapshot, load_snapshot, loss_weights, save_snapshot
+from fairsynth.stages.adapter_training import (
+    AdapterTrainer,
+    Latents,
+    Snapshot,
+    load_snapshot,
+    loss_weights,
+    save_snapshot,
+)
 
-CONFIG = load_config(preset="demo", overrides={"finetune.steps": 6, "finetune.batch_size": 4, "finetune.checkpoint_every": 2})
+CONFIG = load_config(
+    preset="demo", overrides={"finetune.steps": 6, "finetune.batch_size": 4, "finetune.checkpoint_every": 2}
+)
 
 
 def _job(seed: int = 3, cluster: int = 0) -> AdapterJob:
-    return AdapterJob(Group("low", "flower"), cluster, ("a", "b", "c"), "a photo of a sks low number on a flower",
-                      "a photo of a low number on a flower", seed)
+    return AdapterJob(
+        Group("low", "flower"),
+        cluster,
+        ("a", "b", "c"),
+        "a photo of a sks low number on a flower",
+        "a photo of a low number on a flower",
+        seed,
+    )
 
 
 def _latents(seed: int = 0, prior: bool = True) -> Latents:
@@ -84,5 +99,7 @@ def test_min_snr_weights_agree_with_the_formula(trainer: AdapterTrainer) -> None
     scheduler = trainer.scheduler
     times = torch.tensor([0, 10, 500, 999])
     snr = scheduler.alphas_cumprod[times] / (1 - scheduler.alphas_cumprod[times])
-    assert loss_weights(scheduler, times, 5.0).tolist() == pytest.approx([min(s, 5) / s for s in snr.tolist()], rel=1e-5)
+    assert loss_weights(scheduler, times, 5.0).tolist() == pytest.approx(
+        [min(s, 5) / s for s in snr.tolist()], rel=1e-5
+    )
     assert loss_weights(scheduler, times, None).tolist() == [1, 1, 1, 1]

@@ -26,7 +26,9 @@ def _tensor(images: list[np.ndarray]) -> torch.Tensor:
 
 def test_the_weights_are_small_safetensors_with_the_recorded_hashes() -> None:
     recorded = json.loads((WEIGHTS / "weights.json").read_text())["files"]
-    files = {p.relative_to(WEIGHTS).as_posix(): p for p in WEIGHTS.rglob("*") if p.is_file() and p.name != "weights.json"}
+    files = {
+        p.relative_to(WEIGHTS).as_posix(): p for p in WEIGHTS.rglob("*") if p.is_file() and p.name != "weights.json"
+    }
     assert {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()} == recorded
     assert {path.suffix for path in files.values()} <= {".safetensors", ".json"}
     assert sum(path.stat().st_size for path in files.values()) <= 20 * 2**20

@@ -33,9 +33,23 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     gcs, dashboard = _free_port(), _free_port()
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    command = [RAY, "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=4",
-               f"--temp-dir={tmp_path}/r", "--ray-client-server-port=0", "--disable-usage-stats", f"--dashboard-agent-listen-port={_free_port()}"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        RAY,
+        "start",
+        "--head",
+        "--block",
+        f"--port={gcs}",
+        f"--dashboard-port={dashboard}",
+        "--dashboard-host=127.0.0.1",
+        "--num-cpus=4",
+        f"--temp-dir={tmp_path}/r",
+        "--ray-client-server-port=0",
+        "--disable-usage-stats",
+        f"--dashboard-agent-listen-port={_free_port()}",
+    ]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         yield f"http://127.0.0.1:{dashboard}"
     finally:
@@ -56,8 +70,10 @@ def test_a_submitted_pipeline_succeeds(head: str, tmp_path: Path) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):  # without the token nobody gets in
         urllib.request.urlopen(f"{head}/api/jobs/")
     arguments = small_arguments(tmp_path / "out", finetune__generator="vanilla", evaluate__seeds=1)
-    job = client.submit_job(entrypoint=" ".join(["python -m jobs.pipeline", *arguments]),
-                            runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs", "build", "tests"]})
+    job = client.submit_job(
+        entrypoint=" ".join(["python -m jobs.pipeline", *arguments]),
+        runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs", "build", "tests"]},
+    )
     deadline = time.monotonic() + 300
     while client.get_job_status(job) not in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED):
         assert time.monotonic() < deadline, client.get_job_logs(job)[-3000:]

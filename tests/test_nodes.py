@@ -52,7 +52,9 @@ def test_two_nodes_make_the_same_adapters_and_images_as_one(finished_run: Path, 
     for view in ("adapters", "synthetic"):
         shutil.rmtree(out / view)
     # Other lots and more workers than in the finished run: neither may show in the result.
-    config = load_config(preset="demo", overrides=SMALL | {"out": str(out), "resources.workers": 3, "resources.adapters_per_run": 2})
+    config = load_config(
+        preset="demo", overrides=SMALL | {"out": str(out), "resources.workers": 3, "resources.adapters_per_run": 2}
+    )
     for stage in ("finetune", "synthesize"):
         outcome = run(config, only=stage, say=lambda line: None)
         assert outcome.cached == ()
@@ -80,7 +82,9 @@ def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path
     run_units(Session(config.resources), "embed", Units(tmp_path / "cluster"), list(units), make, decode)
     for name in units:
         for table in ("embeddings", "bad"):
-            local, remote = (pq.read_table(tmp_path / where / name / f"{table}.parquet") for where in ("loop", "cluster"))
+            local, remote = (
+                pq.read_table(tmp_path / where / name / f"{table}.parquet") for where in ("loop", "cluster")
+            )
             assert local.equals(remote)
     bad = [row for name in units for row in pq.read_table(tmp_path / "loop" / name / "bad.parquet").to_pylist()]
     assert [row["reason"] for row in bad] == ["missing_file"]  # and none of its neighbours

@@ -26,7 +26,15 @@ def report(finished_run: Path) -> dict:
 
 def test_the_end_is_a_table_a_verdict_and_the_path_of_the_report(finished_run: Path) -> None:
     text = (finished_run.parent / "stdout.txt").read_text()
-    for word in ("ERM", "Group-DRO", "fairsynth", "worst-group accuracy (95 % interval)", "mean accuracy", "verdict:", "report:"):
+    for word in (
+        "ERM",
+        "Group-DRO",
+        "fairsynth",
+        "worst-group accuracy (95 % interval)",
+        "mean accuracy",
+        "verdict:",
+        "report:",
+    ):
         assert word in text
     assert str(finished_run / "report.html") in text
 
@@ -68,7 +76,11 @@ def test_every_synthetic_image_can_be_made_again_from_its_row(finished_run: Path
     pipeline = load_pipeline(load_config(preset="demo").models)
     for row in rows:
         # diffusers' own loader, one image at a time: not the code that made it.
-        pipeline.load_lora_weights(stage_folder(finished_run, "finetune") / "units" / row["adapter"], weight_name=FILE_NAME, adapter_name="again")
+        pipeline.load_lora_weights(
+            stage_folder(finished_run, "finetune") / "units" / row["adapter"],
+            weight_name=FILE_NAME,
+            adapter_name="again",
+        )
         pixels = generate(pipeline, [row["prompt"]], [row["negative_prompt"]], [row["seed"]], 32, 2, 2.0)[0]
         pipeline.unload_lora_weights()
         table = pq.read_table(folder / "units" / row["unit"] / "images.parquet").to_pylist()
@@ -96,12 +108,16 @@ def test_embeddings_have_length_one(finished_run: Path) -> None:
 
 
 def test_a_second_call_does_nothing_within_seconds(finished_run: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
     began = time.monotonic()
     result = fairsynth("run", *small_arguments(finished_run))
     assert result.returncode == 0, result.stderr
     assert "nothing to do" in result.stdout and time.monotonic() - began < 15
-    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
 
 
 def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run: Path, tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ def test_killed_and_resumed_equals_never_killed(finished_run: Path, tmp_path: Pa
 def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(tmp_path / "out")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     time.sleep(8)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

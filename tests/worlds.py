@@ -41,7 +41,9 @@ def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
 def _members(counts: Mapping[str, Sequence[int]], n_labels: int, n_attributes: int) -> list[tuple[str, int, int, int]]:
     """(split, label, attribute, running number) of every image."""
     groups = [(y, a) for y in range(n_labels) for a in range(n_attributes)]
-    found = [(s, y, a) for s, sizes in counts.items() for (y, a), n in zip(groups, sizes, strict=True) for _ in range(n)]
+    found = [
+        (s, y, a) for s, sizes in counts.items() for (y, a), n in zip(groups, sizes, strict=True) for _ in range(n)
+    ]
     return [(*member, number) for number, member in enumerate(found)]
 
 

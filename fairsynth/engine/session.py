@@ -77,26 +77,37 @@ class Session:
         self.startup_seconds += time.monotonic() - began
 
     def worker(self) -> Worker:
-        """Size and number of workers. Raises InfrastructureError if the cluster can never hold one."""
+        """Size and number of workers.
+
+        On a cluster that starts its nodes on demand the numbers of the config count, for there is
+        nothing to look at yet. Raises InfrastructureError if they are missing then, or if the
+        local machine can never hold a worker.
+        """
         import ray
 
         self.connect()
-        total = ray.cluster_resources()
-        gpus = self.resources.gpus_per_worker
+        total, wanted = ray.cluster_resources(), self.resources
+        on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+        gpus = wanted.gpus_per_worker
         gpus = (1.0 if total.get("GPU") else 0.0) if gpus is None else gpus
-        if gpus > total.get("GPU", 0):
+        if gpus > total.get("GPU", 0) and not (on_cluster and wanted.workers):
             raise InfrastructureError(
-                f"one worker needs {gpus:g} GPUs, but the cluster has {total.get('GPU', 0):g}; "
-                "lower resources.gpus_per_worker or add nodes"
+                f"one worker needs {gpus:g} GPUs, but there are {total.get('GPU', 0):g}; lower resources.gpus_per_worker, "
+                "or, on a cluster that starts its nodes on demand, set resources.workers too"
             )
-        if self.resources.workers:
-            count = self.resources.workers
+        if wanted.workers:
+            count = wanted.workers
         elif gpus:
             count = math.floor(total["GPU"] / gpus)
+        elif total.get("CPU", 0) < 1:
+            raise InfrastructureError(
+                "the cluster has no CPUs yet; set resources.workers and resources.gpus_per_worker so that it starts nodes"
+            )
         else:
-            cores = min(total["CPU"], os.cpu_count() or 1) if not os.environ.get("RAY_ADDRESS") else total["CPU"] - 1
-            count = math.floor(cores / self.resources.threads)
-        return Worker(max(1, count), 1.0, gpus, self.resources.threads)
+            # Off this machine one CPU stays free for Ray Data's own tasks.
+            cores = total["CPU"] - 1 if on_cluster else min(total["CPU"], os.cpu_count() or 1)
+            count = math.floor(cores / wanted.threads)
+        return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
     def close(self) -> None:
         """Disconnect, if this session connected."""

@@ -65,9 +65,7 @@ def save_adapter(
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise ValueError("the adapter holds NaN or infinite weights; lower finetune.learning_rate")
     header = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(target_modules)}
-    StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=dict(state), unet_lora_adapter_metadata=header
-    )
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=dict(state), unet_lora_adapter_metadata=header)
 
 
 def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:

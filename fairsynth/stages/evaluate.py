@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from fairsynth.config import ClassifyConfig
-from fairsynth.groups import Group, Scores, mean_interval, score
+from fairsynth.groups import Group, MethodScores, mean_interval, score
 from fairsynth.manifest import seed_for
 from fairsynth.stages.classify import Training
 from fairsynth.stages.training_data import load_data, load_pack
@@ -70,32 +69,6 @@ class EvaluateUnit:
                 }
             ),
         }
-
-
-@dataclass(frozen=True)
-class MethodScores:
-    """A method's test figures over its seeds."""
-
-    name: str
-    seeds: tuple[int, ...]
-    scores: tuple[Scores, ...]
-
-    def values(self, figure: str) -> list[float]:
-        """One figure of every seed."""
-        return [float(getattr(s, figure)) for s in self.scores]
-
-    def pooled_groups(self) -> list[tuple[Group, int, float | None]]:
-        """Each group with its n in the test split and its accuracy, averaged over seeds."""
-        table = []
-        for column in zip(*(s.groups for s in self.scores), strict=True):
-            accuracies = [g.accuracy for g in column if g.accuracy is not None]
-            table.append((column[0].group, column[0].n, float(np.mean(accuracies)) if accuracies else None))
-        return table
-
-    def worst_group(self) -> tuple[Group, int]:
-        """The group with the lowest accuracy averaged over seeds, and its n."""
-        group, n, _ = min((row for row in self.pooled_groups() if row[2] is not None), key=lambda row: row[2] or 0.0)
-        return group, n
 
 
 def score_methods(

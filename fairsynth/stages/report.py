@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from fairsynth.data.decode import decode
-from fairsynth.groups import mean_interval
-from fairsynth.stages.evaluate import MethodScores
+from fairsynth.groups import MethodScores, mean_interval
 
 VERSION = 1
 TITLES = {"erm": "ERM", "group-dro": "Group-DRO", "fairsynth": "fairsynth"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ RARE_TOKENS = (
 )
 CONTEXT = 32
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+DIGIT_PROMPTS = [f"a photo of the digit {word}" for word in DIGIT_WORDS]
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -164,6 +166,19 @@ def train_clip(
     return clip.eval(), tokenizer
 
 
+def deepen(clip: CLIPModel, layers: int) -> CLIPModel:
+    """The same CLIP with more layers in its vision tower; the new ones start as the identity."""
+    config = copy.deepcopy(clip.config)
+    config.vision_config.num_hidden_layers += layers
+    deeper = CLIPModel(config)
+    deeper.load_state_dict(clip.state_dict(), strict=False)
+    for layer in deeper.vision_model.encoder.layers[-layers:]:
+        for last in (layer.self_attn.out_proj, layer.mlp.fc2):
+            torch.nn.init.zeros_(last.weight)
+            torch.nn.init.zeros_(last.bias)
+    return deeper
+
+
 def train_vision(
     clip: CLIPModel,
     tokenizer: CLIPTokenizer,
@@ -175,10 +190,13 @@ def train_vision(
     peak: float = 6e-4,
 ) -> CLIPModel:
     """Go on with the vision tower alone on a fresh corpus; the text tower, which the UNet knows, stays as it is."""
+    torch.manual_seed(seed)
+    clip = deepen(clip, 2)
     clip.requires_grad_(False)
     for module in (clip.vision_model, clip.visual_projection):
         module.requires_grad_(True)
     known: dict[str, torch.Tensor] = {}
+    digit_texts = _unit(clip.get_text_features(input_ids=tokenize(tokenizer, DIGIT_PROMPTS)).pooler_output).detach()
     trained = [p for p in clip.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
     average, progress = Average(clip), Progress(folder / "vision-state.safetensors", "vision", steps)
@@ -195,7 +213,9 @@ def train_vision(
             ].detach()
         images = _unit(clip.get_image_features(pixel_values=corpus.images(index)).pooler_output)
         scores = clip.logit_scale.exp() * images @ torch.stack([known[c] for c in captions]).T
-        loss = contrastive_loss(scores, true_pairs(corpus, index, captions))
+        loss = contrastive_loss(scores, true_pairs(corpus, index, captions)) + _digit_loss(
+            clip, images, digit_texts, corpus.digits[index]
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -205,6 +225,13 @@ def train_vision(
             progress.save(step, clip, average, optimizer)
     clip.load_state_dict(average.weights)
     return clip.eval()
+
+
+def _digit_loss(clip: CLIPModel, images_ND: torch.Tensor, texts: torch.Tensor, digits_N: np.ndarray) -> torch.Tensor:
+    """Cross-entropy over the ten digit prompts, for the images that show one: what is hardest to tell."""
+    shown = digits_N != BLANK
+    logits = clip.logit_scale.exp() * images_ND[torch.from_numpy(shown)] @ texts.T
+    return torch.nn.functional.cross_entropy(logits, torch.from_numpy(digits_N[shown]))
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:

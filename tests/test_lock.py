@@ -1,0 +1,92 @@
+"""One run per output folder, whatever becomes of the runs before."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fairsynth.errors import ConfigError, OutputLockedError
+from fairsynth.lock import locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from fairsynth.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of ``tmp_path / out`` until it gets a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout and process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_run_is_told_who_holds_the_folder(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(OutputLockedError) as caught, locked(tmp_path / "out"):
+        pytest.fail("two runs in one folder")
+    assert caught.value.exit_code == 6
+    assert re.search(
+        rf"{re.escape(str(tmp_path / 'out'))} is in use by process {holder.pid} on \S+ \(for \d+ s\)", str(caught.value)
+    )
+    assert "--out" in str(caught.value)
+
+
+def test_a_refused_run_does_not_take_the_owners_name_away(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    for _ in range(3):
+        with pytest.raises(OutputLockedError, match=f"process {holder.pid} "), locked(tmp_path / "out"):
+            pass
+
+
+def test_the_folder_is_free_after_the_owner_ended(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    holder.communicate("end\n", timeout=30)
+    assert holder.returncode == 0
+    with locked(tmp_path / "out"):
+        pass
+
+
+def test_the_folder_is_free_after_the_owner_was_killed(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(30)
+    with (
+        locked(tmp_path / "out"),
+        pytest.raises(OutputLockedError, match=f"process {os.getpid()} "),
+        locked(tmp_path / "out"),
+    ):
+        pass
+
+
+def test_an_error_inside_frees_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path):
+        raise KeyError
+    with locked(tmp_path):
+        pass
+
+
+def test_different_folders_do_not_meet(tmp_path: Path) -> None:
+    with locked(tmp_path / "a"), locked(tmp_path / "b"):
+        assert (tmp_path / "a").is_dir() and (tmp_path / "b").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigError, match=r"cannot write to the output folder .*--out"),
+        locked(tmp_path / "file" / "out"),
+    ):
+        pass

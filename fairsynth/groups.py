@@ -13,6 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def printable(text: str) -> str:
+    """The text without characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 class Group(NamedTuple):
     """A pair (label, attribute), both text."""
 
@@ -20,7 +25,7 @@ class Group(NamedTuple):
     attribute: str
 
     def __str__(self) -> str:
-        return f"({self.label}, {self.attribute})"
+        return f"({printable(self.label)}, {printable(self.attribute)})"
 
     @property
     def slug(self) -> str:
@@ -28,7 +33,8 @@ class Group(NamedTuple):
         text = f"{self.label}--{self.attribute}"
         safe = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60] or "group"
         # A label may itself contain the separator: the hash keeps such groups apart.
-        plain = safe == text and text.count("--") == 1
+        ambiguous = "--" in self.label or "--" in self.attribute or self.label[-1:] == "-" or self.attribute[:1] == "-"
+        plain = safe == text and not ambiguous
         return safe if plain else f"{safe}-{hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:8]}"
 
 

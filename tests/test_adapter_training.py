@@ -90,7 +90,7 @@ def test_training_lowers_the_loss_on_its_images(trainer: AdapterTrainer) -> None
 
 def test_a_loss_that_is_not_finite_names_the_adapter_and_leaves_the_base_clean(trainer: AdapterTrainer) -> None:
     latents = _latents()
-    with pytest.raises(FairsynthError, match="low--flower--0.*learning_rate"):
+    with pytest.raises(FairsynthError, match=r"low--flower--0.*learning_rate"):
         trainer.train(_job(), Latents(latents.mean * np.nan, latents.std, None))
     assert not [name for name, _ in trainer.pipeline.unet.named_parameters() if "lora" in name]
 

@@ -172,10 +172,7 @@ Rule = Callable[[str, str], list[str]]
     [
         ray_outside_the_engine,
         imports_from_above,
-        pytest.param(
-            stages_of_each_other,
-            marks=pytest.mark.xfail(strict=True, reason="report takes MethodScores from evaluate"),
-        ),
+        stages_of_each_other,
         unsafe_reading,
     ],
 )

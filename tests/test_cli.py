@@ -186,7 +186,6 @@ def test_an_output_folder_inside_the_dataset_is_refused(run: Run, tmp_path: Path
     assert "lies inside the dataset" in refused(result, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="the lock's folder is made before the check that it lies elsewhere")
 def test_a_refused_dataset_is_left_as_it_was(run: Run, tmp_path: Path) -> None:
     data = dataset(tmp_path / "data")
     run("run", "--preset", "demo", "--data.format", "folder", "--data.root", data, "--out", data / "out")

@@ -110,7 +110,6 @@ def test_the_table_has_the_values_of_each_method(report: dict) -> None:
     assert "Group-DRO" in table_lines(lone)[1] and "(one seed)" in table_lines(lone)[1]
 
 
-@pytest.mark.xfail(strict=True, reason="control characters of labels reach the terminal as they are")
 def test_labels_cannot_steer_the_terminal(report: dict) -> None:
     report["methods"][0]["worst_group"]["label"] = "\x1b[2J\x1b]0;owned\x07"
     assert all(line.isprintable() for line in table_lines(report))

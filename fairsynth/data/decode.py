@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,16 @@ from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 50_000_000
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class BadImage(Exception):
@@ -50,21 +59,26 @@ def decode(content: bytes, size: int | None = None) -> NDArray[np.uint8]:
 
     Raises BadImage (unidentified, too_large, truncated).
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise BadImage("unidentified", str(error)) from None
-        if image.width * image.height > MAX_PIXELS:
-            raise BadImage("too_large", f"{image.width} x {image.height}")
-        try:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            rgb = _to_rgb(upright)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise BadImage("truncated", str(error)) from None
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage("too_large", str(error)) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadImage("unidentified", str(error)) from None
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage("too_large", f"{image.width} x {image.height}")
+    try:
+        image.load()
+        rgb = _to_rgb(_upright(image))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadImage("truncated", str(error)) from None
     return np.asarray(_square(rgb, size) if size else rgb)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn by the EXIF orientation; Pillow's own function also rewrites the other fields and fails on odd ones."""
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -50,9 +50,8 @@ def read_metadata(folder: Path, needed: Sequence[str]) -> list[dict[str, str]]:
             header = list(reader.fieldnames or [])
             check_columns(path, header, needed)
             rows = list(reader)
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path} is not UTF-8 (line {line}); save it as UTF-8") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 (line {_first_bad_line(path)}); save it as UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path} is not valid CSV: {error}") from None
     for number, row in enumerate(rows, start=2):
@@ -61,6 +60,16 @@ def read_metadata(folder: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     if not rows:
         raise DataError(f"{path} has no rows")
     return rows
+
+
+def _first_bad_line(path: Path) -> int:
+    """The line of the first byte that is not UTF-8; the reader's own position counts from its buffer."""
+    content = path.read_bytes()
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return content[: error.start].count(b"\n") + 1
+    return 1
 
 
 def check_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:

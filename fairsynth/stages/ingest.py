@@ -92,7 +92,7 @@ def _check(root: Path, entry: Entry) -> dict[str, Any]:
     """The manifest row of a usable image, or its quarantine row."""
     path = root / entry.path
     try:
-        if not path.resolve().is_relative_to(root.resolve()):
+        if not _inside(path, root):
             raise BadImage("outside_root")
         file = read_file(path)
         decode(file.content)
@@ -107,6 +107,13 @@ def _check(root: Path, entry: Entry) -> dict[str, Any]:
         "attribute": entry.attribute,
         "source": "real",
     }
+
+
+def _inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        raise BadImage("unreadable", "a loop of links") from None
 
 
 def _check_losses(

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from fairsynth.data.decode import decode
-from fairsynth.groups import MethodScores, mean_interval
+from fairsynth.groups import MethodScores, mean_interval, printable
 
 VERSION = 1
 TITLES = {"erm": "ERM", "group-dro": "Group-DRO", "fairsynth": "fairsynth"}
@@ -44,10 +44,9 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
     for method in report["methods"]:
         wga, group = method["worst_group_accuracy"], method["worst_group"]
         interval = f"({wga['ci95'][0]:.1%} - {wga['ci95'][1]:.1%})" if wga["ci95"] else "(one seed)"
-        lines.append(
-            f"{TITLES.get(method['name'], method['name']):<12} {wga['mean']:>6.1%} {interval:<31} {method['accuracy']['mean']:>8.1%}"
-            f"       {group['label']}, {group['attribute']} ({group['n']})"
-        )
+        name = TITLES.get(method["name"], method["name"])
+        worst = f"{printable(group['label'])}, {printable(group['attribute'])} ({group['n']})"
+        lines.append(f"{name:<12} {wga['mean']:>6.1%} {interval:<31} {method['accuracy']['mean']:>8.1%}       {worst}")
     return lines
 
 

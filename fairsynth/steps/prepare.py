@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from functools import partial
 
 import pyarrow as pa
@@ -46,6 +47,8 @@ def ingest(context: Context) -> Done:
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
+    # What Pillow finds odd but readable is no news to the user.
+    warnings.filterwarnings("ignore", module="PIL")
     result = ingest_stage.ingest(data, root)
     result.manifest.write(folder / "manifest.parquet")
     pq.write_table(result.quarantine, folder / "quarantine.parquet")

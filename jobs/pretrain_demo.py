@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-STEPS = {"vae": 3600, "clip": 4700, "vision": 1500, "unet": 5500, "judge": 900}
+STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "judge": 900}
 
 
 def _finished(folder: Path) -> bool:

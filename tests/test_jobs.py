@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +33,11 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     token.write_text("0123456789abcdef" * 4)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    short = tempfile.mkdtemp(prefix="fs")  # a socket path must stay under 108 characters
     gcs, dashboard = _free_port(), _free_port()
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # the job says "python"
+    environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     command = [
         RAY,
         "start",
@@ -42,8 +47,8 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         f"--dashboard-port={dashboard}",
         "--dashboard-host=127.0.0.1",
         "--num-cpus=4",
-        f"--temp-dir={tmp_path}/r",
-        "--ray-client-server-port=0",
+        f"--temp-dir={short}",
+        f"--ray-client-server-port={_free_port()}",
         "--disable-usage-stats",
         f"--dashboard-agent-listen-port={_free_port()}",
     ]
@@ -58,6 +63,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def test_a_submitted_pipeline_succeeds(head: str, tmp_path: Path) -> None:
@@ -74,7 +80,7 @@ def test_a_submitted_pipeline_succeeds(head: str, tmp_path: Path) -> None:
         entrypoint=" ".join(["python -m jobs.pipeline", *arguments]),
         runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs", "build", "tests"]},
     )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 480
     while client.get_job_status(job) not in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED):
         assert time.monotonic() < deadline, client.get_job_logs(job)[-3000:]
         time.sleep(1)

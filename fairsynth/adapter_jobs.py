@@ -17,6 +17,7 @@ class AdapterJob:
     prompt: str
     class_prompt: str
     seed: int
+    steps: int
 
     @property
     def name(self) -> str:

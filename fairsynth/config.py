@@ -106,6 +106,8 @@ class FinetuneConfig(Section):
     target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     """Name endings of the UNet's layers that get an adapter."""
     steps: Positive = 400
+    max_epochs: Positive | None = None
+    """Upper limit of passes over a cluster's images: small clusters get fewer steps. null: no limit."""
     batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2

@@ -27,7 +27,7 @@ CONFIG = load_config(
 )
 
 
-def _job(seed: int = 3, cluster: int = 0) -> AdapterJob:
+def _job(seed: int = 3, cluster: int = 0, steps: int = 6) -> AdapterJob:
     return AdapterJob(
         Group("low", "flower"),
         cluster,
@@ -35,6 +35,7 @@ def _job(seed: int = 3, cluster: int = 0) -> AdapterJob:
         "a photo of a sks low number on a flower",
         "a photo of a low number on a flower",
         seed,
+        steps,
     )
 
 
@@ -79,7 +80,7 @@ def test_training_lowers_the_loss_on_its_images(trainer: AdapterTrainer) -> None
     losses = lambda: float(np.mean([longer._loss(_job(seed=99), latents, texts, step).item() for step in range(8)]))  # noqa: E731
     with torch.no_grad():
         before = losses()
-    weights = longer.train(_job(), latents)
+    weights = longer.train(_job(steps=60), latents)
     adapters.add_adapter(trainer.pipeline.unet, config.rank, config.alpha, config.target_modules, 0)
     adapters.set_adapter_state(trainer.pipeline.unet, weights)
     with torch.no_grad():

@@ -112,7 +112,7 @@ class AdapterTrainer:
             optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
             start = _restore(unet, optimizer, resume)
             texts = self._texts(job, latents)
-            for step in range(start, config.steps):
+            for step in range(start, job.steps):
                 loss = self._loss(job, latents, texts, step)
                 if not torch.isfinite(loss):
                     raise FairsynthError(
@@ -122,7 +122,7 @@ class AdapterTrainer:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.step()
-                if checkpoint and (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+                if checkpoint and (step + 1) % config.checkpoint_every == 0 and step + 1 < job.steps:
                     checkpoint(_snapshot(unet, optimizer, step + 1))
             return adapters.adapter_state(unet)
         finally:
@@ -230,7 +230,7 @@ def save_job(job: AdapterJob, weights: Mapping[str, torch.Tensor], config: Finet
         "prompt": job.prompt,
         "class_prompt": job.class_prompt,
         "seed": job.seed,
-        "steps": config.steps,
+        "steps": job.steps,
         "generator": config.generator,
     }
     (folder / "adapter.json").write_text(json.dumps(facts, indent=1), "utf-8")

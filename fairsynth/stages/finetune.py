@@ -5,6 +5,7 @@ DreamBooth: arXiv 2208.12242; clusters of a group: arXiv 2511.08711.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from fairsynth.adapter_jobs import AdapterJob
@@ -32,17 +33,17 @@ def plan_adapters(
         for cluster in sorted(set(merged.values())) if config.generator != "vanilla" else ():
             token = "" if config.generator == "lora" else config.rare_tokens[cluster % len(config.rare_tokens)]
             images = tuple(sorted(image for image, c in merged.items() if c == cluster))
-            jobs.append(
-                AdapterJob(
-                    group,
-                    cluster,
-                    images,
-                    fill(config.prompt, data, group, token),
-                    fill(config.prompt, data, group),
-                    seed_for(seed, "adapter", *group, cluster),
-                )
-            )
+            prompt, class_prompt = fill(config.prompt, data, group, token), fill(config.prompt, data, group)
+            job_seed, steps = seed_for(seed, "adapter", *group, cluster), step_budget(config, len(images))
+            jobs.append(AdapterJob(group, cluster, images, prompt, class_prompt, job_seed, steps))
     return jobs
+
+
+def step_budget(config: FinetuneConfig, images: int) -> int:
+    """Optimizer steps for a cluster of ``images``: few images are learnt by heart when they are seen too often."""
+    if config.max_epochs is None:
+        return config.steps
+    return min(config.steps, math.ceil(config.max_epochs * images / config.batch_size))
 
 
 def uses_prior(config: FinetuneConfig) -> bool:

@@ -127,7 +127,7 @@ def test_what_the_nodes_install_is_there_to_be_copied(cluster: dict[str, Any]) -
 
 def test_the_runtime_environment_is_one_that_ray_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    content = load("runtime_env.yaml")
+    content = load("jobs/runtime_env.yaml")
     assert RuntimeEnv(**content)["working_dir"] == "."
     assert all(isinstance(value, str) for value in content["env_vars"].values())
     with pytest.raises((TypeError, ValueError)):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.errors import InfrastructureError
@@ -47,34 +51,39 @@ class Session:
 
     def connect(self) -> None:
         """Join the cluster of RAY_ADDRESS, or start a local Ray. Raises InfrastructureError if that fails."""
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         import ray
 
         if ray.is_initialized():
             return
         began = time.monotonic()
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
         os.environ.setdefault("OMP_NUM_THREADS", str(self.resources.threads))
         try:
-            if os.environ.get("RAY_ADDRESS"):
-                ray.init(logging_level=logging.ERROR, log_to_driver=False)
-            else:
-                # Ray warns when many workers start at once, which is what a run does.
-                os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
-                # Four logical CPUs at least: Ray Data needs one beside its actors to read.
-                ray.init(
-                    address="local",
-                    num_cpus=max(4, os.cpu_count() or 1),
-                    include_dashboard=False,
-                    object_store_memory=512 * 2**20,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
+            with _stderr_closed():
+                self._init(ray)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = os.environ.get("RAY_ADDRESS") or "a local Ray"
             raise InfrastructureError(f"cannot connect to {where}: {' '.join(str(error).split())[:300]}") from error
         self._connected = True
         self.startup_seconds += time.monotonic() - began
+
+    @staticmethod
+    def _init(ray: Any) -> None:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            return
+        # Ray warns when many workers start at once, which is what a run does.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
+        ray.init(
+            address="local",
+            # Four logical CPUs at least: Ray Data needs one beside its actors to read.
+            num_cpus=max(4, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=512 * 2**20,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
 
     def worker(self) -> Worker:
         """Size and number of workers.
@@ -116,6 +125,20 @@ class Session:
 
             ray.shutdown()
             self._connected = False
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Ray's C++ part announces its log level on stderr; what goes wrong comes as an exception all the same."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -31,7 +31,7 @@ def test_nothing_given_is_the_defaults() -> None:
 
 def test_command_line_beats_yaml_beats_preset_beats_default(tmp_path: Path) -> None:
     default, preset = load_config(), load_config(preset="demo")
-    assert (default.finetune.steps, preset.finetune.steps) == (400, 100)
+    assert len({default.finetune.steps, preset.finetune.steps, 7}) == 3
     path = write(tmp_path / "c.yaml", "finetune:\n  steps: 7\n  rank: 3\n")
     config = load_config(path, "demo", {"finetune.rank": 2})
     assert config.finetune.rank == 2  # command line over YAML

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,20 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    """Wait until something answers, with or without a welcome."""
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version")
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the head never answered"
+            time.sleep(1)
 
 
 @pytest.fixture
@@ -56,6 +72,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
+        _wait_for(dashboard)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
         os.killpg(process.pid, 15)
@@ -67,33 +84,12 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_submitted_pipeline_succeeds(head: str, tmp_path: Path) -> None:
-    import urllib.error
-    import urllib.request
-
-    from ray.job_submission import JobStatus, JobSubmissionClient
-
-    client = _connect(JobSubmissionClient, head)
     with pytest.raises(urllib.error.HTTPError, match="401"):  # without the token nobody gets in
         urllib.request.urlopen(f"{head}/api/jobs/")
     arguments = small_arguments(tmp_path / "out", finetune__generator="vanilla", evaluate__seeds=1)
-    job = client.submit_job(
-        entrypoint=" ".join(["python -m jobs.pipeline", *arguments]),
-        runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs", "build", "tests"]},
-    )
-    deadline = time.monotonic() + 480
-    while client.get_job_status(job) not in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED):
-        assert time.monotonic() < deadline, client.get_job_logs(job)[-3000:]
-        time.sleep(1)
-    logs = client.get_job_logs(job)
-    assert client.get_job_status(job) == JobStatus.SUCCEEDED, logs[-3000:]
-    assert "verdict:" in logs and (tmp_path / "out" / "report.json").exists()
-
-
-def _connect(client: type, address: str):  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return client(address)
-        except (ConnectionError, RuntimeError):
-            assert time.monotonic() < deadline, "the head never answered"
-            time.sleep(1)
+    # A process of its own: what this one knows of Ray's authentication was fixed when it first imported ray.
+    submit = [RAY, "job", "submit", f"--address={head}", "--working-dir=.", "--", "python", "-m", "jobs.pipeline"]
+    done = subprocess.run([*submit, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=480, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "succeeded" in done.stdout and "verdict:" in done.stdout
+    assert (tmp_path / "out" / "report.json").exists()

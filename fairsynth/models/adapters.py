@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 NAME = "fairsynth_adapter"
 FILE_NAME = "pytorch_lora_weights.safetensors"
@@ -64,8 +65,10 @@ def save_adapter(
     """
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise ValueError("the adapter holds NaN or infinite weights; lower finetune.learning_rate")
-    header = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(target_modules)}
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=dict(state), unet_lora_adapter_metadata=header)
+    header = {"unet.r": rank, "unet.lora_alpha": alpha, "unet.target_modules": sorted(target_modules)}
+    tensors = {f"unet.{name}": value.contiguous() for name, value in state.items()}
+    # One entry only: safetensors writes several in random order, and equal adapters must be equal files.
+    save_file(tensors, folder / FILE_NAME, {"lora_adapter_metadata": json.dumps(header, sort_keys=True)})
 
 
 def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:

@@ -83,6 +83,16 @@ def test_a_wrong_field_beside_the_orientation_does_no_harm(tag: int) -> None:
     assert np.array_equal(decode(encoded(Image.fromarray(np.rot90(NOISE).copy()), exif=exif)), NOISE)
 
 
+@pytest.mark.parametrize("kind", [2, 7, 12])
+def test_a_tiff_whose_table_is_nonsense_is_refused(kind: int) -> None:
+    content = bytearray(encoded(Image.fromarray(NOISE), "TIFF"))
+    (table,) = struct.unpack_from("<I", content, 4)
+    entries = range(table + 2, table + 2 + 12 * struct.unpack_from("<H", content, table)[0], 12)
+    (offsets,) = (entry for entry in entries if struct.unpack_from("<H", content, entry)[0] == 0x0111)
+    struct.pack_into("<H", content, offsets + 2, kind)  # where the pixels are: given as text, bytes or a fraction
+    assert reason(bytes(content)) in ("unidentified", "truncated")
+
+
 @pytest.mark.parametrize("side", [8000, 20000])
 def test_a_bomb_is_refused_by_its_header(side: int) -> None:
     content, began = encoded(Image.new("1", (side, side))), time.process_time()

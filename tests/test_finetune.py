@@ -68,6 +68,15 @@ def test_the_order_of_groups_and_images_changes_nothing() -> None:
     assert plan_adapters(FinetuneConfig(), DATA, turned, 0) == planned("clustered-dreambooth")
 
 
+@pytest.mark.parametrize(
+    ("images", "epochs", "expected"), [(10, 6, 15), (11, 6, 17), (1, 1, 1), (1000, 6, 400), (3, None, 400)]
+)
+def test_small_clusters_get_fewer_steps(images: int, epochs: int | None, expected: int) -> None:
+    config = FinetuneConfig(steps=400, batch_size=4, max_epochs=epochs)
+    jobs = plan_adapters(config, DATA, {A: {str(i): 0 for i in range(images)}}, 0)
+    assert [job.steps for job in jobs] == [expected]  # epochs * images / 4, rounded up, at most 400
+
+
 @pytest.mark.parametrize("per_run", [1, 2, 3, 4, 9])
 def test_lots_cut_the_jobs_in_order(per_run: int) -> None:
     jobs = planned("clustered-dreambooth")

@@ -65,6 +65,7 @@ def test_the_manifest_does_not_depend_on_the_order_of_rows_or_threads(tmp_path: 
     (tmp_path / "metadata.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
     again = ingest(DataConfig(root=str(tmp_path)), tmp_path, threads=1).manifest
     assert again.rows() == first.rows() and again.digest() == first.digest()
+    assert first.column("image_id") == sorted(first.column("image_id"))
 
 
 def spoil(root: Path) -> dict[str, str]:

@@ -147,7 +147,7 @@ def test_the_page_loads_nothing_from_elsewhere(report: dict) -> None:
 
 def test_the_page_shows_the_figures(report: dict) -> None:
     text = " ".join(Elements(page(report, [])).text.split())
-    for figure in ("not improved", "45.0%", "75.0%", "n = 0", "–", "4321 1234 own 3", "embed 12.3 1.5 7 2 90 80 6 4"):
+    for figure in ("not improved", "45.0%", "75.0%", "n = 0 – ERM", "4321 1234 own 3", "embed 12.3 1.5 7 2 90 80 6 4"):
         assert figure in text
     assert text.count("ERM") >= 2
 

@@ -27,7 +27,7 @@ from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.prepare import embedding_files, read_embeddings
 from fairsynth.vectors import matrix
 
-CLASS_PREFIX = "class-"
+CLASS_PREFIX = "class="  # no adapter is called so: a slug has no equals sign
 
 
 def finetune(context: Context) -> Done:

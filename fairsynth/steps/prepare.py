@@ -36,8 +36,10 @@ def ingest(context: Context) -> Done:
     files = hashlib.sha256()
     for entry in sorted(entries, key=lambda e: e.path):
         # Size and time stand for the content until it is read; a touched file is simply read again.
-        path = root / entry.path
-        stat = path.stat() if path.exists() else None
+        try:
+            stat = (root / entry.path).stat()
+        except OSError:
+            stat = None
         files.update(
             f"{entry}|{stat and stat.st_size}|{stat and stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
         )

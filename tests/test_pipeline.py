@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.comparing import essence, stage_folder
+from tests.comparing import stage_folder
 from tests.conftest import fairsynth, small_arguments
 
 STAGES = ["ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report"]
@@ -123,10 +123,10 @@ def test_a_second_call_does_nothing_within_seconds(finished_run: Path) -> None:
 def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished_run, out)
-    first = essence(out)["fingerprints"]
+    first = {path.name for path in (out / "stages").iterdir()}
     result = fairsynth("run", *small_arguments(out, evaluate__seeds=1, tune__methods="[erm,fairsynth]"))
     assert result.returncode == 0, result.stderr
-    new = {name.rsplit("-", 1)[0] for name in {p.name for p in (out / "stages").iterdir()} - set(first)}
+    new = {name.rsplit("-", 1)[0] for name in {p.name for p in (out / "stages").iterdir()} - first}
     assert new == {"tune", "evaluate", "report"}
     for stage in ("ingest", "embed", "cluster", "finetune", "synthesize"):
         assert any(line.startswith(stage) and "nothing to do" in line for line in result.stdout.splitlines())

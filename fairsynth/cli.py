@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
@@ -13,6 +13,7 @@ from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report")
+INTERRUPTED = 130
 _HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.
 
 Any setting can be given as --section.key VALUE, for example --data.root DIR or --cluster.k 5.
@@ -33,7 +34,7 @@ def _execute(tokens: Sequence[str], preset: str | None, out: str | None, only: s
         return error.exit_code
     except KeyboardInterrupt:
         print("fairsynth: interrupted; finished work is kept, the same command goes on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
         if os.environ.get("FAIRSYNTH_DEBUG"):
             raise
@@ -119,5 +120,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def script(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console command: ``main`` and the end of the process.
+
+    An interrupted command leaves at once: Ray's threads are still at work then, and tearing Ray down
+    under them can crash. Its processes end with this one, as they do when it is killed.
+    """
+    code = main(argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == INTERRUPTED:
+        os._exit(code)
+    raise SystemExit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    script()

@@ -61,8 +61,12 @@ def run(config: RunConfig, only: str | None = None, say: Callable[[str], None] =
                 say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({time.monotonic() - started:.1f} s)"))
             if name == only:
                 break
-    finally:
+    except KeyboardInterrupt:
+        raise  # without closing the session: fairsynth.cli.script says why
+    except BaseException:
         session.close()
+        raise
+    session.close()
     return Outcome(context.artifacts, tuple(cached), time.monotonic() - began)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from fairsynth.cli import main
+from fairsynth.cli import script
 
 if __name__ == "__main__":
-    raise SystemExit(main(["evaluate", *sys.argv[1:]]))
+    script(["evaluate", *sys.argv[1:]])

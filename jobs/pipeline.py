@@ -2,7 +2,7 @@
 
 import sys
 
-from fairsynth.cli import main
+from fairsynth.cli import script
 
 if __name__ == "__main__":
-    raise SystemExit(main(["run", *sys.argv[1:]]))
+    script(["run", *sys.argv[1:]])

@@ -2,7 +2,7 @@
 
 import sys
 
-from fairsynth.cli import main
+from fairsynth.cli import script
 
 if __name__ == "__main__":
-    raise SystemExit(main(["report", *sys.argv[1:]]))
+    script(["report", *sys.argv[1:]])

@@ -30,9 +30,10 @@ def fingerprint(content: Mapping[str, Any]) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is either absent, old or complete: temporary file, fsync, rename."""
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(content, handle, indent=1, sort_keys=True)
+        handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(path)

@@ -6,29 +6,36 @@ from collections import Counter
 from pathlib import Path
 
 from fairsynth.config import RunConfig
+from fairsynth.data.reading import Reading
+from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 
 
-def check_early(config: RunConfig, root: Path) -> None:
-    """Read the metadata and compare it with the config.
+def check_early(config: RunConfig, root: Path) -> Reading | None:
+    """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
     Raises DataError or ConfigError: no dataset, bad metadata, k larger than a group, an output
     folder inside the dataset.
     """
     if config.data.format == "demo":
-        return
-    from fairsynth.data.table import dataset_root
-    from fairsynth.stages.ingest import read_entries
+        return None
+    from fairsynth.data.dataset import load
+    from fairsynth.stages.ingest import check_groups
 
-    folder = dataset_root(config.data.root).resolve()
-    if root == folder or root.is_relative_to(folder):
-        raise ConfigError(
-            f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
-        )
-    entries = {entry.path: entry for entry in read_entries(config.data)}.values()
-    check_k(config, Counter(Group(e.label, e.attribute) for e in entries if e.split == TRAIN))
+    storage = Storage(config.data.root, config.data.follow_links)
+    if storage.local is not None:
+        folder = storage.local.resolve()
+        if root == folder or root.is_relative_to(folder):
+            raise ConfigError(
+                f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
+            )
+    reading = load(config.data, storage)
+    check_groups(reading.entries, config.data)
+    if config.data.attribute == "column":
+        check_k(config, Counter(Group(e.label, e.attribute) for e in reading.entries if e.split == TRAIN))
+    return reading
 
 
 def check_k(config: RunConfig, counts: Counter[Group]) -> None:

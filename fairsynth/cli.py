@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
 from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
+from fairsynth.printing import printable
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report")
 INTERRUPTED = 130
@@ -25,12 +26,12 @@ Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
 
 
-def _execute(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
-    """Load the config, hold the output folder, run; errors become one line and an exit code."""
+def _guarded(work: Callable[[], int]) -> int:
+    """Do the work; errors become one line and an exit code."""
     try:
-        return _run(tokens, preset, out, only)
+        return work()
     except FairsynthError as error:
-        print(f"fairsynth: {error}", file=sys.stderr)
+        print(f"fairsynth: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("fairsynth: interrupted; finished work is kept, the same command goes on", file=sys.stderr)
@@ -58,13 +59,13 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
     overrides = parse_overrides(rest) | ({"out": out} if out else {})
     config = load_config(path, preset, overrides)
     root = Path(config.out).expanduser().resolve()
-    check_early(config, root)
+    reading = check_early(config, root)
     with locked(root):
         from fairsynth.pipeline import run
 
-        outcome = run(config, only)
+        outcome = run(config, only, reading=reading)
     if only in (None, "report"):
-        from fairsynth.steps.classify import summary_lines
+        from fairsynth.steps.report import summary_lines
 
         print("\n".join(["", *summary_lines(root)]))
     if len(outcome.cached) == len(outcome.artifacts):
@@ -85,12 +86,12 @@ def run(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> i
     out
         Output folder; on a cluster it must be shared by all nodes.
     """
-    return _execute(tokens, preset, out, None)
+    return _guarded(lambda: _run(tokens, preset, out, None))
 
 
 def _add_stage(stage: str) -> None:
     def command(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
-        return _execute(tokens, preset, out, stage)
+        return _guarded(lambda: _run(tokens, preset, out, stage))
 
     command.__doc__ = f"Run the stage {stage} alone; the earlier ones must be finished."
     app.command(command, name=stage)
@@ -98,6 +99,55 @@ def _add_stage(stage: str) -> None:
 
 for _stage in STAGES:
     _add_stage(_stage)
+
+
+@app.command
+def inspect(
+    *tokens: Tokens,
+    format: str | None = None,
+    preset: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Look at a dataset before anything is spent on it: inspect DATA [--format F] [--json] [--section.key VALUE ...].
+
+    DATA is a folder, s3://..., gs://..., or demo. Nothing is written. Exit code 3: a run would refuse the dataset.
+
+    Parameters
+    ----------
+    format
+        waterbirds, celeba, utkface, folder, classfolder, parquet or webdataset; recognised if not given.
+    preset
+        Take limits, columns and group sizes from this preset.
+    json
+        Everything as JSON, file names uncut.
+    """
+    return _guarded(lambda: _inspect(tokens, format, preset, json))
+
+
+def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_json: bool) -> int:
+    import json
+
+    from fairsynth.configuration import load_config, parse_overrides
+
+    if not tokens or tokens[0].startswith("-"):
+        raise ConfigError("inspect what? give the dataset's folder: fairsynth inspect DATA")
+    overrides = parse_overrides(tokens[1:])
+    if tokens[0] == "demo" and layout is None:
+        overrides["data.format"] = "demo"
+    else:
+        overrides |= {"data.root": tokens[0]}
+        overrides["data.format"] = layout or overrides.get("data.format", "auto")
+    config = load_config(None, preset, overrides)
+
+    from fairsynth.stages.inspect_text import lines
+    from fairsynth.steps.inspect import inspect_dataset
+
+    found = inspect_dataset(config)
+    if as_json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        print("\n".join(lines(found)))
+    return 3 if found["problems"] else 0
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.printing import printable
 
-def printable(text: str) -> str:
-    """The text without characters that could steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+SEPARATOR = ", "  # between the parts of an attribute that several columns make up
 
 
 class Group(NamedTuple):

@@ -99,6 +99,12 @@ class Manifest:
         """A new manifest with one more column."""
         return Manifest(self.table.append_column(name, pa.array(list(values), kind)))
 
+    def replaced(self, name: str, values: Iterable[str]) -> Manifest:
+        """A new manifest with other text in one column."""
+        return Manifest(
+            self.table.set_column(self.table.column_names.index(name), name, pa.array(list(values), pa.string()))
+        )
+
     def groups(self) -> list[Group]:
         """The group of each row."""
         return [Group(y, a) for y, a in zip(self.column("label"), self.column("attribute"), strict=True)]

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
-from fairsynth.engine.session import Session
+from fairsynth.data.reading import Reading
+from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
-from fairsynth.steps import classify, generate, prepare
+from fairsynth.printing import printable
+from fairsynth.steps import classify, generate, prepare, report
 from fairsynth.steps.context import Context, Done
 
 STAGES: dict[str, Callable[[Context], Done]] = {
@@ -26,7 +28,7 @@ STAGES: dict[str, Callable[[Context], Done]] = {
     "synthesize": generate.synthesize,  # adapters -> balanced, filtered images
     "tune": classify.tune,  # real + synthetic -> best settings by validation WGA
     "evaluate": classify.evaluate,  # best settings x seeds -> test predictions
-    "report": classify.report,  # everything -> report.html, report.json
+    "report": report.report,  # everything -> report.html, report.json
 }
 
 
@@ -39,17 +41,20 @@ class Outcome:
     seconds: float
 
 
-def run(config: RunConfig, only: str | None = None, say: Callable[[str], None] = print) -> Outcome:
-    """Run all stages, or one alone; finished ones are kept.
+def run(
+    config: RunConfig,
+    only: str | None = None,
+    say: Callable[[str], None] = print,
+    reading: Reading | None = None,
+) -> Outcome:
+    """Run all stages, or one alone; finished ones are kept. ``reading``: the metadata, if it was read already.
 
     Raises ConfigError if ``only`` needs an earlier stage that has not been run, and whatever the
     stages raise (``fairsynth.errors``).
     """
-    began = time.monotonic()
-    session = Session(config.resources)
-    context = Context(config, Path(config.out).expanduser().resolve(), session)
-    cached = []
-    try:
+    began, cached = time.monotonic(), []
+    with session_of(config.resources) as session:
+        context = Context(config, Path(config.out).expanduser().resolve(), session, reading=reading)
         for name, step in STAGES.items():
             started = time.monotonic()
             if only is not None and name != only:
@@ -58,16 +63,16 @@ def run(config: RunConfig, only: str | None = None, say: Callable[[str], None] =
                 done = step(context)
                 context.artifacts[name] = done.artifact
                 cached += [name] if done.cached else []
-                say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({time.monotonic() - started:.1f} s)"))
+                _tell(say, name, done, time.monotonic() - started)
             if name == only:
                 break
-    except KeyboardInterrupt:
-        raise  # without closing the session: fairsynth.cli.script says why
-    except BaseException:
-        session.close()
-        raise
-    session.close()
     return Outcome(context.artifacts, tuple(cached), time.monotonic() - began)
+
+
+def _tell(say: Callable[[str], None], name: str, done: Done, seconds: float) -> None:
+    say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({seconds:.1f} s)"))
+    for remark in done.remarks:
+        say(f"{'':<10} note: {printable(remark)}")
 
 
 def _require(context: Context, name: str, step: Callable[[Context], Done], only: str) -> None:

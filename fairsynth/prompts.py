@@ -6,16 +6,29 @@ import re
 from collections.abc import Mapping
 
 from fairsynth.config import DataConfig
-from fairsynth.groups import Group
+from fairsynth.groups import SEPARATOR, Group
 
 
 def fill(template: str, data: DataConfig, group: Group, token: str = "") -> str:
-    """Fill {token}, {label} and {attribute}; superfluous spaces vanish."""
+    """Fill {token}, {label} and {attribute}; superfluous spaces and commas at the end vanish.
+
+    A combined attribute takes the words of its parts (``Male=1``). A discovered one has no word of its
+    own, so its place stays empty unless ``attribute_names`` gives one.
+    """
     words: Mapping[str, str] = {
         "token": token,
         "label": data.label_names.get(group.label, group.label),
-        "attribute": data.attribute_names.get(group.attribute, group.attribute),
+        "attribute": _attribute_words(data, group.attribute),
     }
     # One pass with fixed names: a label that itself contains braces stays text.
     filled = re.sub(r"\{(token|label|attribute)\}", lambda match: words[match[1]], template)
-    return " ".join(filled.split())
+    return " ".join(filled.split()).rstrip(" ,")
+
+
+def _attribute_words(data: DataConfig, attribute: str) -> str:
+    names = data.attribute_names
+    if attribute in names or data.attribute == "discover":
+        return names.get(attribute, "")
+    if len(data.attribute_column) > 1:
+        return SEPARATOR.join(names.get(part, part) for part in attribute.split(SEPARATOR))
+    return attribute

@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fairsynth.adapter_jobs",
         "fairsynth.configuration",
         "fairsynth.lock",
+        "fairsynth.plan",
+        "fairsynth.printing",
         "fairsynth.prompts",
         "fairsynth.vectors",
     ),
@@ -35,6 +37,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 FAMILIES = (
     {"classify", "losses", "search_space", "training_data", "evaluate"},
     {"finetune", "adapter_training"},
+    {"ingest", "content", "inspect", "inspect_text"},
+    {"cluster", "discover"},
 )
 # Reading with these can run code that somebody else wrote.
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -227,8 +231,11 @@ def test_what_only_looks_like_ray_is_not_reported(source: str) -> None:
     [
         ("fairsynth.errors", "from fairsynth.manifest import Manifest"),
         ("fairsynth.config", "import fairsynth.groups"),
-        ("fairsynth.manifest", "from fairsynth.data import folder"),
-        ("fairsynth.artifacts", "from fairsynth.stages.ingest import read_entries"),
+        ("fairsynth.manifest", "from fairsynth.data.readers import folder"),
+        ("fairsynth.artifacts", "from fairsynth.stages.ingest import settle"),
+        ("fairsynth.plan", "from fairsynth.data.storage import Storage"),
+        ("fairsynth.printing", "from fairsynth.stages import inspect_text"),
+        ("fairsynth.data.storage", "from fairsynth.stages.content import CheckImages"),
         ("fairsynth.models.encoder", "def f():\n    from fairsynth.stages import embed"),
         ("fairsynth.data.table", "from ..engine.session import Session"),
         ("fairsynth.stages.embed", "from fairsynth.engine.units import run_units"),
@@ -250,7 +257,8 @@ def test_an_import_from_above_is_found(module: str, source: str) -> None:
         ("jobs.pipeline", "from fairsynth.cli import main"),
         ("fairsynth.pipeline", "from fairsynth.steps import classify"),
         ("fairsynth.manifest", "from fairsynth.groups import Group"),
-        ("fairsynth.stages.ingest", "from fairsynth.data import folder"),
+        ("fairsynth.stages.ingest", "from fairsynth.data.readers import folder"),
+        ("fairsynth.data.dataset", "from fairsynth.printing import printable"),
         ("fairsynth.cli", "from fairsynth import __version__"),
     ],
 )
@@ -261,13 +269,16 @@ def test_an_import_from_below_is_not_reported(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fairsynth.stages.embed", "from fairsynth.stages.ingest import ingest"),
+        ("fairsynth.stages.embed", "from fairsynth.stages.ingest import settle"),
         ("fairsynth.stages.embed", "from fairsynth.stages import ingest"),
         ("fairsynth.stages.synthesize", "import fairsynth.stages.cluster"),
         ("fairsynth.stages.cluster", "from .embed import EmbedUnit"),
         ("fairsynth.stages.cluster", "def f():\n    from . import embed"),
         ("fairsynth.stages.finetune", "from fairsynth.stages.classify import Training"),
         ("fairsynth.stages.losses", "from fairsynth.stages.adapter_training import Latents"),
+        ("fairsynth.stages.inspect", "from fairsynth.stages.cluster import kmeans"),
+        ("fairsynth.stages.embed", "from fairsynth.stages.content import CheckImages"),
+        ("fairsynth.stages.inspector", "from fairsynth.stages.content import CheckImages"),
     ],
 )
 def test_a_stage_that_imports_another_is_found(module: str, source: str) -> None:
@@ -279,6 +290,8 @@ def test_a_stage_that_imports_another_is_found(module: str, source: str) -> None
     [
         ("fairsynth.stages.classify", "from fairsynth.stages.losses import supcon"),
         ("fairsynth.stages.finetune", "from .adapter_training import Latents"),
+        ("fairsynth.stages.discover", "from fairsynth.stages.cluster import kmeans"),
+        ("fairsynth.stages.inspect", "from fairsynth.stages.content import examine"),
         ("fairsynth.steps.prepare", "from fairsynth.stages import embed, ingest"),
         ("fairsynth.engine.search", "from fairsynth.stages.classify import Training"),
     ],

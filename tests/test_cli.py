@@ -161,7 +161,7 @@ def test_a_missing_column_gets_a_guess(run: Run, out: Path, tmp_path: Path) -> N
 def test_a_folder_without_metadata_is_refused(run: Run, out: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     result = run("run", "--preset", "demo", "--data.format", "folder", "--data.root", tmp_path / "data", "--out", out)
-    assert "metadata.csv does not exist" in refused(result, 3)
+    assert "has no metadata table; it must hold metadata.csv" in refused(result, 3)
 
 
 def test_a_label_that_cannot_be_learnt_is_refused(run: Run, out: Path, tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_identical_images_are_one_cluster(k: int | str) -> None:
     points = np.tile(np.eye(DIMENSIONS, dtype=np.float32)[0], (30, 1))
     result = cluster([f"{i:04d}" for i in range(30)], points, k=k)
     assert result.k == 1 and set(result.assignment.values()) == {0} and len(result.assignment) == 30
+    assert result.remark == "all images have the same embedding: one cluster"
 
 
 def test_more_clusters_than_different_images_is_no_crash() -> None:

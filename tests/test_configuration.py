@@ -100,6 +100,11 @@ def test_all_wrong_values_are_reported_at_once() -> None:
         ("filter.text_weight", -0.1),
         ("data.severity", 0.5),
         ("data.severity", 1),
+        ("data.severity", "abc"),
+        ("data.severity", "%"),
+        ("data.severity", "99%%"),
+        ("data.severity", True),
+        ("data.unknown", "guess"),
         ("data.format", "imagenet"),
         ("synthesize.guidance", 0.5),
         ("synthesize.per_group", "smallest"),
@@ -115,6 +120,61 @@ def test_a_wrong_value_is_refused_by_name_and_shown(key: str, value: object) -> 
         load_config(overrides={key: value})
     shown = repr(value[0] if isinstance(value, list) else value)
     assert key in str(caught.value) and f"(given: {shown})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "ratio"),
+    [
+        (0.99, 0.99),
+        ("0.99", 0.99),
+        ("99%", 0.99),
+        ("99.9%", 0.999),
+        ("97.3%", 0.973),
+        (" 95% ", 0.95),
+        ("original", None),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_severity_is_a_ratio_a_percentage_or_the_original(given: object, ratio: float | None) -> None:
+    assert load_config(overrides={"data.severity": given}).data.severity == ratio
+    words = [] if given is None else ["--data.severity", str(given)]
+    assert load_config(overrides=parse_overrides(words)).data.severity == ratio
+
+
+@pytest.mark.parametrize("given", ["100%", "50%", "0%"])
+def test_a_percentage_out_of_range_is_refused(given: str) -> None:
+    assert "data.severity: Input should be " in message(data__severity=given)
+
+
+def test_an_unknown_format_gets_a_suggestion_and_the_list() -> None:
+    text = message(data__format="waterbird")
+    assert "must be one of auto, demo, celeba, classfolder, folder" in text and "did you mean 'waterbirds'?" in text
+    assert "did you mean" not in message(data__format="qqqq")
+
+
+def test_a_column_is_one_or_several() -> None:
+    for given, columns in (("sex", ("sex",)), (["sex", "age"], ("sex", "age")), ("", ()), (None, ()), ([], ())):
+        assert load_config(overrides={"data.attribute_column": given}).data.attribute_column == columns
+
+
+def test_words_and_pairs_have_text_as_keys(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "data:\n  label_names: {0: land, 1: water}\n  aligned: {-1: '1'}\n")
+    data = load_config(path).data
+    assert data.label_names == {"0": "land", "1": "water"} and data.aligned == {"-1": "1"}
+
+
+def test_the_shares_of_a_split_must_add_up() -> None:
+    assert load_config(overrides={"data.split_fractions": [0.7, 0.1, 0.2]}).data.split_fractions == (0.7, 0.1, 0.2)
+    text = message(data__split_fractions=[0.7, 0.2, 0.2])
+    assert text == "data.split_fractions must add up to 1; they are (0.7, 0.2, 0.2)"
+
+
+def test_a_discovered_attribute_needs_no_place_in_the_prompts() -> None:
+    prompts = {"finetune.prompt": "a {token} {label}", "synthesize.prompt": "a {label}"}
+    assert load_config(overrides=prompts | {"data.attribute": "discover"}).data.discovered == 2
+    with pytest.raises(ConfigError, match=r"must contain \{attribute\}"):
+        load_config(overrides=prompts)
 
 
 @pytest.mark.parametrize("key", ["cluster.k", "synthesize.per_group"])

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.config import DataConfig
 from fairsynth.demo import dataset
-from fairsynth.stages.ingest import ingest
+from tests.looking import settled
 
 
 def _groups(images: list, split: str) -> Counter:
@@ -66,7 +65,7 @@ def test_conflicting_images_are_nested() -> None:
 
 def test_written_and_read_back_in_a_real_layout(tmp_path: Path) -> None:
     root = dataset.write(tmp_path / "demo")
-    read = ingest(DataConfig(root=str(root)), root)
+    read = settled(root)
     images = dataset.build()
     assert {(r["path"], r["label"], r["attribute"], r["split"]) for r in read.manifest.rows()} == {
         (i.file_name, i.label, i.attribute, i.split) for i in images

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from fairsynth.groups import Group, GroupAccuracy, Scores
-from fairsynth.stages.evaluate import MethodScores, score_methods, verdict
+from fairsynth.groups import Group, GroupAccuracy, MethodScores, Scores
+from fairsynth.stages.evaluate import score_methods, verdict
+from fairsynth.stages.evaluate import test_counts as counts_of_test
 
 GROUPS = [Group(y, a) for y in "xy" for a in "pq"]
 TRAIN = dict(zip(GROUPS, (70, 5, 5, 20), strict=True))
@@ -63,6 +64,13 @@ def test_a_group_without_test_images_is_in_the_table_and_never_the_worst() -> No
     assert erm.pooled_groups()[1] == (GROUPS[1], 0, None)
     assert erm.worst_group() == (GROUPS[0], 10)
     assert erm.values("accuracy_group_mean") == pytest.approx([(0.5 + 1 + 1) / 3])
+
+
+def test_the_sizes_of_the_test_groups_are_those_of_one_method_and_seed() -> None:
+    table = predictions(
+        {("erm", 0): (9, 8, 2, 3), ("erm", 1): (10, 5, 1, 4), ("ours", 0): (8, 8, 3, 3)}, n=(10, 9, 0, 4)
+    )
+    assert counts_of_test(table) == {GROUPS[0]: 10, GROUPS[1]: 9, GROUPS[3]: 4}
 
 
 def test_a_group_that_is_always_wrong_is_the_worst() -> None:

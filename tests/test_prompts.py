@@ -55,3 +55,26 @@ def test_hostile_text_stays_text(text: str) -> None:
 @pytest.mark.parametrize("template", ["{other} {label}", "{{label}}", "{label:>10}", "{Label} {", "%(label)s"])
 def test_only_the_three_names_are_places(template: str) -> None:
     assert fill(template, PLAIN, Group("bird", "x")) == template.replace("{label}", "bird")
+
+
+def test_a_combined_attribute_takes_the_words_of_its_parts() -> None:
+    names = {"Male=1": "male", "Young=1": "young", "Young=0": "old"}
+    data = DataConfig(attribute_column=("Male", "Young"), attribute_names=names)
+    assert fill(TEMPLATE, data, Group("face", "Male=1, Young=0"), "sks") == "a photo of a sks face, male, old"
+    assert fill(TEMPLATE, data, Group("face", "Male=0, Young=1")) == "a photo of a face, Male=0, young"
+    whole = DataConfig(attribute_column=("Male", "Young"), attribute_names=names | {"Male=1, Young=1": "boyish"})
+    assert fill(TEMPLATE, whole, Group("face", "Male=1, Young=1")) == "a photo of a face, boyish"
+
+
+def test_a_single_attribute_with_a_comma_is_not_taken_apart() -> None:
+    data = DataConfig(attribute_column="place", attribute_names={"sea": "by the sea"})
+    assert fill(TEMPLATE, data, Group("bird", "sky, sea")) == "a photo of a bird, sky, sea"
+
+
+def test_a_discovered_attribute_leaves_no_trace_unless_it_has_a_word() -> None:
+    data = DataConfig(attribute="discover")
+    assert fill(TEMPLATE, data, Group("bird", "kind-1"), "sks") == "a photo of a sks bird"
+    assert fill("a {label} of {attribute} look", data, Group("bird", "kind-1")) == "a bird of look"
+    named = DataConfig(attribute="discover", attribute_names={"kind-2": "at sea"})
+    assert fill(TEMPLATE, named, Group("bird", "kind-2")) == "a photo of a bird, at sea"
+    assert fill(TEMPLATE, named, Group("bird", "kind-1")) == "a photo of a bird"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fairsynth.groups import Group, score
-from fairsynth.stages.evaluate import MethodScores
+from fairsynth.groups import Group, MethodScores, score
 from fairsynth.stages.report import method_entry, page, sheet, table_lines
 from tests.worlds import encoded
 
@@ -57,7 +57,21 @@ def report() -> dict:
         method_entry(method("erm", (9, 5, 3), (10, 4, 2))),
         method_entry(method("fairsynth", (8, 8, 4), (8, 7, 4))),
     ]
-    return {"verdict": "not improved", "methods": methods, "groups": [group], "stages": [stage]}
+    severity = {"ratio": 0.999, "seed": 3, "kept": 654, "removed": 321, "sha256": "0123456789abcdef" * 4}
+    data = {
+        "counts": {"input": 99, "used": 88, "quarantined": 7, "excluded": 4},
+        "reasons": {"quarantined": {"empty": 5, EVIL: 2}, "excluded": {}},
+        "severity": severity,
+        "remarks": [QUOTES, "a remark"],
+    }
+    return {
+        "verdict": "not improved",
+        "data": data,
+        "discovered": None,
+        "methods": methods,
+        "groups": [group],
+        "stages": [stage],
+    }
 
 
 class Elements(HTMLParser):
@@ -94,6 +108,16 @@ def test_a_method_entry_has_every_figure_and_an_empty_group_has_none() -> None:
         (5, pytest.approx(0.5)),
     ]
     assert entry["worst_group"] == {"label": EVIL, "attribute": "q", "n": 10}
+
+
+def test_a_figure_that_is_undefined_is_null_and_a_dash(report: dict) -> None:
+    # The groups with test images have no training images, so the training prior says nothing.
+    undefined = [score([True, False], [GROUPS[0], GROUPS[1]], GROUPS, {GROUPS[2]: 5}) for _ in range(2)]
+    entry = method_entry(MethodScores("erm", (0, 1), tuple(undefined)))
+    assert entry["accuracy_train_prior"] == {"mean": None, "ci95": None, "per_seed": None}
+    json.dumps(entry, allow_nan=False)
+    report["methods"] = [entry]
+    assert "–" in page(report, []) and "nan" not in page(report, []).lower()
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -152,6 +176,30 @@ def test_the_page_shows_the_figures(report: dict) -> None:
     assert text.count("ERM") >= 2
 
 
+def test_the_page_says_what_became_of_the_images(report: dict) -> None:
+    text = " ".join(Elements(page(report, [])).text.split())
+    assert "99 images = 88 used + 7 quarantined + 4 left out" in text
+    assert f"Quarantined: empty 5, {EVIL} 2." in text and "Excluded" not in text
+    assert "Severity 99.9 % (seed 3): 654 training images kept, 321 left out" in text and "0123456789abcdef" in text
+    assert f"{QUOTES} a remark" in text
+    report["data"] |= {"severity": None, "remarks": []}
+    assert "Severity" not in page(report, []) and "<li>" not in page(report, [])
+
+
+def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: dict) -> None:
+    assert "were discovered" not in page(report, [])
+    report["discovered"] = {"kinds": 4, "agreement": None, "true_groups": []}
+    text = " ".join(Elements(page(report, [])).text.split())
+    assert "Attributes were discovered" in text and "inside each label 4 clusters" in text
+    assert "true attribute" not in text
+    entry = {"label": EVIL, "n": 77, "adjusted_mutual_information": 0.456, "purity": 0.912, "kinds": {}}
+    true_groups = [method_entry(method("erm", (9, 5, 3)))]
+    report["discovered"] |= {"agreement": {"train": [entry], "test": [entry]}, "true_groups": true_groups}
+    text = " ".join(Elements(page(report, [])).text.split())
+    assert f"{EVIL} train 77 0.46 91.2%" in text and f"{EVIL} test 77 0.46 91.2%" in text
+    assert f"ERM 50.0% {EVIL}, q (10) 68.0%" in text
+
+
 def test_a_report_without_synthetic_images_has_a_page(report: dict) -> None:
     report["groups"][0] |= {"synthetic": 0, "rejected": {}, "k": 0, "generator": "prompt"}
     assert "none" in Elements(page(report, [{"title": "t", "images": [("accepted", sheet([]))]}])).text
@@ -169,6 +217,12 @@ def test_a_sheet_is_a_png_with_every_image_in_its_place(n: int, size: tuple[int,
     assert [tuple(pixels[i // 12 * 64 + 30, i % 12 * 64 + 30].tolist()) for i in range(n)] == colours
     if n % 12:
         assert pixels[-30, n % 12 * 64 + 30].tolist() == [255, 255, 255]
+
+
+def test_odd_images_have_a_place_in_a_sheet_too() -> None:
+    # One colour, tiny, very long: a run's own rules may allow them, and rejected images are shown as they are.
+    odd = [Image.new("RGB", size) for size in ((20, 20), (2, 2), (400, 9))]
+    assert sheet([encoded(image) for image in odd]).startswith("data:image/png;base64,")
 
 
 def test_no_files_are_no_sheet() -> None:

@@ -152,6 +152,15 @@ def test_centroids_are_unit_means_of_their_group() -> None:
     assert found[C] == pytest.approx([0, 0, 0])  # no direction: no nan
 
 
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 128, 0)])
+def test_an_image_of_one_colour_shows_nothing(colour: tuple[int, int, int]) -> None:
+    pixels = np.full((32, 32, 3), colour, np.uint8)
+    pixels[::7, ::5] ^= 1  # a little noise
+    assert stage.shows_nothing(pixels)
+    pixels[:, 16:, 1] ^= 24
+    assert not stage.shows_nothing(pixels)
+
+
 @pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".jpeg", "JPEG"), (".webp", "PNG")])
 def test_files_have_the_right_pixels_and_say_that_they_are_synthetic(suffix: str, kind: str) -> None:
     ramp = np.add.outer(np.arange(0, 128, 4), np.arange(0, 128, 4))[..., None].repeat(3, 2).astype(np.uint8)

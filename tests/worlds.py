@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,45 @@ def picture(label: int, attribute: int, seed: int, side: int = 16) -> Image.Imag
     pixels[:, : side // 2] = 60 + 120 * label
     pixels[:, side // 2 :, 2 * attribute] = 200
     return Image.fromarray((pixels + rng.integers(0, 40, pixels.shape)).astype(np.uint8))
+
+
+@cache
+def crops() -> tuple[Image.Image, ...]:
+    """329 different textured squares of two photographs, 96 x 96."""
+    from sklearn.datasets import load_sample_image
+
+    side, step, found = 96, 32, []
+    for name in ("china.jpg", "flower.jpg"):
+        photo = load_sample_image(name)
+        corners = [(y, x) for y in range(0, 427 - side, step) for x in range(0, 641 - side, step)]
+        found += [photo[y : y + side, x : x + side] for y, x in corners]
+    return tuple(Image.fromarray(square) for square in found if square.std((0, 1)).mean() > 10)
+
+
+def tree(folder: Path) -> dict[bytes, tuple[int, str]]:
+    """Time and content of every file, folder and link below a folder, names as bytes."""
+    found = {}
+    for top, folders, files in os.walk(os.fsencode(folder)):
+        for path in (top, *(os.path.join(top, name) for name in (*folders, *files))):
+            if os.path.islink(path):
+                content = b"link to " + os.readlink(path)
+            elif os.path.isfile(path):
+                with open(path, "rb") as handle:
+                    content = handle.read()
+            else:
+                content = b"folder"
+            found[path] = (os.lstat(path).st_mtime_ns, hashlib.sha256(content).hexdigest())
+    return found
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Whatever happens inside: names, bytes and times of the dataset are the same before and after."""
+    before = tree(folder)
+    try:
+        yield
+    finally:
+        assert tree(folder) == before, "the dataset was changed"
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -54,13 +97,18 @@ def tiny_folder_dataset(
     attributes: Sequence[str] = ATTRIBUTES,
     side: int = 16,
     changed: Mapping[int, bytes] | None = None,
+    photos: bool = False,
 ) -> Path:
-    """Write the folder layout (PNG); ``changed`` replaces the content of files by their running number."""
+    """Write the folder layout (PNG); ``changed`` replaces the content of files by their running number.
+
+    With ``photos`` the images are textured crops instead of drawn ones: no two of them look alike.
+    """
     rows = []
     for split, y, a, number in _members(counts, len(labels), len(attributes)):
         name = f"{split}/{number:04d}.png"
+        image = crops()[number] if photos else picture(y, a, number, side)
         (path / split).mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes((changed or {}).get(number, encoded(picture(y, a, number, side))))
+        (path / name).write_bytes((changed or {}).get(number, encoded(image)))
         rows.append((name, split, labels[y], attributes[a]))
     write_rows(path / "metadata.csv", ("file_name", "split", "label", "attribute"), rows)
     return path

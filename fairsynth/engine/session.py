@@ -118,6 +118,15 @@ class Session:
             count = math.floor(cores / wanted.threads)
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
+    def cpu_worker(self) -> Worker:
+        """A worker for work without models: one CPU, no GPU; one per CPU that there is, as many as the config allows."""
+        import ray
+
+        self.connect()
+        there = ray.cluster_resources().get("CPU", 0)
+        cores = there - 1 if os.environ.get("RAY_ADDRESS") else min(there, os.cpu_count() or 1)
+        return Worker(max(1, self.resources.workers or math.floor(cores)), 1.0, 0.0, 1)
+
     def close(self) -> None:
         """Disconnect, if this session connected."""
         if self._connected:
@@ -125,6 +134,20 @@ class Session:
 
             ray.shutdown()
             self._connected = False
+
+
+@contextmanager
+def session_of(resources: ResourcesConfig) -> Iterator[Session]:
+    """A session that is closed at the end, but for an interrupt: ``fairsynth.cli.script`` says why."""
+    session = Session(resources)
+    try:
+        yield session
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        session.close()
+        raise
+    session.close()
 
 
 @contextmanager

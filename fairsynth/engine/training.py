@@ -105,8 +105,8 @@ def _fit_lot(loop: dict[str, Any], worker: Worker, max_failures: int) -> float:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     # A fresh name each time: resuming is by our own files, and a Train state file that a kill
-    # cut in half must not stop the next attempt.
-    name = f"{loop['jobs'][0]['group'][0][:20]}-{uuid.uuid4().hex[:8]}"
+    # cut in half must not stop the next attempt. And no text from the data: it becomes a folder's name.
+    name = f"lot-{uuid.uuid4().hex[:12]}"
     resources = {"CPU": worker.cpus} | ({"GPU": worker.gpus} if worker.gpus else {})
     trainer = TorchTrainer(
         train_lot,

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,11 +57,13 @@ def run_units(
     names: Sequence[str],
     make: Callable[[], Work],
     prepare: Callable[[str], Task] | None = None,
+    models: bool = True,
 ) -> Ran:
     """Make the units that are not there yet on a pool of actors.
 
     ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
-    runs ahead of it. Raises the FairsynthError that a unit raised, or InfrastructureError.
+    runs ahead of it. Without ``models`` the work is CPU work too, and no actor holds a GPU or loads
+    torch. Raises the FairsynthError that a unit raised, or InfrastructureError.
     """
     units.sweep()
     done = units.done()
@@ -71,17 +73,14 @@ def run_units(
     session.connect()
     import ray
 
-    worker = session.worker()
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    worker = session.worker() if models else session.cpu_worker()
+    _quiet(ray)
     dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=len(pending))
     if prepare is not None:
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
         _UnitActor,
-        fn_constructor_args=(make, str(units.path), worker.threads),
+        fn_constructor_args=(make, str(units.path), worker.threads if models else 0),
         batch_size=1,
         num_cpus=worker.cpus,
         num_gpus=worker.gpus,
@@ -94,14 +93,58 @@ def run_units(
             startup = startup or time.monotonic() - began - row["seconds"]
             beat.tick()
     except ray.exceptions.RayError as error:
-        cause = root_cause(error)
-        if isinstance(cause, FairsynthError):
-            raise cause from None
-        raise InfrastructureError(
-            f"stage {stage} failed: {type(cause).__name__}: {' '.join(str(cause).split())[-400:]}; "
-            "finished units are kept, the same command goes on"
-        ) from error
+        raise _translated(stage, error) from error
     return Ran(len(pending), len(names) - len(pending), startup)
+
+
+def stream(session: Session, stage: str, batches: Iterable[list[dict[str, Any]]], work: Work) -> Iterator[pa.Table]:
+    """CPU work on batches of rows, its tables as they come; nothing is stored, and only ids are held.
+
+    ``work`` takes ``{"rows": [...]}`` and returns one table. Raises as ``run_units`` does.
+    """
+    session.connect()
+    import ray
+
+    _quiet(ray)
+    dataset = ray.data.from_items([{"rows": json.dumps(rows)} for rows in batches])
+    dataset = dataset.map_batches(_Streamed(work), batch_size=1, num_cpus=session.cpu_worker().cpus)
+    try:
+        for row in dataset.iter_rows():
+            yield pa.ipc.open_stream(row["table"]).read_all()
+    except ray.exceptions.RayError as error:
+        raise _translated(stage, error) from error
+
+
+class _Streamed:
+    """Runs the work on one batch of rows; the table travels as bytes, so Arrow need not unify anything."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        (table,) = self.work({"rows": json.loads(batch["rows"][0])}).values()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return {"table": [sink.getvalue().to_pybytes()]}
+
+
+def _quiet(ray: Any) -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _translated(stage: str, error: Exception) -> FairsynthError:
+    """What a Ray error means to the caller: the error that the work raised on purpose, else infrastructure."""
+    cause = root_cause(error)
+    if isinstance(cause, FairsynthError):
+        return cause
+    return InfrastructureError(
+        f"stage {stage} failed: {type(cause).__name__}: {' '.join(str(cause).split())[-400:]}; "
+        "finished units are kept, the same command goes on"
+    )
 
 
 class _Prepare:
@@ -125,9 +168,10 @@ class _UnitActor:
     """Builds the work once, then makes and commits one unit per call."""
 
     def __init__(self, make: Callable[[], Work], units: str, threads: int) -> None:
-        import torch
+        if threads:
+            import torch
 
-        torch.set_num_threads(threads)
+            torch.set_num_threads(threads)
         self.work, self.units = make(), Units(Path(units))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

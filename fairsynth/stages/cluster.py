@@ -45,6 +45,8 @@ def cluster_group(
         )
     order = np.argsort(np.array(image_ids))
     points = np.ascontiguousarray(embeddings_ND[order], np.float32)
+    if (points == points[0]).all():
+        return Clustered(dict.fromkeys(image_ids, 0), 1, "all images have the same embedding: one cluster")
     if config.k == "auto":
         labels, remark = _best_by_silhouette(config, points, seed_for(seed, *group))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from fairsynth.stages.training_data import load_data, load_pack
 class EvaluateUnit:
     """Trains one (method, seed) and predicts the test split.
 
-    ``__call__`` returns the table ``predictions``: method, seed, image_id, label, attribute,
-    predicted, probabilities. The method's own report uses nothing of the test split before this.
+    ``__call__`` returns the table ``predictions``: method, seed, split, image_id, label, attribute,
+    true_attribute (empty unless attributes are discovered), predicted, probabilities. The method's own report uses nothing of the test split before this.
     """
 
     def __init__(
@@ -63,11 +64,19 @@ class EvaluateUnit:
                     "image_id": [t["image_id"] for t in self.tests],
                     "label": [t["label"] for t in self.tests],
                     "attribute": [t["attribute"] for t in self.tests],
+                    "true_attribute": [t["true_attribute"] for t in self.tests],
                     "predicted": predicted,
                     "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float32())),
                 }
             ),
         }
+
+
+def test_counts(predictions: pa.Table) -> Counter[Group]:
+    """Test images per group: those of one method and seed."""
+    columns = [predictions.column(name).to_pylist() for name in ("method", "seed", "label", "attribute")]
+    rows = list(zip(*columns, strict=True))
+    return Counter(Group(label, attribute) for method, seed, label, attribute in rows if (method, seed) == rows[0][:2])
 
 
 def score_methods(

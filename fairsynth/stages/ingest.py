@@ -1,65 +1,41 @@
-"""Stage 1, ingest: from a dataset on disk to a checked manifest; nothing is dropped without a reason."""
+"""Stage 1, ingest: from metadata to a checked manifest; nothing is dropped without a reason.
+
+``check_groups`` looks at the metadata alone; ``settle`` decides what the manifest holds after
+``fairsynth.stages.content`` has looked at the files.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig
-from fairsynth.data import folder, waterbirds
-from fairsynth.data.decode import BadImage, decode, read_file
-from fairsynth.data.table import Entry
+from fairsynth.data.reading import Aside, Entry, Reading
 from fairsynth.errors import DataError
-from fairsynth.manifest import SPLITS, TRAIN, Manifest, image_id
+from fairsynth.groups import Group
+from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
+from fairsynth.stages import content
+from fairsynth.stages.content import Examined, examine, wrong_extensions
 
-VERSION = 1
-QUARANTINE = pa.schema(
-    [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
-)
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """The manifest, what was set aside and why, and the count of both."""
-
-    manifest: Manifest
-    quarantine: pa.Table
-    counts: Counts
+VERSION = 2
+ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+_EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute": pa.string()}
 
 
-def read_entries(config: DataConfig) -> list[Entry]:
-    """Read the metadata in the configured layout; equal rows are merged.
+def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
+    """Remarks on groups that are missing somewhere.
 
-    Raises DataError for everything that makes the metadata unusable, before any image is opened.
+    Raises DataError unless every split has images, there are two labels and two attributes to tell
+    apart, and (or ``allow_missing``) every group has validation images.
     """
-    entries = waterbirds.read(config) if config.format == "waterbirds" else folder.read(config)
-    seen: dict[str, Entry] = {}
-    for entry in entries:
-        if seen.setdefault(entry.path, entry) != entry:
-            raise DataError(f"metadata.csv gives {entry.path!r} twice with different label, attribute or split")
-    check_groups(entries)
-    return entries
-
-
-def check_groups(entries: Sequence[Entry]) -> None:
-    """Raise DataError unless every split has images, every label and attribute is known, and labels can be learnt."""
     splits = Counter(entry.split for entry in entries)
     for split in SPLITS:
         if not splits[split]:
             raise DataError(f"the dataset has no images in split {split!r}; found: {dict(splits)}")
-    for what, values in (
-        ("label", Counter(e.label for e in entries)),
-        ("attribute", Counter(e.attribute for e in entries)),
-    ):
-        if "" in values:
-            raise DataError(f"{values['']} rows have an empty {what}; fill it in or remove the rows")
     labels = {e.label for e in entries if e.split == TRAIN}
     unseen = sorted({e.label for e in entries} - labels)
     if unseen:
@@ -68,65 +44,111 @@ def check_groups(entries: Sequence[Entry]) -> None:
         )
     if len(labels) < 2:
         raise DataError(f"the training split has the single label {labels.pop()!r}; a classifier needs two or more")
+    if config.attribute == "discover":
+        return []
     if len({e.attribute for e in entries}) < 2:
-        raise DataError("every image has the same attribute; there is no group to be fair to")
-
-
-def ingest(config: DataConfig, root: Path, threads: int = 8) -> Ingested:
-    """Read metadata, then read and decode every file once.
-
-    Raises DataError if more than ``max_bad_fraction`` of the images cannot be used, or a whole group.
-    """
-    entries = read_entries(config)
-    unique = sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path)
-    with ThreadPoolExecutor(threads) as pool:
-        checked = list(pool.map(lambda entry: _check(root, entry), unique))
-    good, bad = [row for row in checked if "sha256" in row], [row for row in checked if "reason" in row]
-    manifest = Manifest.from_rows(good).sorted()
-    _check_losses(config, manifest, unique, bad)
-    counts = Counts(input=len(entries), used=len(good), quarantined=len(bad), excluded=len(entries) - len(unique))
-    return Ingested(manifest, pa.Table.from_pylist(bad, schema=QUARANTINE), counts)
-
-
-def _check(root: Path, entry: Entry) -> dict[str, Any]:
-    """The manifest row of a usable image, or its quarantine row."""
-    path = root / entry.path
-    try:
-        if not _inside(path, root):
-            raise BadImage("outside_root")
-        file = read_file(path)
-        decode(file.content)
-    except BadImage as problem:
-        return {"path": entry.path, "stage": "ingest", "reason": problem.reason, "detail": problem.detail}
-    return {
-        "image_id": image_id(entry.path),
-        "sha256": file.sha256,
-        "path": entry.path,
-        "split": entry.split,
-        "label": entry.label,
-        "attribute": entry.attribute,
-        "source": "real",
-    }
-
-
-def _inside(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a link to itself
-        raise BadImage("unreadable", "a loop of links") from None
-
-
-def _check_losses(
-    config: DataConfig, manifest: Manifest, entries: Sequence[Entry], bad: Sequence[dict[str, Any]]
-) -> None:
-    if len(bad) > config.max_bad_fraction * len(entries):
-        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row["reason"] for row in bad).most_common())
         raise DataError(
-            f"{len(bad)} of {len(entries)} images cannot be used ({reasons}), more than data.max_bad_fraction "
-            f"{config.max_bad_fraction:g} allows; first: {bad[0]['path']!r}"
+            "every image has the same attribute; there is no group to be fair to. If the attribute is not known, "
+            "let it be discovered: --data.attribute discover"
         )
-    before = {(e.split, e.label, e.attribute) for e in entries}
-    after = set(zip(manifest.column("split"), manifest.column("label"), manifest.column("attribute"), strict=True))
-    lost = sorted(before - after)
-    if lost:
-        raise DataError(f"no usable image is left of split {lost[0][0]}, group ({lost[0][1]}, {lost[0][2]})")
+    return _missing_groups(entries, config)
+
+
+def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
+    present: dict[str, set[Group]] = {split: set() for split in SPLITS}
+    for entry in entries:
+        present[entry.split].add(Group(entry.label, entry.attribute))
+    every = {Group(e.label, a) for e in entries for a in {e.attribute}} | {
+        Group(label, attribute) for label in {e.label for e in entries} for attribute in {e.attribute for e in entries}
+    }
+    lacking = sorted((present[TRAIN] | present[TEST]) - present[VALIDATION])
+    if lacking and not config.allow_missing:
+        raise DataError(
+            f"group {lacking[0]} has no validation images, so worst-group accuracy cannot be judged on it"
+            f"{f' (nor {len(lacking) - 1} more groups)' if lacking[1:] else ''}; add some, or go on without: --data.allow_missing true"
+        )
+    remarks = [f"group {g} has no validation images: settings are chosen without it" for g in lacking]
+    remarks += [
+        f"group {g} has no training images: nothing to learn it from, it is not synthesised"
+        for g in sorted(every - present[TRAIN])
+    ]
+    remarks += [
+        f"group {g} has no test images: its accuracy is undefined (n = 0)" for g in sorted(every - present[TEST])
+    ]
+    return remarks
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of every image."""
+
+    manifest: Manifest
+    quarantined: list[Aside]
+    excluded: list[Aside]
+    counts: Counts
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> dict[str, dict[str, int]]:
+        """Number of images by reason."""
+        return {
+            "quarantined": dict(Counter(aside.reason for aside in self.quarantined)),
+            "excluded": dict(Counter(aside.reason for aside in self.excluded)),
+        }
+
+
+def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
+    """Decide what is used: bad, contradictory and leaked images are set aside, duplicates marked.
+
+    Raises DataError if more is lost than the limits allow, or a whole group.
+    """
+    seen = examine(reading, checked)
+    for check in content.LIMITS:
+        check(config, reading, seen)
+    manifest = _manifest(seen)
+    conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in seen.conflicts.items()]
+    quarantined = [*reading.quarantined, *seen.bad, *conflicts]
+    excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in seen.leaks.items())]
+    total = len(reading.entries) + len(reading.quarantined) + len(reading.excluded)
+    counts = Counts(total, len(manifest), len(quarantined), len(excluded))
+    return Settled(manifest, quarantined, excluded, counts, remarks(reading, seen, checked))
+
+
+def aside_table(asides: Sequence[Aside]) -> pa.Table:
+    """Rows (path, stage, reason, detail) of what ingest set aside."""
+    return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=ASIDE)
+
+
+def _manifest(seen: Examined) -> Manifest:
+    rows = [
+        {
+            "image_id": image_id(entry.path),
+            "sha256": sha,
+            "path": entry.path,
+            "split": entry.split,
+            "label": entry.label,
+            "attribute": entry.attribute,
+            "source": "real",
+            "location": entry.location,
+            "duplicate_of": seen.first_of.get(entry.path, ""),
+            "true_attribute": entry.true_attribute,
+        }
+        for entry, sha in seen.used()
+    ]
+    return Manifest.from_rows(rows, _EXTRA).sorted()
+
+
+def remarks(reading: Reading, seen: Examined, checked: pa.Table) -> list[str]:
+    """What people should know of the images that are used."""
+    found = list(reading.remarks)
+    animated = sum((n or 1) > 1 for n in checked.column("frames").to_pylist())
+    if animated:
+        found.append(f"{animated} files hold several frames: the first of each is used")
+    wrong = len(wrong_extensions(checked))
+    if wrong:
+        found.append(f"{wrong} files have the extension of another format: they are read by their content")
+    if seen.first_of:
+        found.append(
+            f"{len(seen.first_of)} images are exact copies inside their split: they count once for clustering and adapters"
+        )
+    return found

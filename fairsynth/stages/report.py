@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
-from fairsynth.groups import MethodScores, mean_interval, printable
+from fairsynth.groups import MethodScores, mean_interval
+from fairsynth.printing import printable
 
 VERSION = 1
 TITLES = {"erm": "ERM", "group-dro": "Group-DRO", "fairsynth": "fairsynth"}
@@ -23,11 +26,13 @@ def method_entry(method: MethodScores) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": method.name, "seeds": list(method.seeds)}
     for figure in ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior"):
         values = method.values(figure)
-        interval = mean_interval(values)
+        # The training prior is undefined where no test group has training images; JSON knows no NaN.
+        defined = all(math.isfinite(value) for value in values)
+        interval = mean_interval(values) if defined else None
         entry[figure] = {
-            "mean": float(np.mean(values)),
+            "mean": float(np.mean(values)) if defined else None,
             "ci95": list(interval) if interval else None,
-            "per_seed": values,
+            "per_seed": values if defined else None,
         }
     group, n = method.worst_group()
     entry["worst_group"] = {"label": group.label, "attribute": group.attribute, "n": n}
@@ -56,7 +61,7 @@ def sheet(files: Sequence[bytes], columns: int = 12, side: int = 64) -> str:
         return ""
     grid = Image.new("RGB", (columns * side, -(-len(files) // columns) * side), "white")
     for i, content in enumerate(files):
-        tile = Image.fromarray(decode(content)).resize(
+        tile = Image.fromarray(decode(content, rules=ANY_IMAGE)).resize(
             (side - 2, side - 2), Image.Resampling.NEAREST if side > 32 else Image.Resampling.BICUBIC
         )
         grid.paste(tile, ((i % columns) * side, i // columns * side))

@@ -23,7 +23,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import image_id, seed_for
 
 VERSION = 1
-# Below this spread of pixel values an image shows nothing (a safety checker's black frame, a collapsed adapter).
+# Below this spread of every channel's values an image shows nothing (a safety checker's black frame, a collapsed adapter).
 MIN_SPREAD = 3.0
 
 
@@ -146,7 +146,7 @@ class GenerateUnit:
                 "text_score": text[i],
                 "centroid_score": centroid[i],
                 "score": self.filter.text_weight * text[i] + (1 - self.filter.text_weight) * centroid[i],
-                "reason": "constant" if pixels[i].std() < MIN_SPREAD else "",
+                "reason": "constant" if shows_nothing(pixels[i]) else "",
             }
         return {"images": pa.Table.from_pylist(rows, schema=image_schema(self.plan.schema))}
 
@@ -188,6 +188,11 @@ def image_schema(plan: pa.Schema) -> pa.Schema:
             ("reason", pa.string()),
         ]
     )
+
+
+def shows_nothing(pixels_HW3: NDArray[np.uint8]) -> bool:
+    """True for an image of about one colour, whichever it is."""
+    return bool(pixels_HW3.std((0, 1)).max() < MIN_SPREAD)
 
 
 def encode_file(pixels_HW3: NDArray[np.uint8], suffix: str) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
 from fairsynth.groups import group_index
 from fairsynth.stages.classify import Data, Images
@@ -15,17 +16,21 @@ from fairsynth.stages.classify import Data, Images
 
 def pack(
     folder: Path,
-    contents: Sequence[bytes],
+    contents: Iterable[tuple[int, bytes]],
     labels: Sequence[str],
     attributes: Sequence[str],
     label_names: Sequence[str],
     attribute_names: Sequence[str],
     size: int,
+    rules: ImageRules,
 ) -> None:
-    """Decode image files and write ``pixels.npy``, ``labels.npy`` and ``groups.npy``."""
-    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (len(contents), size, size, 3))
-    for i, content in enumerate(contents):
-        pixels[i] = decode(content, size)
+    """Decode image files and write ``pixels.npy``, ``labels.npy`` and ``groups.npy``.
+
+    ``contents`` gives (place, file) in any order, for files are read fastest in theirs.
+    """
+    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (len(labels), size, size, 3))
+    for place, content in contents:
+        pixels[place] = decode(content, size, rules)
     pixels.flush()
     y = np.array([list(label_names).index(v) for v in labels], np.int64)
     a = np.array([list(attribute_names).index(v) for v in attributes], np.int64)

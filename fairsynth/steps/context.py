@@ -9,12 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from fairsynth.artifacts import Artifact, Counts, Identity
 from fairsynth.config import RunConfig
+from fairsynth.data.location import ImageReader
+from fairsynth.data.reading import Reading
+from fairsynth.data.storage import Storage
 from fairsynth.engine.session import Session
 from fairsynth.engine.units import Ran
-from fairsynth.manifest import Manifest
+from fairsynth.manifest import TEST, Manifest
 from fairsynth.models.sources import clip_source, diffusion_source, revision
+
+DISCOVERED = "discovered.parquet"
 
 
 @dataclass
@@ -26,6 +33,7 @@ class Context:
     session: Session
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     lookup_only: bool = False
+    reading: Reading | None = None
 
     def artifact(
         self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str
@@ -46,26 +54,58 @@ class Context:
         }
 
     @cached_property
-    def manifest(self) -> Manifest:
-        """All usable real images."""
+    def ingested(self) -> Manifest:
+        """All usable real images, as ingest left them."""
         return Manifest.read(self.artifacts["ingest"].path / "manifest.parquet")
 
     @property
-    def data_root(self) -> Path:
-        """Folder of the dataset."""
+    def manifest(self) -> Manifest:
+        """All usable real images; discovered attributes take their place once there are any."""
+        if self.config.data.attribute == "discover" and "cluster" in self.artifacts:
+            return self._discovered
+        return self.ingested
+
+    @cached_property
+    def _discovered(self) -> Manifest:
+        table = pq.read_table(self.artifacts["cluster"].path / DISCOVERED)
+        kinds = dict(zip(table["image_id"].to_pylist(), table["attribute"].to_pylist(), strict=True))
+        # An image without a usable embedding has no kind, and so no group: embed has counted it.
+        known = (
+            i in kinds or s == TEST for i, s in zip(*map(self.ingested.column, ("image_id", "split")), strict=True)
+        )
+        usable = self.ingested.filter(known)
+        return usable.replaced("attribute", [kinds.get(i, "") for i in usable.column("image_id")])
+
+    @property
+    def group_names(self) -> tuple[list[str], list[str]]:
+        """Labels and attributes of the whole dataset, sorted: their indices are the classifier's."""
+        return tuple(sorted({v for v in self.manifest.column(n) if v}) for n in ("label", "attribute"))  # type: ignore[return-value]
+
+    @property
+    def demo_root(self) -> Path:
+        """Where the built-in dataset is written."""
+        return self.root / "dataset" / f"demo-{self.config.seed}"
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The dataset's folder."""
         data = self.config.data
-        if data.format == "demo":
-            return self.root / "dataset" / f"demo-{data.severity:g}-{self.config.seed}"
-        return Path(data.root).expanduser()
+        return Storage(str(self.demo_root) if data.format == "demo" else data.root, data.follow_links)
+
+    @cached_property
+    def images(self) -> ImageReader:
+        """Reads the dataset's images."""
+        return ImageReader(self.storage)
 
 
 @dataclass(frozen=True)
 class Done:
-    """A step's artifact, and one line for people."""
+    """A step's artifact, one line for people, and what they should know besides."""
 
     artifact: Artifact
     summary: str = ""
     cached: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 class Stopwatch:
@@ -88,7 +128,7 @@ class Stopwatch:
             summary=summary,
             **facts,
         )
-        return Done(self.artifact, summary)
+        return Done(self.artifact, summary, remarks=tuple(facts.get("remarks", ())))
 
 
 def found(artifact: Artifact) -> Done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import shutil
 import uuid
 from collections import Counter, defaultdict
@@ -27,6 +28,7 @@ from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.prepare import embedding_files, read_embeddings
 from fairsynth.vectors import matrix
 
+_ABSENT = "no training images: nothing to learn it from (synthesize.absent_groups decides)"
 CLASS_PREFIX = "class="  # no adapter is called so: a slug has no equals sign
 
 
@@ -144,7 +146,7 @@ def synthesize(context: Context) -> Done:
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
-    quota = stage.quotas(context.manifest.split(TRAIN).counts(), config.synthesize.per_group)
+    quota = stage.quotas(_groups_to_make(context), config.synthesize.per_group)
     sources, made = _sources(context, quota), _Maker(context, artifact, quota)
     needed = {group: stage.candidates_needed(n, config.filter.keep) for group, n in quota.items()}
     images: list[dict[str, Any]] = []
@@ -170,6 +172,20 @@ def synthesize(context: Context) -> Done:
         f"{accepted} images kept of {len(images)}{shortfall}",
         groups=_group_facts(context, images, quota, sources),
     )
+
+
+def _groups_to_make(context: Context) -> Counter[Group]:
+    """Training images per group that is to be made; groups without any only if they are asked for."""
+    counts = context.manifest.split(TRAIN).counts()
+    if context.config.synthesize.absent_groups == "prompt":
+        for group in _all_groups(context):
+            counts.setdefault(group, 0)
+    return counts
+
+
+def _all_groups(context: Context) -> list[Group]:
+    labels, attributes = context.group_names
+    return [Group(label, attribute) for label in labels for attribute in attributes]
 
 
 def _sources(context: Context, quota: dict[Group, int]) -> dict[Group, list[Source]]:
@@ -270,8 +286,9 @@ def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], 
 
 
 def _inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe; a number such as -1 is none."""
+    dangerous = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else value
 
 
 def _group_facts(
@@ -279,22 +296,22 @@ def _group_facts(
 ) -> list[dict[str, Any]]:
     """What report.json says of each group."""
     real, remarks, facts = context.manifest.split(TRAIN).counts(), context.artifacts["cluster"].record["groups"], []
-    for group in quota:
+    for group in sorted({*quota, *_all_groups(context)}):
         rows = [row for row in images if (row["label"], row["attribute"]) == group]
         accepted = sum(row["verdict"] == "accepted" for row in rows)
-        own = sources[group][0].adapter is not None
+        own = bool(sources.get(group)) and sources[group][0].adapter is not None
         facts.append(
             {
                 "label": group.label,
                 "attribute": group.attribute,
                 "real": real[group],
                 "synthetic": accepted,
-                "generator": "own" if own else "prompt",
+                "generator": "own" if own else "prompt" if group in quota else "none",
                 "k": len(sources[group]) if own else 0,
                 "accepted": accepted,
-                "quota": quota[group],
+                "quota": quota.get(group, 0),
                 "rejected": dict(Counter(row["reason"] for row in rows if row["verdict"] == "rejected")),
-                "remark": remarks.get(group.slug, {}).get("remark", ""),
+                "remark": remarks.get(group.slug, {}).get("remark", "") or (_ABSENT if not real[group] else ""),
             }
         )
     return facts

@@ -3,119 +3,197 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts
-from fairsynth.engine.units import Ran, run_units
+from fairsynth.config import DataConfig
+from fairsynth.data.dataset import load
+from fairsynth.data.location import container
+from fairsynth.data.reading import Aside, Reading
+from fairsynth.data.severity import Level, at_severity
+from fairsynth.engine.units import Ran, run_local, run_units
 from fairsynth.groups import Group
-from fairsynth.manifest import TRAIN
+from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.models.sources import check_sources
+from fairsynth.plan import PlanRows, write_plan
 from fairsynth.stages import embed as embed_stage
-from fairsynth.stages import ingest as ingest_stage
+from fairsynth.stages import ingest as stage
+from fairsynth.stages.content import CheckImages
 from fairsynth.steps.context import Context, Done, Stopwatch, found
+from fairsynth.steps.discover import discover
 from fairsynth.vectors import matrix
+
+INGEST_UNIT = 512
+FEW = 4096  # so many images are checked before Ray has started
 
 
 def ingest(context: Context) -> Done:
     """Read and check the dataset; the demo dataset is written first."""
-    data, root = context.config.data, context.data_root
-    check_sources(context.config.models, context.config.classify)
-    if data.format == "demo":
-        from fairsynth.demo import dataset
-
-        if context.lookup_only and not root.exists():
-            return Done(context.artifact("ingest", ingest_stage.VERSION, (), {}, files="not there yet"))
-        root.parent.mkdir(parents=True, exist_ok=True)
-        dataset.write(root, data.severity, context.config.seed)
-        data = data.model_copy(update={"root": str(root), "format": "folder"})
-    entries = ingest_stage.read_entries(data)
-    files = hashlib.sha256()
-    for entry in sorted(entries, key=lambda e: e.path):
-        # Size and time stand for the content until it is read; a touched file is simply read again.
-        try:
-            stat = (root / entry.path).stat()
-        except OSError:
-            stat = None
-        files.update(
-            f"{entry}|{stat and stat.st_size}|{stat and stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-        )
-    artifact = context.artifact(
-        "ingest", ingest_stage.VERSION, (), {"max_bad_fraction": data.max_bad_fraction}, files=files.hexdigest()
-    )
+    config = context.config
+    check_sources(config.models, config.classify)
+    data = _demo(context) if config.data.format == "demo" else config.data
+    if data is None:
+        return Done(context.artifact("ingest", stage.VERSION, (), {}, files="not there yet"))
+    reading = context.reading or load(data, context.storage)
+    remarks, level, reading = _at_level(data, reading, stage.check_groups(reading.entries, data))
+    artifact = context.artifact("ingest", stage.VERSION, (), _asked(data), files=_stamp(context, reading))
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
-    # What Pillow finds odd but readable is no news to the user.
-    warnings.filterwarnings("ignore", module="PIL")
-    result = ingest_stage.ingest(data, root)
-    result.manifest.write(folder / "manifest.parquet")
-    pq.write_table(result.quarantine, folder / "quarantine.parquet")
-    counts = result.counts
-    summary = f"{counts.used} images in {len(result.manifest.counts())} groups, {counts.quarantined} quarantined"
-    return watch.finish(counts, Ran(counts.used, 0, 0.0), summary, digest=result.manifest.digest())
+    ran = _check_files(context, artifact, reading)
+    units = artifact.units()
+    checked = pa.concat_tables([pq.read_table(units[name] / "checked.parquet") for name in sorted(units.done())])
+    settled = stage.settle(data, reading, checked)
+    settled.manifest.write(folder / "manifest.parquet")
+    for name, asides in (("quarantine", settled.quarantined), ("excluded", settled.excluded)):
+        pq.write_table(stage.aside_table(asides), folder / f"{name}.parquet")
+    if level:
+        (folder / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids))
+    counts = settled.counts
+    summary = f"{counts.used} images in {len(settled.manifest.counts())} groups, {counts.quarantined} quarantined"
+    return watch.finish(
+        counts,
+        ran,
+        summary + (f", {counts.excluded} excluded" if counts.excluded else ""),
+        digest=settled.manifest.digest(),
+        reasons=settled.reasons,
+        severity=level.record if level else None,
+        remarks=[*remarks, *settled.remarks, *_reason_lines(settled.reasons)],
+    )
+
+
+def _demo(context: Context) -> DataConfig | None:
+    """Write the demo dataset; None if it is only asked after and not there."""
+    from fairsynth.demo import dataset
+
+    root = context.demo_root
+    if context.lookup_only and not root.exists():
+        return None
+    root.parent.mkdir(parents=True, exist_ok=True)
+    dataset.write(root, seed=context.config.seed)
+    return context.config.data.model_copy(update={"root": str(root), "format": "folder"})
+
+
+def _at_level(data: DataConfig, reading: Reading, remarks: list[str]) -> tuple[list[str], Level | None, Reading]:
+    """The dataset at the asked severity; what goes is excluded with that reason."""
+    if data.severity is None:
+        return remarks, None, reading
+    level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned)
+    gone = [Aside(entry.path, "severity") for entry in level.removed]
+    less = Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
+    return stage.check_groups(level.kept, data), level, less
+
+
+def _asked(data: DataConfig) -> dict[str, Any]:
+    """What the manifest depends on besides the files: where they are and what values are called is not in it."""
+    return data.model_dump(exclude={"root", "label_names", "attribute_names"})
+
+
+def _stamp(context: Context, reading: Reading) -> str:
+    """Hash of the metadata and of every file's size and time, which stand for its content until it is read."""
+    containers = {container(entry.path, entry.location) for entry in reading.entries}
+    stamps, files = context.storage.stamp(containers), hashlib.sha256()
+    for entry in sorted(reading.entries):
+        stamp = stamps[container(entry.path, entry.location)]
+        files.update(f"{tuple(entry)}|{stamp}\n".encode("utf-8", "surrogateescape"))
+    for aside in sorted([*reading.quarantined, *reading.excluded]):
+        files.update(f"{tuple(aside)}\n".encode("utf-8", "surrogateescape"))
+    return files.hexdigest()
+
+
+def _check_files(context: Context, artifact: Artifact, reading: Reading) -> Ran:
+    """Every image read and decoded once: in this process if they are few, else on all CPUs."""
+    plan, rows = artifact.path / "plan.parquet", sorted((entry.path, entry.location) for entry in reading.entries)
+    table = pa.table([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], ["path", "location"])
+    names = write_plan(plan, table, INGEST_UNIT, "files")
+    make = partial(CheckImages, context.storage, context.config.data.images)
+    if len(rows) <= FEW:
+        before = len(artifact.units().done())
+        run_local(artifact.units(), names, make, PlanRows(plan))
+        return Ran(len(names) - before, before, 0.0)
+    return run_units(context.session, "ingest", artifact.units(), names, make, PlanRows(plan), models=False)
+
+
+def _reason_lines(reasons: dict[str, dict[str, int]]) -> list[str]:
+    return [f"{what}: {', '.join(f'{r} {n}' for r, n in counts.items())}" for what, counts in reasons.items() if counts]
 
 
 def embed(context: Context) -> Done:
-    """CLIP vectors and VAE posteriors of the training images."""
+    """CLIP vectors and VAE posteriors of the training images; of validation too if the attribute is to be discovered."""
     config = context.config
-    artifact = context.artifact(
-        "embed", embed_stage.VERSION, ("ingest",), config.embed.model_dump(), **context.model_identity
-    )
+    discover = config.data.attribute == "discover"
+    asked = config.embed.model_dump() | ({"validation": True} if discover else {})
+    artifact = context.artifact("embed", embed_stage.VERSION, ("ingest",), asked, **context.model_identity)
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
-    train = context.manifest.split(TRAIN)
-    units = embed_stage.unit_rows(train.rows(), config.embed.unit_size)
-    decode = embed_stage.DecodeUnit(context.data_root, units, config.models.image_size)
-    ran = run_units(
-        context.session, "embed", artifact.units(), list(units), partial(embed_stage.EmbedUnit, config.models), decode
+    splits = (TRAIN, VALIDATION) if discover else (TRAIN,)
+    wanted = [row for row in context.ingested.rows() if row["split"] in splits and not row["duplicate_of"]]
+    names = write_plan(folder / "plan.parquet", embed_stage.plan_rows(wanted), config.embed.unit_size, "images")
+    decode = embed_stage.DecodeUnit(
+        context.storage, PlanRows(folder / "plan.parquet"), config.models.image_size, config.data.images
     )
+    make = partial(embed_stage.EmbedUnit, config.models)
+    ran = run_units(context.session, "embed", artifact.units(), names, make, decode)
     done = artifact.units()
-    bad = pa.concat_tables([pq.read_table(done[name] / "bad.parquet") for name in units])
+    bad = pa.concat_tables([pq.read_table(done[name] / "bad.parquet") for name in names])
     pq.write_table(bad, folder / "quarantine.parquet")
-    embedded = len(train) - len(bad)
-    counts = Counts(len(context.manifest), embedded, len(bad), len(context.manifest) - len(train))
-    return watch.finish(counts, ran, f"{embedded} training images")
+    embedded, everything = len(wanted) - len(bad), len(context.ingested)
+    what = "training and validation images" if discover else "training images"
+    counts = Counts(everything, embedded, len(bad), everything - len(wanted))
+    return watch.finish(counts, ran, f"{embedded} {what}")
 
 
 def embedding_files(artifact: Artifact) -> list[str]:
-    """The Parquet files of an embed artifact, in order."""
-    return [str(artifact.units()[name] / "embeddings.parquet") for name in sorted(artifact.units().done())]
+    """The Parquet files of an embed artifact that hold embeddings, in order."""
+    units = artifact.units()
+    return embed_stage.with_embeddings(units[name] / "embeddings.parquet" for name in sorted(units.done()))
 
 
 def read_embeddings(context: Context) -> tuple[list[str], list[Group], pa.Table]:
     """Ids, groups and table (image_id, embedding) of the embedded training images."""
     table = pq.read_table(embedding_files(context.artifacts["embed"]), columns=["image_id", "embedding"])
-    groups = dict(zip(context.manifest.column("image_id"), context.manifest.groups(), strict=True))
+    train = context.manifest.split(TRAIN)
+    groups = dict(zip(train.column("image_id"), train.groups(), strict=True))
+    table = table.filter(pa.array([i in groups for i in table.column("image_id").to_pylist()], pa.bool_()))
     ids = table.column("image_id").to_pylist()
     return ids, [groups[i] for i in ids], table
 
 
 def cluster(context: Context) -> Done:
-    """Clusters inside each group of the training split."""
-    from fairsynth.stages import cluster as stage
+    """Clusters inside each group of the training split; where asked, the attribute is discovered before."""
+    from fairsynth.stages import cluster as cluster_stage
 
-    config = context.config.cluster
-    artifact = context.artifact(
-        "cluster", stage.VERSION, ("embed", "ingest"), config.model_dump() | {"seed": context.config.seed}
-    )
+    config, data = context.config.cluster, context.config.data
+    asked = config.model_dump() | {"seed": context.config.seed}
+    asked |= {"discovered": data.discovered} if data.attribute == "discover" else {}
+    artifact = context.artifact("cluster", cluster_stage.VERSION, ("embed", "ingest"), asked)
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
+    remarks = []
+    if data.attribute == "discover":
+        columns = ["image_id", "embedding"]
+        remarks = discover(context, folder, pq.read_table(embedding_files(context.artifacts["embed"]), columns=columns))
+        context.artifacts["cluster"] = artifact
     ids, groups, table = read_embeddings(context)
     vectors, rows, facts = matrix(table, "embedding"), [], {}
     for group in sorted(set(groups)):
         members = [i for i, g in enumerate(groups) if g == group]
-        result = stage.cluster_group(config, group, [ids[i] for i in members], vectors[members], context.config.seed)
+        result = cluster_stage.cluster_group(
+            config, group, [ids[i] for i in members], vectors[members], context.config.seed
+        )
         rows += [
             {"image_id": i, "label": group.label, "attribute": group.attribute, "cluster": c}
             for i, c in result.assignment.items()
         ]
         facts[group.slug] = {"k": result.k, "remark": result.remark}
+        # What a rule did against the config is news; what auto chose is not.
+        remarks += [f"group {group}: {result.remark}"] if result.remark and not result.remark.startswith("auto") else []
     schema = pa.schema(
         [("image_id", pa.string()), ("label", pa.string()), ("attribute", pa.string()), ("cluster", pa.int64())]
     )
@@ -123,4 +201,4 @@ def cluster(context: Context) -> Done:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "clusters.parquet")
     k = ", ".join(f"{group} {facts[group.slug]['k']}" for group in sorted(set(groups)))
     counts = Counts(len(ids), len(rows), 0, len(ids) - len(rows))
-    return watch.finish(counts, Ran(len(facts), 0, 0.0), f"clusters: {k}", groups=facts)
+    return watch.finish(counts, Ran(len(facts), 0, 0.0), f"clusters: {k}", groups=facts, remarks=remarks)

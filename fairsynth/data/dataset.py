@@ -1,0 +1,132 @@
+"""From a dataset's folder to its checked metadata: the reader, the split, unknown values, severity."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from types import ModuleType
+
+from pydantic import BaseModel, ValidationError
+
+from fairsynth.config import DataConfig, formats
+from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.splits import assign_splits
+from fairsynth.data.storage import Storage
+from fairsynth.errors import ConfigError, DataError
+from fairsynth.printing import printable
+
+UNKNOWN = "unknown"
+
+
+def reader(name: str) -> ModuleType:
+    """The module that reads a format."""
+    return importlib.import_module(f"fairsynth.data.readers.{name}")
+
+
+def recognise(storage: Storage) -> str:
+    """The format of a dataset's folder. Raises DataError unless exactly one reader recognises it."""
+    found = [name for name in formats() if reader(name).recognises(storage)]
+    if len(found) == 1:
+        return found[0]
+    what = f"could be {' or '.join(found)}" if found else "is not recognised"
+    inside = ", ".join(printable(name) for name in storage.names()[:5]) or "nothing"
+    raise DataError(
+        f"the layout of {storage.root} {what} (it holds: {inside}); say which with --data.format: {', '.join(formats())}"
+    )
+
+
+def check_options(config: DataConfig, name: str) -> None:
+    """Raise ConfigError if ``data.options`` has what the format does not know."""
+    options: type[BaseModel] | None = getattr(reader(name), "Options", None)
+    allowed = sorted(options.model_fields) if options else []
+    unknown = [key for key in config.options if key not in allowed]
+    if unknown:
+        known = f"it has: {', '.join(allowed)}" if allowed else "it has none"
+        raise ConfigError(f"the format {name} has no option {unknown[0]!r} (data.options); {known}")
+    if options:
+        try:
+            options.model_validate(config.options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"data.options.{where}: {first['msg']} (given: {first['input']!r})") from None
+
+
+def load(config: DataConfig, storage: Storage) -> Reading:
+    """Read and check a dataset's metadata; no image is opened.
+
+    ``entries`` all have a split, a label and (unless it is to be discovered) an attribute, and no path twice.
+    Raises DataError or ConfigError for everything that makes the metadata unusable.
+    """
+    name = recognise(storage) if config.format == "auto" else config.format
+    check_options(config, name)
+    reading = reader(name).read(storage, config)
+    reading = _known(config, _unique(reading))
+    if not reading.entries:
+        raise DataError(f"{storage.root}: no usable images were found (format {name})")
+    return _with_splits(config, reading, name)
+
+
+def _unique(reading: Reading) -> Reading:
+    """Merge equal rows. Raises DataError if one file has two different rows."""
+    seen: dict[str, Entry] = {}
+    repeated: list[Aside] = []
+    for entry in reading.entries:
+        first = seen.setdefault(entry.path, entry)
+        if first is not entry:
+            if first != entry:
+                raise DataError(
+                    f"the metadata gives {entry.path!r} twice with different label, attribute or split; keep one of the rows"
+                )
+            repeated.append(Aside(entry.path, "equal_row"))
+    return Reading(list(seen.values()), reading.quarantined, [*reading.excluded, *repeated], reading.remarks)
+
+
+def _known(config: DataConfig, reading: Reading) -> Reading:
+    """Apply ``data.unknown`` to rows whose label or attribute is empty."""
+    checked = (("label", 2), ("attribute", 3)) if config.attribute == "column" else (("label", 2),)
+    for what, index in checked:
+        values = Counter(str(entry[index]) for entry in reading.entries)
+        empty = sum(n for value, n in values.items() if not value.strip())
+        if empty and (config.unknown == "refuse" or (config.unknown == "own_group" and what == "label")):
+            raise DataError(_unknown_message(what, empty, values, config))
+        if UNKNOWN in values and empty and config.unknown == "own_group":
+            raise DataError(
+                f"{empty} rows have no {what}, and {UNKNOWN!r} is already a value of it; use data.unknown drop"
+            )
+    kept, dropped = [], list(reading.excluded)
+    for entry in reading.entries:
+        lacking = next((what for what, index in checked if not str(entry[index]).strip()), None)
+        if lacking == "attribute" and config.unknown == "own_group":
+            kept.append(entry._replace(attribute=UNKNOWN))
+        elif lacking:
+            dropped.append(Aside(entry.path, f"unknown_{lacking}"))
+        else:
+            kept.append(entry)
+    return Reading(kept, reading.quarantined, dropped, reading.remarks)
+
+
+def _unknown_message(what: str, empty: int, values: Counter[str], config: DataConfig) -> str:
+    counts = ", ".join(f"{printable(value)!r} {n}" for value, n in values.most_common(8) if value.strip())
+    ways = "drop" if what == "label" else "drop or own_group"
+    return (
+        f"{empty} rows have an empty {what} (values: {counts or 'none'}); fill it in, or set --data.unknown to {ways}"
+    )
+
+
+def _with_splits(config: DataConfig, reading: Reading, name: str) -> Reading:
+    without = [entry for entry in reading.entries if not entry.split]
+    if not without:
+        return reading
+    if len(without) < len(reading.entries):
+        raise DataError(f"{len(without)} images have no split, the others have one; first: {without[0].path!r}")
+    fractions = config.split_fractions or getattr(reader(name), "SPLIT_FRACTIONS", None)
+    if fractions is None:
+        raise DataError(
+            "the dataset has no split; add a column (train, val, test), or let a seeded split be made: "
+            "--data.split_fractions '[0.7, 0.1, 0.2]'"
+        )
+    shares = ", ".join(f"{share:g}" for share in fractions)
+    remark = f"the dataset has no split of its own: made with shares {shares} and data.split_seed {config.split_seed}"
+    entries = assign_splits(reading.entries, fractions, config.split_seed)
+    return Reading(entries, reading.quarantined, reading.excluded, [*reading.remarks, remark])

@@ -1,0 +1,55 @@
+"""What several dataset layouts share: image suffixes, metadata tables, split folders and split names."""
+
+from __future__ import annotations
+
+import re
+
+from fairsynth.data.location import container
+from fairsynth.data.reading import split_of
+from fairsynth.data.storage import FileEntry, Storage
+from fairsynth.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+SPLIT_WORDS = "train (training), val (valid, validation, dev), test (testing)"
+
+
+def is_image(name: str) -> bool:
+    """True if a file's name ends like an image's."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_image_file(file: FileEntry) -> bool:
+    """The same for a file that may have a name that is not UTF-8."""
+    return is_image(container(file.path, file.location))
+
+
+def split_folders(storage: Storage) -> list[str]:
+    """Folders at the root that are named like splits."""
+    return [name for name in storage.names() if split_of(name) and storage.is_folder(name)]
+
+
+def known_split(where: str, word: str) -> str:
+    """train, val or test. Raises DataError, with ``where``, for a word that is no split."""
+    split = split_of(word)
+    if split is None:
+        raise DataError(f"{where}: split is {word!r}; allowed: {SPLIT_WORDS}")
+    return split
+
+
+def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
+    """Paths of all files that end so. Raises DataError if there are none, and for a name that is not UTF-8."""
+    found = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
+    if not found:
+        raise DataError(f"{storage.root} holds no {suffixes[0]} file")
+    odd = next((file for file in found if file.location), None)
+    if odd is not None:
+        raise DataError(f"the name of {storage.name(odd.path)} is not UTF-8; rename the file")
+    return [file.path for file in found]
+
+
+def shard_split(path: str) -> str:
+    """The split of a shard: by the word its name starts with, else by the nearest folder named like a split, else empty."""
+    *folders, name = path.split("/")
+    words = [re.split(r"[^A-Za-z]", name, maxsplit=1)[0], *reversed(folders)]
+    return next((split for word in words if (split := split_of(word))), "")

@@ -1,0 +1,151 @@
+"""Where an image's bytes are: in a file of its own, inside a tar shard, or in a cell of a Parquet file.
+
+A location is text, so that it fits into the manifest: empty (the file at the image's path),
+``hex:BYTES`` (a file whose name is not UTF-8), ``tar:OFFSET:SIZE:FILE`` or
+``parquet:ROW_GROUP:ROW:COLUMN:FILE``, where ROW counts from the row group's start.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.fs as fs
+import pyarrow.parquet as pq
+
+from fairsynth.data.bad_image import BadImage
+from fairsynth.data.storage import Storage
+
+
+def tar_location(file: str, offset: int, size: int) -> str:
+    """Bytes ``offset`` to ``offset + size`` of a file."""
+    return f"tar:{offset}:{size}:{file}"
+
+
+def parquet_location(file: str, row_group: int, row: int, column: str) -> str:
+    """A cell of a Parquet file: binary, or struct<bytes, path>."""
+    return f"parquet:{row_group}:{row}:{quote(column, safe='')}:{file}"
+
+
+def container(path: str, location: str) -> str:
+    """The file inside the dataset that holds the image."""
+    kind, _, rest = location.partition(":")
+    if kind == "tar":
+        return rest.split(":", 2)[2]
+    if kind == "parquet":
+        return rest.split(":", 3)[3]
+    return os.fsdecode(bytes.fromhex(rest)) if kind == "hex" else path
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """The bytes of an image file and their SHA-256."""
+
+    content: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+class ImageReader:
+    """Reads images by path and location; keeps the last Parquet row group, for rows come in order."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._group: tuple[tuple[str, int, str], Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"storage": self.storage, "_group": None}
+
+    def read(self, path: str, location: str = "") -> ImageFile:
+        """The image's bytes.
+
+        Raises BadImage: missing_file, outside_root, unreadable, empty.
+        """
+        kind, _, rest = location.partition(":")
+        if kind == "tar":
+            offset, size, file = rest.split(":", 2)
+            content = self._range(file, int(offset), int(size))
+        elif kind == "parquet":
+            row_group, row, column, file = rest.split(":", 3)
+            content = self._cell(file, int(row_group), int(row), unquote(column))
+        else:
+            content = self._file(container(path, location))
+        if not content:
+            raise BadImage("empty")
+        return ImageFile(content)
+
+    def _file(self, path: str) -> bytes:
+        if self.storage.local is not None:
+            return _local(self.storage, path)
+        try:
+            with self.storage.filesystem.open_input_stream(self.storage.full(path)) as handle:
+                return handle.read()  # type: ignore[no-any-return]
+        except OSError as error:
+            raise BadImage("missing_file" if _absent(self.storage, path) else "unreadable", str(error)[:200]) from None
+
+    def _range(self, file: str, offset: int, size: int) -> bytes:
+        try:
+            with self.storage.filesystem.open_input_file(self.storage.full(file)) as handle:
+                handle.seek(offset)
+                content: bytes = handle.read(size)
+        except OSError as error:
+            raise BadImage("unreadable", str(error)[:200]) from None
+        if len(content) < size:
+            raise BadImage("truncated", "the shard ends before the image does")
+        return content
+
+    def _cell(self, file: str, row_group: int, row: int, column: str) -> bytes:
+        key = (file, row_group, column)
+        if self._group is None or self._group[0] != key:
+            try:
+                with pq.ParquetFile(self.storage.full(file), filesystem=self.storage.filesystem) as table:
+                    self._group = key, table.read_row_group(row_group, columns=[column]).column(0)
+            except (OSError, pa.ArrowException) as error:
+                raise BadImage("unreadable", str(error)[:200]) from None
+        value = self._group[1][row].as_py()
+        return (value.get("bytes") if isinstance(value, dict) else value) or b""
+
+
+def _local(storage: Storage, path: str) -> bytes:
+    assert storage.local is not None
+    full = os.path.join(storage.local, path)
+    try:
+        if not storage.follow_links and not storage.inside(full):
+            raise BadImage("outside_root")
+        if not stat.S_ISREG(os.stat(full).st_mode):
+            raise BadImage("unreadable", "not a regular file")
+        with open(full, "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        raise BadImage("missing_file", _other_form(full)) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadImage("unreadable", "a loop of links") from None
+        raise BadImage("unreadable", str(error.strerror)) from None
+
+
+def _other_form(full: str) -> str:
+    """A hint if a file of the same name lies there in another Unicode form (NFC or NFD), or other case."""
+    folder, name = os.path.split(full)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return ""
+    if any(unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name) for other in names):
+        return "a file with this name in another Unicode form (NFC, NFD) is there"
+    return "a file with this name in other case is there" if name.lower() in map(str.lower, names) else ""
+
+
+def _absent(storage: Storage, path: str) -> bool:
+    return storage.filesystem.get_file_info(storage.full(path)).type == fs.FileType.NotFound  # type: ignore[no-any-return]

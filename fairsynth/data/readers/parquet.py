@@ -1,0 +1,128 @@
+"""Parquet files with the images inside: a column struct<bytes, path> (as Hugging Face writes it) or binary."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fairsynth.config import DataConfig, Section
+from fairsynth.data.layout import known_split, shard_split, shards, split_folders
+from fairsynth.data.location import parquet_location
+from fairsynth.data.reading import Aside, Fields, Reading
+from fairsynth.data.storage import Storage
+from fairsynth.data.table import UNREADABLE, as_text, check_columns, safe_path
+from fairsynth.errors import DataError
+
+SUFFIX = ".parquet"
+_BATCH = 16
+
+
+class Options(Section):
+    """Settings of this format (``data.options``)."""
+
+    image_column: str = "image"
+    """The column with the images."""
+
+
+def recognises(storage: Storage) -> bool:
+    """True for a .parquet file with an image column: at the root, in data/ or in a split's folder."""
+    for folder in ("", "data/", *(f"{name}/" for name in split_folders(storage))):
+        first = next((name for name in storage.names(folder) if name.lower().endswith(SUFFIX)), None)
+        if first is not None and _image_columns(storage, folder + first):
+            return True
+    return False
+
+
+def _image_columns(storage: Storage, path: str) -> list[str]:
+    """Columns that hold images by their type: struct<bytes, ...>, or binary under the usual name."""
+    try:
+        with storage.open(path) as handle:
+            schema = pq.ParquetFile(handle).schema_arrow
+    except (*UNREADABLE, DataError):
+        return []
+    structs = [column.name for column in schema if pa.types.is_struct(column.type) and _is_image(column.type)]
+    usual = Options().image_column
+    return structs or [column.name for column in schema if column.name == usual and _is_image(column.type)]
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        return place >= 0 and _is_image(kind.field(place).type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def read(storage: Storage, config: DataConfig) -> Reading:
+    """Entries by file and row; a row without an image is set aside (``empty``). No image is read into memory.
+
+    The split is from its column, else from the file's name (train-00000-of-00001.parquet) or folder.
+    Raises DataError: no Parquet file or one that cannot be read, a missing column, an image column of
+    another type, an unknown split, a path that leaves the dataset.
+    """
+    options = Options.model_validate(config.options)
+    reading = Reading([])
+    for path in shards(storage, (SUFFIX,)):
+        try:
+            with storage.open(path) as handle, pq.ParquetFile(handle) as file:
+                _read(storage, config, path, file, options.image_column, reading)
+        except UNREADABLE as error:
+            what = " ".join(str(error).split())[:200]
+            raise DataError(f"{storage.name(path)} is not a readable Parquet file: {what}") from None
+    return reading
+
+
+def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, reading: Reading) -> None:
+    """Add the images of one file to the reading."""
+    fields, where, schema = Fields.of(config, "label", "attribute"), storage.name(path), file.schema_arrow
+    _check_image_column(storage, path, image, schema)
+    # A split column of another name than the usual one was asked for and must be there.
+    asked = config.split_column if config.split_column != DataConfig().split_column else ""
+    split_column = config.split_column if config.split_column in schema.names else asked
+    columns = [*fields.needed, *((split_column,) if split_column else ())]
+    check_columns(where, schema.names, columns)
+    kind = schema.field(image).type
+    has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    leaf = f"{image}.bytes" if pa.types.is_struct(kind) else image
+    number = 0
+    for group in range(file.num_row_groups):
+        rows = file.read_row_group(group, columns=[*columns, *((f"{image}.path",) if has_path else ())]).to_pylist()
+        absent = _absent(file, group, leaf)
+        for place in range(file.metadata.row_group(group).num_rows):
+            row = {name: as_text(rows[place][name]) for name in columns}
+            split = known_split(f"{where}, row {number}", row[split_column]) if split_column else shard_split(path)
+            beside = (rows[place][image] or {}).get("path") if has_path and absent[place] else None
+            name = f"{path}/{number:08d}"
+            number += 1
+            if absent[place] and not beside:
+                reading.quarantined.append(Aside(name, "empty", "no image in the row"))
+            elif beside:
+                reading.entries.append(fields.entry(row, safe_path(storage, beside), split))
+            else:
+                reading.entries.append(fields.entry(row, name, split, parquet_location(path, group, place, image)))
+
+
+def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Schema) -> None:
+    others = _image_columns(storage, path)
+    if image not in schema.names:
+        hint = f"; set --data.options '{{image_column: {others[0]}}}'" if others else ""
+        raise DataError(f"{storage.name(path)} has no column {image!r}{hint}; it has: {', '.join(schema.names)}")
+    if not _is_image(schema.field(image).type):
+        raise DataError(
+            f"{storage.name(path)}: column {image!r} is {schema.field(image).type}; it must be struct<bytes, path> or binary"
+        )
+
+
+def _absent(file: pq.ParquetFile, group: int, leaf: str) -> list[bool]:
+    """For each row of a row group: is there no image? From the statistics where they say so."""
+    meta = file.metadata.row_group(group)
+    chunk = next(column for column in map(meta.column, range(meta.num_columns)) if column.path_in_schema == leaf)
+    nulls = chunk.statistics.null_count if chunk.statistics is not None and chunk.statistics.has_null_count else None
+    if nulls in (0, meta.num_rows):
+        return [nulls != 0] * meta.num_rows
+    flags: list[bool] = []
+    # Only the bytes themselves can tell which rows have none; few at a time.
+    for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=[leaf]):
+        column = batch.column(0)
+        flags += (pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column).is_null().to_pylist()
+    return flags

@@ -1,0 +1,100 @@
+"""UTKFace: <age>_<gender>_<race>_<time>.jpg or .jpg.chip.jpg, in any folder; the names are the metadata."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from typing import Literal
+
+from pydantic import field_validator
+
+from fairsynth.config import DataConfig, Section
+from fairsynth.data.layout import TABLES, is_image, is_image_file
+from fairsynth.data.reading import Aside, Entry, Fields, Reading
+from fairsynth.data.storage import Storage
+from fairsynth.data.table import check_columns
+from fairsynth.errors import DataError
+
+FIELDS = ("age", "gender", "race")
+# There is no official split.
+SPLIT_FRACTIONS = (0.7, 0.1, 0.2)
+AGE_BINS = {"young": (0, 5), "old": (20, 50)}
+# The time means nothing here, so that a digit more or less in it does no harm.
+_PATTERN = re.compile(r"(?P<age>[0-9]{1,3})_(?P<gender>[01])_(?P<race>[0-4])_[0-9]{14,20}\.jpg(\.chip\.jpg)?")
+_ATTEMPT = re.compile(r"[0-9]+_")
+_LOOK = 50
+
+
+class Options(Section):
+    """Settings of this format (``data.options``)."""
+
+    label: Literal["gender", "age", "race"] = "gender"
+    """What is predicted."""
+    attribute: Literal["gender", "age", "race"] = "age"
+    """What it is biased by."""
+    age_bins: dict[str, tuple[int, int]] = AGE_BINS
+    """Names of age ranges, both ends included; other ages are left out where the age is used."""
+
+    @field_validator("age_bins")
+    @classmethod
+    def _apart(cls, bins: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        for name, (low, high) in bins.items():
+            if not name.strip() or low > high:
+                raise ValueError(f"age bin {name!r} must have a name and a range from low to high, not {low} to {high}")
+        for (name, one), (other, two) in combinations(bins.items(), 2):
+            if one[0] <= two[1] and two[0] <= one[1]:
+                raise ValueError(f"the age bins {name!r} and {other!r} overlap")
+        return bins
+
+
+def recognises(storage: Storage) -> bool:
+    """True if most of the first files, at the root or one folder down, have such names."""
+    names = storage.names()
+    places = [names, *(storage.names(name) for name in names[:8] if storage.is_folder(name))]
+    return any(_mostly(place[:_LOOK]) for place in places) and not any(set(TABLES) & set(place) for place in places)
+
+
+def _mostly(names: list[str]) -> bool:
+    images = [name for name in names if is_image(name)]
+    return 2 * sum(bool(_PATTERN.fullmatch(name)) for name in images) > len(images)
+
+
+def read(storage: Storage, config: DataConfig) -> Reading:
+    """Entries sorted by path; gender and race stay codes, an age becomes its bin's name.
+
+    A name that does not fit is set aside (``malformed_name``), an age outside all bins is left out
+    (``outside_age_bins``). Raises DataError if label and attribute are the same or not in the names.
+    """
+    options = Options.model_validate(config.options)
+    fields = Fields.of(config, options.label, options.attribute)
+    check_columns(f"the file names of {storage.root}", FIELDS, fields.needed)
+    if fields.label in fields.attributes:
+        raise DataError(
+            f"{fields.label} is both label and attribute; choose another: --data.label_column or --data.attribute_column "
+            f"({', '.join(FIELDS)})"
+        )
+    entries: list[Entry] = []
+    quarantined: list[Aside] = []
+    excluded: list[Aside] = []
+    ignored = 0
+    for file in storage.files():
+        name = file.path.rpartition("/")[2]
+        match = None if file.location else _PATTERN.fullmatch(name)
+        if match is None:
+            if is_image_file(file) or _ATTEMPT.match(name):
+                quarantined.append(Aside(file.path, "malformed_name"))
+            else:
+                ignored += 1
+            continue
+        row = match.groupdict()
+        row["age"] = _bin(options, int(row["age"]))
+        if "age" in fields.needed and not row["age"]:
+            excluded.append(Aside(file.path, "outside_age_bins"))
+        else:
+            entries.append(fields.entry(row, file.path, ""))
+    remarks = [f"{ignored} files are no images by their names and were ignored"] if ignored else []
+    return Reading(entries, quarantined, excluded, remarks)
+
+
+def _bin(options: Options, age: int) -> str:
+    return next((name for name, (low, high) in options.age_bins.items() if low <= age <= high), "")

@@ -1,0 +1,125 @@
+"""Bias severity: fewer of the training images whose attribute goes against their label.
+
+At ratio r a label keeps all n images of its aligned attribute and at most ceil(n * (1 - r) / r) of the
+others, so a share of at least r is aligned, up to rounding (the rule of From Fake to Real, ECCV 2024, whose
+published levels from 0.95 on are rounded up). The order in which images go depends on seed and path alone:
+a more severe set lies inside a less severe one, on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from fairsynth.data.reading import Entry
+from fairsynth.errors import DataError
+from fairsynth.manifest import TRAIN, image_id, seed_for
+from fairsynth.printing import printable
+
+
+@dataclass(frozen=True)
+class Level:
+    """A severity level of one dataset: what is kept, what is left out, and how that was decided."""
+
+    ratio: float
+    seed: int
+    aligned: dict[str, str]
+    kept: list[Entry]
+    removed: list[Entry]
+
+    @property
+    def kept_ids(self) -> list[str]:
+        """image_id of every kept training image, sorted."""
+        return sorted(image_id(entry.path) for entry in self.kept if entry.split == TRAIN)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The level for artifacts and reports; ``sha256`` is of the kept ids, one per line."""
+        counts = Counter((e.label, _attribute(e)) for e in self.kept if e.split == TRAIN)
+        return {
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "aligned": self.aligned,
+            "kept": len(self.kept_ids),
+            "removed": len(self.removed),
+            "train": [{"label": y, "attribute": a, "n": n} for (y, a), n in sorted(counts.items())],
+            "sha256": hashlib.sha256("".join(f"{i}\n" for i in self.kept_ids).encode()).hexdigest(),
+        }
+
+
+def conflicting_allowed(aligned: int, ratio: float) -> int:
+    """How many conflicting images stay beside ``aligned`` ones: ceil(aligned * (1 - r) / r), in exact arithmetic."""
+    r = Fraction(str(ratio))
+    return math.ceil(aligned * (1 - r) / r)
+
+
+def at_severity(entries: Sequence[Entry], ratio: float, seed: int, aligned: Mapping[str, str] | None = None) -> Level:
+    """Bring the training entries to a ratio; validation and test stay as they are.
+
+    Raises DataError: ``aligned`` names what is not there, no correlation would come out, or the
+    dataset has fewer conflicting images than the ratio asks for.
+    """
+    members: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        if entry.split == TRAIN:
+            members[entry.label][_attribute(entry)].append(entry)
+    pairs = _pairs(members, dict(aligned or {}))
+    removed: set[str] = set()
+    for label, attribute in pairs.items():
+        allowed = conflicting_allowed(len(members[label][attribute]), ratio)
+        others = {a: found for a, found in members[label].items() if a != attribute}
+        have = sum(map(len, others.values()))
+        # One image is rounding; more means that the dataset is more severe than what is asked for.
+        if have < allowed - 1:
+            actual = len(members[label][attribute]) / max(1, len(members[label][attribute]) + have)
+            raise DataError(
+                f"data.severity {ratio:g} needs {allowed} images of label {printable(label)!r} that go against "
+                f"{printable(attribute)!r}, but there are {have}: it is at {actual:.2%} already; choose a higher severity, or original"
+            )
+        removed |= {entry.path for entry in _order(others, seed)[allowed:]}
+    kept = [entry for entry in entries if entry.path not in removed]
+    return Level(ratio, seed, pairs, kept, [entry for entry in entries if entry.path in removed])
+
+
+def _attribute(entry: Entry) -> str:
+    return entry.attribute or entry.true_attribute
+
+
+def _pairs(members: Mapping[str, Mapping[str, list[Entry]]], given: dict[str, str]) -> dict[str, str]:
+    """The aligned attribute of each label: as given, or that of its largest training group."""
+    attributes = {a for groups in members.values() for a in groups}
+    if attributes <= {""}:
+        raise DataError("data.severity needs the attribute of the images; the dataset has none")
+    for label, attribute in given.items():
+        if label not in members or attribute not in attributes:
+            raise DataError(
+                f"data.aligned says {label}: {attribute}, but the training split has the labels {', '.join(sorted(members))} "
+                f"and the attributes {', '.join(sorted(attributes))}"
+            )
+        if attribute not in members[label]:
+            raise DataError(
+                f"data.aligned says {label}: {attribute}, but no training image of {label} has that attribute; nothing would be left of it"
+            )
+    if given:
+        return given
+    pairs = {label: min(groups, key=lambda a: (-len(groups[a]), a)) for label, groups in sorted(members.items())}
+    if len(set(pairs.values())) == 1:
+        raise DataError(
+            f"every label's largest training group has the attribute {next(iter(pairs.values()))!r}: fewer of the others would tie no "
+            'label to an attribute; say which pairs are aligned, for example --data.aligned \'{"LABEL": "ATTRIBUTE"}\''
+        )
+    return pairs
+
+
+def _order(others: Mapping[str, list[Entry]], seed: int) -> list[Entry]:
+    """Conflicting images, those that stay longest first; every attribute keeps about its share of any prefix."""
+    keyed = []
+    for attribute in sorted(others):
+        shuffled = sorted(others[attribute], key=lambda e: (seed_for("severity", seed, e.path), e.path))
+        keyed += [((rank + 0.5) / len(shuffled), attribute, entry) for rank, entry in enumerate(shuffled)]
+    return [entry for _, _, entry in sorted(keyed, key=lambda item: item[:2])]

@@ -1,0 +1,212 @@
+"""A dataset's folder, on a disk or in an object store; it is read and never written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as fs
+
+from fairsynth.errors import DataError
+
+SCHEMES = ("s3", "gs")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".tar.bz2", ".tar.xz")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of a dataset: its path inside it as printable Unicode, where its bytes are, size in bytes, time in ns.
+
+    ``location`` is empty unless the name on disk is not UTF-8; then it holds the name's bytes.
+    """
+
+    path: str
+    location: str
+    size: int
+    time: int
+
+
+class Storage:
+    """The folder ``root``: a local path, or an s3:// or gs:// URI (pyarrow's filesystems).
+
+    Raises DataError: no such folder, an archive, an unknown scheme, a URI that holds a password.
+    """
+
+    def __init__(self, root: str, follow_links: bool = False) -> None:
+        self.root, self.follow_links = root, follow_links
+        if not root:
+            raise DataError("no dataset given; set --data.root FOLDER (or data.root in the config)")
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", root)
+        self.local: Path | None = None if scheme else Path(root).expanduser()
+        self.filesystem, self._base = _remote(root, scheme[1]) if scheme else (fs.LocalFileSystem(), str(self.local))
+        if self.local is not None:
+            _check_folder(self.local, root)
+
+    def __str__(self) -> str:
+        return self.root
+
+    def name(self, path: str) -> str:
+        """The full name of a file, for messages."""
+        return f"{self.root.split('?')[0].rstrip('/') if self.local is None else self.root.rstrip('/')}/{path}"
+
+    def full(self, path: str) -> str:
+        """The path as the filesystem knows it."""
+        return f"{self._base.rstrip('/')}/{path}"
+
+    def is_file(self, path: str) -> bool:
+        """True if the path names a file."""
+        if self.local is not None:
+            return os.path.isfile(self.local / path)
+        return self.filesystem.get_file_info(self.full(path)).type == fs.FileType.File  # type: ignore[no-any-return]
+
+    def is_folder(self, path: str) -> bool:
+        """True if the path names a folder."""
+        if self.local is not None:
+            return os.path.isdir(self.local / path)
+        return self.filesystem.get_file_info(self.full(path)).type == fs.FileType.Directory  # type: ignore[no-any-return]
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names directly inside a folder, sorted, hidden ones left out; for recognising a layout."""
+        if self.local is not None:
+            try:
+                found = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))]
+            except OSError:
+                return []
+        else:
+            selector = fs.FileSelector(self.full(folder).rstrip("/"), allow_not_found=True)
+            found = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return sorted(name for name in found if not _hidden(name))
+
+    def open(self, path: str) -> pa.NativeFile:
+        """A seekable binary file. Raises DataError if there is none."""
+        try:
+            return self.filesystem.open_input_file(self.full(path))
+        except OSError as error:
+            raise DataError(f"cannot read {self.name(path)}: {_first_line(error)}") from None
+
+    def content(self, path: str) -> bytes:
+        """All bytes of a small file such as a metadata table. Raises DataError if there is none."""
+        with self.open(path) as handle:
+            return handle.read()  # type: ignore[no-any-return]
+
+    def files(self) -> list[FileEntry]:
+        """Every file below the folder, sorted by path; hidden files are left out.
+
+        On a disk each folder is visited once, whatever links there are, and links that leave the
+        dataset are not followed unless ``follow_links`` is set.
+        """
+        found = list(self._walk() if self.local is not None else self._listing())
+        return sorted(found, key=lambda file: file.path)
+
+    def _listing(self) -> Iterator[FileEntry]:
+        base = self._base.rstrip("/") + "/"
+        for info in self.filesystem.get_file_info(fs.FileSelector(base.rstrip("/"), recursive=True)):
+            path = info.path.removeprefix(base)
+            if info.type == fs.FileType.File and not any(_hidden(part) for part in path.split("/")):
+                yield FileEntry(path, "", int(info.size or 0), int(info.mtime_ns or 0))
+
+    def _walk(self) -> Iterator[FileEntry]:
+        assert self.local is not None
+        top = os.fsencode(self.local)
+        links: list[tuple[bytes, bytes]] = []
+        seen, waiting = set(), [(b"", top)]
+        while waiting or links:
+            # Links last and in order: a folder that a link leads to as well goes by its own name, on every disk.
+            prefix, folder = waiting.pop() if waiting else links.pop(links.index(min(links)))
+            try:
+                status = os.stat(folder)
+                entries = list(os.scandir(folder))
+            except OSError as error:
+                raise DataError(f"cannot list {os.fsdecode(folder)!r}: {error.strerror}") from None
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            for entry in entries:
+                if _hidden(os.fsdecode(entry.name)) or (entry.is_symlink() and not self._may_follow(entry.path)):
+                    continue
+                if entry.is_dir():
+                    (links if entry.is_symlink() else waiting).append((prefix + entry.name + b"/", entry.path))
+                elif entry.is_file():
+                    stat = entry.stat()
+                    yield FileEntry(*named(prefix + entry.name), stat.st_size, stat.st_mtime_ns)
+
+    def _may_follow(self, path: bytes) -> bool:
+        try:
+            return os.path.exists(path) and (self.follow_links or self.inside(os.fsdecode(path)))
+        except OSError:
+            return False
+
+    def inside(self, full: str) -> bool:
+        """True if a local path, all links followed, lies inside the dataset. Raises OSError for a loop of links."""
+        assert self.local is not None
+        root = os.path.realpath(self.local)
+        return os.path.commonpath([root, os.path.realpath(full, strict=False)]) == root
+
+    def stamp(self, paths: set[str]) -> dict[str, tuple[int, int] | None]:
+        """Size and time of some files (None: not there): what stands for their content until it is read."""
+        if self.local is None:
+            listed = {file.path: (file.size, file.time) for file in self._listing()}
+            return {path: listed.get(path) for path in paths}
+        stamps: dict[str, tuple[int, int] | None] = {}
+        for path in paths:
+            try:
+                stat = os.stat(self.local / path)
+                stamps[path] = (stat.st_size, stat.st_mtime_ns)
+            except (OSError, ValueError):
+                stamps[path] = None
+        return stamps
+
+
+def named(raw: bytes) -> tuple[str, str]:
+    """Path and location of a file whose name on disk is ``raw``.
+
+    A name that is not UTF-8 is shown escaped, with its hash, and located by its bytes.
+    """
+    try:
+        return raw.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        shown = raw.decode("utf-8", "backslashreplace")
+        return f"{shown}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _first_line(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def _check_folder(folder: Path, given: str) -> None:
+    if folder.is_file() and folder.name.lower().endswith(_ARCHIVES):
+        raise DataError(f"{given!r} is an archive; unpack it and give the folder (tar shards: the folder they are in)")
+    if folder.is_file():
+        raise DataError(f"{given!r} is a file; give the folder it is in")
+    if not folder.is_dir():
+        raise DataError(f"dataset folder {given!r} does not exist; set --data.root to the dataset's folder")
+
+
+def _remote(root: str, scheme: str) -> tuple[Any, str]:
+    """pyarrow's filesystem for a URI and the path inside it."""
+    # Before any other message, which would repeat it; a secret may hold a slash, so what is before the first one
+    # need not have the @.
+    if re.search("[@:]", root.split("://", 1)[1].split("/", 1)[0]):
+        raise DataError(
+            f"data.root holds a user name or password ({scheme}://...@...); give the plain bucket, and the access keys "
+            "by the environment, a role or a credentials file"
+        )
+    if scheme not in SCHEMES:
+        raise DataError(f"data.root {root!r}: the scheme {scheme}:// is not supported; give a folder, s3:// or gs://")
+    try:
+        filesystem, base = fs.FileSystem.from_uri(root)
+        if filesystem.get_file_info(base).type == fs.FileType.NotFound:
+            raise DataError(f"dataset folder {root!r} does not exist")
+    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"cannot open {root!r}: {_first_line(error)}") from None
+    return filesystem, base

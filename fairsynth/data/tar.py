@@ -1,0 +1,88 @@
+"""Reading the headers of a plain tar file that somebody else made; nothing is unpacked."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from fairsynth.data.storage import Storage
+from fairsynth.errors import DataError
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+MAX_MEMBERS = 10_000_000
+MAX_TEXT = 1 << 20
+_BUFFER = 1 << 17
+_BLOCK = 512
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+# What a tar that is damaged, or made to do harm, can raise in the standard library.
+_DAMAGED = (tarfile.TarError, OSError, ValueError, ArithmeticError, LookupError, RecursionError)
+
+
+class _Shard(io.BufferedReader):
+    """A file that gives out a little at a time: a header can claim any length, even a negative one."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_TEXT:
+            raise tarfile.ReadError(f"a header or text of {size} bytes; at most {MAX_TEXT} are read")
+        return super().read(size)
+
+
+def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """All members in order, with the text of regular files that end like one of ``texts``, else an empty text.
+
+    Raises DataError: compressed, truncated, damaged, no tar, a text that is not UTF-8 or over 1 MB, more than
+    ten million members.
+    """
+    where = storage.name(shard)
+    with storage.open(shard) as handle, _Shard(handle, _BUFFER) as file:
+        if shard.lower().endswith(COMPRESSED) or file.read(8).startswith(_MAGIC):
+            raise DataError(f"{where} is compressed; unpack it, or make plain .tar shards of it")
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                yield from _walk(tar, file, texts)
+        except _DAMAGED as error:
+            what = " ".join(str(error).split())[:200]
+            raise DataError(f"{where} is truncated, damaged or no tar ({what}); get it again") from None
+
+
+def is_safe(member: tarfile.TarInfo) -> bool:
+    """True for a regular file whose name stays inside."""
+    name = PurePosixPath(member.name)
+    inside = not name.is_absolute() and ".." not in name.parts and "\0" not in member.name
+    return inside and member.isreg() and not member.issparse()
+
+
+def _walk(tar: tarfile.TarFile, file: _Shard, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    at = -1
+    for _ in range(MAX_MEMBERS):
+        member = tar.next()
+        if member is None:
+            break
+        if tar.offset <= at or member.size < 0:  # a negative length would lead round in circles
+            raise tarfile.ReadError("a member that ends before it starts")
+        at = tar.offset
+        tar.members.clear()  # type: ignore[attr-defined]  # otherwise all headers stay in memory
+        text = b""
+        if is_safe(member) and member.name.lower().endswith(texts):
+            file.seek(member.offset_data)
+            text = file.read(member.size)
+            if len(text) < member.size:
+                raise tarfile.ReadError(f"{member.name!r} is cut off")
+        yield member, _decoded(member, text)
+    else:
+        raise tarfile.ReadError(f"more than {MAX_MEMBERS} members")
+    # The standard library takes an unreadable header for the end.
+    file.seek(tar.offset)
+    rest = file.read(MAX_TEXT)
+    if len(rest) < _BLOCK or rest.strip(b"\0"):
+        raise tarfile.ReadError(f"no end mark at byte {tar.offset}")
+
+
+def _decoded(member: tarfile.TarInfo, text: bytes) -> str:
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise tarfile.ReadError(f"{member.name!r} is not UTF-8") from None

@@ -1,0 +1,99 @@
+"""Discovered attributes in the pipeline: found from training images, given to validation, and at the end to test images."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Artifact, write_json
+from fairsynth.engine.units import run_units
+from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
+from fairsynth.plan import PlanRows, write_plan
+from fairsynth.stages import discover as stage
+from fairsynth.stages import embed as embed_stage
+from fairsynth.steps.context import DISCOVERED, Context
+from fairsynth.vectors import matrix, vectors
+
+_KINDS = "kinds.parquet"
+
+
+def discover(context: Context, folder: Path, embeddings: pa.Table) -> list[str]:
+    """Find kinds from the embeddings (image_id, embedding) of training images, assign them to training and validation.
+
+    Writes them into the cluster stage's folder, with their agreement with the true attribute where
+    that is known; returns remarks.
+    """
+    config, rows = context.config, {row["image_id"]: row for row in context.ingested.rows()}
+    embeddings = embeddings.sort_by("image_id")
+    ids, points = embeddings.column("image_id").to_pylist(), matrix(embeddings, "embedding")
+    labels = [rows[i]["label"] for i in ids]
+    train = np.array([rows[i]["split"] == TRAIN for i in ids])
+    found = stage.discover(
+        [y for y, t in zip(labels, train, strict=True) if t],
+        points[train],
+        config.data.discovered,
+        config.cluster.restarts,
+        config.seed,
+    )
+    kinds = dict(zip(ids, found.assign(labels, points), strict=True))
+    kinds |= {i: kinds[first] for i, row in rows.items() if (first := row["duplicate_of"]) in kinds}
+    pq.write_table(pa.table({"image_id": list(kinds), "attribute": list(kinds.values())}), folder / DISCOVERED)
+    table = [(label, centres) for label, centres in sorted(found.centres.items())]
+    pq.write_table(
+        pa.table(
+            {
+                "label": [label for label, centres in table for _ in centres],
+                "centre": vectors(np.concatenate([centres for _, centres in table])),
+            }
+        ),
+        folder / _KINDS,
+    )
+    remark = f"attributes are discovered ({config.data.discovered} kinds per label): worst-group accuracy is over these groups"
+    return [remark, *_agreement(folder, [rows[i] for i in kinds], list(kinds.values()))]
+
+
+def _agreement(folder: Path, rows: list[dict[str, Any]], kinds: list[str]) -> list[str]:
+    """Compare training and validation kinds with the true attribute, if the dataset has it."""
+    if not all(row["true_attribute"] for row in rows):
+        return []
+    found = {}
+    for split in (TRAIN, VALIDATION):
+        part = [(r["label"], k, r["true_attribute"]) for r, k in zip(rows, kinds, strict=True) if r["split"] == split]
+        found[split] = stage.agreement(*map(list, zip(*part, strict=True)))
+    write_json(folder / "agreement.json", found)
+    return [
+        f"kinds and true attribute, label {entry['label']}: adjusted mutual information "
+        f"{entry['adjusted_mutual_information']:.2f}, purity {entry['purity']:.0%} (training images)"
+        for entry in found[TRAIN]
+    ]
+
+
+def with_test_kinds(context: Context, artifact: Artifact) -> Manifest:
+    """The test split with kinds as attributes: test images are embedded here, for scoring alone, and go to the nearest centre."""
+    test = context.manifest.split(TEST)
+    plan = artifact.path / "plan-test.parquet"
+    names = write_plan(plan, embed_stage.plan_rows(test.rows()), context.config.embed.unit_size, "kinds")
+    decode = embed_stage.DecodeUnit(
+        context.storage, PlanRows(plan), context.config.models.image_size, context.config.data.images
+    )
+    make = partial(embed_stage.EmbedUnit, context.config.models, posteriors=False)
+    run_units(context.session, "evaluate", artifact.units(), names, make, decode)
+    units = artifact.units()
+    table = pq.read_table(embed_stage.with_embeddings(units[name] / "embeddings.parquet" for name in names))
+    ids = table.column("image_id").to_pylist()
+    labels = dict(zip(test.column("image_id"), test.column("label"), strict=True))
+    found = _read_kinds(context.artifacts["cluster"].path)
+    kinds = dict(zip(ids, found.assign([labels[i] for i in ids], matrix(table, "embedding")), strict=True))
+    test = test.filter(i in kinds for i in test.column("image_id"))
+    return test.replaced("attribute", [kinds[i] for i in test.column("image_id")])
+
+
+def _read_kinds(folder: Path) -> stage.Discovered:
+    table = pq.read_table(folder / _KINDS)
+    labels, centres = np.array(table.column("label").to_pylist()), matrix(table, "centre")
+    return stage.Discovered({str(label): centres[labels == label] for label in sorted(set(labels.tolist()))})

@@ -1,0 +1,169 @@
+"""Step report: everything that was found, as a page for people and JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Artifact, Counts, write_json
+from fairsynth.engine.units import Ran
+from fairsynth.groups import Group
+from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
+from fairsynth.stages.embed import same_content
+from fairsynth.steps.context import Context, Done, Stopwatch, found
+from fairsynth.steps.generate import read_files
+
+GRID_IMAGES = 24
+
+
+def report(context: Context) -> Done:
+    """report.json, report.html, predictions.parquet and the classifier, laid out in the output folder."""
+    from fairsynth.stages import report as stage
+
+    earlier = tuple(context.artifacts)
+    artifact = context.artifact("report", stage.VERSION, earlier, {})
+    if (artifact.finished and (context.root / "report.json").exists()) or context.lookup_only:
+        return found(artifact) if artifact.finished else Done(artifact)
+    watch, folder = Stopwatch(context, artifact), artifact.open()
+    content = _content(context)
+    write_json(folder / "report.json", content)
+    (folder / "report.html").write_text(stage.page(content, _grids(context)), "utf-8")
+    evaluated = context.artifacts["evaluate"].path
+    for source in (evaluated / "predictions.parquet", folder / "report.html", folder / "report.json"):
+        _place(source, context.root / source.name)
+    ours = evaluated / "classifiers" / "fairsynth-0"
+    if ours.exists():
+        shutil.copytree(ours, context.root / "classifier", dirs_exist_ok=True)
+    n = len(context.manifest)
+    return watch.finish(Counts(n, n, 0, 0), Ran(1, 0, 0.0), f"verdict: {content['verdict']}")
+
+
+def _place(source: Path, target: Path) -> None:
+    """Copy so that the target is old or new, never half."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def _content(context: Context) -> dict[str, Any]:
+    from fairsynth.stages.evaluate import score_methods, test_counts, verdict
+    from fairsynth.stages.report import method_entry
+
+    predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
+    splits = {split: context.manifest.split(split).counts() for split in (TRAIN, VALIDATION)}
+    splits[TEST] = test_counts(predictions)
+    labels, attributes = context.group_names
+    groups = [Group(label, attribute) for label in labels for attribute in attributes]
+    methods = score_methods(predictions, groups, splits[TRAIN])
+    by_name = {method.name: method for method in methods}
+    judged = verdict(by_name["fairsynth"], by_name["erm"]) if {"fairsynth", "erm"} <= by_name.keys() else "inconclusive"
+    dataset = {
+        split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups]
+        for split, counts in splits.items()
+    }
+    stages = [
+        {
+            "name": name,
+            **{key: record[key] for key in ("seconds", "startup_seconds", "units", "cached", "summary")},
+            **record["counts"],
+        }
+        for name, record in ((name, artifact.record) for name, artifact in context.artifacts.items())
+    ]
+    return {
+        "schema": 1,
+        "verdict": judged,
+        "seed": context.config.seed,
+        "generator": context.config.finetune.generator,
+        "dataset": dataset,
+        "data": _data_facts(context),
+        "discovered": _discovered(context, predictions),
+        "methods": [method_entry(m) for m in methods],
+        "stages": stages,
+        "groups": context.artifacts["synthesize"].record["groups"],
+        "settings": context.artifacts["tune"].record["settings"],
+        "config": context.config.model_dump(exclude={"out", "resources"}),
+    }
+
+
+def _data_facts(context: Context) -> dict[str, Any]:
+    """What ingest and embed set aside, and what else is to be known of the data."""
+    record = context.artifacts["ingest"].record
+    return {
+        "root": str(context.storage),
+        "counts": record["counts"],
+        "reasons": record["reasons"],
+        "severity": record["severity"],
+        "remarks": [*record["remarks"], *context.artifacts["cluster"].record["remarks"]],
+    }
+
+
+def _discovered(context: Context, predictions: pa.Table) -> dict[str, Any] | None:
+    """For discovered attributes: their agreement with the true ones, and every method over the true groups."""
+    if context.config.data.attribute != "discover":
+        return None
+    from fairsynth.stages.discover import agreement
+    from fairsynth.stages.evaluate import score_methods, test_counts
+    from fairsynth.stages.report import method_entry
+
+    path = context.artifacts["cluster"].path / "agreement.json"
+    facts: dict[str, Any] = {"kinds": context.config.data.discovered, "agreement": None, "true_groups": []}
+    if not path.exists():
+        return facts
+    first = predictions.slice(0, predictions.num_rows // len(set(_runs(predictions))))
+    tested = agreement(*(first.column(name).to_pylist() for name in ("label", "attribute", "true_attribute")))
+    truth = predictions.set_column(
+        predictions.column_names.index("attribute"), "attribute", predictions.column("true_attribute")
+    )
+    real = context.manifest.split(TRAIN)
+    counts = real.replaced("attribute", real.column("true_attribute")).counts()
+    groups = sorted({*counts, *test_counts(truth)})
+    return facts | {
+        "agreement": json.loads(path.read_text("utf-8")) | {TEST: tested},
+        "true_groups": [method_entry(m) for m in score_methods(truth, groups, counts)],
+    }
+
+
+def _runs(predictions: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(*(predictions.column(name).to_pylist() for name in ("method", "seed")), strict=True))
+
+
+def _grids(context: Context) -> list[dict[str, Any]]:
+    """Real, accepted and rejected images of each group."""
+    from fairsynth.stages.report import sheet
+
+    synthesized: Artifact = context.artifacts["synthesize"]
+    rows = pq.read_table(synthesized.path / "synthetic.parquet").to_pylist()
+    train: Manifest = context.manifest.split(TRAIN)
+    grids = []
+    for group in sorted(train.counts()):
+        members = [row for row in rows if (row["label"], row["attribute"]) == group]
+        kept, dropped = (
+            [row for row in members if (row["verdict"] == "accepted") == good][:GRID_IMAGES] for good in (True, False)
+        )
+        files = read_files(synthesized, kept + dropped)
+        shown = train.of_group(group).rows()[:GRID_IMAGES]
+        real = [same_content(context.images, row) for row in shown]
+        images = [
+            ("real", sheet(real)),
+            *(
+                (caption, sheet([files[row["image_id"]] for row in part]))
+                for caption, part in (("synthetic, accepted", kept), ("synthetic, rejected", dropped))
+            ),
+        ]
+        grids.append({"title": f"{group.label}, {group.attribute}", "images": images})
+    return grids
+
+
+def summary_lines(root: Path) -> list[str]:
+    """The table and the path of the report, for the end of a run."""
+    from fairsynth.stages.report import table_lines
+
+    content = json.loads((root / "report.json").read_text("utf-8"))
+    return [*table_lines(content), f"verdict: {content['verdict']}", f"report: {root / 'report.html'}"]

@@ -17,15 +17,15 @@ from fairsynth.data.reading import Reading
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
 from fairsynth.printing import printable
-from fairsynth.steps import classify, generate, prepare, report
+from fairsynth.steps import classify, finetune, prepare, report, synthesize
 from fairsynth.steps.context import Context, Done
 
 STAGES: dict[str, Callable[[Context], Done]] = {
     "ingest": prepare.ingest,  # dataset -> manifest, quarantine
     "embed": prepare.embed,  # training images -> CLIP vectors, VAE posteriors
     "cluster": prepare.cluster,  # vectors -> clusters inside each group
-    "finetune": generate.finetune,  # clusters -> adapters
-    "synthesize": generate.synthesize,  # adapters -> balanced, filtered images
+    "finetune": finetune.finetune,  # clusters -> adapters
+    "synthesize": synthesize.synthesize,  # adapters -> balanced, filtered images
     "tune": classify.tune,  # real + synthetic -> best settings by validation WGA
     "evaluate": classify.evaluate,  # best settings x seeds -> test predictions
     "report": report.report,  # everything -> report.html, report.json

@@ -201,12 +201,18 @@ def test_the_model_is_not_asked_for_nothing() -> None:
 
 def test_the_demos_models_give_unit_vectors_and_posteriors(root: Path, tmp_path: Path) -> None:
     work, (name,) = decoder(root, tmp_path)
-    full = EmbedUnit(MODELS)(work(name))["embeddings"]
+    embed = EmbedUnit(MODELS)
+    full = embed(work(name))["embeddings"]
     assert full.column_names == ["image_id", "embedding", "mean", "std", "latent_shape"]
     assert unit_length(matrix(full, "embedding")).all() and (matrix(full, "std") > 0).all()
     (shape,) = {tuple(shape) for shape in full.column("latent_shape").to_pylist()}
     assert matrix(full, "mean").shape == (32, int(np.prod(shape)))
     alone = EmbedUnit(MODELS, posteriors=False)(work(name))["embeddings"]
+    embed.encoder = Encoder(lambda found: found.__setitem__([0, 4], np.nan))
+    fewer = embed(work(name))["embeddings"]
+    kept = full.take([i for i in range(32) if i not in (0, 4)])
+    assert fewer.column("image_id") == kept.column("image_id")
+    assert np.abs(matrix(fewer, "mean") - matrix(kept, "mean")).max() < 1e-4  # each posterior is of its own image
     assert alone == full.select(["image_id", "embedding"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from fairsynth.groups import Group
 from fairsynth.stages.inspect_text import lines
 from fairsynth.stages.report import page, table_lines
-from fairsynth.steps.generate import _inert
+from fairsynth.steps.views import inert
 from tests.looking import inspected
 from tests.worlds import crops, encoded, tiny_folder_dataset
 
@@ -74,8 +74,8 @@ def test_case_26_hostile_text_stays_text_in_the_page_and_the_tables(text: str) -
 
 def test_case_26_hostile_text_is_inert_in_the_text_of_inspect(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    tiny_folder_dataset(root, SIZES, labels=HOSTILE[:2], attributes=HOSTILE[2:4])
-    rows = [(f"{text.replace('/', '')}{i}.png", "train", HOSTILE[0], HOSTILE[2]) for i, text in enumerate(HOSTILE)]
+    tiny_folder_dataset(root, SIZES, labels=HOSTILE[1:3], attributes=HOSTILE[6:8])
+    rows = [(f"{text.replace('/', '')}{i}.png", "train", HOSTILE[1], HOSTILE[6]) for i, text in enumerate(HOSTILE)]
     for number, (name, *_) in enumerate(rows):  # half of them are files, in pairs of copies; half are missing
         if number % 2:
             (root / name).write_bytes(encoded(crops()[number // 4]))
@@ -87,14 +87,14 @@ def test_case_26_hostile_text_is_inert_in_the_text_of_inspect(tmp_path: Path) ->
     assert all(line.isprintable() for line in text)
     assert not any(line.startswith("fairsynth:") for line in text)
     assert found["orphans"] and found["copies"] and found["quarantine"]["files"] and found["problems"]
-    assert {g["label"] for g in found["groups"]} == {*HOSTILE[:2]}, "JSON has the text as it is"
+    assert {g["label"] for g in found["groups"]} == {*HOSTILE[1:3]}, "JSON has the text as it is"
 
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1+cmd()", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-"])
 def test_case_26_formulas_are_inert_in_the_csv(text: str) -> None:
-    assert _inert(text) == f"'{text}"
+    assert inert(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("value", ["-1", "+2.5", "cat", "a=b", "", 5, -0.5, None, "'=x"])
 def test_case_26_what_is_no_formula_stays_as_it_is(value: object) -> None:
-    assert _inert(value) == value
+    assert inert(value) == value

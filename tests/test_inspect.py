@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from fairsynth.config import RunConfig
 from fairsynth.stages.inspect import association, fate
 from fairsynth.stages.inspect_text import SHOWN, lines
+from fairsynth.steps.inspect import inspect_dataset
 from tests.conftest import fairsynth
 from tests.looking import inspected
 from tests.worlds import crops, encoded, tiny_folder_dataset, unchanged, write_rows
@@ -184,6 +186,9 @@ def test_an_attribute_that_decides_the_label_has_all_there_is() -> None:
     tied = association({("x", "p"): 4, ("y", "q"): 2, ("z", "q"): 2})
     assert tied["mutual_information_bits"] == pytest.approx(1) and tied["normalised"] == pytest.approx(1)
     assert tied["cramers_v"] == pytest.approx(1)
+    tied = association({("x", "p"): 3, ("y", "q"): 3, ("z", "r"): 3})
+    assert tied["mutual_information_bits"] == pytest.approx(math.log2(3))
+    assert tied["normalised"] == pytest.approx(1) and tied["cramers_v"] == pytest.approx(1)
 
 
 def test_the_association_of_a_two_by_two_table_by_hand() -> None:
@@ -233,6 +238,30 @@ def test_copies_do_not_make_a_group_larger(tmp_path: Path) -> None:
     found = inspected(tiny_folder_dataset(tmp_path, sizes, photos=True, changed=same))
     (group,) = (g for g in found["groups"] if (g["label"], g["attribute"]) == ("cat", "outdoor"))
     assert group["train"] == 12 and group["fate"].startswith("fewer than 10 training images")  # 9 different ones
+
+
+def test_what_a_severity_leaves_out_is_left_out_and_no_orphan(clean: Path) -> None:
+    found = inspected(clean, severity=0.95)
+    # 100 of each label are aligned: ceil(100 / 19) = 6 of 20 stay.
+    assert found["excluded"]["by_reason"] == {"severity": 28} and found["orphans"] == []
+    assert found["images"] == {"input": 300, "used": 272, "quarantined": 0, "excluded": 28}
+    assert [entry["share"] for entry in found["association"]["per_label"]] == [100 / 106, 100 / 106]
+    assert {g["train"] for g in found["groups"]} == {100, 6}
+
+
+def test_an_attribute_that_is_to_be_discovered_has_no_groups_yet(clean: Path) -> None:
+    found = inspected(clean, attribute="discover")
+    assert [(g["label"], g["attribute"], g["train"]) for g in found["groups"]] == [("cat", "", 120), ("dog", "", 120)]
+    assert {g["fate"] for g in found["groups"]} == {"attributes are to be discovered"}
+    assert found["association"]["normalised"] is None and found["problems"] == []
+
+
+def test_the_demo_can_be_inspected_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    found = inspect_dataset(RunConfig(data={"format": "demo"}))
+    assert (found["root"], found["problems"], found["images"]["used"]) == ("demo", [], 2994)
+    assert list(tmp_path.iterdir()) == []
 
 
 def command(*arguments: str | Path) -> tuple[int, str, str]:

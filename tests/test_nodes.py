@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from fairsynth.artifacts import Units
 from fairsynth.configuration import load_config
-from tests.comparing import essence, stage_folder
+from fairsynth.data.storage import Storage
+from fairsynth.errors import DataError
+from fairsynth.pipeline import run
+from fairsynth.steps.inspect import inspect_dataset
+from tests.comparing import essence, sha, stage_folder
 from tests.conftest import SMALL
+from tests.worlds import tiny_folder_dataset
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +48,6 @@ def two_nodes() -> Iterator[str]:
 def test_two_nodes_make_the_same_adapters_and_images_as_one(finished_run: Path, tmp_path: Path, two_nodes: str) -> None:
     import ray
 
-    from fairsynth.pipeline import run
-
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
     out = tmp_path / "out"
     shutil.copytree(finished_run, out)
@@ -65,21 +69,23 @@ def test_two_nodes_make_the_same_adapters_and_images_as_one(finished_run: Path, 
 
 
 def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path, two_nodes: str) -> None:
-    import pyarrow.parquet as pq
-
     from fairsynth.engine.session import Session
     from fairsynth.engine.units import run_local, run_units
     from fairsynth.manifest import Manifest
+    from fairsynth.plan import PlanRows, write_plan
     from fairsynth.stages import embed
 
     config = load_config(preset="demo", overrides=SMALL)
     rows = Manifest.read(stage_folder(finished_run, "ingest") / "manifest.parquet").split("train").rows()[:24]
-    rows.append(dict(rows[0], image_id="zz", path="no-such-file.png"))
-    units = embed.unit_rows(rows, 10)
-    (root,) = (finished_run / "dataset").iterdir()
-    decode, make = embed.DecodeUnit(root, units, 32), partial(embed.EmbedUnit, config.models)
-    run_local(Units(tmp_path / "loop"), list(units), make, decode)
-    run_units(Session(config.resources), "embed", Units(tmp_path / "cluster"), list(units), make, decode)
+    plan, (demo,) = tmp_path / "plan.parquet", (finished_run / "dataset").iterdir()
+    root = shutil.copytree(demo, tmp_path / "data")
+    (root / "bad.png").write_bytes(b"no image")
+    rows.append(dict(rows[0], image_id="zz", path="bad.png", sha256=sha(root / "bad.png")))
+    units = write_plan(plan, embed.plan_rows(rows), 10, "images")
+    decode = embed.DecodeUnit(Storage(str(root)), PlanRows(plan), 32, config.data.images)
+    make = partial(embed.EmbedUnit, config.models)
+    run_local(Units(tmp_path / "loop"), units, make, decode)
+    run_units(Session(config.resources), "embed", Units(tmp_path / "cluster"), units, make, decode)
     for name in units:
         for table in ("embeddings", "bad"):
             local, remote = (
@@ -87,4 +93,32 @@ def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path
             )
             assert local.equals(remote)
     bad = [row for name in units for row in pq.read_table(tmp_path / "loop" / name / "bad.parquet").to_pylist()]
-    assert [row["reason"] for row in bad] == ["missing_file"]  # and none of its neighbours
+    assert [row["reason"] for row in bad] == ["unidentified"]  # and none of its neighbours
+    # A file that is not what ingest saw ends the run, on a cluster too.
+    write_plan(plan, embed.plan_rows([dict(rows[0], sha256="0" * 64)]), 10, "images")
+    with pytest.raises(DataError, match="input_changed"):
+        run_units(Session(config.resources), "embed", Units(tmp_path / "changed"), units[:1], make, decode)
+
+
+def test_a_dataset_is_checked_on_a_cluster_as_in_this_process(
+    tmp_path: Path, two_nodes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many images are checked by Ray Data, few in a loop: neither manifest nor findings show which."""
+    root = tiny_folder_dataset(
+        tmp_path / "data", {"train": (40, 10, 10, 40), "val": (9,) * 4, "test": (9,) * 4}, changed={5: b"", 7: b"GIF8"}
+    )
+    lenient = {"data.root": str(root), "data.max_bad_fraction": 1, "data.max_bad_group_fraction": 1}
+    found, written = [], []
+    for few in (10**6, 0):
+        for module in ("prepare", "inspect"):
+            monkeypatch.setattr(f"fairsynth.steps.{module}.FEW", few)
+            monkeypatch.setattr(f"fairsynth.steps.{module}.INGEST_UNIT", 32)
+        out = tmp_path / f"out-{few}"
+        config = load_config(preset="demo", overrides=lenient | {"out": str(out), "data.format": "folder"})
+        run(config, only="ingest", say=lambda line: None)
+        folder = stage_folder(out, "ingest")
+        written.append([pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("manifest", "quarantine")])
+        found.append(inspect_dataset(config))
+    assert written[0] == written[1] and len(written[0][0]) == 170
+    assert found[0] == found[1]
+    assert {aside["reason"] for aside in written[0][1]} == {"empty", "unidentified"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fairsynth.config import DataConfig
 from fairsynth.data import dataset
 from fairsynth.data.bad_image import BadImage
 from fairsynth.data.location import ImageReader
@@ -69,7 +70,7 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to("nowhere")
     for follow in (False, True):
         start = time.perf_counter()
-        assert paths(tmp_path, follow) == ["a/x.png"]
+        assert paths(tmp_path, follow) == ["a/self", "a/x.png", "gone", "one", "two"]
         assert time.perf_counter() - start < 2
         assert reason(tmp_path, "one", follow_links=follow) == "unreadable"
     assert reason(tmp_path, "gone") == "missing_file"
@@ -81,11 +82,29 @@ def test_links_out_of_the_dataset_are_followed_only_when_asked(tmp_path: Path) -
     (root / "file.png").symlink_to(outside)
     (root / "folder").symlink_to(outside.parent, target_is_directory=True)
     (root / "inside.png").symlink_to(root / "real" / "x.png")
-    assert paths(root) == ["inside.png", "real/x.png"]
+    # What is not followed is not lost: files are listed and say why they cannot be read, folders are named.
+    assert paths(root) == ["file.png", "inside.png", "real/x.png"]
+    storage = Storage(str(root))
+    assert len(storage.files()) == len(storage.files()) == 3 and storage.not_followed == ["folder"]
     assert paths(root, True) == ["file.png", "folder/o.png", "inside.png", "real/x.png"]
     assert reason(root, "file.png") == reason(root, "folder/o.png") == "outside_root"
     assert ImageReader(Storage(str(root), True)).read("folder/o.png").content == image(0)
     assert ImageReader(Storage(str(root))).read("inside.png").content == image(1)
+
+
+def test_links_that_are_not_followed_are_told(tmp_path: Path) -> None:
+    root, outside = tmp_path / "data", put(tmp_path / "outside" / "a" / "o.png", image(0))
+    for label in "xy":
+        for split in ("train", "val", "test"):
+            put(root / split / label / "a" / "1.png", image(1))
+    (root / "train" / "x" / "a" / "2.png").symlink_to(outside)
+    (root / "train" / "z").symlink_to(outside.parents[1], target_is_directory=True)
+    found = dataset.load(DataConfig(root=str(root)), Storage(str(root)))
+    assert sum(entry.path == "train/x/a/2.png" for entry in found.entries) == 1
+    (remark,) = found.remarks
+    assert "1 links to folders outside the dataset are not followed (data.follow_links), first: 'train/z'" in remark
+    followed = dataset.load(DataConfig(root=str(root), follow_links=True), Storage(str(root), True))
+    assert len(followed.entries) == 8 and followed.remarks == []
 
 
 def test_a_dataset_may_be_reached_by_a_link(tmp_path: Path) -> None:

@@ -62,9 +62,16 @@ def load(config: DataConfig, storage: Storage) -> Reading:
     check_options(config, name)
     reading = reader(name).read(storage, config)
     reading = _known(config, _unique(reading))
+    links = storage.not_followed
+    hint = (
+        f"{len(links)} links to folders outside the dataset are not followed (data.follow_links), first: {links[0]!r}"
+        if links
+        else ""
+    )
     if not reading.entries:
-        raise DataError(f"{storage.root}: no usable images were found (format {name})")
-    return _with_splits(config, reading, name)
+        raise DataError(f"{storage.root}: no usable images were found (format {name}){'; ' + hint if hint else ''}")
+    remarks = [*reading.remarks, *([hint] if hint else [])]
+    return _with_splits(config, Reading(reading.entries, reading.quarantined, reading.excluded, remarks), name)
 
 
 def _unique(reading: Reading) -> Reading:

@@ -17,13 +17,14 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-HASH_BITS = 3
+# pHash has as many ones as zeros, so distances are even.
+HASH_BITS = 4
 _SIDE = 8
 THUMBNAIL_BYTES = _SIDE * _SIDE * 3
 # Mean absolute difference of thumbnails, in levels of 255, up to which two images look alike.
 _ALIKE = 6.0
-# With 4 tables of 16 bits, two hashes that differ in at most 3 bits share at least one table's key.
-_TABLES, _BITS = 4, 16
+# With 5 tables of 12 bits, two hashes that differ in at most 4 bits share at least one table's key.
+_TABLES, _BITS = 5, 12
 # Sets of equal hashes up to this size are compared pair by pair.
 _ALL_PAIRS = 32
 

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import islice
 
 from fairsynth.data.reading import Entry
 from fairsynth.manifest import SPLITS, seed_for
 
 
 def assign_splits(entries: Sequence[Entry], fractions: Sequence[float], seed: int) -> list[Entry]:
-    """Give every entry a split: in each group, in an order that only seed and path decide, the first share is train, then val, then test.
-
-    The borders are rounded to whole images per group, so every group is divided in the given shares.
-    """
+    """Give every entry a split: in each group, in an order that only seed and path decide, first train, then val, then test."""
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         groups[entry.label, entry.attribute or entry.true_attribute].append(entry)
     chosen: dict[str, str] = {}
     for members in groups.values():
-        ordered = sorted(members, key=lambda e: (seed_for("split", seed, e.path), e.path))
-        borders = [round(sum(fractions[: i + 1]) * len(ordered)) for i in range(len(SPLITS))]
-        start = 0
-        for split, border in zip(SPLITS, [*borders[:-1], len(ordered)], strict=True):
-            chosen |= {entry.path: split for entry in ordered[start:border]}
-            start = border
+        ordered = iter(sorted(members, key=lambda e: (seed_for("split", seed, e.path), e.path)))
+        for split, size in zip(SPLITS, split_sizes(len(members), fractions), strict=True):
+            chosen |= {entry.path: split for entry in islice(ordered, size)}
     return [entry._replace(split=chosen[entry.path]) for entry in entries]
+
+
+def split_sizes(n: int, fractions: Sequence[float]) -> list[int]:
+    """``n`` images in the given shares, rounded; the parts add up.
+
+    A group that has enough images gives at least one to every split with a share, for a rare group
+    without validation images could not be judged. A single image is for training.
+    """
+    borders = [round(n * sum(fractions[: i + 1])) for i in range(len(fractions) - 1)] + [n]
+    sizes = [end - start for start, end in zip([0, *borders], borders, strict=False)]
+    wanted = [i for i, share in enumerate(fractions) if share > 0]
+    for i in wanted if n >= len(wanted) else ():
+        if sizes[i] == 0:
+            sizes[max(range(len(sizes)), key=lambda j: sizes[j])] -= 1
+            sizes[i] = 1
+    return sizes

@@ -40,6 +40,7 @@ class Storage:
 
     def __init__(self, root: str, follow_links: bool = False) -> None:
         self.root, self.follow_links = root, follow_links
+        self.not_followed: list[str] = []
         if not root:
             raise DataError("no dataset given; set --data.root FOLDER (or data.root in the config)")
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", root)
@@ -98,9 +99,11 @@ class Storage:
     def files(self) -> list[FileEntry]:
         """Every file below the folder, sorted by path; hidden files are left out.
 
-        On a disk each folder is visited once, whatever links there are, and links that leave the
-        dataset are not followed unless ``follow_links`` is set.
+        On a disk each folder is visited once, whatever links there are. Links that leave the dataset are
+        not followed unless ``follow_links`` is set: such files are listed and refuse to be read, such
+        folders are named in ``not_followed``.
         """
+        self.not_followed.clear()
         found = list(self._walk() if self.local is not None else self._listing())
         return sorted(found, key=lambda file: file.path)
 
@@ -128,9 +131,14 @@ class Storage:
                 continue
             seen.add((status.st_dev, status.st_ino))
             for entry in entries:
-                if _hidden(os.fsdecode(entry.name)) or (entry.is_symlink() and not self._may_follow(entry.path)):
+                if _hidden(os.fsdecode(entry.name)):
                     continue
-                if entry.is_dir():
+                if entry.is_symlink() and not self._may_follow(entry.path):
+                    if os.path.isdir(entry.path):
+                        self.not_followed.append(named(prefix + entry.name)[0])
+                    else:  # listed all the same: reading it says why it cannot be used
+                        yield FileEntry(*named(prefix + entry.name), 0, 0)
+                elif entry.is_dir():
                     (links if entry.is_symlink() else waiting).append((prefix + entry.name + b"/", entry.path))
                 elif entry.is_file():
                     stat = entry.stat()

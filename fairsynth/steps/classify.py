@@ -19,7 +19,7 @@ from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
-from fairsynth.steps.generate import read_files
+from fairsynth.steps.synthesize import read_files
 
 TUNE_VERSION = EVALUATE_VERSION = 2
 

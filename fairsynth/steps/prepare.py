@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from fairsynth.data.location import container
 from fairsynth.data.reading import Aside, Reading
 from fairsynth.data.severity import Level, at_severity
 from fairsynth.engine.units import Ran, run_local, run_units
+from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.models.sources import check_sources
@@ -142,6 +144,12 @@ def embed(context: Context) -> Done:
     done = artifact.units()
     bad = pa.concat_tables([pq.read_table(done[name] / "bad.parquet") for name in names])
     pq.write_table(bad, folder / "quarantine.parquet")
+    if len(bad) > config.data.max_bad_fraction * len(wanted):
+        reasons = ", ".join(f"{r} {n}" for r, n in Counter(bad.column("reason").to_pylist()).most_common())
+        raise DataError(
+            f"{len(bad)} of {len(wanted)} images cannot be embedded ({reasons}), more than data.max_bad_fraction "
+            f"{config.data.max_bad_fraction:g} allows; bad_embedding speaks against models.clip or models.dtype"
+        )
     embedded, everything = len(wanted) - len(bad), len(context.ingested)
     what = "training and validation images" if discover else "training images"
     counts = Counts(everything, embedded, len(bad), everything - len(wanted))

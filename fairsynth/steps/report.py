@@ -18,7 +18,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.stages.embed import same_content
 from fairsynth.steps.context import Context, Done, Stopwatch, found
-from fairsynth.steps.generate import read_files
+from fairsynth.steps.synthesize import read_files
 
 GRID_IMAGES = 24
 

@@ -10,7 +10,8 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import SPLITS
 
 TABLE = "metadata.csv"
-COLUMNS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
+# img_id and place_filename are there in the original and left out by some copies; nothing here needs them.
+COLUMNS = ("img_filename", "y", "split", "place")
 
 
 def recognises(storage: Storage) -> bool:

@@ -1,13 +1,9 @@
-"""Steps finetune and synthesize: from clusters to a balanced synthetic set."""
+"""Step synthesize: from adapters to a group-balanced set, planned, generated, filtered."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import re
-import shutil
-import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,120 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts
-from fairsynth.engine.training import read_adapter, train_adapters
 from fairsynth.engine.units import Ran, run_units
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.prompts import fill
-from fairsynth.stages import finetune as finetune_stage
 from fairsynth.stages import synthesize as stage
 from fairsynth.stages.synthesize import Source
 from fairsynth.steps.context import Context, Done, Stopwatch, found
-from fairsynth.steps.prepare import embedding_files, read_embeddings
+from fairsynth.steps.finetune import adapter_units, words
+from fairsynth.steps.prepare import read_embeddings
+from fairsynth.steps.views import inert, new_folder, publish
 from fairsynth.vectors import matrix
 
 _ABSENT = "no training images: nothing to learn it from (synthesize.absent_groups decides)"
-CLASS_PREFIX = "class="  # no adapter is called so: a slug has no equals sign
-
-
-def finetune(context: Context) -> Done:
-    """One adapter per cluster (or as the generator says), after the class images they share."""
-    config = context.config
-    recipe: dict[str, Any] = {"generator": "vanilla"}
-    if config.finetune.generator != "vanilla":
-        recipe = (
-            config.finetune.model_dump(exclude={"checkpoint_every"})
-            | _words(context)
-            | {"seed": config.seed, "sampling": _sampling(context)}
-        )
-    artifact = context.artifact(
-        "finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity
-    )
-    if artifact.finished or context.lookup_only:
-        return found(artifact) if artifact.finished else Done(artifact)
-    watch, _ = Stopwatch(context, artifact), artifact.open()
-    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
-    for row in pq.read_table(context.artifacts["cluster"].path / "clusters.parquet").to_pylist():
-        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
-    jobs = finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed)
-    prompts, class_ran = {}, Ran(0, 0, 0.0)
-    if jobs and finetune_stage.uses_prior(config.finetune):
-        prompts = {
-            CLASS_PREFIX + hashlib.sha256(p.encode()).hexdigest()[:12]: p
-            for p in sorted({job.class_prompt for job in jobs})
-        }
-        from fairsynth.stages.adapter_training import ClassLatents
-
-        make = partial(ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
-        class_ran = run_units(context.session, "finetune", artifact.units(), list(prompts), make)
-    ran = train_adapters(
-        context.session,
-        jobs,
-        config.models,
-        config.finetune,
-        artifact,
-        [Path(p) for p in embedding_files(context.artifacts["embed"])],
-        {prompt: name for name, prompt in prompts.items()},
-    )
-    for leftover in ("ray", "checkpoints"):
-        shutil.rmtree(artifact.path / leftover, ignore_errors=True)
-    _show_adapters(context, artifact)
-    images, used = sum(map(len, clusters.values())), sum(len(job.image_ids) for job in jobs)
-    total = Ran(
-        ran.made + class_ran.made, ran.cached + class_ran.cached, ran.startup_seconds + class_ran.startup_seconds
-    )
-    return watch.finish(
-        Counts(images, used, 0, images - used), total, f"{len(jobs)} adapters ({config.finetune.generator})"
-    )
-
-
-def _sampling(context: Context) -> dict[str, Any]:
-    """What class images depend on besides the finetune section."""
-    config = context.config.synthesize
-    return {
-        "steps": config.steps,
-        "guidance": config.guidance,
-        "negative_prompt": config.negative_prompt,
-        "unit_size": config.unit_size,
-    }
-
-
-def _words(context: Context) -> dict[str, Any]:
-    data = context.config.data
-    return {"label_names": data.label_names, "attribute_names": data.attribute_names}
-
-
-def adapter_units(artifact: Artifact) -> list[dict[str, Any]]:
-    """The facts of every adapter of a finetune artifact, by name."""
-    units = artifact.units()
-    return [read_adapter(units[name]) for name in sorted(units.done()) if not name.startswith(CLASS_PREFIX)]
-
-
-def _show_adapters(context: Context, artifact: Artifact) -> None:
-    """Lay the adapters out for people: adapters/<group>/<cluster>/."""
-    view = _new_folder(context.root / "adapters")
-    for facts in adapter_units(artifact):
-        folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
-        shutil.copytree(artifact.units()[facts["name"]], folder)
-    _publish(view, context.root / "adapters")
-
-
-def _new_folder(target: Path) -> Path:
-    private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    private.mkdir(parents=True)
-    return private
-
-
-def _publish(private: Path, target: Path) -> None:
-    """Replace a view by a complete new one. Views can always be made again from the artifacts."""
-    for leftover in target.parent.glob(f".{target.name}.*"):
-        if leftover != private:
-            shutil.rmtree(leftover, ignore_errors=True)
-    if target.exists():
-        target.rename(_new_folder(target) / "old")
-    private.rename(target)
-    for leftover in target.parent.glob(f".{target.name}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def synthesize(context: Context) -> Done:
@@ -139,7 +34,7 @@ def synthesize(context: Context) -> Done:
         "synthesize": config.synthesize.model_dump(),
         "filter": config.filter.model_dump(),
         "seed": config.seed,
-    } | _words(context)
+    } | words(context)
     artifact = context.artifact(
         "synthesize", stage.VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity
     )
@@ -259,7 +154,7 @@ def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, byte
 def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], suffix: str) -> None:
     """The accepted images as a Hugging Face imagefolder: synthetic/metadata.csv beside the files."""
     kept = [row for row in images if row["verdict"] == "accepted"]
-    files, view = read_files(artifact, kept), _new_folder(context.root / "synthetic")
+    files, view = read_files(artifact, kept), new_folder(context.root / "synthetic")
     columns = [
         "label",
         "attribute",
@@ -281,14 +176,8 @@ def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], 
             name = f"images/{slug}/{row['image_id']}{suffix}"
             (view / "images" / slug).mkdir(parents=True, exist_ok=True)
             (view / name).write_bytes(files[row["image_id"]])
-            table.writerow([name, "true", *(_inert(row[column]) for column in columns)])
-    _publish(view, context.root / "synthetic")
-
-
-def _inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe; a number such as -1 is none."""
-    dangerous = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else value
+            table.writerow([name, "true", *(inert(row[column]) for column in columns)])
+    publish(view, context.root / "synthetic")
 
 
 def _group_facts(

@@ -1,0 +1,34 @@
+"""What people are shown in the output folder: views, laid out from the artifacts, complete or as they were."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def new_folder(target: Path) -> Path:
+    """A private folder beside ``target`` to fill."""
+    private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    private.mkdir(parents=True)
+    return private
+
+
+def publish(private: Path, target: Path) -> None:
+    """Replace a view by a complete new one. Views can always be made again from the artifacts."""
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        if leftover != private:
+            shutil.rmtree(leftover, ignore_errors=True)
+    if target.exists():
+        target.rename(new_folder(target) / "old")
+    private.rename(target)
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def inert(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe; a number such as -1 is none."""
+    dangerous = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else value

@@ -38,7 +38,7 @@ class EmbedConfig(Section):
     """The embed stage."""
 
     unit_size: Positive = 128
-    """Images that are embedded in one batch and committed together."""
+    """Images that are embedded and committed together."""
 
 
 class ClusterConfig(Section):
@@ -160,6 +160,8 @@ class ResourcesConfig(Section):
     """GPUs of one worker; null: 1 if the cluster has any, else 0."""
     threads: Positive = 1
     """CPU threads of one worker."""
+    embed_batch: Positive = 32
+    """Images that go through a frozen model at once."""
     adapters_per_run: Positive = 8
     """Adapters that one Ray Train run trains (a lot)."""
     max_failures: Annotated[int, Field(ge=0)] = 3

@@ -49,7 +49,7 @@ class Encoder:
 def embedder(encoder: Encoder) -> EmbedUnit:
     """The work with another encoder, and without posteriors."""
     work = EmbedUnit.__new__(EmbedUnit)
-    work.encoder, work.pipeline = encoder, None
+    work.encoder, work.pipeline, work.batch = encoder, None, 32
     return work
 
 

@@ -164,7 +164,7 @@ def test_case_34_vectors_that_are_none_are_quarantined_and_never_clustered(tmp_p
     rows = settled(root).manifest.split("train").rows()
     (name,) = write_plan(tmp_path / "plan.parquet", plan_rows(rows), 100, "images")
     decode = DecodeUnit(Storage(str(root)), PlanRows(tmp_path / "plan.parquet"), 32, ImageRules())
-    work = EmbedUnit(RunConfig(models=DEMO_MODELS).models, posteriors=False)
+    work = EmbedUnit(RunConfig(models=DEMO_MODELS).models, posteriors=False, batch=100)
     work.encoder = Spoilt({3: np.nan, 7: np.inf, 11: 0.0})
     with unchanged(root):
         made = work(decode(name))

@@ -62,16 +62,17 @@ def load(config: DataConfig, storage: Storage) -> Reading:
     check_options(config, name)
     reading = reader(name).read(storage, config)
     reading = _known(config, _unique(reading))
-    links = storage.not_followed
-    hint = (
-        f"{len(links)} links to folders outside the dataset are not followed (data.follow_links), first: {links[0]!r}"
-        if links
-        else ""
-    )
+    hints = _not_followed(storage)
     if not reading.entries:
-        raise DataError(f"{storage.root}: no usable images were found (format {name}){'; ' + hint if hint else ''}")
-    remarks = [*reading.remarks, *([hint] if hint else [])]
+        raise DataError("; ".join([f"{storage.root}: no usable images were found (format {name})", *hints]))
+    remarks = [*reading.remarks, *hints]
     return _with_splits(config, Reading(reading.entries, reading.quarantined, reading.excluded, remarks), name)
+
+
+def _not_followed(storage: Storage) -> list[str]:
+    links = storage.not_followed
+    where = f"{len(links)} links to folders outside the dataset are not followed (data.follow_links), first: "
+    return [where + repr(links[0])] if links else []
 
 
 def _unique(reading: Reading) -> Reading:

@@ -106,14 +106,15 @@ class ImageReader:
         return content
 
     def _cell(self, file: str, row_group: int, row: int, column: str) -> bytes:
-        key = (file, row_group, column)
-        if self._group is None or self._group[0] != key:
+        key, held = (file, row_group, column), self._group
+        if held is None or held[0] != key:
             try:
                 with pq.ParquetFile(self.storage.full(file), filesystem=self.storage.filesystem) as table:
-                    self._group = key, table.read_row_group(row_group, columns=[column]).column(0)
+                    held = key, table.read_row_group(row_group, columns=[column]).column(0)
             except (OSError, pa.ArrowException) as error:
                 raise BadImage("unreadable", str(error)[:200]) from None
-        value = self._group[1][row].as_py()
+            self._group = held  # in one go: several threads may read
+        value = held[1][row].as_py()
         return (value.get("bytes") if isinstance(value, dict) else value) or b""
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,7 @@ Work = Callable[[Task], Mapping[str, pa.Table]]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a pass over the units did: units made, units found, seconds of start-up before the first one."""
+    """What a pass over the units did: units made, units found, seconds of start-up: the mean over workers until each began."""
 
     made: int
     cached: int
@@ -86,15 +87,16 @@ def run_units(
         num_gpus=worker.gpus,
         compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
     )
-    began, startup = time.monotonic(), 0.0
+    began = time.monotonic()
+    ready: dict[str, float] = {}
     beat = Heartbeat(stage, len(names), len(names) - len(pending))
     try:
         for row in dataset.iter_rows():
-            startup = startup or time.monotonic() - began - row["seconds"]
+            ready.setdefault(row["worker"], time.monotonic() - began - row["seconds"])
             beat.tick()
     except ray.exceptions.RayError as error:
         raise _translated(stage, error) from error
-    return Ran(len(pending), len(names) - len(pending), startup)
+    return Ran(len(pending), len(names) - len(pending), sum(ready.values()) / len(ready))
 
 
 def stream(session: Session, stage: str, batches: Iterable[list[dict[str, Any]]], work: Work) -> Iterator[pa.Table]:
@@ -172,7 +174,7 @@ class _UnitActor:
             import torch
 
             torch.set_num_threads(threads)
-        self.work, self.units = make(), Units(Path(units))
+        self.work, self.units, self.name = make(), Units(Path(units)), uuid.uuid4().hex
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
@@ -182,7 +184,8 @@ class _UnitActor:
             task[key] = np.zeros(shape, kind)
         name = str(task["name"])
         self.units.commit(name, lambda folder: write_tables(self.work({**task, **rest}), folder))
-        return {"name": np.array([name]), "seconds": np.array([time.monotonic() - began])}
+        seconds = time.monotonic() - began
+        return {"name": np.array([name]), "seconds": np.array([seconds]), "worker": np.array([self.name])}
 
 
 class Heartbeat:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,14 @@ class EmbedUnit:
     """Model work: embed one decoded unit; the pixels end here.
 
     Returns tables ``embeddings`` (image_id, embedding: unit length; with ``posteriors`` also mean and
-    std of the VAE, flattened) and ``bad``. An embedding that is no unit vector is set aside.
+    std of the VAE, flattened) and ``bad``. An embedding that is no unit vector is set aside. ``batch``
+    images go through a model at once, which bounds memory and changes nothing beyond rounding.
     """
 
-    def __init__(self, models: ModelsConfig, posteriors: bool = True) -> None:
+    def __init__(self, models: ModelsConfig, posteriors: bool = True, batch: int = 32) -> None:
         from fairsynth.models.encoder import ClipEncoder
 
-        self.encoder, self.pipeline = ClipEncoder(models), None
+        self.encoder, self.pipeline, self.batch = ClipEncoder(models), None, batch
         if posteriors:
             from fairsynth.models.diffusion import load_pipeline
 
@@ -101,7 +102,7 @@ class EmbedUnit:
         good, bad, pixels = list(decoded["good"]), list(decoded["bad"]), decoded["pixels"]
         columns: dict[str, Any] = {}
         if good:
-            embedded = self.encoder.images(pixels)
+            embedded = np.concatenate([self.encoder.images(part) for part in self._parts(pixels)])
             usable = unit_length(embedded)
             bad += [
                 {"path": row["path"], "stage": "embed", "reason": "bad_embedding", "detail": "no unit vector"}
@@ -116,12 +117,16 @@ class EmbedUnit:
             "bad": pa.Table.from_pylist(bad, schema=BAD_SCHEMA),
         }
 
+    def _parts(self, pixels_NHW3: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        return (pixels_NHW3[start : start + self.batch] for start in range(0, len(pixels_NHW3), self.batch))
+
     def _vectors(self, embedded_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8]) -> dict[str, Any]:
         columns = {"embedding": vectors(embedded_ND)}
         if self.pipeline is not None:
             from fairsynth.models.diffusion import encode_posteriors
 
-            mean, std = encode_posteriors(self.pipeline, pixels_NHW3)
+            found = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
+            mean, std = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
             columns |= {"mean": vectors(mean.reshape(len(mean), -1)), "std": vectors(std.reshape(len(std), -1))}
             columns["latent_shape"] = pa.array([list(mean.shape[1:])] * len(mean), pa.list_(pa.int32()))
         return columns

@@ -81,7 +81,9 @@ def with_test_kinds(context: Context, artifact: Artifact) -> Manifest:
     decode = embed_stage.DecodeUnit(
         context.storage, PlanRows(plan), context.config.models.image_size, context.config.data.images
     )
-    make = partial(embed_stage.EmbedUnit, context.config.models, posteriors=False)
+    make = partial(
+        embed_stage.EmbedUnit, context.config.models, posteriors=False, batch=context.config.resources.embed_batch
+    )
     run_units(context.session, "evaluate", artifact.units(), names, make, decode)
     units = artifact.units()
     table = pq.read_table(embed_stage.with_embeddings(units[name] / "embeddings.parquet" for name in names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -115,7 +116,7 @@ def _check_files(context: Context, artifact: Artifact, reading: Reading) -> Ran:
     make = partial(CheckImages, context.storage, context.config.data.images)
     if len(rows) <= FEW:
         before = len(artifact.units().done())
-        run_local(artifact.units(), names, make, PlanRows(plan))
+        run_local(artifact.units(), names, partial(make, threads=os.cpu_count() or 1), PlanRows(plan))
         return Ran(len(names) - before, before, 0.0)
     return run_units(context.session, "ingest", artifact.units(), names, make, PlanRows(plan), models=False)
 
@@ -139,7 +140,7 @@ def embed(context: Context) -> Done:
     decode = embed_stage.DecodeUnit(
         context.storage, PlanRows(folder / "plan.parquet"), config.models.image_size, config.data.images
     )
-    make = partial(embed_stage.EmbedUnit, config.models)
+    make = partial(embed_stage.EmbedUnit, config.models, batch=config.resources.embed_batch)
     ran = run_units(context.session, "embed", artifact.units(), names, make, decode)
     done = artifact.units()
     bad = pa.concat_tables([pq.read_table(done[name] / "bad.parquet") for name in names])

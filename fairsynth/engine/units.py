@@ -72,6 +72,7 @@ def run_units(
     if not pending:
         return Ran(0, len(names), 0.0)
     session.connect()
+    began = time.monotonic()
     import ray
 
     worker = session.worker() if models else session.cpu_worker()
@@ -87,7 +88,6 @@ def run_units(
         num_gpus=worker.gpus,
         compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
     )
-    began = time.monotonic()
     ready: dict[str, float] = {}
     beat = Heartbeat(stage, len(names), len(names) - len(pending))
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -53,13 +52,12 @@ class CheckImages:
     With ``look`` also what near copies are found by (``fairsynth.data.likeness``).
     """
 
-    def __init__(self, storage: Storage, rules: ImageRules, look: bool = False, threads: int = 1) -> None:
-        self.reader, self.rules, self.look, self.threads = ImageReader(storage), rules, look, threads
+    def __init__(self, storage: Storage, rules: ImageRules, look: bool = False) -> None:
+        self.reader, self.rules, self.look = ImageReader(storage), rules, look
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         schema = pa.schema([*CHECKED, *LOOK]) if self.look else CHECKED
-        with ThreadPoolExecutor(self.threads) as pool:
-            return {"checked": pa.Table.from_pylist(list(pool.map(self._check, task["rows"])), schema=schema)}
+        return {"checked": pa.Table.from_pylist([self._check(row) for row in task["rows"]], schema=schema)}
 
     def _check(self, row: Row) -> dict[str, Any]:
         facts: dict[str, Any] = {"path": row["path"], "reason": "", "detail": "", "sha256": ""}

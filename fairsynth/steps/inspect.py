@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,11 +53,10 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
 
 def _checked(config: RunConfig, storage: Storage, reading: Reading) -> pa.Table:
     """A row for each image, ordered by path; only these rows are held, never the images."""
+    work = CheckImages(storage, config.data.images, look=True)
     if len(reading.entries) <= FEW:
-        work = CheckImages(storage, config.data.images, look=True, threads=os.cpu_count() or 1)
         tables = [work({"rows": rows})["checked"] for rows in _batches(reading)]
     else:
-        work = CheckImages(storage, config.data.images, look=True)
         with session_of(config.resources) as session:
             tables = list(stream(session, "inspect", _batches(reading), work))
     return pa.concat_tables(tables).sort_by("path")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -116,7 +115,7 @@ def _check_files(context: Context, artifact: Artifact, reading: Reading) -> Ran:
     make = partial(CheckImages, context.storage, context.config.data.images)
     if len(rows) <= FEW:
         before = len(artifact.units().done())
-        run_local(artifact.units(), names, partial(make, threads=os.cpu_count() or 1), PlanRows(plan))
+        run_local(artifact.units(), names, make, PlanRows(plan))
         return Ran(len(names) - before, before, 0.0)
     return run_units(context.session, "ingest", artifact.units(), names, make, PlanRows(plan), models=False)
 

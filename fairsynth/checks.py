@@ -8,7 +8,7 @@ from pathlib import Path
 from fairsynth.config import RunConfig
 from fairsynth.data.reading import Reading
 from fairsynth.data.storage import Storage
-from fairsynth.errors import ConfigError, DataError
+from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 
@@ -22,7 +22,7 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
     if config.data.format == "demo":
         return None
     from fairsynth.data.dataset import load
-    from fairsynth.stages.ingest import check_groups
+    from fairsynth.stages.ingest import check_groups, check_k
 
     storage = Storage(config.data.root, config.data.follow_links)
     if storage.local is not None:
@@ -36,15 +36,3 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
     if config.data.attribute == "column":
         check_k(config, Counter(Group(e.label, e.attribute) for e in reading.entries if e.split == TRAIN))
     return reading
-
-
-def check_k(config: RunConfig, counts: Counter[Group]) -> None:
-    """Raise DataError if a fixed k is larger than a group that is to be clustered."""
-    k = config.cluster.k
-    if k == "auto" or config.finetune.generator != "clustered-dreambooth":
-        return
-    for group, n in sorted(counts.items()):
-        if config.cluster.min_group <= n < k:
-            raise DataError(
-                f"cluster.k is {k}, but group {group} has only {n} training images; set --cluster.k to {n} or less, or to auto"
-            )

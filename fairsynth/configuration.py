@@ -45,7 +45,8 @@ def load_config(
             raise ConfigError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
         merged = _merge(merged, _parse(text, path))
     for key, value in (overrides or {}).items():
-        merged = _merge(merged, _nested(key, value))
+        whole_section = "." not in key and isinstance(value, dict)
+        merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
     problems = [f"unknown key {key!r}{_suggest(key, sorted(_known_keys(RunConfig)))}" for key in _unknown_keys(merged)]
     if problems:
         raise ConfigError("; ".join(problems))
@@ -95,18 +96,23 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return content
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], over: Mapping[str, Any], model: type[BaseModel] | None = RunConfig) -> dict[str, Any]:
+    """Sections are merged, and so are a format's options; any other dictionary, such as label_names, takes the old one's place."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        field = model.model_fields.get(key) if model else None
+        kind = field.annotation if field else None
+        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (section or key == "options")
+        merged[key] = _merge(merged[key], value, section) if both else value
     return merged
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value  # type: ignore[no-any-return]
+def _put(base: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """``base`` with the value at a path of keys; what lies beside the path stays."""
+    head, *rest = path
+    inner = base.get(head)
+    return {**base, head: _put(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fairsynth.checks import check_early, check_k
+from fairsynth.checks import check_early
 from fairsynth.config import ClusterConfig, DataConfig, FinetuneConfig, ImageRules, RunConfig
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
@@ -19,6 +19,7 @@ from fairsynth.plan import PlanRows, write_plan
 from fairsynth.stages.cluster import cluster_group
 from fairsynth.stages.embed import DecodeUnit, EmbedUnit, plan_rows, unit_length
 from fairsynth.stages.finetune import plan_adapters
+from fairsynth.stages.ingest import check_k
 from fairsynth.stages.synthesize import quotas
 from fairsynth.vectors import matrix
 from tests.looking import DEMO_MODELS, ingested, inspected, settled

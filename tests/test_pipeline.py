@@ -130,3 +130,9 @@ def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run
     assert new == {"tune", "evaluate", "report"}
     for stage in ("ingest", "embed", "cluster", "finetune", "synthesize"):
         assert any(line.startswith(stage) and "nothing to do" in line for line in result.stdout.splitlines())
+    # Back to the first settings: nothing to do, and people see the first run again, not the second.
+    shown = {name: (finished_run / name).read_bytes() for name in ("report.json", "report.html", "predictions.parquet")}
+    assert (out / "report.json").read_bytes() != shown["report.json"]
+    result = fairsynth("run", *small_arguments(out))
+    assert result.returncode == 0 and "nothing to do" in result.stdout
+    assert {name: (out / name).read_bytes() for name in shown} == shown

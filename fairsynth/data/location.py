@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from fairsynth.data.bad_image import BadImage
 from fairsynth.data.storage import Storage
+from fairsynth.errors import InfrastructureError
 
 
 def tar_location(file: str, offset: int, size: int) -> str:
@@ -70,7 +71,8 @@ class ImageReader:
     def read(self, path: str, location: str = "") -> ImageFile:
         """The image's bytes.
 
-        Raises BadImage: missing_file, outside_root, unreadable, empty.
+        Raises BadImage: missing_file, outside_root, unreadable, empty; InfrastructureError if the disk or the
+        network fails, for that is no fault of the image.
         """
         kind, _, rest = location.partition(":")
         if kind == "tar":
@@ -92,15 +94,20 @@ class ImageReader:
             with self.storage.filesystem.open_input_stream(self.storage.full(path)) as handle:
                 return handle.read()  # type: ignore[no-any-return]
         except OSError as error:
-            raise BadImage("missing_file" if _absent(self.storage, path) else "unreadable", str(error)[:200]) from None
+            if _absent(self.storage, path):
+                raise BadImage("missing_file") from None
+            raise _passing(self.storage, path, error) from None
 
     def _range(self, file: str, offset: int, size: int) -> bytes:
+        self._check_inside(file)
         try:
             with self.storage.filesystem.open_input_file(self.storage.full(file)) as handle:
                 handle.seek(offset)
                 content: bytes = handle.read(size)
+        except FileNotFoundError:
+            raise BadImage("missing_file") from None
         except OSError as error:
-            raise BadImage("unreadable", str(error)[:200]) from None
+            raise _passing(self.storage, file, error) from None
         if len(content) < size:
             raise BadImage("truncated", "the shard ends before the image does")
         return content
@@ -108,14 +115,32 @@ class ImageReader:
     def _cell(self, file: str, row_group: int, row: int, column: str) -> bytes:
         key, held = (file, row_group, column), self._group
         if held is None or held[0] != key:
+            self._check_inside(file)
             try:
                 with pq.ParquetFile(self.storage.full(file), filesystem=self.storage.filesystem) as table:
                     held = key, table.read_row_group(row_group, columns=[column]).column(0)
+            except FileNotFoundError:
+                raise BadImage("missing_file") from None
             except (OSError, pa.ArrowException) as error:
+                # Damaged Parquet comes as an OSError, too, but without a number.
+                if getattr(error, "errno", None) is not None or self.storage.local is None:
+                    raise _passing(self.storage, file, error) from None
                 raise BadImage("unreadable", str(error)[:200]) from None
             self._group = held  # in one go: several threads may read
         value = held[1][row].as_py()
         return (value.get("bytes") if isinstance(value, dict) else value) or b""
+
+    def _check_inside(self, file: str) -> None:
+        if not self.storage.may_open(file):
+            raise BadImage("outside_root")
+
+
+def _passing(storage: Storage, path: str, error: Exception) -> InfrastructureError:
+    """A fault of the disk or the network, not of the image: it must not cost the image."""
+    why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+    return InfrastructureError(
+        f"cannot read {storage.name(path)}: {why}; finished units are kept, the same command goes on"
+    )
 
 
 def _local(storage: Storage, path: str) -> bytes:
@@ -131,9 +156,10 @@ def _local(storage: Storage, path: str) -> bytes:
     except FileNotFoundError:
         raise BadImage("missing_file", _other_form(full)) from None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise BadImage("unreadable", "a loop of links") from None
-        raise BadImage("unreadable", str(error.strerror)) from None
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR):
+            why = "a loop of links" if error.errno == errno.ELOOP else str(error.strerror)
+            raise BadImage("unreadable", why) from None
+        raise _passing(storage, path, error) from None
 
 
 def _other_form(full: str) -> str:

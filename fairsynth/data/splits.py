@@ -11,10 +11,13 @@ from fairsynth.manifest import SPLITS, seed_for
 
 
 def assign_splits(entries: Sequence[Entry], fractions: Sequence[float], seed: int) -> list[Entry]:
-    """Give every entry a split: in each group, in an order that only seed and path decide, first train, then val, then test."""
+    """Give every entry a split: in each group, in an order that only seed and path decide, first train, then val, then test.
+
+    An attribute that is to be discovered does not count: the method must not know it.
+    """
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
-        groups[entry.label, entry.attribute or entry.true_attribute].append(entry)
+        groups[entry.label, entry.attribute].append(entry)
     chosen: dict[str, str] = {}
     for members in groups.values():
         ordered = iter(sorted(members, key=lambda e: (seed_for("split", seed, e.path), e.path)))

@@ -44,7 +44,7 @@ class Storage:
         if not root:
             raise DataError("no dataset given; set --data.root FOLDER (or data.root in the config)")
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", root)
-        self.local: Path | None = None if scheme else Path(root).expanduser()
+        self.local: Path | None = None if scheme else Path(root).expanduser().absolute()
         self.filesystem, self._base = _remote(root, scheme[1]) if scheme else (fs.LocalFileSystem(), str(self.local))
         if self.local is not None:
             _check_folder(self.local, root)
@@ -85,7 +85,11 @@ class Storage:
         return sorted(name for name in found if not _hidden(name))
 
     def open(self, path: str) -> pa.NativeFile:
-        """A seekable binary file. Raises DataError if there is none."""
+        """A seekable binary file. Raises DataError if there is none, and for a link that leaves the dataset."""
+        if not self.may_open(path):
+            raise DataError(
+                f"{self.name(path)} is a link that leaves the dataset; if that is meant: --data.follow_links true"
+            )
         try:
             return self.filesystem.open_input_file(self.full(path))
         except OSError as error:
@@ -149,6 +153,10 @@ class Storage:
             return os.path.exists(path) and (self.follow_links or self.inside(os.fsdecode(path)))
         except OSError:
             return False
+
+    def may_open(self, path: str) -> bool:
+        """False for a path that leads out of the dataset by a link, unless links may be followed."""
+        return self.local is None or self.follow_links or self.inside(self.full(path))
 
     def inside(self, full: str) -> bool:
         """True if a local path, all links followed, lies inside the dataset. Raises OSError for a loop of links."""

@@ -36,6 +36,8 @@ class Discovered:
         for index, label in enumerate(labels_N):
             members[label].append(index)
         for label, rows in members.items():
+            if label not in self.centres:
+                raise DataError(f"no training image of label {printable(label)!r} has a usable embedding")
             nearest = (embeddings_ND[rows] @ self.centres[label].T).argmax(1)
             for row, index in zip(rows, nearest, strict=True):
                 found[row] = kind(int(index))

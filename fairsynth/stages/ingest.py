@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from fairsynth.artifacts import Counts
-from fairsynth.config import DataConfig
+from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.reading import Aside, Entry, Reading
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
@@ -21,9 +21,9 @@ from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_
 from fairsynth.stages import content
 from fairsynth.stages.content import Examined, examine, wrong_extensions
 
-VERSION = 2
+VERSION = 3
 ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
-_EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute": pa.string()}
+_EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute": pa.string(), "format": pa.string()}
 
 
 def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
@@ -58,9 +58,8 @@ def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
     present: dict[str, set[Group]] = {split: set() for split in SPLITS}
     for entry in entries:
         present[entry.split].add(Group(entry.label, entry.attribute))
-    every = {Group(e.label, a) for e in entries for a in {e.attribute}} | {
-        Group(label, attribute) for label in {e.label for e in entries} for attribute in {e.attribute for e in entries}
-    }
+    labels, attributes = {e.label for e in entries}, {e.attribute for e in entries}
+    every = {Group(label, attribute) for label in labels for attribute in attributes}
     lacking = sorted((present[TRAIN] | present[TEST]) - present[VALIDATION])
     if lacking and not config.allow_missing:
         raise DataError(
@@ -76,6 +75,18 @@ def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
         f"group {g} has no test images: its accuracy is undefined (n = 0)" for g in sorted(every - present[TEST])
     ]
     return remarks
+
+
+def check_k(config: RunConfig, counts: Counter[Group]) -> None:
+    """Raise DataError if a fixed k is larger than a group that is to be clustered."""
+    k = config.cluster.k
+    if k == "auto" or config.finetune.generator != "clustered-dreambooth":
+        return
+    for group, n in sorted(counts.items()):
+        if config.cluster.min_group <= n < k:
+            raise DataError(
+                f"cluster.k is {k}, but group {group} has only {n} training images; set --cluster.k to {n} or less, or to auto"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
     seen = examine(reading, checked)
     for check in content.LIMITS:
         check(config, reading, seen)
-    manifest = _manifest(seen)
+    manifest = _manifest(seen, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
     conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in seen.conflicts.items()]
     quarantined = [*reading.quarantined, *seen.bad, *conflicts]
     excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in seen.leaks.items())]
@@ -119,7 +130,7 @@ def aside_table(asides: Sequence[Aside]) -> pa.Table:
     return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=ASIDE)
 
 
-def _manifest(seen: Examined) -> Manifest:
+def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:
     rows = [
         {
             "image_id": image_id(entry.path),
@@ -132,6 +143,7 @@ def _manifest(seen: Examined) -> Manifest:
             "location": entry.location,
             "duplicate_of": seen.first_of.get(entry.path, ""),
             "true_attribute": entry.true_attribute,
+            "format": formats[entry.path],
         }
         for entry, sha in seen.used()
     ]

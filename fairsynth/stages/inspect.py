@@ -16,7 +16,7 @@ from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
 from fairsynth.stages.content import LIMITS, Examined, examine, wrong_extensions
-from fairsynth.stages.ingest import check_groups
+from fairsynth.stages.ingest import check_groups, check_k
 
 SCHEMA = 1
 
@@ -61,6 +61,9 @@ def _problems(config: RunConfig, reading: Reading, seen: Examined) -> list[str]:
     problems = []
     try:
         check_groups(reading.entries, config.data)
+        if config.data.attribute == "column":
+            train = (entry for entry in reading.entries if entry.split == TRAIN)
+            check_k(config, Counter(Group(entry.label, entry.attribute) for entry in train))
     except DataError as error:
         problems.append(str(error))
     for check in LIMITS:

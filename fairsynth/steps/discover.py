@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, write_json
 from fairsynth.engine.units import run_units
+from fairsynth.errors import DataError
+from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.plan import PlanRows, write_plan
 from fairsynth.stages import discover as stage
@@ -54,19 +56,29 @@ def discover(context: Context, folder: Path, embeddings: pa.Table) -> list[str]:
         folder / _KINDS,
     )
     remark = f"attributes are discovered ({config.data.discovered} kinds per label): worst-group accuracy is over these groups"
-    return [remark, *_agreement(folder, [rows[i] for i in kinds], list(kinds.values()))]
+    found_in = {
+        s: {(rows[i]["label"], k) for i, k in kinds.items() if rows[i]["split"] == s} for s in (TRAIN, VALIDATION)
+    }
+    lacking = [
+        f"group {Group(*group)} has no validation images: settings are chosen without it"
+        for group in sorted(found_in[TRAIN] - found_in[VALIDATION])
+    ]
+    return [remark, *lacking, *_agreement(folder, [rows[i] for i in kinds], list(kinds.values()))]
 
 
 def _agreement(folder: Path, rows: list[dict[str, Any]], kinds: list[str]) -> list[str]:
     """Compare training and validation kinds with the true attribute, if the dataset has it."""
-    if not all(row["true_attribute"] for row in rows):
+    pairs = [(row, kind) for row, kind in zip(rows, kinds, strict=True) if row["true_attribute"].strip()]
+    if {row["split"] for row, _ in pairs} < {TRAIN, VALIDATION}:
         return []
+    unknown = len(rows) - len(pairs)
     found = {}
     for split in (TRAIN, VALIDATION):
-        part = [(r["label"], k, r["true_attribute"]) for r, k in zip(rows, kinds, strict=True) if r["split"] == split]
+        part = [(r["label"], k, r["true_attribute"]) for r, k in pairs if r["split"] == split]
         found[split] = stage.agreement(*map(list, zip(*part, strict=True)))
     write_json(folder / "agreement.json", found)
-    return [
+    left_out = [f"{unknown} images without a true attribute are left out of the comparison"] if unknown else []
+    return left_out + [
         f"kinds and true attribute, label {entry['label']}: adjusted mutual information "
         f"{entry['adjusted_mutual_information']:.2f}, purity {entry['purity']:.0%} (training images)"
         for entry in found[TRAIN]
@@ -86,6 +98,13 @@ def with_test_kinds(context: Context, artifact: Artifact) -> Manifest:
     )
     run_units(context.session, "evaluate", artifact.units(), names, make, decode)
     units = artifact.units()
+    bad = pa.concat_tables([pq.read_table(units[name] / "bad.parquet") for name in names])
+    pq.write_table(bad, artifact.path / "quarantine.parquet")
+    if len(bad) > context.config.data.max_bad_fraction * len(test):
+        raise DataError(
+            f"{len(bad)} of {len(test)} test images have no usable embedding, more than data.max_bad_fraction "
+            f"{context.config.data.max_bad_fraction:g} allows"
+        )
     table = pq.read_table(embed_stage.with_embeddings(units[name] / "embeddings.parquet" for name in names))
     ids = table.column("image_id").to_pylist()
     labels = dict(zip(test.column("image_id"), test.column("label"), strict=True))

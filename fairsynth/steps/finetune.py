@@ -18,7 +18,7 @@ from fairsynth.groups import Group
 from fairsynth.stages import finetune as finetune_stage
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.prepare import embedding_files
-from fairsynth.steps.views import new_folder, publish
+from fairsynth.steps.views import new_folder, publish, shows
 
 CLASS_PREFIX = "class="  # no adapter is called so: a slug has no equals sign
 
@@ -37,6 +37,8 @@ def finetune(context: Context) -> Done:
         "finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity
     )
     if artifact.finished or context.lookup_only:
+        if artifact.finished and not context.lookup_only and not shows(context.root / "adapters", artifact):
+            _show_adapters(context, artifact)
         return found(artifact) if artifact.finished else Done(artifact)
     watch, _ = Stopwatch(context, artifact), artifact.open()
     clusters: dict[Group, dict[str, int]] = defaultdict(dict)
@@ -103,4 +105,4 @@ def _show_adapters(context: Context, artifact: Artifact) -> None:
     for facts in adapter_units(artifact):
         folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
         shutil.copytree(artifact.units()[facts["name"]], folder)
-    publish(view, context.root / "adapters")
+    publish(view, context.root / "adapters", artifact)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import Artifact, Counts
+from fairsynth.artifacts import Artifact, Counts, fingerprint
 from fairsynth.config import DataConfig
 from fairsynth.data.dataset import load
 from fairsynth.data.location import container
@@ -61,7 +61,8 @@ def ingest(context: Context) -> Done:
         counts,
         ran,
         summary + (f", {counts.excluded} excluded" if counts.excluded else ""),
-        digest=settled.manifest.digest(),
+        # How images become RGB shows in every later stage, too.
+        digest=fingerprint({"images": settled.manifest.digest(), "rules": data.images.model_dump()}),
         reasons=settled.reasons,
         severity=level.record if level else None,
         remarks=[*remarks, *settled.remarks, *_reason_lines(settled.reasons)],
@@ -92,7 +93,8 @@ def _at_level(data: DataConfig, reading: Reading, remarks: list[str]) -> tuple[l
 
 def _asked(data: DataConfig) -> dict[str, Any]:
     """What the manifest depends on besides the files: where they are and what values are called is not in it."""
-    return data.model_dump(exclude={"root", "label_names", "attribute_names"})
+    without = {"root", "label_names", "attribute_names", "discovered"}
+    return data.model_dump(exclude=without | ({"severity_seed", "aligned"} if data.severity is None else set()))
 
 
 def _stamp(context: Context, reading: Reading) -> str:

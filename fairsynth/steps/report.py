@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import Artifact, Counts, write_json
+from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
 from fairsynth.engine.units import Ran
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
@@ -27,22 +28,37 @@ def report(context: Context) -> Done:
     """report.json, report.html, predictions.parquet and the classifier, laid out in the output folder."""
     from fairsynth.stages import report as stage
 
-    earlier = tuple(context.artifacts)
-    artifact = context.artifact("report", stage.VERSION, earlier, {})
-    if (artifact.finished and (context.root / "report.json").exists()) or context.lookup_only:
+    # Ingest's digest is that of the images used; the page also tells what was set aside.
+    facts = fingerprint(_data_facts(context) | {"root": ""})
+    artifact = context.artifact("report", stage.VERSION, tuple(context.artifacts), {}, data=facts)
+    if artifact.finished or context.lookup_only:
+        if artifact.finished and not context.lookup_only and not _shown(context, artifact):
+            _lay_out(context, artifact.path)
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
     content = _content(context)
     write_json(folder / "report.json", content)
     (folder / "report.html").write_text(stage.page(content, _grids(context)), "utf-8")
-    evaluated = context.artifacts["evaluate"].path
-    for source in (evaluated / "predictions.parquet", folder / "report.html", folder / "report.json"):
-        _place(source, context.root / source.name)
-    ours = evaluated / "classifiers" / "fairsynth-0"
-    if ours.exists():
-        shutil.copytree(ours, context.root / "classifier", dirs_exist_ok=True)
+    _lay_out(context, folder)
     n = len(context.manifest)
     return watch.finish(Counts(n, n, 0, 0), Ran(1, 0, 0.0), f"verdict: {content['verdict']}")
+
+
+def _shown(context: Context, artifact: Artifact) -> bool:
+    """True if the output folder shows this report, not that of another config's run."""
+    shown = context.root / "report.json"
+    return shown.exists() and shown.read_bytes() == (artifact.path / "report.json").read_bytes()
+
+
+def _lay_out(context: Context, folder: Path) -> None:
+    """Copy classifier, predictions and report to where people look; report.json last, for it says that the rest is there."""
+    evaluated, classifier = context.artifacts["evaluate"].path, context.root / "classifier"
+    ours = evaluated / "classifiers" / "fairsynth-0"
+    shutil.rmtree(classifier, ignore_errors=True)
+    if ours.exists():
+        shutil.copytree(ours, classifier)
+    for source in (evaluated / "predictions.parquet", folder / "report.html", folder / "report.json"):
+        _place(source, context.root / source.name)
 
 
 def _place(source: Path, target: Path) -> None:
@@ -116,12 +132,16 @@ def _discovered(context: Context, predictions: pa.Table) -> dict[str, Any] | Non
     facts: dict[str, Any] = {"kinds": context.config.data.discovered, "agreement": None, "true_groups": []}
     if not path.exists():
         return facts
+    predictions = predictions.filter(pc.not_equal(pc.utf8_trim_whitespace(predictions.column("true_attribute")), ""))
+    if not predictions.num_rows:
+        return facts
     first = predictions.slice(0, predictions.num_rows // len(set(_runs(predictions))))
     tested = agreement(*(first.column(name).to_pylist() for name in ("label", "attribute", "true_attribute")))
     truth = predictions.set_column(
         predictions.column_names.index("attribute"), "attribute", predictions.column("true_attribute")
     )
     real = context.manifest.split(TRAIN)
+    real = real.filter(value.strip() != "" for value in real.column("true_attribute"))
     counts = real.replaced("attribute", real.column("true_attribute")).counts()
     groups = sorted({*counts, *test_counts(truth)})
     return facts | {

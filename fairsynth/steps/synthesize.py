@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from fairsynth.stages.synthesize import Source
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.finetune import adapter_units, words
 from fairsynth.steps.prepare import read_embeddings
-from fairsynth.steps.views import inert, new_folder, publish
+from fairsynth.steps.views import inert, new_folder, publish, shows
 from fairsynth.vectors import matrix
 
 _ABSENT = "no training images: nothing to learn it from (synthesize.absent_groups decides)"
@@ -39,6 +38,9 @@ def synthesize(context: Context) -> Done:
         "synthesize", stage.VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity
     )
     if artifact.finished or context.lookup_only:
+        if artifact.finished and not context.lookup_only and not shows(context.root / "synthetic", artifact):
+            made_before = pq.read_table(artifact.path / "synthetic.parquet").to_pylist()
+            _export(context, artifact, made_before, artifact.record["suffix"])
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
     quota = stage.quotas(_groups_to_make(context), config.synthesize.per_group)
@@ -65,6 +67,7 @@ def synthesize(context: Context) -> Done:
         Counts(len(images), accepted, 0, len(images) - accepted),
         made.ran,
         f"{accepted} images kept of {len(images)}{shortfall}",
+        suffix=made.suffix,
         groups=_group_facts(context, images, quota, sources),
     )
 
@@ -103,8 +106,9 @@ class _Maker:
     def __init__(self, context: Context, artifact: Artifact, quota: dict[Group, int]) -> None:
         self.context, self.artifact, self.ran = context, artifact, Ran(0, 0, 0.0)
         train = context.manifest.split(TRAIN)
-        suffixes = Counter(Path(path).suffix.lower() for path in train.column("path"))
-        self.suffix = ".jpg" if suffixes[".jpg"] + suffixes[".jpeg"] > suffixes[".png"] else ".png"
+        # By content, for a name may say otherwise or have no ending at all.
+        formats = Counter(train.column("format"))
+        self.suffix = ".jpg" if 2 * formats["JPEG"] > len(train) else ".png"
         _, groups, table = read_embeddings(context)
         self.centroids = stage.centroids(groups, matrix(table, "embedding"))
         self.texts = {group: fill(context.config.synthesize.prompt, context.config.data, group) for group in quota}
@@ -177,7 +181,7 @@ def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], 
             (view / "images" / slug).mkdir(parents=True, exist_ok=True)
             (view / name).write_bytes(files[row["image_id"]])
             table.writerow([name, "true", *(inert(row[column]) for column in columns)])
-    publish(view, context.root / "synthetic")
+    publish(view, context.root / "synthetic", artifact)
 
 
 def _group_facts(

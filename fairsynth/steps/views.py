@@ -8,6 +8,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from fairsynth.artifacts import Artifact
+
+_MARK = ".fingerprint"
+
 
 def new_folder(target: Path) -> Path:
     """A private folder beside ``target`` to fill."""
@@ -16,8 +20,17 @@ def new_folder(target: Path) -> Path:
     return private
 
 
-def publish(private: Path, target: Path) -> None:
+def shows(target: Path, artifact: Artifact) -> bool:
+    """True if the view is that of this artifact, not of another config's run in the same output folder."""
+    try:
+        return (target / _MARK).read_text("utf-8") == artifact.fingerprint
+    except OSError:
+        return False
+
+
+def publish(private: Path, target: Path, artifact: Artifact) -> None:
     """Replace a view by a complete new one. Views can always be made again from the artifacts."""
+    (private / _MARK).write_text(artifact.fingerprint, "utf-8")
     for leftover in target.parent.glob(f".{target.name}.*"):
         if leftover != private:
             shutil.rmtree(leftover, ignore_errors=True)

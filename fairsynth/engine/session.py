@@ -162,9 +162,3 @@ def _stderr_closed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The innermost error of a chain of Ray wrappers."""
-    inner = getattr(error, "cause", None) or error.__cause__
-    return root_cause(inner) if isinstance(inner, BaseException) and inner is not error else error

@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.artifacts import Artifact, Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
-from fairsynth.engine.session import Session, Worker, root_cause
-from fairsynth.engine.units import Heartbeat, Ran
+from fairsynth.engine.failures import root_cause
+from fairsynth.engine.heartbeat import Heartbeat
+from fairsynth.engine.session import Session, Worker
+from fairsynth.engine.units import Ran
 from fairsynth.errors import FairsynthError, InfrastructureError
 from fairsynth.groups import Group
 from fairsynth.stages.finetune import lots as cut_lots

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Units
-from fairsynth.engine.session import Session, root_cause
-from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.engine.failures import packed, translated, unpacked
+from fairsynth.engine.heartbeat import Heartbeat
+from fairsynth.engine.session import Session
 
 Task = Mapping[str, Any]
 Work = Callable[[Task], Mapping[str, pa.Table]]
@@ -92,10 +92,12 @@ def run_units(
     beat = Heartbeat(stage, len(names), len(names) - len(pending))
     try:
         for row in dataset.iter_rows():
+            if row["failure"]:
+                raise unpacked(stage, row["failure"])
             ready.setdefault(row["worker"], time.monotonic() - began - row["seconds"])
             beat.tick()
     except ray.exceptions.RayError as error:
-        raise _translated(stage, error) from error
+        raise translated(stage, error) from error
     return Ran(len(pending), len(names) - len(pending), sum(ready.values()) / len(ready))
 
 
@@ -112,9 +114,11 @@ def stream(session: Session, stage: str, batches: Iterable[list[dict[str, Any]]]
     dataset = dataset.map_batches(_Streamed(work), batch_size=1, num_cpus=session.cpu_worker().cpus)
     try:
         for row in dataset.iter_rows():
+            if row["failure"]:
+                raise unpacked(stage, row["failure"])
             yield pa.ipc.open_stream(row["table"]).read_all()
     except ray.exceptions.RayError as error:
-        raise _translated(stage, error) from error
+        raise translated(stage, error) from error
 
 
 class _Streamed:
@@ -124,11 +128,14 @@ class _Streamed:
         self.work = work
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        (table,) = self.work({"rows": json.loads(batch["rows"][0])}).values()
+        try:
+            (table,) = self.work({"rows": json.loads(batch["rows"][0])}).values()
+        except Exception as error:
+            return {"table": [b""], "failure": [packed(error)]}
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        return {"table": [sink.getvalue().to_pybytes()]}
+        return {"table": [sink.getvalue().to_pybytes()], "failure": [""]}
 
 
 def _quiet(ray: Any) -> None:
@@ -138,17 +145,6 @@ def _quiet(ray: Any) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _translated(stage: str, error: Exception) -> FairsynthError:
-    """What a Ray error means to the caller: the error that the work raised on purpose, else infrastructure."""
-    cause = root_cause(error)
-    if isinstance(cause, FairsynthError):
-        return cause
-    return InfrastructureError(
-        f"stage {stage} failed: {type(cause).__name__}: {' '.join(str(cause).split())[-400:]}; "
-        "finished units are kept, the same command goes on"
-    )
-
-
 class _Prepare:
     """Makes a row of plain arrays and JSON text: what Arrow carries without guessing types."""
 
@@ -156,7 +152,10 @@ class _Prepare:
         self.prepare = prepare
 
     def __call__(self, row: Task) -> dict[str, Any]:
-        prepared = self.prepare(row["name"])
+        try:
+            prepared = self.prepare(row["name"])
+        except Exception as error:
+            return {"name": row["name"], "json": json.dumps({"_failure": packed(error)})}
         arrays = {key: value for key, value in prepared.items() if isinstance(value, np.ndarray)}
         rest = {key: value for key, value in prepared.items() if key not in arrays}
         # An empty array has no place in a tensor column: its shape goes with the text.
@@ -174,37 +173,29 @@ class _UnitActor:
             import torch
 
             torch.set_num_threads(threads)
-        self.work, self.units, self.name = make(), Units(Path(units)), uuid.uuid4().hex
+        self.units, self.name, self.failure = Units(Path(units)), uuid.uuid4().hex, ""
+        try:
+            self.work = make()
+        except Exception as error:
+            self.failure = packed(error)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        began = time.monotonic()
+        began, failure = time.monotonic(), self.failure
+        try:
+            failure = failure or self.made(batch)
+        except Exception as error:
+            failure = packed(error)
+        seconds = time.monotonic() - began
+        return {"seconds": np.array([seconds]), "worker": np.array([self.name]), "failure": np.array([failure])}
+
+    def made(self, batch: Mapping[str, Any]) -> str:
+        """Make and commit the unit, or tell what its preparation failed on."""
         task: dict[str, Any] = {key: value[0] for key, value in batch.items()}
         rest = json.loads(task.pop("json", "{}"))
+        if "_failure" in rest:
+            return str(rest["_failure"])
         for key, (shape, kind) in rest.pop("_empty", {}).items():
             task[key] = np.zeros(shape, kind)
         name = str(task["name"])
         self.units.commit(name, lambda folder: write_tables(self.work({**task, **rest}), folder))
-        seconds = time.monotonic() - began
-        return {"name": np.array([name]), "seconds": np.array([seconds]), "worker": np.array([self.name])}
-
-
-class Heartbeat:
-    """A line on stderr at most every ``every`` seconds: stage done/total rate eta."""
-
-    def __init__(self, stage: str, total: int, done: int, every: float = 30.0) -> None:
-        self.stage, self.total, self.done, self.every = stage, total, done, every
-        self.began = self.last = time.monotonic()
-        self.first = done
-
-    def tick(self) -> None:
-        """Count one more unit."""
-        self.done += 1
-        now = time.monotonic()
-        if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.done < self.total:
-            rate = (self.done - self.first) / (now - self.began)
-            print(
-                f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {(self.total - self.done) / rate:.0f}s",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.last = now
+        return ""

@@ -1,0 +1,49 @@
+"""How a failure inside a worker reaches the caller with its meaning kept.
+
+Ray Data wraps what a worker raises and loses the original on the way, and it prints the workers'
+traces over the one line that people need. So work that fails *returns* its failure, as text.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+
+from fairsynth import errors
+from fairsynth.errors import FairsynthError, InfrastructureError
+
+
+def packed(error: Exception) -> str:
+    """A failure as text that passes between processes."""
+    trace = "".join(traceback.format_exception(error))
+    return json.dumps({"kind": type(error).__name__, "message": str(error), "trace": trace})
+
+
+def unpacked(stage: str, failure: str) -> FairsynthError:
+    """The error to raise for a packed failure: the one that the work raised on purpose, else infrastructure."""
+    told = json.loads(failure)
+    kind = getattr(errors, told["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, FairsynthError):
+        return kind(told["message"])
+    error = _infrastructure(stage, told["kind"], told["message"])
+    error.__cause__ = RuntimeError(told["trace"])
+    return error
+
+
+def translated(stage: str, error: Exception) -> FairsynthError:
+    """What a Ray error (a worker or a node that died) means to the caller."""
+    cause = root_cause(error)
+    return cause if isinstance(cause, FairsynthError) else _infrastructure(stage, type(cause).__name__, str(cause))
+
+
+def _infrastructure(stage: str, kind: str, message: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"stage {stage} failed: {kind}: {' '.join(message.split())[-400:]}; "
+        "finished units are kept, the same command goes on"
+    )
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost error of a chain of Ray wrappers."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    return root_cause(inner) if isinstance(inner, BaseException) and inner is not error else error

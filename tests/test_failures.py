@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from fairsynth.artifacts import Units
-from fairsynth.config import ResourcesConfig
 from fairsynth.engine.failures import packed, translated, unpacked
-from fairsynth.engine.session import Session, session_of
-from fairsynth.engine.units import run_units, stream
 from fairsynth.errors import ConfigError, DataError, InfrastructureError
 
 TEXT = "input_changed: 'a\nb.png' is not \ud83d what it was"
@@ -45,48 +37,6 @@ def test_the_innermost_error_of_a_chain_counts() -> None:
     outer.__cause__.__cause__ = DataError("this one")
     assert str(translated("embed", outer)) == "this one"
     assert "RuntimeError: alone" in str(translated("embed", RuntimeError("alone")))
-
-
-class Failing:
-    """Work, or its preparation, that refuses one name or one batch."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-    def __call__(self, task: Any) -> Mapping[str, Any]:
-        if self.error is not None and "bad" in str(task):
-            raise self.error
-        return {"rows": pa.table({"n": [1]})}
-
-
-def prepare(name: str) -> Mapping[str, Any]:
-    if name == "bad":
-        raise DataError("input_changed: now")
-    return {"n": 1}
-
-
-def no_model() -> Failing:
-    raise ConfigError("no such model")
-
-
-@pytest.fixture(scope="module")
-def session() -> Any:
-    with session_of(ResourcesConfig()) as session:
-        yield session
-
-
-def test_on_ray_too_whoever_raised_it(session: Session, tmp_path: Path) -> None:
-    units = Units(tmp_path / "units")
-    with pytest.raises(DataError, match=r"^input_changed: now$"):
-        run_units(session, "embed", units, ["good", "bad"], Failing, prepare, models=False)
-    with pytest.raises(ConfigError, match=r"^no such model$"):
-        run_units(session, "embed", units, ["bad"], no_model, models=False)
-    with pytest.raises(InfrastructureError, match="stage embed failed: KeyError: 'bad'"):
-        run_units(session, "embed", units, ["bad"], make_failing, models=False)
-    with pytest.raises(DataError, match=r"^no$"):
-        list(stream(session, "ingest", [[{"a": "good"}], [{"a": "bad"}]], Failing(DataError("no"))))
-    assert units.done() <= {"good"}
-
-
-def make_failing() -> Failing:
-    return Failing(KeyError("bad"))
+    empty = RuntimeError("the actor died")
+    empty.__cause__ = ValueError()
+    assert "ValueError: the actor died" in str(translated("embed", empty))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fairsynth.artifacts import Units
+from fairsynth.config import ResourcesConfig
 from fairsynth.configuration import load_config
 from fairsynth.data.storage import Storage
-from fairsynth.errors import DataError
+from fairsynth.errors import ConfigError, DataError, InfrastructureError
 from fairsynth.pipeline import run
 from fairsynth.steps.inspect import inspect_dataset
 from tests.comparing import essence, sha, stage_folder
@@ -122,3 +125,45 @@ def test_a_dataset_is_checked_on_a_cluster_as_in_this_process(
     assert written[0] == written[1] and len(written[0][0]) == 170
     assert found[0] == found[1]
     assert {aside["reason"] for aside in written[0][1]} == {"empty", "unidentified"}
+
+
+class Failing:
+    """Work, or its preparation, that refuses one name or one batch."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def __call__(self, task: Any) -> Mapping[str, Any]:
+        if self.error is not None and "bad" in str(task):
+            raise self.error
+        return {"rows": pa.table({"n": [1]})}
+
+
+def prepare(name: str) -> Mapping[str, Any]:
+    if name == "bad":
+        raise DataError("input_changed: now")
+    return {"n": 1}
+
+
+def no_model() -> Failing:
+    raise ConfigError("no such model")
+
+
+def make_failing() -> Failing:
+    return Failing(KeyError("bad"))
+
+
+def test_an_error_is_the_same_on_ray_whoever_raised_it(tmp_path: Path, two_nodes: str) -> None:
+    from fairsynth.engine.session import Session
+    from fairsynth.engine.units import run_units, stream
+
+    session, units = Session(ResourcesConfig()), Units(tmp_path / "units")
+    with pytest.raises(DataError, match=r"^input_changed: now$"):
+        run_units(session, "embed", units, ["good", "bad"], Failing, prepare, models=False)
+    with pytest.raises(ConfigError, match=r"^no such model$"):
+        run_units(session, "embed", units, ["bad"], no_model, models=False)
+    with pytest.raises(InfrastructureError, match="stage embed failed: KeyError: 'bad'"):
+        run_units(session, "embed", units, ["bad"], make_failing, models=False)
+    with pytest.raises(DataError, match=r"^no$"):
+        list(stream(session, "ingest", [[{"a": "good"}], [{"a": "bad"}]], Failing(DataError("no"))))
+    assert units.done() <= {"good"}

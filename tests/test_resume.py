@@ -48,6 +48,8 @@ def test_killed_and_resumed_equals_never_killed(finished_run: Path, tmp_path: Pa
 
 
 def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
+    # Whoever starts the tests in the background has SIGINT ignored, and processes inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(tmp_path / "out")],
         stdout=subprocess.PIPE,

@@ -33,7 +33,9 @@ def unpacked(stage: str, failure: str) -> FairsynthError:
 def translated(stage: str, error: Exception) -> FairsynthError:
     """What a Ray error (a worker or a node that died) means to the caller."""
     cause = root_cause(error)
-    return cause if isinstance(cause, FairsynthError) else _infrastructure(stage, type(cause).__name__, str(cause))
+    if isinstance(cause, FairsynthError):
+        return cause
+    return _infrastructure(stage, type(cause).__name__, str(cause) or str(error))
 
 
 def _infrastructure(stage: str, kind: str, message: str) -> InfrastructureError:

@@ -91,13 +91,13 @@ def fairsynth_stages(root: Path, out: Path) -> dict[str, float]:
 
 @contextmanager
 def peak_memory(result: dict[str, float]) -> Iterator[None]:
-    """Highest unique memory (GB) of this process and all its descendants, read every half second."""
+    """Highest unique memory (GB) of this process and all its descendants, read every two seconds: looking costs time, too."""
     import psutil
 
     me, stop, peak = psutil.Process(), threading.Event(), [0.0]
 
     def watch() -> None:
-        while not stop.wait(0.5):
+        while not stop.wait(2):
             total = 0
             for process in [me, *me.children(recursive=True)]:
                 try:

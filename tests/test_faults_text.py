@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,12 @@ from fairsynth.groups import Group
 from fairsynth.stages.inspect_text import lines
 from fairsynth.stages.report import page, table_lines
 from fairsynth.steps.views import inert
-from tests.looking import inspected
+from tests.looking import Page, inspected
 from tests.worlds import crops, encoded, tiny_folder_dataset
 
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
 HOSTILE = ["<img src=x onerror=alert(1)>", "</td><script>alert(1)</script>", "\x1b]0;owned\x07\x1b[2J", "=cmd()|'/c calc'!A1",
            "{{ 7*7 }}{% raw %}", "\u202egnp.exe", '"><svg onload=x>', "a\r\nfairsynth: done"]  # fmt: skip
-
-
-class Page(HTMLParser):
-    """The elements of a page with their attributes, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def report(text: str) -> dict[str, Any]:

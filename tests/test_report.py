@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from PIL import Image
 
 from fairsynth.groups import Group, MethodScores, score
 from fairsynth.stages.report import method_entry, page, sheet, table_lines
+from tests.looking import Page
 from tests.worlds import encoded
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -74,25 +74,6 @@ def report() -> dict:
     }
 
 
-class Elements(HTMLParser):
-    """Collects elements with their attributes, and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def handle_endtag(self, tag: str) -> None:
-        self.text += " "
-
-
 def test_a_method_entry_has_every_figure_and_an_empty_group_has_none() -> None:
     entry = method_entry(method("erm", (9, 5, 3), (10, 4, 2)))
     wga = entry["worst_group_accuracy"]
@@ -141,9 +122,7 @@ def test_labels_cannot_steer_the_terminal(report: dict) -> None:
 
 def test_text_from_data_stays_text(report: dict) -> None:
     report["methods"][0]["name"] = QUOTES
-    seen = Elements(
-        page(report, [{"title": EVIL, "images": [(QUOTES, sheet([])), (EVIL, "data:image/png;base64,AAAA")]}])
-    )
+    seen = Page(page(report, [{"title": EVIL, "images": [(QUOTES, sheet([])), (EVIL, "data:image/png;base64,AAAA")]}]))
     assert not {"script", "iframe", "object", "link", "base", "form"} & {tag for tag, _ in seen.elements}
     assert [attributes.get("src") for tag, attributes in seen.elements if tag == "img"] == [
         "data:image/png;base64,AAAA"
@@ -155,7 +134,7 @@ def test_text_from_data_stays_text(report: dict) -> None:
 def test_the_page_loads_nothing_from_elsewhere(report: dict) -> None:
     html = page(report, [{"title": "t", "images": [("real", sheet([encoded(Image.new("RGB", (8, 8)))]))]}])
     assert "http://" not in html and "https://" not in html and "url(" not in html and "@import" not in html
-    elements = Elements(html).elements
+    elements = Page(html).elements
     links = [
         value
         for _, attributes in elements
@@ -170,14 +149,14 @@ def test_the_page_loads_nothing_from_elsewhere(report: dict) -> None:
 
 
 def test_the_page_shows_the_figures(report: dict) -> None:
-    text = " ".join(Elements(page(report, [])).text.split())
+    text = " ".join(Page(page(report, [])).text.split())
     for figure in ("not improved", "45.0%", "75.0%", "n = 0 – ERM", "4321 1234 own 3", "embed 12.3 1.5 7 2 90 80 6 4"):
         assert figure in text
     assert text.count("ERM") >= 2
 
 
 def test_the_page_says_what_became_of_the_images(report: dict) -> None:
-    text = " ".join(Elements(page(report, [])).text.split())
+    text = " ".join(Page(page(report, [])).text.split())
     assert "99 images = 88 used + 7 quarantined + 4 left out" in text
     assert f"Quarantined: empty 5, {EVIL} 2." in text and "Excluded" not in text
     assert "Severity 99.9 % (seed 3): 654 training images kept, 321 left out" in text and "0123456789abcdef" in text
@@ -189,20 +168,20 @@ def test_the_page_says_what_became_of_the_images(report: dict) -> None:
 def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: dict) -> None:
     assert "were discovered" not in page(report, [])
     report["discovered"] = {"kinds": 4, "agreement": None, "true_groups": []}
-    text = " ".join(Elements(page(report, [])).text.split())
+    text = " ".join(Page(page(report, [])).text.split())
     assert "Attributes were discovered" in text and "inside each label 4 clusters" in text
     assert "true attribute" not in text
     entry = {"label": EVIL, "n": 77, "adjusted_mutual_information": 0.456, "purity": 0.912, "kinds": {}}
     true_groups = [method_entry(method("erm", (9, 5, 3)))]
     report["discovered"] |= {"agreement": {"train": [entry], "test": [entry]}, "true_groups": true_groups}
-    text = " ".join(Elements(page(report, [])).text.split())
+    text = " ".join(Page(page(report, [])).text.split())
     assert f"{EVIL} train 77 0.46 91.2%" in text and f"{EVIL} test 77 0.46 91.2%" in text
     assert f"ERM 50.0% {EVIL}, q (10) 68.0%" in text
 
 
 def test_a_report_without_synthetic_images_has_a_page(report: dict) -> None:
     report["groups"][0] |= {"synthetic": 0, "rejected": {}, "k": 0, "generator": "prompt"}
-    assert "none" in Elements(page(report, [{"title": "t", "images": [("accepted", sheet([]))]}])).text
+    assert "none" in Page(page(report, [{"title": "t", "images": [("accepted", sheet([]))]}])).text
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ class AdapterJob:
     class_prompt: str
     seed: int
     steps: int
+    learning_rate: float
+    warmup_steps: int = 0
 
     @property
     def name(self) -> str:

@@ -57,33 +57,59 @@ class ClusterConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """The finetune stage: DreamBooth with LoRA."""
+    """The finetune stage: DreamBooth, with LoRA or of the whole UNet."""
 
     generator: Generator = "clustered-dreambooth"
     """vanilla: no adapters; lora: one per group, plain prompt; dreambooth: one per group with a rare token; clustered-dreambooth: one per cluster."""
+    parameters: Literal["adapter", "full"] = "adapter"
+    """adapter: LoRA, many at once; full: the whole UNet, one cluster at a time, as the paper's heavy variant."""
     prompt: str = "a photo of a {token} {label}, {attribute}"
     """What an adapter learns. {token} is left out for lora and in the class prompt."""
     rare_tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
     """Identifiers, given to the adapters of a group in turn."""
     rank: Positive = 16
     alpha: Positive = 16
-    target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
     """Name endings of the UNet's layers that get an adapter."""
     steps: Positive = 400
     max_epochs: Positive | None = None
     """Upper limit of passes over a cluster's images: small clusters get fewer steps. null: no limit."""
     batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises to its value."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     snr_ceiling: Annotated[float, Field(gt=0)] | None = 5.0
     """Min-SNR loss weights (arXiv 2303.09556) with this ceiling; null: uniform weights."""
+    prior: Literal["teacher", "images"] = "teacher"
+    """Prior preservation. teacher: for the class prompt the frozen base's own prediction is the target; images: images of the class prompt, made by the base model before, are."""
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of prior preservation; 0 switches it off. lora never uses it."""
+    prior_batch_size: Positive | None = None
+    """Samples of the prior in a step; null: batch_size."""
     class_images: Positive = 100
-    """Images of the class prompt, made by the base model, for prior preservation."""
+    """Images of each class prompt for prior: images."""
+    validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of a cluster's images that is held out to judge its adapter by; the best state is kept. 0: none."""
+    validation_min_images: Annotated[int, Field(ge=2)] = 20
+    """Smaller clusters hold nothing out: their last state is kept."""
+    validation_samples: Positive = 16
+    """Samples of a validation: held-out images at fixed timesteps with fixed noise."""
+    validate_every: Positive = 50
+    """Steps of an adapter between its validations."""
+    patience: Positive | None = None
+    """Validations without improvement after which an adapter stops early; null: it uses up its steps."""
+    max_failed_share: Fraction = 0.1
+    """Share of the adapters that may fail (their loss explodes twice) before the stage counts as failed."""
     checkpoint_every: Positive = 100
     """Optimizer steps between checkpoints."""
+
+    @property
+    def prior_size(self) -> int:
+        """Samples of the prior in a step: 0 where there is no prior preservation."""
+        uses = self.generator in ("dreambooth", "clustered-dreambooth") and self.prior_weight > 0
+        return (self.prior_batch_size or self.batch_size) if uses else 0
 
 
 class SynthesizeConfig(Section):
@@ -162,8 +188,10 @@ class ResourcesConfig(Section):
     """CPU threads of one worker."""
     embed_batch: Positive = 32
     """Images that go through a frozen model at once."""
-    adapters_per_run: Positive = 8
-    """Adapters that one Ray Train run trains (a lot)."""
+    adapters_per_run: Positive | None = None
+    """Adapters that one Ray Train run trains (a lot); null: all of them shared out over the workers, 64 at most."""
+    adapters_at_once: Positive | None = None
+    """Adapters of a lot that are in training together; null: as many as memory holds, 16 at most."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures that one Ray Train run or trial survives."""
 

@@ -1,0 +1,185 @@
+"""Stacked LoRA: N adapters of one frozen network in one forward and one backward pass.
+
+All weights of an adapter are one row of a matrix ``weights_NP``. The batch is adapter-major: its first
+``len(batch) / N`` samples belong to row 0, the next to row 1, and so on. Every adapted layer then adds
+``scale * x A B`` of all adapters with batched matrix products, so N adapters cost as many kernel launches
+as one. That is exact where no layer mixes samples, as in the UNets of Stable Diffusion, which stay as
+diffusers made them: adapters enter by forward hooks.
+
+Needs torch alone. LoRA: arXiv 2106.09685; of convolutions: as peft does it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+# Standard deviation of A's first values times the rank, as in peft's "gaussian"; B starts at zero.
+INITIAL_SPREAD = 1.0
+
+
+class StackedAdapters:
+    """The adapted layers of a network, and how the rows of ``weights_NP`` map to them.
+
+    Within a row every layer has A, then B, in the order of the network's modules: A[in, r] and B[r, out] for
+    ``nn.Linear``, A[r, in, k, k] and B[out, r] for ``nn.Conv2d``. Raises ValueError if no layer's name ends with
+    one of ``target_modules``, or if one that does is of another kind.
+    """
+
+    def __init__(self, network: nn.Module, rank: int, alpha: float, target_modules: Sequence[str]) -> None:
+        self.network, self.rank, self.alpha, self.scale = network, rank, alpha, alpha / rank
+        self.target_modules = tuple(target_modules)
+        self._layers = [
+            _Layer(name, module, rank, self.scale)
+            for name, module in network.named_modules()
+            if any(name == target or name.endswith(f".{target}") for target in target_modules)
+        ]
+        if not self._layers:
+            raise ValueError(f"no layer's name ends with one of {', '.join(map(repr, target_modules))}")
+        self._sizes = [size for layer in self._layers for size in layer.sizes]
+        self._hooks = [layer.module.register_forward_hook(layer) for layer in self._layers]
+        self.size = sum(self._sizes)
+        """Weights of one adapter: P."""
+
+    def remove(self) -> None:
+        """Take the hooks off; the network is as it was."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def initial(self, seed: int) -> torch.Tensor:
+        """A fresh adapter, float32 (P,): A Gaussian, B zero, so that it changes nothing yet."""
+        generator, row = torch.Generator().manual_seed(seed), torch.zeros(self.size)
+        for piece in row.split(self._sizes)[::2]:
+            piece.normal_(0, INITIAL_SPREAD / self.rank, generator=generator)
+        return row
+
+    @contextmanager
+    def using(self, weights_NP: torch.Tensor | None) -> Iterator[list[torch.Tensor]]:
+        """Inside, the network computes with these adapters (None: without any); yields the leaves of ``gradient``.
+
+        The products run in the network's number format, whatever the format of the weights.
+        """
+        leaves: list[torch.Tensor] = []
+        if weights_NP is not None:
+            dtype = self._layers[0].module.weight.dtype
+            leaves = [piece.requires_grad_() for piece in weights_NP.detach().to(dtype).split(self._sizes, 1)]
+        for index, layer in enumerate(self._layers):
+            layer.weights = (leaves[2 * index], leaves[2 * index + 1]) if leaves else None
+        try:
+            yield leaves
+        finally:
+            for layer in self._layers:
+                layer.weights = None
+
+    def state(self, weights_P: torch.Tensor) -> dict[str, torch.Tensor]:
+        """An adapter under peft's names and in peft's shapes: ``<module>.lora_A.weight``, ``<module>.lora_B.weight``."""
+        state, pieces = {}, weights_P.detach().split(self._sizes)
+        for index, layer in enumerate(self._layers):
+            for name, piece in zip("AB", layer.to_peft(*pieces[2 * index : 2 * index + 2]), strict=True):
+                state[f"{layer.name}.lora_{name}.weight"] = piece.contiguous().clone()
+        return state
+
+    def row(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The inverse of ``state``. Raises ValueError if a layer is missing, unknown, or of another shape."""
+        row = torch.empty(self.size, dtype=next(iter(state.values())).dtype)
+        expected, left = self.state(row), dict(state)
+        for index, layer in enumerate(self._layers):
+            down, up = (left.pop(name, None) for name in _names(layer.name))
+            shapes = [expected[name].shape for name in _names(layer.name)]
+            if down is None or up is None or [down.shape, up.shape] != shapes:
+                raise ValueError(f"no adapter of rank {self.rank} for layer {layer.name!r}")
+            for piece, value in zip(
+                row.split(self._sizes)[2 * index : 2 * index + 2], layer.from_peft(down, up), strict=True
+            ):
+                piece.copy_(value.flatten())
+        if left:
+            raise ValueError(f"the network has no adapted layer for {sorted(left)[0]!r}")
+        return row
+
+
+def gradient(losses_N: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
+    """d losses_N[n] / d weights_NP[n], float32 or wider, (N, P): one backward pass for all adapters."""
+    pieces = torch.autograd.grad(losses_N.sum(), leaves)
+    # One copy of contiguous pieces; autograd's own way through split costs many times that.
+    whole = torch.cat([piece.reshape(len(piece), -1) for piece in pieces], 1)
+    return whole.to(torch.promote_types(whole.dtype, torch.float32))
+
+
+def shell(network: nn.Module) -> nn.Module:
+    """Another instance of the network over the same weights: its hooks are its own, its memory is shared."""
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    return copy.deepcopy(network, shared)  # type: ignore[arg-type]
+
+
+def _names(module: str) -> tuple[str, str]:
+    return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
+
+
+class _Layer:
+    """One adapted layer: a forward hook that adds what the adapters in use add."""
+
+    def __init__(self, name: str, module: nn.Module, rank: int, scale: float) -> None:
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            raise ValueError(f"{name!r} is a {type(module).__name__}; adapters are for Linear and Conv2d")
+        if isinstance(module, nn.Conv2d) and (module.groups != 1 or module.padding_mode != "zeros"):
+            raise ValueError(f"{name!r} is a convolution with groups or unusual padding")
+        self.name, self.module, self.rank, self.scale = name, module, rank, scale
+        self.weights: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.outputs, *inputs = module.weight.shape
+        self.inputs = math.prod(inputs)
+        self.sizes = (self.inputs * rank, rank * self.outputs)
+        self._add: Callable[..., torch.Tensor] = self._linear
+        if isinstance(module, nn.Conv2d):
+            self._add = self._conv if max(module.kernel_size + module.stride) > 1 else self._pointwise
+
+    def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], base: torch.Tensor) -> torch.Tensor | None:
+        return None if self.weights is None else self._add(args[0], base, *self.weights)
+
+    def _linear(self, x: torch.Tensor, base: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        n = len(down)
+        down, up = down.view(n, self.inputs, self.rank), up.view(n, self.rank, self.outputs)
+        hidden = torch.bmm(x.reshape(n, -1, self.inputs), down)
+        return torch.baddbmm(base.reshape(n, -1, self.outputs), hidden, up, alpha=self.scale).view(base.shape)
+
+    def _pointwise(self, x: torch.Tensor, base: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        total, n = len(x), len(down)
+        down = _each(down.view(n, self.rank, self.inputs), total)
+        return self._raise(torch.bmm(down, x.reshape(total, self.inputs, -1)), base, up)
+
+    def _conv(self, x: torch.Tensor, base: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """A as one grouped convolution: unfolding the image moves an order of magnitude more memory."""
+        module, n, total, (channels, *image) = self.module, len(down), len(x), x.shape[1:]
+        assert isinstance(module, nn.Conv2d)
+        each = total // n
+        down = down.reshape(n * self.rank, *module.weight.shape[1:])
+        grouped = x.view(n, each, channels, *image).transpose(0, 1).reshape(each, n * channels, *image)
+        hidden = functional.conv2d(grouped, down, None, module.stride, module.padding, module.dilation, n)
+        return self._raise(hidden.view(each, n, self.rank, -1).transpose(0, 1).reshape(total, self.rank, -1), base, up)
+
+    def _raise(self, hidden: torch.Tensor, base: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """B of a convolution, (N, out * r), on hidden (samples, r, pixels)."""
+        total = len(hidden)
+        up = _each(up.view(len(up), self.outputs, self.rank), total)
+        return torch.baddbmm(base.reshape(total, self.outputs, -1), up, hidden, alpha=self.scale).view(base.shape)
+
+    def to_peft(self, down: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A and B of one adapter from this row's pieces to peft's shapes."""
+        if isinstance(self.module, nn.Linear):
+            return down.view(self.inputs, self.rank).T, up.view(self.rank, self.outputs).T
+        return down.view(self.rank, *self.module.weight.shape[1:]), up.view(self.outputs, self.rank, 1, 1)
+
+    def from_peft(self, down: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The inverse, still to be flattened."""
+        return (down.T, up.T) if isinstance(self.module, nn.Linear) else (down, up)
+
+
+def _each(matrices_N: torch.Tensor, total: int) -> torch.Tensor:
+    """Every adapter's matrix once per sample of it: (N, a, b) to (total, a, b)."""
+    n, *shape = matrices_N.shape
+    return matrices_N.unsqueeze(1).expand(n, total // n, *shape).reshape(total, *shape)

@@ -1,0 +1,154 @@
+"""Stage 4, finetune: what an adapter is trained on at a step, and its loss.
+
+Every draw is a function of (seed, attempt, step) alone: not of the adapters beside it, nor of kills and resumes.
+DreamBooth's prior preservation: arXiv 2208.12242, eq. 2; its form with the frozen base as teacher replaces the
+images of the class prompt by what the base itself predicts for it, at the same noise and timestep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from numpy.typing import NDArray
+
+from fairsynth.config import FinetuneConfig
+from fairsynth.manifest import seed_for
+
+# A loss of so many times the target's own power: the network does far worse than one that predicts nothing.
+EXPLODED = 10.0
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What an adapter is trained on: posterior mean and std (M, C, h, w), and class latents (K, C, h, w) or None."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    prior: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Samples of one adapter, those of its own images first: clean and noise (S, C, h, w), timesteps (S,)."""
+
+    clean: torch.Tensor
+    noise: torch.Tensor
+    times: torch.Tensor
+
+
+class Sampler:
+    """The draws of one adapter; images come in shuffled passes, so that all are seen equally often."""
+
+    def __init__(self, latents: Latents, seed: int, config: FinetuneConfig, timesteps: int) -> None:
+        self.latents, self.seed, self.config, self.timesteps = latents, seed, config, timesteps
+        order = torch.randperm(len(latents.mean), generator=_generator(seed, "held out")).tolist()
+        held = round(config.validation_share * len(order)) if len(order) >= config.validation_min_images else 0
+        self.held, self.images = order[:held], sorted(order[held:])
+        self._passes: dict[int, list[int]] = {}
+
+    def __call__(self, step: int, attempt: int = 0) -> Draw:
+        """The samples of one step: ``batch_size`` own images, then those of the prior, if there is one."""
+        config, rng = self.config, _generator(self.seed, *(("attempt", attempt) if attempt else ()), step)
+        clean = self._own([self._image(step * config.batch_size + i) for i in range(config.batch_size)], rng)
+        noise = torch.randn(clean.shape, generator=rng)
+        times = torch.randint(0, self.timesteps, (len(clean),), generator=rng)
+        size = config.prior_size
+        if not size:
+            return Draw(clean, noise, times)
+        if config.prior == "teacher":
+            again = [i % len(clean) for i in range(size)]
+            return Draw(*(torch.cat([part, part[again]]) for part in (clean, noise, times)))
+        assert self.latents.prior is not None
+        chosen = torch.randint(0, len(self.latents.prior), (size,), generator=rng)
+        other = torch.from_numpy(self.latents.prior)[chosen]
+        more = torch.randint(0, self.timesteps, (size,), generator=rng)
+        other_noise = torch.randn(other.shape, generator=rng)
+        return Draw(torch.cat([clean, other]), torch.cat([noise, other_noise]), torch.cat([times, more]))
+
+    def held_out(self) -> Draw:
+        """``validation_samples`` of the held-out images, the same at every call: fixed timesteps, fixed noise."""
+        count, rng = self.config.validation_samples, _generator(self.seed, "validation")
+        levels = min(4, count)
+        clean = self._own([self.held[i // levels % len(self.held)] for i in range(count)], rng)
+        noise = torch.randn(clean.shape, generator=rng)
+        times = torch.tensor([int((i % levels + 0.5) / levels * self.timesteps) for i in range(count)])
+        return Draw(clean, noise, times)
+
+    def _image(self, position: int) -> int:
+        """Which image comes at a position of the endless sequence of shuffled passes."""
+        number, place = divmod(position, len(self.images))
+        if number not in self._passes:
+            order = torch.randperm(len(self.images), generator=_generator(self.seed, "pass", number)).tolist()
+            self._passes = {number: [self.images[i] for i in order]}
+        return self._passes[number][place]
+
+    def _own(self, images: Sequence[int], rng: torch.Generator) -> torch.Tensor:
+        """A fresh latent of each image from its posterior."""
+        mean, std = (torch.from_numpy(part)[list(images)] for part in (self.latents.mean, self.latents.std))
+        return mean + std * torch.randn(mean.shape, generator=rng)
+
+
+def _generator(*key: object) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_for(*key))
+
+
+class Batch:
+    """The draws of N adapters, adapter-major, with noise added: what the network is asked, and what it should say.
+
+    ``own``: how many samples of each draw are of the adapter's own images, the rest is the prior's. ``totals``: own
+    and prior samples that the means are over, where several workers share a draw.
+    """
+
+    def __init__(
+        self,
+        scheduler: DDPMScheduler,
+        config: FinetuneConfig,
+        draws: Sequence[Draw],
+        texts_N2TW: torch.Tensor,
+        own: int,
+        dtype: torch.dtype,
+        totals: tuple[int, int] | None = None,
+    ) -> None:
+        device, kind = texts_N2TW.device, torch.promote_types(dtype, torch.float32)
+        clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(kind) for part in ("clean", "noise"))
+        times, self.config, self.adapters = torch.cat([draw.times for draw in draws]), config, len(draws)
+        self.own, self.each = own, len(times) // len(draws)
+        self.totals = totals or (own, max(1, self.each - own))
+        velocity = scheduler.config.prediction_type == "v_prediction"
+        target = scheduler.get_velocity(clean, noise, times) if velocity else noise
+        weights = loss_weights(scheduler, times, config.snr_ceiling).to(kind)
+        self.noisy = scheduler.add_noise(clean, noise, times).to(device, dtype)
+        self.target, self.weights, self.times = target.to(device), weights.to(device), times.to(device)
+        which = torch.tensor([0] * own + [1] * (self.each - own), device=device)
+        self.texts = texts_N2TW[:, which].flatten(0, 1).to(dtype)
+
+    @property
+    def taught(self) -> torch.Tensor:
+        """Which samples' target is the frozen base's own prediction, bool (N * S,)."""
+        place = torch.arange(len(self.times), device=self.times.device) % self.each
+        return (place >= self.own) if self.config.prior == "teacher" else torch.zeros_like(place, dtype=torch.bool)
+
+    def losses(self, predicted: torch.Tensor, taught: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of each adapter, and the loss of predicting nothing, (N,) each; ``taught`` is the teacher's prediction."""
+        target = self.target if taught is None else self.target.index_put((self.taught,), taught.to(self.target.dtype))
+        errors = (predicted.to(target.dtype) - target).square().mean((1, 2, 3)) * self.weights
+        power = target.square().mean((1, 2, 3)) * self.weights
+        return self._mean(errors), self._mean(power)
+
+    def _mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over an adapter's own samples, plus the weighted mean over those of the prior."""
+        own, prior = values.view(self.adapters, self.each).split([self.own, self.each - self.own], 1)
+        return own.sum(1) / self.totals[0] + self.config.prior_weight * prior.sum(1) / self.totals[1]
+
+
+def loss_weights(scheduler: DDPMScheduler, times_N: torch.Tensor, ceiling: float | None) -> torch.Tensor:
+    """Min-SNR weights (arXiv 2303.09556, eq. 4 and its v-prediction form): float32 (N,); ones without a ceiling."""
+    if ceiling is None:
+        return torch.ones(len(times_N))
+    alphas = scheduler.alphas_cumprod[times_N].float()
+    snr = alphas / (1 - alphas)
+    return snr.clamp(max=ceiling) / (snr if scheduler.config.prediction_type == "epsilon" else snr + 1)

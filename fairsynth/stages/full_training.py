@@ -1,0 +1,219 @@
+"""Stage 4, finetune: ``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
+
+The heavy variant of the paper (arXiv 2511.08711; DreamBooth: arXiv 2208.12242). Every worker makes the same draws
+and takes its share of them, so the result does not depend on their number beyond rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+
+from fairsynth.adapter_jobs import AdapterJob
+from fairsynth.config import FinetuneConfig
+from fairsynth.stages.denoising import EXPLODED, Batch, Draw, Latents, Sampler
+from fairsynth.stages.lot_state import Progress
+from fairsynth.stages.stacked_training import Trained
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which worker this is, and how a tensor is summed over all of them, in place."""
+
+    rank: int = 0
+    world: int = 1
+    sum: Callable[[torch.Tensor], None] = field(default=lambda tensor: None)
+
+
+@dataclass(frozen=True)
+class FullState:
+    """A checkpoint on the CPU: progress, and ``weights.*``, ``first.*``, ``second.*``, ``best.*`` by parameter."""
+
+    progress: Progress
+    tensors: Tensors
+
+
+class FullTrainer:
+    """Trains all weights of a UNet on one cluster after another; in between the UNet is the base again."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        config: FinetuneConfig,
+        texts: Tensors,
+        share: Share | None = None,
+    ) -> None:
+        # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
+        self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
+        self.unet = unet.float() if self.low else unet
+        self.scheduler, self.config, self.texts, self.share = scheduler, config, texts, share or Share()
+        self.base = {name: value.detach().cpu().clone() for name, value in unet.named_parameters()}
+        self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
+
+    @property
+    def _taught(self) -> bool:
+        return self.config.prior_size > 0 and self.config.prior == "teacher"
+
+    def train(
+        self,
+        job: AdapterJob,
+        latents: Latents,
+        resume: FullState | None = None,
+        checkpoint: Callable[[FullState], None] | None = None,
+        notice: Callable[[], bool] = lambda: False,
+    ) -> Trained:
+        """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped."""
+        self.unet.requires_grad_(True)
+        good, noticed = resume, False
+        progress, best = self._begin(job, good)
+        optimizer = self._optimizer(job, good, progress)
+        sampler = Sampler(latents, job.seed, self.config, self.scheduler.config.num_train_timesteps)
+        texts = torch.stack([self.texts[job.prompt], self.texts[job.class_prompt]]).unsqueeze(0).to(self.unet.device)
+        try:
+            while progress.step < job.steps:
+                fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
+                if fault and progress.attempt:
+                    return Trained(job, progress, None, f"{progress.fault}; again {fault}")
+                if fault:
+                    progress, best = self._begin(job, good)
+                    progress.attempt, progress.fault = 1, fault
+                    optimizer = self._optimizer(job, good, progress)
+                    continue
+                best = self._validate(progress, job, sampler, texts) or best
+                if self._early(progress):
+                    break
+                warned = not noticed and notice()
+                noticed |= warned
+                if warned or (progress.step % self.config.checkpoint_every == 0 and progress.step < job.steps):
+                    good = self._state(progress, optimizer, best)
+                    if checkpoint:
+                        checkpoint(good)
+            return Trained(job, progress, best or self._weights())
+        finally:
+            self._load(self.base)
+            self.unet.requires_grad_(False)
+
+    def _begin(self, job: AdapterJob, good: FullState | None) -> tuple[Progress, Tensors | None]:
+        if good is None:
+            self._load(self.base)
+            return Progress(job.name), None
+        self._load(_part(good.tensors, "weights"))
+        return good.progress.copy(), _part(good.tensors, "best") or None
+
+    def _optimizer(self, job: AdapterJob, good: FullState | None, progress: Progress) -> torch.optim.AdamW:
+        optimizer = torch.optim.AdamW(self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay)
+        if good is not None:
+            first, second = (_part(good.tensors, part) for part in ("first", "second"))
+            for name, parameter in self.unet.named_parameters():
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(progress.step)),
+                    "exp_avg": first[name].to(parameter, copy=True),
+                    "exp_avg_sq": second[name].to(parameter, copy=True),
+                }
+        return optimizer
+
+    def _step(
+        self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
+    ) -> str:
+        """One step; returns what went wrong, if anything did, and then leaves the weights as they were."""
+        own = self.config.batch_size
+        mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
+        part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
+        totals = (own, max(1, len(draw.times) - own))
+        batch = Batch(
+            self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals
+        )
+        taught, mask = None, batch.taught
+        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+            if self.teacher is not None and bool(mask.any()):
+                with torch.no_grad():
+                    taught = self.teacher(batch.noisy[mask], batch.times[mask], batch.texts[mask]).sample
+            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+        losses, powers = batch.losses(predicted, taught)
+        optimizer.zero_grad()
+        losses.sum().backward()
+        told = torch.stack([losses.detach()[0], powers[0]])
+        self.share.sum(told)
+        for parameter in self.unet.parameters():
+            self.share.sum(parameter.grad)
+        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
+        progress.step += 1
+        rate = job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
+        loss, power = told.tolist()
+        if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
+            return f"loss {loss:.3g} at step {progress.step}, learning rate {rate:.3g}"
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        return ""
+
+    @torch.no_grad()
+    def _validate(
+        self, progress: Progress, job: AdapterJob, sampler: Sampler, texts: torch.Tensor
+    ) -> Tensors | None:
+        """Judge the weights by held-out images when it is time; returns them if they are the best so far."""
+        if not sampler.held or (progress.step % self.config.validate_every and progress.step < job.steps):
+            return None
+        own = self.config.validation_samples
+        batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
+        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+        loss = batch.losses(predicted, None)[0].item()
+        progress.validation.append((progress.step, loss if math.isfinite(loss) else math.inf))
+        return self._weights() if progress.best_step == progress.step else None
+
+    def _early(self, progress: Progress) -> bool:
+        patience = self.config.patience
+        return patience is not None and progress.waited >= patience
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
+
+    @torch.no_grad()
+    def _load(self, weights: Tensors) -> None:
+        for name, parameter in self.unet.named_parameters():
+            parameter.copy_(weights[name])
+
+    def _state(self, progress: Progress, optimizer: torch.optim.AdamW, best: Tensors | None) -> FullState:
+        tensors = {f"weights.{name}": value for name, value in self._weights().items()}
+        for name, parameter in self.unet.named_parameters():
+            moments = optimizer.state[parameter]
+            tensors[f"first.{name}"] = moments["exp_avg"].cpu().clone()
+            tensors[f"second.{name}"] = moments["exp_avg_sq"].cpu().clone()
+        tensors |= {f"best.{name}": value for name, value in (best or {}).items()}
+        return FullState(progress.copy(), tensors)
+
+
+def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+
+def save_full(state: FullState, path: Path) -> None:
+    """Write a checkpoint (safetensors): the old one or the new one is there, never half of one."""
+    from safetensors.torch import save_file
+
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    save_file(dict(state.tensors), partial, {"progress": json.dumps(asdict(state.progress))})
+    partial.replace(path)
+
+
+def load_full(path: Path) -> FullState | None:
+    """Read a checkpoint; None if there is none."""
+    from safetensors import safe_open
+
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as handle:
+        facts = json.loads(handle.metadata()["progress"])
+        facts["validation"] = [tuple(point) for point in facts["validation"]]
+        return FullState(Progress(**facts), {name: handle.get_tensor(name) for name in handle.keys()})

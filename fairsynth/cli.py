@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
@@ -47,8 +48,6 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
-    from pathlib import Path
-
     from fairsynth.checks import check_early
     from fairsynth.configuration import load_config, parse_overrides
     from fairsynth.lock import locked
@@ -148,6 +147,29 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
     else:
         print("\n".join(lines(found)))
     return 3 if found["problems"] else 0
+
+
+@app.command
+def export(run: Path, *, format: Literal["kohya"], to: Path | None = None) -> int:
+    """Write a run's adapters in another naming: export RUN --format kohya [--to DIR].
+
+    Parameters
+    ----------
+    run
+        Output folder of a run.
+    format
+        kohya: what WebUI, ComfyUI and kohya's scripts read.
+    to
+        Folder to write to; RUN/adapters-FORMAT if not given.
+    """
+    return _guarded(lambda: _export(run, to or run / f"adapters-{format}"))
+
+
+def _export(run: Path, target: Path) -> int:
+    from fairsynth.steps.export import export_kohya
+
+    print(f"{export_kohya(run, target)} adapters in {target}")
+    return 0
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -192,6 +192,8 @@ class ResourcesConfig(Section):
     """Adapters that one Ray Train run trains (a lot); null: all of them shared out over the workers, 64 at most."""
     adapters_at_once: Positive | None = None
     """Adapters of a lot that are in training together; null: as many as memory holds, 16 at most."""
+    workers_per_cluster: Positive = 1
+    """Workers that train one cluster together, data parallel, with finetune.parameters: full."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures that one Ray Train run or trial survives."""
 
@@ -225,6 +227,15 @@ class RunConfig(Section):
             raise ValueError(f"finetune.prompt must contain {{token}}; it is {self.finetune.prompt!r}")
         if self.data.split_fractions is not None and abs(sum(self.data.split_fractions) - 1) > 1e-9:
             raise ValueError(f"data.split_fractions must add up to 1; they are {self.data.split_fractions}")
+        if self.finetune.parameters == "full" and self.finetune.generator == "lora":
+            raise ValueError(
+                "finetune.parameters is full, but finetune.generator is lora; choose dreambooth or clustered-dreambooth"
+            )
+        if self.resources.workers_per_cluster > self.finetune.batch_size:
+            raise ValueError(
+                f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but there are only "
+                f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
+            )
         if len(set(self.tune.methods)) < len(self.tune.methods):
             raise ValueError(f"tune.methods names a method twice: {', '.join(self.tune.methods)}")
         return self

@@ -36,7 +36,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # A stage is one file, but for these: their files may import each other.
 FAMILIES = (
     {"classify", "losses", "search_space", "training_data", "evaluate"},
-    {"finetune", "adapter_training"},
+    {
+        "finetune",
+        "adapter_files",
+        "class_images",
+        "denoising",
+        "full_training",
+        "latents",
+        "lot",
+        "lot_state",
+        "model_card",
+        "prompt_texts",
+        "stacked_training",
+    },
     {"ingest", "content", "inspect", "inspect_text"},
     {"cluster", "discover"},
 )
@@ -275,7 +287,7 @@ def test_an_import_from_below_is_not_reported(module: str, source: str) -> None:
         ("fairsynth.stages.cluster", "from .embed import EmbedUnit"),
         ("fairsynth.stages.cluster", "def f():\n    from . import embed"),
         ("fairsynth.stages.finetune", "from fairsynth.stages.classify import Training"),
-        ("fairsynth.stages.losses", "from fairsynth.stages.adapter_training import Latents"),
+        ("fairsynth.stages.losses", "from fairsynth.stages.denoising import Latents"),
         ("fairsynth.stages.inspect", "from fairsynth.stages.cluster import kmeans"),
         ("fairsynth.stages.embed", "from fairsynth.stages.content import CheckImages"),
         ("fairsynth.stages.inspector", "from fairsynth.stages.content import CheckImages"),
@@ -289,7 +301,7 @@ def test_a_stage_that_imports_another_is_found(module: str, source: str) -> None
     ("module", "source"),
     [
         ("fairsynth.stages.classify", "from fairsynth.stages.losses import supcon"),
-        ("fairsynth.stages.finetune", "from .adapter_training import Latents"),
+        ("fairsynth.stages.finetune", "from .denoising import Latents"),
         ("fairsynth.stages.discover", "from fairsynth.stages.cluster import kmeans"),
         ("fairsynth.stages.inspect", "from fairsynth.stages.content import examine"),
         ("fairsynth.steps.prepare", "from fairsynth.stages import embed, ingest"),

@@ -7,7 +7,7 @@ import pytest
 from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import DataConfig, FinetuneConfig
 from fairsynth.groups import Group
-from fairsynth.stages.finetune import lots, plan_adapters, uses_prior
+from fairsynth.stages.finetune import lot_name, lots, needs_class_images, plan_adapters
 
 A, B = Group("0", "0"), Group("1", "1")
 CLUSTERS = {B: {"b2": 0, "b1": 0}, A: {"a1": 1, "a2": 0, "a3": 1, "a4": 2}, Group("1", "0"): {}}
@@ -77,24 +77,57 @@ def test_small_clusters_get_fewer_steps(images: int, epochs: int | None, expecte
     assert [job.steps for job in jobs] == [expected]  # epochs * images / 4, rounded up, at most 400
 
 
-@pytest.mark.parametrize("per_run", [1, 2, 3, 4, 9])
-def test_lots_cut_the_jobs_in_order(per_run: int) -> None:
-    jobs = planned("clustered-dreambooth")
-    cut = lots(jobs, per_run)
-    assert [job for lot in cut for job in lot] == jobs
-    assert len(cut) == -(-len(jobs) // per_run) and all(1 <= len(lot) <= per_run for lot in cut)
-    assert lots([], per_run) == []
+def _jobs_of(steps: list[int]) -> list[AdapterJob]:
+    return [AdapterJob(A, i, (), "p", "c", i, number, 1e-4) for i, number in enumerate(steps)]
+
+
+@pytest.mark.parametrize("per_lot", [1, 2, 3, 4, 9, None])
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_job_is_in_one_lot_and_lots_are_of_the_size_asked_for(per_lot: int | None, workers: int) -> None:
+    jobs = _jobs_of([7, 3, 9, 1, 5, 5, 2])
+    cut = lots(jobs, workers, per_lot)
+    assert sorted(job.name for lot in cut for job in lot) == sorted(job.name for job in jobs)
+    assert len(cut) == (workers if per_lot is None else -(-len(jobs) // per_lot))
+    assert max(map(len, cut)) - min(map(len, cut)) <= 1
+    assert lots([], workers, per_lot) == []
+
+
+def test_lots_have_about_equally_much_to_do() -> None:
+    cut = lots(_jobs_of([100] * 10 + [10] * 10), 2)
+    assert [sum(job.steps for job in lot) for lot in cut] == [550, 550]
+
+
+def test_a_lot_has_64_adapters_at_most_where_nobody_says_otherwise() -> None:
+    assert [len(lot) for lot in lots(_jobs_of([5] * 200), 1)] == [50] * 4
+    assert [len(lot) for lot in lots(_jobs_of([5] * 200), 8)] == [25] * 8
+
+
+def test_the_name_of_a_lot_depends_on_its_members_and_hides_their_text() -> None:
+    jobs = _jobs_of([3, 2, 1])
+    assert lot_name(jobs) == lot_name(jobs[::-1]) != lot_name(jobs[:2])
+    assert jobs[0].name not in lot_name(jobs)
 
 
 @pytest.mark.parametrize(
     ("generator", "weight", "expected"),
     [
-        ("dreambooth", 1, True),
-        ("clustered-dreambooth", 0.5, True),
-        ("clustered-dreambooth", 0, False),
-        ("lora", 1, False),
-        ("vanilla", 1, False),
+        ("dreambooth", 1, 7),
+        ("clustered-dreambooth", 0.5, 7),
+        ("clustered-dreambooth", 0, 0),
+        ("lora", 1, 0),
+        ("vanilla", 1, 0),
     ],
 )
-def test_prior_preservation_belongs_to_dreambooth(generator: str, weight: float, expected: bool) -> None:
-    assert uses_prior(FinetuneConfig(generator=generator, prior_weight=weight)) is expected
+def test_prior_preservation_belongs_to_dreambooth(generator: str, weight: float, expected: int) -> None:
+    config = FinetuneConfig(generator=generator, prior_weight=weight, prior_batch_size=7)
+    assert config.prior_size == expected
+    assert not needs_class_images(config), "the teacher needs none"
+    assert needs_class_images(config.model_copy(update={"prior": "images"})) is bool(expected)
+
+
+def test_the_samples_of_the_prior_are_as_many_as_the_others_where_nobody_says_otherwise() -> None:
+    assert FinetuneConfig(batch_size=5).prior_size == 5
+
+
+def test_jobs_carry_the_rate_and_the_warm_up_of_the_config() -> None:
+    assert {(job.learning_rate, job.warmup_steps) for job in planned("dreambooth", learning_rate=0.5, warmup_steps=3)} == {(0.5, 3)}

@@ -15,8 +15,8 @@ from fairsynth.config import FinetuneConfig
 from fairsynth.groups import Group
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.denoising import Latents, Sampler
-from fairsynth.stages.lot_state import LotState, load_state, save_state
-from fairsynth.stages.stacked_training import StackedTrainer, Trained
+from fairsynth.stages.lot_state import LotState, Trained, load_state, save_state
+from fairsynth.stages.stacked_training import StackedTrainer
 from tests.peft_alone import Alone, train_alone
 
 CONFIG = FinetuneConfig(

@@ -16,9 +16,13 @@ class Heartbeat:
 
     def tick(self) -> None:
         """Count one more unit."""
-        self.done += 1
+        self.reach(self.done + 1)
+
+    def reach(self, done: int) -> None:
+        """So many units are done; says so when it is time, if there is anything to say."""
+        self.done = done
         now = time.monotonic()
-        if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.done < self.total:
+        if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.first < self.done < self.total:
             rate = (self.done - self.first) / (now - self.began)
             print(
                 f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {(self.total - self.done) / rate:.0f}s",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
@@ -24,6 +24,18 @@ def load_pipeline(models: ModelsConfig) -> StableDiffusionPipeline:
     The safety checker replaces images by black ones without an error, which would poison a
     training set; constant images are rejected by the filter instead.
     """
+    pipeline = _load(models)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.unet.requires_grad_(False)
+    return pipeline
+
+
+def load_text_encoder(models: ModelsConfig) -> StableDiffusionPipeline:
+    """The pipeline with nothing but what ``encode_prompts`` needs."""
+    return _load(models, unet=None, vae=None)
+
+
+def _load(models: ModelsConfig, **left_out: None) -> StableDiffusionPipeline:
     pipeline = StableDiffusionPipeline.from_pretrained(
         diffusion_source(models),
         revision=models.diffusion_revision,
@@ -31,16 +43,20 @@ def load_pipeline(models: ModelsConfig) -> StableDiffusionPipeline:
         use_safetensors=True,
         safety_checker=None,
         requires_safety_checker=False,
+        **left_out,
     ).to(pick_device())
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.unet.requires_grad_(False)
     return pipeline
 
 
-def training_scheduler(pipeline: StableDiffusionPipeline) -> DDPMScheduler:
-    """The noise schedule for training, from the pipeline's own configuration."""
-    return DDPMScheduler.from_config(pipeline.scheduler.config)
+def load_unet(models: ModelsConfig) -> tuple[UNet2DConditionModel, DDPMScheduler]:
+    """What training needs: the frozen UNet, and the noise schedule from the model's own configuration."""
+    source, revision = diffusion_source(models), models.diffusion_revision
+    unet = UNet2DConditionModel.from_pretrained(
+        source, subfolder="unet", revision=revision, dtype=getattr(torch, models.dtype), use_safetensors=True
+    )
+    scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler", revision=revision)
+    return unet.to(pick_device()).requires_grad_(False), scheduler
 
 
 @torch.no_grad()

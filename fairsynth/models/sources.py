@@ -48,6 +48,14 @@ def revision(source: str, pinned: str | None) -> str:
     return _folder_hash(str(folder)) if folder.is_dir() else f"{source}@{pinned or 'main'}"
 
 
+def base_of(models: ModelsConfig) -> dict[str, str]:
+    """The model that adapters belong to: its name as configured, and which version of it."""
+    return {
+        "base_model": models.diffusion,
+        "base_revision": revision(diffusion_source(models), models.diffusion_revision),
+    }
+
+
 @cache
 def _folder_hash(folder: str) -> str:
     total = hashlib.sha256()

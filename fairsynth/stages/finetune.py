@@ -5,16 +5,23 @@ DreamBooth: arXiv 2208.12242; clusters of a group: arXiv 2511.08711.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from fairsynth.adapter_jobs import AdapterJob
+from fairsynth.artifacts import fingerprint
 from fairsynth.config import DataConfig, FinetuneConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 from fairsynth.prompts import fill
 
-VERSION = 1
+VERSION = 2
+ADAPTER_FILE = "adapter.json"
+# Adapters of a lot where nobody says otherwise: a lost node costs at most what so many have done since a checkpoint.
+MOST_PER_LOT = 64
 
 
 def plan_adapters(
@@ -35,7 +42,19 @@ def plan_adapters(
             images = tuple(sorted(image for image, c in merged.items() if c == cluster))
             prompt, class_prompt = fill(config.prompt, data, group, token), fill(config.prompt, data, group)
             job_seed, steps = seed_for(seed, "adapter", *group, cluster), step_budget(config, len(images))
-            jobs.append(AdapterJob(group, cluster, images, prompt, class_prompt, job_seed, steps))
+            jobs.append(
+                AdapterJob(
+                    group,
+                    cluster,
+                    images,
+                    prompt,
+                    class_prompt,
+                    job_seed,
+                    steps,
+                    config.learning_rate,
+                    config.warmup_steps,
+                )
+            )
     return jobs
 
 
@@ -46,11 +65,31 @@ def step_budget(config: FinetuneConfig, images: int) -> int:
     return min(config.steps, math.ceil(config.max_epochs * images / config.batch_size))
 
 
-def uses_prior(config: FinetuneConfig) -> bool:
+def needs_class_images(config: FinetuneConfig) -> bool:
     """Whether training preserves the class prior with images of the base model."""
-    return config.generator in ("dreambooth", "clustered-dreambooth") and config.prior_weight > 0
+    return config.prior == "images" and config.prior_size > 0
 
 
-def lots(jobs: Sequence[AdapterJob], per_run: int) -> list[list[AdapterJob]]:
-    """Cut the jobs into lots of at most ``per_run``; the cut depends on the jobs alone."""
-    return [list(jobs[start : start + per_run]) for start in range(0, len(jobs), per_run)]
+def lots(jobs: Sequence[AdapterJob], workers: int, per_lot: int | None = None) -> list[list[AdapterJob]]:
+    """Deal the jobs to lots of at most ``per_lot``, so that each has about as many steps as the others.
+
+    None: as many lots as there are workers, or more where a lot would have more than 64. The lots depend on
+    all jobs alike, done or not: a second run finds the first one's.
+    """
+    if not jobs:
+        return []
+    count = math.ceil(len(jobs) / (per_lot or MOST_PER_LOT))
+    if per_lot is None:
+        count = max(count, min(workers, len(jobs)))
+    ordered = sorted(jobs, key=lambda job: (-job.steps, job.name))
+    return [ordered[start::count] for start in range(count)]
+
+
+def lot_name(lot: Sequence[AdapterJob]) -> str:
+    """Name of a lot: of which adapters it is, and nothing of their names' text."""
+    return f"lot-{fingerprint({'jobs': sorted(job.name for job in lot)})}"
+
+
+def read_adapter(folder: Path) -> dict[str, Any]:
+    """What an adapter was made from, how it went, and under ``failed`` why it has no weights, if it has none."""
+    return json.loads((folder / ADAPTER_FILE).read_text("utf-8"))  # type: ignore[no-any-return]

@@ -20,10 +20,11 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import FinetuneConfig
 from fairsynth.stages.denoising import EXPLODED, Batch, Draw, Latents, Sampler
-from fairsynth.stages.lot_state import Progress
-from fairsynth.stages.stacked_training import Trained
+from fairsynth.stages.lot_state import Progress, Trained
 
 Tensors = Mapping[str, torch.Tensor]
+# Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
+_BUCKET = 2**25
 
 
 @dataclass(frozen=True)
@@ -75,49 +76,47 @@ class FullTrainer:
     ) -> Trained:
         """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped."""
         self.unet.requires_grad_(True)
-        good, noticed = resume, False
-        progress, best = self._begin(job, good)
-        optimizer = self._optimizer(job, good, progress)
+        noticed = False
+        best: Tensors | None = None if resume is None else _part(resume.tensors, "best") or None
+        progress = Progress(job.name) if resume is None else resume.progress.copy()
+        optimizer = self._start(
+            job, progress, self.base if resume is None else _part(resume.tensors, "weights"), resume
+        )
         sampler = Sampler(latents, job.seed, self.config, self.scheduler.config.num_train_timesteps)
         texts = torch.stack([self.texts[job.prompt], self.texts[job.class_prompt]]).unsqueeze(0).to(self.unet.device)
         try:
-            while progress.step < job.steps:
+            while progress.step < job.steps and not self._early(progress):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
                 if fault and progress.attempt:
                     return Trained(job, progress, None, f"{progress.fault}; again {fault}")
                 if fault:
-                    progress, best = self._begin(job, good)
-                    progress.attempt, progress.fault = 1, fault
-                    optimizer = self._optimizer(job, good, progress)
+                    progress = progress.rolled_back(fault)
+                    optimizer = self._start(job, progress, best or self.base)
                     continue
                 best = self._validate(progress, job, sampler, texts) or best
-                if self._early(progress):
-                    break
                 warned = not noticed and notice()
                 noticed |= warned
-                if warned or (progress.step % self.config.checkpoint_every == 0 and progress.step < job.steps):
-                    good = self._state(progress, optimizer, best)
-                    if checkpoint:
-                        checkpoint(good)
+                due = progress.step % self.config.checkpoint_every == 0 and progress.step < job.steps
+                if checkpoint and (warned or due):
+                    checkpoint(self._state(progress, optimizer, best))
             return Trained(job, progress, best or self._weights())
         finally:
             self._load(self.base)
             self.unet.requires_grad_(False)
 
-    def _begin(self, job: AdapterJob, good: FullState | None) -> tuple[Progress, Tensors | None]:
-        if good is None:
-            self._load(self.base)
-            return Progress(job.name), None
-        self._load(_part(good.tensors, "weights"))
-        return good.progress.copy(), _part(good.tensors, "best") or None
-
-    def _optimizer(self, job: AdapterJob, good: FullState | None, progress: Progress) -> torch.optim.AdamW:
-        optimizer = torch.optim.AdamW(self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay)
-        if good is not None:
-            first, second = (_part(good.tensors, part) for part in ("first", "second"))
+    def _start(
+        self, job: AdapterJob, progress: Progress, weights: Tensors, state: FullState | None = None
+    ) -> torch.optim.AdamW:
+        """Set the weights; an optimizer whose moments are those of the state, or zero."""
+        self._load(weights)
+        optimizer = torch.optim.AdamW(
+            self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
+        )
+        if state is not None:
+            first, second = (_part(state.tensors, part) for part in ("first", "second"))
             for name, parameter in self.unet.named_parameters():
                 optimizer.state[parameter] = {
-                    "step": torch.tensor(float(progress.step)),
+                    "step": torch.tensor(float(progress.step - progress.since)),
                     "exp_avg": first[name].to(parameter, copy=True),
                     "exp_avg_sq": second[name].to(parameter, copy=True),
                 }
@@ -131,9 +130,7 @@ class FullTrainer:
         mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
         part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
         totals = (own, max(1, len(draw.times) - own))
-        batch = Batch(
-            self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals
-        )
+        batch = Batch(self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals)
         taught, mask = None, batch.taught
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             if self.teacher is not None and bool(mask.any()):
@@ -145,8 +142,7 @@ class FullTrainer:
         losses.sum().backward()
         told = torch.stack([losses.detach()[0], powers[0]])
         self.share.sum(told)
-        for parameter in self.unet.parameters():
-            self.share.sum(parameter.grad)
+        self._sum_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
         rate = job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
@@ -157,10 +153,23 @@ class FullTrainer:
         optimizer.step()
         return ""
 
+    def _sum_gradients(self) -> None:
+        """Add up the workers' gradients, many small ones in one message."""
+        if self.share.world == 1:
+            return
+        bucket: list[torch.Tensor] = []
+        gradients = [parameter.grad for parameter in self.unet.parameters() if parameter.grad is not None]
+        for index, part in enumerate(gradients):
+            bucket.append(part)
+            if index + 1 == len(gradients) or sum(map(torch.numel, bucket)) >= _BUCKET:
+                whole = torch.cat([part.flatten() for part in bucket])
+                self.share.sum(whole)
+                for part, summed in zip(bucket, whole.split([part.numel() for part in bucket]), strict=True):
+                    part.copy_(summed.view_as(part))
+                bucket = []
+
     @torch.no_grad()
-    def _validate(
-        self, progress: Progress, job: AdapterJob, sampler: Sampler, texts: torch.Tensor
-    ) -> Tensors | None:
+    def _validate(self, progress: Progress, job: AdapterJob, sampler: Sampler, texts: torch.Tensor) -> Tensors | None:
         """Judge the weights by held-out images when it is time; returns them if they are the best so far."""
         if not sampler.held or (progress.step % self.config.validate_every and progress.step < job.steps):
             return None
@@ -169,7 +178,9 @@ class FullTrainer:
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
         loss = batch.losses(predicted, None)[0].item()
-        progress.validation.append((progress.step, loss if math.isfinite(loss) else math.inf))
+        if not math.isfinite(loss):
+            return None
+        progress.validation.append((progress.step, loss))
         return self._weights() if progress.best_step == progress.step else None
 
     def _early(self, progress: Progress) -> bool:

@@ -1,17 +1,20 @@
 """Stage 4, finetune: the state of a lot of adapters in training, on disk and back.
 
-It is both the checkpoint that survives a lost node and the last good state that a diverged adapter returns to.
+A lot that goes on from its state ends with the same bits as one that was never stopped.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+
+from fairsynth.adapter_jobs import AdapterJob
 
 SUFFIX = ".safetensors"
 
@@ -24,10 +27,12 @@ class Progress:
     step: int = 0
     attempt: int = 0
     """How often it has been rolled back; the learning rate is halved and the draws are others each time."""
+    since: int = 0
+    """Step at which the optimizer's moments were zero."""
     fault: str = ""
     """Why it was rolled back."""
     validation: list[tuple[int, float]] = field(default_factory=list)
-    """(step, loss on held-out images), in order."""
+    """(step, loss on held-out images), in order; all finite."""
     best: torch.Tensor | None = None
     """Weights (P,) with the lowest of these losses."""
 
@@ -36,35 +41,60 @@ class Progress:
         return replace(self, validation=list(self.validation))
 
     @property
-    def best_step(self) -> int | None:
-        """The step of the lowest validation loss; None before the first."""
-        return min(self.validation, key=lambda point: point[1])[0] if self.validation else None
+    def best_step(self) -> int:
+        """The step of the lowest validation loss; 0 before the first."""
+        return min(self.validation, key=lambda point: point[1])[0] if self.validation else 0
 
     @property
     def waited(self) -> int:
         """Validations since the best one."""
-        return sum(step > (self.best_step or 0) for step, _ in self.validation)
+        return sum(step > self.best_step for step, _ in self.validation)
+
+    def rolled_back(self, fault: str) -> Progress:
+        """Where an adapter starts again after its loss exploded: at its best judged state, else at the beginning.
+
+        Both are its own, whatever its mates and checkpoints were.
+        """
+        start = self.best_step
+        kept = [point for point in self.validation if point[0] <= start]
+        return Progress(self.name, start, self.attempt + 1, start, fault, kept, self.best)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
+
+    job: AdapterJob
+    progress: Progress
+    weights: Mapping[str, torch.Tensor] | None
+    failure: str = ""
+
+
+class Row(NamedTuple):
+    """One adapter in training: weights and moments, (P,) each."""
+
+    progress: Progress
+    weights: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
 
 
 @dataclass(frozen=True)
 class LotState:
     """Rows of weights and moments on the CPU, (N, P) each, and the progress of each row's adapter."""
 
-    weights_NP: torch.Tensor
-    first_NP: torch.Tensor
-    second_NP: torch.Tensor
     rows: list[Progress]
     ended: list[str]
     """Adapters that were finished or had failed by then."""
     steps: int
     """Steps that the lot as a whole had done."""
+    weights_NP: torch.Tensor
+    first_NP: torch.Tensor
+    second_NP: torch.Tensor
 
-    def row(self, name: str) -> tuple[Progress, torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Progress, weights and moments, (P,) each, of one adapter; None if it was not in training."""
-        for index, progress in enumerate(self.rows):
-            if progress.name == name:
-                return progress.copy(), self.weights_NP[index], self.first_NP[index], self.second_NP[index]
-        return None
+    def row(self, index: int) -> Row:
+        """One adapter of it."""
+        return Row(self.rows[index].copy(), self.weights_NP[index], self.first_NP[index], self.second_NP[index])
 
 
 def save_state(state: LotState, path: Path) -> None:
@@ -88,18 +118,28 @@ def load_state(path: Path) -> LotState | None:
         return None
     with safe_open(path, "pt") as handle:
         header = json.loads(handle.metadata()["lot"])
-        rows = []
-        for facts in header["rows"]:
-            best = handle.get_tensor(f"best.{facts['name']}") if facts.pop("has_best") else None
-            facts["validation"] = [tuple(point) for point in facts["validation"]]
-            rows.append(Progress(**facts, best=best))
+        rows = [_progress(facts, handle) for facts in header["rows"]]
         tensors = (handle.get_tensor(name) for name in ("weights", "first", "second"))
-        return LotState(*tensors, rows, header["ended"], header["steps"])
+        return LotState(rows, header["ended"], header["steps"], *tensors)
 
 
-def states(folder: Path) -> Iterator[LotState]:
-    """Every state in a folder, whichever lots they are of."""
+def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
+    """The rows of these adapters in the states of whichever lots had begun them; the furthest of each."""
+    from safetensors import safe_open
+
+    found: dict[str, Row] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        state = load_state(path)
-        if state is not None:
-            yield state
+        with safe_open(path, "pt") as handle:
+            for index, facts in enumerate(json.loads(handle.metadata()["lot"])["rows"]):
+                name = facts["name"]
+                if name in names and (name not in found or found[name].progress.step < facts["step"]):
+                    parts = (handle.get_slice(part)[index].clone() for part in ("weights", "first", "second"))
+                    found[name] = Row(_progress(facts, handle), *parts)
+    return found
+
+
+def _progress(facts: Mapping[str, object], handle: object) -> Progress:
+    plain = {key: value for key, value in facts.items() if key not in ("has_best", "validation", "best")}
+    best = handle.get_tensor(f"best.{facts['name']}") if facts["has_best"] else None  # type: ignore[attr-defined]
+    validation = [(int(step), float(loss)) for step, loss in facts["validation"]]  # type: ignore[attr-defined]
+    return Progress(**plain, validation=validation, best=best)  # type: ignore[arg-type]

@@ -122,12 +122,12 @@ class GenerateUnit:
         self.texts = dict(zip(texts, self.encoder.texts(list(texts.values())), strict=True))
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
-        from fairsynth.models.adapters import FILE_NAME
+        from fairsynth.models.adapters import weights_file
         from fairsynth.models.diffusion import generate
 
         rows = self.plan.filter(pc.equal(self.plan["unit"], task["name"])).to_pylist()
         adapter = rows[0]["adapter"]
-        self.merged.switch(self.adapters / adapter / FILE_NAME if adapter else None)
+        self.merged.switch(weights_file(self.adapters / adapter) if adapter else None)
         pixels = generate(
             self.pipeline,
             [r["prompt"] for r in rows],

@@ -1,38 +1,40 @@
-"""Step finetune: an adapter for every cluster, after the class images they share."""
+"""Step finetune: an adapter for every cluster, after the class images they share, where these are asked for."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.artifacts import Artifact, Counts
-from fairsynth.engine.training import read_adapter, train_adapters
+from fairsynth.engine.training import train_adapters
 from fairsynth.engine.units import Ran, run_units
+from fairsynth.errors import FairsynthError
 from fairsynth.groups import Group
 from fairsynth.stages import finetune as finetune_stage
+from fairsynth.stages.model_card import model_card
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.prepare import embedding_files
 from fairsynth.steps.views import new_folder, publish, shows
 
-CLASS_PREFIX = "class="  # no adapter is called so: a slug has no equals sign
+# What decides when work is stored or given up, and never what it becomes.
+_NOT_IN_RESULT = {"checkpoint_every", "max_failed_share"}
 
 
 def finetune(context: Context) -> Done:
-    """One adapter per cluster (or as the generator says), after the class images they share."""
+    """One adapter per cluster (or as the generator says)."""
     config = context.config
     recipe: dict[str, Any] = {"generator": "vanilla"}
     if config.finetune.generator != "vanilla":
-        recipe = (
-            config.finetune.model_dump(exclude={"checkpoint_every"})
-            | words(context)
-            | {"seed": config.seed, "sampling": _sampling(context)}
-        )
+        recipe = config.finetune.model_dump(exclude=_NOT_IN_RESULT) | words(context) | {"seed": config.seed}
+    if finetune_stage.needs_class_images(config.finetune):
+        recipe["sampling"] = _sampling(context)
     artifact = context.artifact(
         "finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity
     )
@@ -45,14 +47,29 @@ def finetune(context: Context) -> Done:
     for row in pq.read_table(context.artifacts["cluster"].path / "clusters.parquet").to_pylist():
         clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
     jobs = finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed)
-    prompts, class_ran = {}, Ran(0, 0, 0.0)
-    if jobs and finetune_stage.uses_prior(config.finetune):
-        prompts = {
-            CLASS_PREFIX + hashlib.sha256(p.encode()).hexdigest()[:12]: p
-            for p in sorted({job.class_prompt for job in jobs})
-        }
-        from fairsynth.stages.adapter_training import ClassLatents
+    ran = _train(context, artifact, jobs)
+    failed = _failed(context, artifact, jobs)
+    for leftover in ("ray", "checkpoints"):
+        shutil.rmtree(artifact.path / leftover, ignore_errors=True)
+    _show_adapters(context, artifact)
+    images = sum(map(len, clusters.values()))
+    used = sum(len(job.image_ids) for job in jobs if job.name not in failed)
+    summary = f"{len(jobs) - len(failed)} adapters ({config.finetune.generator})" + (
+        f", {len(failed)} failed" if failed else ""
+    )
+    remarks = [f"adapter {name} failed: {why}" for name, why in failed.items()]
+    return watch.finish(Counts(images, used, 0, images - used), ran, summary, remarks=remarks)
 
+
+def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> Ran:
+    """Class images first, where they are asked for, then the adapters."""
+    config, prompts, class_ran = context.config, dict[str, str](), Ran(0, 0, 0.0)
+    if not jobs:
+        return class_ran
+    if finetune_stage.needs_class_images(config.finetune):
+        from fairsynth.stages.class_images import ClassLatents, unit_names
+
+        prompts = unit_names(job.class_prompt for job in jobs)
         make = partial(ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
         class_ran = run_units(context.session, "finetune", artifact.units(), list(prompts), make)
     ran = train_adapters(
@@ -64,16 +81,21 @@ def finetune(context: Context) -> Done:
         [Path(p) for p in embedding_files(context.artifacts["embed"])],
         {prompt: name for name, prompt in prompts.items()},
     )
-    for leftover in ("ray", "checkpoints"):
-        shutil.rmtree(artifact.path / leftover, ignore_errors=True)
-    _show_adapters(context, artifact)
-    images, used = sum(map(len, clusters.values())), sum(len(job.image_ids) for job in jobs)
-    total = Ran(
-        ran.made + class_ran.made, ran.cached + class_ran.cached, ran.startup_seconds + class_ran.startup_seconds
-    )
-    return watch.finish(
-        Counts(images, used, 0, images - used), total, f"{len(jobs)} adapters ({config.finetune.generator})"
-    )
+    startup = ran.startup_seconds + class_ran.startup_seconds
+    return Ran(ran.made + class_ran.made, ran.cached + class_ran.cached, startup)
+
+
+def _failed(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> dict[str, str]:
+    """Why adapters failed, by name. Raises FairsynthError if they are too many to go on without."""
+    failed = {facts["name"]: facts["failed"] for facts in adapter_units(artifact) if facts["failed"]}
+    most = context.config.finetune.max_failed_share * len(jobs)
+    if len(failed) > most:
+        name, why = next(iter(failed.items()))
+        raise FairsynthError(
+            f"{len(failed)} of {len(jobs)} adapters failed, more than finetune.max_failed_share allows; "
+            f"{name}: {why}; lower finetune.learning_rate"
+        )
+    return failed
 
 
 def _sampling(context: Context) -> dict[str, Any]:
@@ -94,15 +116,18 @@ def words(context: Context) -> dict[str, Any]:
 
 
 def adapter_units(artifact: Artifact) -> list[dict[str, Any]]:
-    """The facts of every adapter of a finetune artifact, by name."""
+    """The facts of every adapter of a finetune artifact, by name, the failed ones included."""
     units = artifact.units()
-    return [read_adapter(units[name]) for name in sorted(units.done()) if not name.startswith(CLASS_PREFIX)]
+    # Units that are no adapter have an equals sign in their name, which no adapter's has.
+    return [finetune_stage.read_adapter(units[name]) for name in sorted(units.done()) if "=" not in name]
 
 
 def _show_adapters(context: Context, artifact: Artifact) -> None:
-    """Lay the adapters out for people: adapters/<group>/<cluster>/."""
-    view = new_folder(context.root / "adapters")
-    for facts in adapter_units(artifact):
+    """Lay the adapters out for people: adapters/<group>/<cluster>/, and a card that describes them."""
+    view, all_facts = new_folder(context.root / "adapters"), adapter_units(artifact)
+    for facts in all_facts:
         folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
         shutil.copytree(artifact.units()[facts["name"]], folder)
+    if all_facts:
+        (view / "README.md").write_text(model_card(context.config, all_facts), "utf-8")
     publish(view, context.root / "adapters", artifact)

@@ -91,6 +91,8 @@ def _sources(context: Context, quota: dict[Group, int]) -> dict[Group, list[Sour
     config = context.config
     sources: dict[Group, list[Source]] = {group: [] for group in quota}
     for facts in adapter_units(context.artifacts["finetune"]):
+        if facts["failed"]:
+            continue
         sources[Group(facts["label"], facts["attribute"])].append(
             Source(facts["name"], facts["cluster"], facts["prompt"], facts["images"])
         )

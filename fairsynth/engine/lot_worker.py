@@ -1,0 +1,172 @@
+"""What a worker of Ray Train does with a lot: load, train, commit each adapter as it ends, leave checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairsynth.adapter_jobs import AdapterJob
+from fairsynth.artifacts import Artifact, Units
+from fairsynth.config import FinetuneConfig, ModelsConfig
+from fairsynth.engine.failures import packed
+from fairsynth.engine.session import Worker
+from fairsynth.errors import FairsynthError
+from fairsynth.groups import Group
+from fairsynth.stages.finetune import lot_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from fairsynth.stages.full_training import Share
+    from fairsynth.stages.lot_state import Trained
+
+# Seconds between looks for a notice that the machine will be taken away; it comes half a minute or more before.
+_NOTICE_EVERY = 1.0
+
+
+def loop_of(
+    lot: Sequence[AdapterJob],
+    jobs: Sequence[AdapterJob],
+    models: ModelsConfig,
+    config: FinetuneConfig,
+    artifact: Artifact,
+    embeddings: Sequence[Path],
+    class_units: Mapping[str, str],
+    worker: Worker,
+    at_once: int | None,
+) -> dict[str, Any]:
+    """What the workers of a lot are told, as plain values."""
+    return {
+        "name": lot_name(lot),
+        "jobs": [{**asdict(job), "group": list(job.group), "image_ids": list(job.image_ids)} for job in lot],
+        "prompts": sorted({prompt for job in jobs for prompt in (job.prompt, job.class_prompt)}),
+        "models": models.model_dump(),
+        "config": config.model_dump(),
+        "stage": str(artifact.path),
+        "embeddings": [str(path) for path in embeddings],
+        "class_units": dict(class_units),
+        "threads": worker.threads,
+        "gpus": worker.gpus,
+        "at_once": at_once,
+    }
+
+
+def train_lot(loop: Mapping[str, Any]) -> dict[str, Any]:
+    """The training function of a Ray Train worker; what the work raises on purpose is returned: no retry mends it."""
+    import torch
+
+    torch.set_num_threads(loop["threads"])
+    began = time.time()
+    try:
+        _Work(loop).run()
+    except FairsynthError as error:
+        return {"began": began, "failure": packed(error)}
+    return {"began": began, "failure": ""}
+
+
+class _Work:
+    """One worker's part of a lot."""
+
+    def __init__(self, loop: Mapping[str, Any]) -> None:
+        from fairsynth.models.diffusion import load_unet
+        from fairsynth.stages.latents import LatentFiles
+
+        self.loop, self.stage = loop, Path(loop["stage"])
+        self.config = FinetuneConfig.model_validate(loop["config"])
+        self.models = ModelsConfig.model_validate(loop["models"])
+        self.units, self.checkpoints = Units(self.stage / "units"), self.stage / "checkpoints"
+        self.checkpoints.mkdir(exist_ok=True)
+        self.path = self.checkpoints / f"{loop['name']}.safetensors"
+        self.jobs = [_unpacked(job) for job in loop["jobs"]]
+        self.texts = self._texts(loop["prompts"])
+        self.unet, self.scheduler = load_unet(self.models)
+        class_files = {prompt: self.units[name] / "latents.parquet" for prompt, name in loop["class_units"].items()}
+        self.latents = LatentFiles([Path(path) for path in loop["embeddings"]], class_files)
+
+    def run(self) -> None:
+        """Train what is left of the lot."""
+        if self.config.parameters == "full":
+            self._full()
+        else:
+            self._stacked()
+        self.path.unlink(missing_ok=True)
+
+    def _stacked(self) -> None:
+        from fairsynth.stages.lot_state import adopted, load_state, save_state
+        from fairsynth.stages.stacked_training import StackedTrainer
+
+        share = self.loop["gpus"] or 1 / self.loop["side_by_side"]
+        trainer = StackedTrainer(
+            self.unet, self.scheduler, self.config, self.texts, self.latents, self.loop["at_once"], min(1.0, share)
+        )
+        state, jobs = load_state(self.path), self.jobs
+        begun = {}
+        if state is None:
+            # Adapters may be done, or begun, by lots that were cut otherwise.
+            jobs = [job for job in jobs if not self.units[job.name].exists()]
+            begun = adopted(self.checkpoints, {job.name for job in jobs})
+        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=self.path), _Notice())
+
+    def _full(self) -> None:
+        from fairsynth.stages.full_training import FullTrainer, load_full, save_full
+
+        share = _share()
+        trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, share)
+        save = partial(save_full, path=self.path) if share.rank == 0 else None
+        for job in self.jobs:
+            trained = trainer.train(job, self.latents(job), load_full(self.path), save, _Notice(every=0))
+            if share.rank == 0:
+                self._commit(trained)
+
+    def _commit(self, trained: Trained) -> None:
+        from fairsynth.stages.adapter_files import save_trained
+
+        write = partial(save_trained, trained, self.config, self.models, self.unet)
+        self.units.commit(trained.job.name, write)
+
+    def _texts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """All prompts' embeddings, made by whichever lot comes first."""
+        from fairsynth.stages.prompt_texts import UNIT, read_texts, write_texts
+
+        if not self.units[UNIT].exists():
+            self.units.commit(UNIT, partial(write_texts, self.models, prompts))
+        return read_texts(self.units[UNIT])
+
+
+def _unpacked(job: Mapping[str, Any]) -> AdapterJob:
+    return AdapterJob(**{**job, "group": Group(*job["group"]), "image_ids": tuple(job["image_ids"])})
+
+
+def _share() -> Share:
+    """This worker's place among those that train one cluster together."""
+    import ray.train
+    import torch
+
+    from fairsynth.stages.full_training import Share
+
+    context = ray.train.get_context()
+    if context.get_world_size() == 1:
+        return Share()
+    return Share(context.get_world_rank(), context.get_world_size(), torch.distributed.all_reduce)
+
+
+class _Notice:
+    """Whether this worker's machine is about to be taken away. Asking costs a message, so it is asked now and then.
+
+    Workers that train together must ask equally often, for they answer together: ``every`` 0 asks each time.
+    """
+
+    def __init__(self, every: float = _NOTICE_EVERY) -> None:
+        self.every, self.next = every, time.monotonic()
+
+    def __call__(self) -> bool:
+        import ray.train
+
+        if time.monotonic() < self.next:
+            return False
+        self.next = time.monotonic() + self.every
+        return ray.train.get_preemption_info() is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from fairsynth.adapter_jobs import AdapterJob
@@ -37,9 +39,9 @@ def loop_of(
     embeddings: Sequence[Path],
     class_units: Mapping[str, str],
     worker: Worker,
-    at_once: int | None,
+    resources: Mapping[str, int | None],
 ) -> dict[str, Any]:
-    """What the workers of a lot are told, as plain values."""
+    """What the workers of a lot are told, as plain values; ``resources`` are taken over as they are."""
     return {
         "name": lot_name(lot),
         "jobs": [{**asdict(job), "group": list(job.group), "image_ids": list(job.image_ids)} for job in lot],
@@ -51,7 +53,7 @@ def loop_of(
         "class_units": dict(class_units),
         "threads": worker.threads,
         "gpus": worker.gpus,
-        "at_once": at_once,
+        **resources,
     }
 
 
@@ -80,7 +82,6 @@ class _Work:
         self.models = ModelsConfig.model_validate(loop["models"])
         self.units, self.checkpoints = Units(self.stage / "units"), self.stage / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
-        self.path = self.checkpoints / f"{loop['name']}.safetensors"
         self.jobs = [_unpacked(job) for job in loop["jobs"]]
         self.texts = self._texts(loop["prompts"])
         self.unet, self.scheduler = load_unet(self.models)
@@ -93,34 +94,57 @@ class _Work:
             self._full()
         else:
             self._stacked()
-        self.path.unlink(missing_ok=True)
 
     def _stacked(self) -> None:
+        """Train the lot in lanes, a thread each: side by side in one process they share its start and the base."""
+        count = min(self.loop["lanes"], len(self.jobs))
+        lanes, notice, warned = [self.jobs[i::count] for i in range(count)], _Notice(), Event()
+        with ThreadPoolExecutor(count) as pool:
+            running = {pool.submit(self._lane, lane, warned.is_set) for lane in lanes}
+            while running:
+                ended, running = wait(running, _NOTICE_EVERY, FIRST_EXCEPTION)
+                for lane in ended:
+                    lane.result()
+                if running and notice():
+                    warned.set()
+
+    def _lane(self, jobs: Sequence[AdapterJob], warned: Callable[[], bool]) -> None:
+        import torch
+
+        from fairsynth.models.stacked import shell
         from fairsynth.stages.lot_state import adopted, load_state, save_state
         from fairsynth.stages.stacked_training import StackedTrainer
 
-        share = self.loop["gpus"] or 1 / self.loop["side_by_side"]
+        torch.set_num_threads(self.loop["threads"])
+        unet = self.unet if self.loop["lanes"] == 1 else shell(self.unet)
+        share = self.loop["gpus"] or 1 / (self.loop["side_by_side"] * self.loop["lanes"])
         trainer = StackedTrainer(
-            self.unet, self.scheduler, self.config, self.texts, self.latents, self.loop["at_once"], min(1.0, share)
+            unet, self.scheduler, self.config, self.texts, self.latents, self.loop["at_once"], min(1.0, share)
         )
-        state, jobs = load_state(self.path), self.jobs
-        begun = {}
+        path = self._checkpoint(jobs)
+        state, begun = load_state(path), {}
         if state is None:
             # Adapters may be done, or begun, by lots that were cut otherwise.
             jobs = [job for job in jobs if not self.units[job.name].exists()]
             begun = adopted(self.checkpoints, {job.name for job in jobs})
-        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=self.path), _Notice())
+        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), warned)
+        path.unlink(missing_ok=True)
+
+    def _checkpoint(self, jobs: Sequence[AdapterJob]) -> Path:
+        return self.checkpoints / f"{lot_name(jobs)}.safetensors"
 
     def _full(self) -> None:
         from fairsynth.stages.full_training import FullTrainer, load_full, save_full
 
         share = _share()
         trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, share)
-        save = partial(save_full, path=self.path) if share.rank == 0 else None
         for job in self.jobs:
-            trained = trainer.train(job, self.latents(job), load_full(self.path), save, _Notice(every=0))
+            path = self._checkpoint([job])
+            save = partial(save_full, path=path) if share.rank == 0 else None
+            trained = trainer.train(job, self.latents(job), load_full(path), save, _Notice(every=0))
             if share.rank == 0:
                 self._commit(trained)
+                path.unlink(missing_ok=True)
 
     def _commit(self, trained: Trained) -> None:
         from fairsynth.stages.adapter_files import save_trained

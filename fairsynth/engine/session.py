@@ -73,6 +73,9 @@ class Session:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
             return
+        # Workers that wait for work are of no use: every stage's need an environment of their own.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+        os.environ.setdefault("RAY_enable_worker_prestart", "0")
         # Ray warns when many workers start at once, which is what a run does.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         ray.init(
@@ -117,6 +120,17 @@ class Session:
             cores = total["CPU"] - 1 if on_cluster else min(total["CPU"], os.cpu_count() or 1)
             count = math.floor(cores / wanted.threads)
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
+
+    def lot_worker(self, adapters: int) -> tuple[Worker, int]:
+        """What one Ray Train run of adapters gets, and in how many lanes it trains.
+
+        On a machine without GPUs one run has all cores, a lane each: to start a run costs many seconds of each.
+        """
+        worker = self.worker()
+        if worker.gpus or self.resources.workers or os.environ.get("RAY_ADDRESS"):
+            return worker, 1
+        lanes = min(worker.count, adapters)
+        return Worker(1, worker.cpus * lanes, 0.0, worker.threads), lanes
 
     def cpu_worker(self) -> Worker:
         """A worker for work without models: one CPU, no GPU; one per CPU that there is, as many as the config allows."""

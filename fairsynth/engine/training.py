@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
 from fairsynth.adapter_jobs import AdapterJob
@@ -46,15 +49,20 @@ def train_adapters(
         return Ran(0, len(jobs), 0.0)
     units.sweep()
     session.connect()
-    worker, began = session.worker(), time.time()
-    resources = session.resources
-    together = resources.workers_per_cluster if config.parameters == "full" else 1
+    began, resources, full = time.time(), session.resources, config.parameters == "full"
+    worker, lanes = session.lot_worker(1 if full else len(jobs))
+    together = resources.workers_per_cluster if full else 1
     side_by_side = max(1, worker.count // together)
-    per_lot = 1 if config.parameters == "full" else resources.adapters_per_run
-    lots = cut_lots(jobs, side_by_side, per_lot)
+    lots = cut_lots(jobs, side_by_side, 1 if full else resources.adapters_per_run)
+    shared = {
+        "workers": together,
+        "lanes": lanes,
+        "side_by_side": min(side_by_side, len(lots)),
+        "at_once": resources.adapters_at_once,
+        "max_failures": resources.max_failures,
+    }
     loops = [
-        loop_of(lot, jobs, models, config, artifact, embeddings, class_units, worker, resources.adapters_at_once)
-        | {"workers": together, "max_failures": resources.max_failures, "side_by_side": min(side_by_side, len(lots))}
+        loop_of(lot, jobs, models, config, artifact, embeddings, class_units, worker, shared)
         for lot in lots
         if any(job.name not in done for job in lot)
     ]
@@ -69,52 +77,56 @@ def train_adapters(
 
 
 def _run_lots(
-    loops: list[dict[str, Any]], side_by_side: int, tick: Any, worker: Worker
+    loops: list[dict[str, Any]], side_by_side: int, tick: Callable[[], None], worker: Worker
 ) -> list[float | FairsynthError]:
     """Run all lots; of each, when its worker began to train, or what it failed on."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    # Beside the driver, where Train's controllers then are too: that node is the last to be taken away.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    fit = ray.remote(num_cpus=0, max_retries=2, scheduling_strategy=here)(_fit_lot)
-    waiting, running, ended = list(loops), set[Any](), list[float | FairsynthError]()
+    waiting, ended = list(loops), list[float | FairsynthError]()
+    results: Queue[float | FairsynthError] = Queue()
+    running = 0
     while waiting or running:
-        while waiting and len(running) < side_by_side:
-            loop = waiting.pop(0)
-            running.add(fit.options(name=loop["name"]).remote(loop, worker))
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK)
-        for lot in ready:
-            running.remove(lot)
-            try:
-                told = ray.get(lot)
-                ended.append(unpacked("finetune", told["failure"]) if told["failure"] else told["began"])
-            except ray.exceptions.RayError as error:
-                ended.append(translated("finetune", error))
+        while waiting and running < side_by_side:
+            # Daemons: an interrupted run does not wait for its lots.
+            Thread(target=lambda loop: results.put(_fit_lot(loop, worker)), args=(waiting.pop(0),), daemon=True).start()
+            running += 1
+        with suppress(Empty):
+            ended.append(results.get(timeout=_LOOK))
+            running -= 1
         tick()
     return ended
 
 
-def _fit_lot(loop: dict[str, Any], worker: Worker) -> dict[str, Any]:
-    """Run one TorchTrainer over a lot; returns when its worker began to train, and what failed."""
+def _fit_lot(loop: dict[str, Any], worker: Worker) -> float | FairsynthError:
+    """Run Ray Train over a lot; returns when its worker began to train, or what it failed on."""
+    try:
+        told = _trainer(loop, worker).fit().return_value
+    except Exception as error:
+        return translated("finetune", error)
+    return unpacked("finetune", told["failure"]) if told["failure"] else float(told["began"])
+
+
+def _trainer(loop: dict[str, Any], worker: Worker) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = {"CPU": worker.cpus} | ({"GPU": worker.gpus} if worker.gpus else {})
-    trainer = TorchTrainer(
-        train_lot,
-        train_loop_config=loop,
-        # One worker needs no collective library; gloo works with and without GPUs.
-        torch_config=TorchConfig(backend="nccl" if worker.gpus >= 1 and loop["workers"] > 1 else "gloo"),
-        scaling_config=ScalingConfig(
+    options = {
+        "train_loop_config": loop,
+        "scaling_config": ScalingConfig(
             num_workers=loop["workers"], use_gpu=worker.gpus > 0, resources_per_worker=resources
         ),
-        run_config=RunConfig(
+        "run_config": RunConfig(
             # A fresh name each time: resuming is by our own files, and a Train state file that a kill
             # cut in half must not stop the next attempt. And no text from the data: it becomes a folder's name.
             name=f"{loop['name']}-{uuid.uuid4().hex[:12]}",
             storage_path=str(Path(loop["stage"]) / "ray"),
             failure_config=FailureConfig(max_failures=loop["max_failures"]),
         ),
-    )
-    return dict(trainer.fit().return_value or {"began": time.time(), "failure": ""})
+    }
+    if loop["workers"] == 1:
+        # One worker needs no process group, and its controller no torch, which takes seconds to import.
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+        return DataParallelTrainer(train_lot, **options)
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    backend = "nccl" if worker.gpus >= 1 else "gloo"
+    return TorchTrainer(train_lot, torch_config=TorchConfig(backend=backend), **options)

@@ -37,7 +37,9 @@ def train_alone(
 ) -> Alone:
     """DreamBooth with LoRA as its public scripts do it: add_adapter, AdamW, clip_grad_norm_, a warm-up, a loop."""
     unet, teacher, found = copy.deepcopy(base), copy.deepcopy(base), Alone()
-    unet.add_adapter(LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules)), NAME)
+    unet.add_adapter(
+        LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules)), NAME
+    )
     set_peft_model_state_dict(unet, initial, adapter_name=NAME)
     names = {name: p for name, p in unet.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(list(names.values()), lr=job.learning_rate, weight_decay=config.weight_decay)

@@ -130,4 +130,6 @@ def test_the_samples_of_the_prior_are_as_many_as_the_others_where_nobody_says_ot
 
 
 def test_jobs_carry_the_rate_and_the_warm_up_of_the_config() -> None:
-    assert {(job.learning_rate, job.warmup_steps) for job in planned("dreambooth", learning_rate=0.5, warmup_steps=3)} == {(0.5, 3)}
+    assert {
+        (job.learning_rate, job.warmup_steps) for job in planned("dreambooth", learning_rate=0.5, warmup_steps=3)
+    } == {(0.5, 3)}

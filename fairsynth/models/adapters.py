@@ -17,7 +17,10 @@ from safetensors.torch import load_file, save_file
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 FULL_FILE_NAME = "diffusion_pytorch_model.safetensors"
-_HEADER, _PROVENANCE = "lora_adapter_metadata", "fairsynth."
+# The one entry in the header of our adapters, and of those renamed for kohya: what diffusers takes for its own
+# must not be in the latter, which say their alpha otherwise.
+_HEADER, _KOHYA_HEADER = "lora_adapter_metadata", "fairsynth"
+_PROVENANCE = "fairsynth."
 
 
 def require_finite(tensors: Mapping[str, torch.Tensor]) -> None:
@@ -42,26 +45,35 @@ def save_adapter(
     header = {"unet.r": rank, "unet.lora_alpha": alpha, "unet.target_modules": sorted(target_modules)}
     # diffusers reads what begins with the name of a model, and passes over these.
     header |= {f"{_PROVENANCE}{key}": value for key, value in provenance.items()}
-    _save({f"unet.{name}": value for name, value in state.items()}, folder / FILE_NAME, header)
+    _save({f"unet.{name}": value for name, value in state.items()}, folder / FILE_NAME, _HEADER, header)
 
 
-def _save(tensors: Mapping[str, torch.Tensor], path: Path, header: Mapping[str, Any]) -> None:
+def _save(tensors: Mapping[str, torch.Tensor], path: Path, entry: str, header: Mapping[str, Any]) -> None:
     # One entry only: safetensors writes several in random order, and equal adapters must be equal files.
     save_file(
         {name: value.contiguous() for name, value in tensors.items()},
         path,
-        {_HEADER: json.dumps(dict(header), sort_keys=True)},
+        {entry: json.dumps(dict(header), sort_keys=True)},
     )
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path, *entries: str) -> dict[str, Any]:
+    """The first of these entries that the file has. Raises ValueError if it has none."""
     with safe_open(path, "pt") as handle:
-        return json.loads(handle.metadata()[_HEADER])  # type: ignore[no-any-return]
+        metadata = handle.metadata() or {}
+    for entry in entries:
+        if entry in metadata:
+            return json.loads(metadata[entry])  # type: ignore[no-any-return]
+    raise ValueError(f"{path} is no adapter written by fairsynth")
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Where an adapter comes from, by its file's header."""
-    return {key.removeprefix(_PROVENANCE): v for key, v in _read_header(path).items() if key.startswith(_PROVENANCE)}
+    """Where an adapter comes from, by the header of its file, in kohya's naming or not.
+
+    Raises ValueError if fairsynth did not write it.
+    """
+    header = _read_header(path, _HEADER, _KOHYA_HEADER)
+    return {key.removeprefix(_PROVENANCE): value for key, value in header.items() if key.startswith(_PROVENANCE)}
 
 
 def weights_file(folder: Path) -> Path | None:
@@ -70,8 +82,11 @@ def weights_file(folder: Path) -> Path | None:
 
 
 def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
-    """Weights by layer, ``{"<module>.down" | "<module>.up": tensor}``, and the scale alpha / rank."""
-    header = _read_header(path)
+    """Weights by layer, ``{"<module>.down" | "<module>.up": tensor}``, and the scale alpha / rank.
+
+    Raises ValueError if ``save_adapter`` did not write the file.
+    """
+    header = _read_header(path, _HEADER)
     names = {".lora_A.weight": ".down", ".lora_B.weight": ".up"}
     weights = {}
     for key, value in load_file(path).items():
@@ -81,8 +96,11 @@ def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
 
 
 def to_kohya(source: Path, target: Path) -> None:
-    """Write an adapter file again in kohya's naming, with alpha as a tensor of every layer."""
-    header = _read_header(source)
+    """Write an adapter file again in kohya's naming, with alpha as a tensor of every layer.
+
+    Raises ValueError if ``save_adapter`` did not write the source.
+    """
+    header = _read_header(source, _HEADER)
     tensors = {}
     for key, value in load_adapter(source)[0].items():
         layer, part = key.rsplit(".", 1)
@@ -90,7 +108,7 @@ def to_kohya(source: Path, target: Path) -> None:
         tensors[f"{name}.lora_{part}.weight"] = value
         tensors[f"{name}.alpha"] = torch.tensor(float(header["unet.lora_alpha"]))
     provenance = {key: value for key, value in header.items() if key.startswith(_PROVENANCE)}
-    save_file(tensors, target, {"fairsynth": json.dumps(provenance, sort_keys=True)})
+    _save(tensors, target, _KOHYA_HEADER, provenance)
 
 
 class MergedAdapters:
@@ -106,27 +124,49 @@ class MergedAdapters:
 
     @torch.no_grad()
     def switch(self, path: Path | None) -> None:
-        """Take up the weights in the given file, of an adapter or of a whole UNet, or those of the base."""
-        if path == self.current:
+        """Take up the weights in the given file, of an adapter or of a whole UNet, or those of the base.
+
+        A file that is in use already is not read again. Raises ValueError if it does not fit this UNet, which is
+        then as the base is.
+        """
+        # The base is restored even if it should be there: not after a file that failed half-way.
+        if path is not None and path == self.current:
             return
         for name, weight in self.pristine.items():
             self.weights[name].copy_(weight)
         self.current = None
-        if path is not None and path.name == FULL_FILE_NAME:
-            for name, value in load_file(path).items():
-                self._kept(name).copy_(value)
-        elif path is not None:
+        if path is None:
+            return
+        if path.name == FULL_FILE_NAME:
+            self._replace(load_file(path))
+        else:
             self._merge(*load_adapter(path))
         self.current = path
 
-    def _kept(self, name: str) -> torch.Tensor:
-        """A weight that is about to change; what it was is kept."""
-        self.pristine.setdefault(name, self.weights[name].detach().clone())
-        return self.weights[name]
+    def _replace(self, weights: Mapping[str, torch.Tensor]) -> None:
+        self._require({name: value.shape for name, value in weights.items()})
+        if missing := sorted(self.weights.keys() - weights.keys()):
+            raise ValueError(f"the UNet's weight {missing[0]!r} is not in the file")
+        for name, value in weights.items():
+            self._kept(name).copy_(value)
 
     def _merge(self, layers: Mapping[str, torch.Tensor], scale: float) -> None:
-        for name in {key.rsplit(".", 1)[0] for key in layers}:
+        names = sorted(key.removesuffix(".down") for key in layers if key.endswith(".down"))
+        self._require({f"{n}.weight": (len(layers[f"{n}.up"]), *layers[f"{n}.down"].shape[1:]) for n in names})
+        for name in names:
             weight = self._kept(f"{name}.weight")
-            down, up = layers[f"{name}.down"].float(), layers[f"{name}.up"].float()
-            delta = (up.flatten(1) @ down.flatten(1)).view(weight.shape) * scale
-            weight.copy_((weight.float() + delta.to(weight.device)).to(weight.dtype))
+            down, up = (layers[f"{name}.{part}"].to(weight.device, torch.float32).flatten(1) for part in ("down", "up"))
+            weight.copy_(weight.float() + (up @ down).view(weight.shape) * scale)
+
+    def _require(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise ValueError unless the UNet has weights of these names and shapes; nothing has changed yet."""
+        for name, shape in shapes.items():
+            if name not in self.weights or self.weights[name].shape != shape:
+                raise ValueError(f"the UNet has no weight {name!r} of shape {tuple(shape)}")
+
+    def _kept(self, name: str) -> torch.Tensor:
+        """A weight that is about to change; what it was is kept."""
+        weight = self.weights[name]
+        if name not in self.pristine:
+            self.pristine[name] = weight.clone()
+        return weight

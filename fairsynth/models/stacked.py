@@ -22,6 +22,8 @@ from torch.nn import functional
 
 # Standard deviation of A's first values times the rank, as in peft's "gaussian"; B starts at zero.
 INITIAL_SPREAD = 1.0
+# Groups, dilation and padding mode of the convolutions that can be adapted.
+_USUAL = (1, (1, 1), "zeros")
 
 
 class StackedAdapters:
@@ -29,19 +31,13 @@ class StackedAdapters:
 
     Within a row every layer has A, then B, in the order of the network's modules: A[in, r] and B[r, out] for
     ``nn.Linear``, A[r, in, k, k] and B[out, r] for ``nn.Conv2d``. Raises ValueError if no layer's name ends with
-    one of ``target_modules``, or if one that does is of another kind.
+    one of ``target_modules``, or if one that does is of another kind or has several names.
     """
 
     def __init__(self, network: nn.Module, rank: int, alpha: float, target_modules: Sequence[str]) -> None:
         self.network, self.rank, self.alpha, self.scale = network, rank, alpha, alpha / rank
         self.target_modules = tuple(target_modules)
-        self._layers = [
-            _Layer(name, module, rank, self.scale)
-            for name, module in network.named_modules()
-            if any(name == target or name.endswith(f".{target}") for target in target_modules)
-        ]
-        if not self._layers:
-            raise ValueError(f"no layer's name ends with one of {', '.join(map(repr, target_modules))}")
+        self._layers = [_Layer(name, module, rank, self.scale) for name, module in _matching(network, target_modules)]
         self._sizes = [size for layer in self._layers for size in layer.sizes]
         self._hooks = [layer.module.register_forward_hook(layer) for layer in self._layers]
         self.size = sum(self._sizes)
@@ -63,44 +59,46 @@ class StackedAdapters:
     def using(self, weights_NP: torch.Tensor | None) -> Iterator[list[torch.Tensor]]:
         """Inside, the network computes with these adapters (None: without any); yields the leaves of ``gradient``.
 
-        The products run in the network's number format, whatever the format of the weights.
+        The products run in the network's number format, whatever the format of the weights. Within each other, the
+        innermost counts. The network raises ValueError for a batch that cannot be shared out evenly.
         """
         leaves: list[torch.Tensor] = []
         if weights_NP is not None:
             dtype = self._layers[0].module.weight.dtype
             leaves = [piece.requires_grad_() for piece in weights_NP.detach().to(dtype).split(self._sizes, 1)]
-        for index, layer in enumerate(self._layers):
-            layer.weights = (leaves[2 * index], leaves[2 * index + 1]) if leaves else None
+        inside = _pairs(leaves) if leaves else [None] * len(self._layers)
+        outside = [layer.weights for layer in self._layers]
+        self._use(inside)
         try:
             yield leaves
         finally:
-            for layer in self._layers:
-                layer.weights = None
+            self._use(outside)
+
+    def _use(self, weights: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> None:
+        for layer, pair in zip(self._layers, weights, strict=True):
+            layer.weights = pair
 
     def state(self, weights_P: torch.Tensor) -> dict[str, torch.Tensor]:
         """An adapter under peft's names and in peft's shapes: ``<module>.lora_A.weight``, ``<module>.lora_B.weight``."""
-        state, pieces = {}, weights_P.detach().split(self._sizes)
-        for index, layer in enumerate(self._layers):
-            for name, piece in zip("AB", layer.to_peft(*pieces[2 * index : 2 * index + 2]), strict=True):
-                state[f"{layer.name}.lora_{name}.weight"] = piece.contiguous().clone()
+        state = {}
+        for layer, pair in zip(self._layers, _pairs(weights_P.detach().split(self._sizes)), strict=True):
+            for name, piece in zip(layer.names, layer.to_peft(*pair), strict=True):
+                # A copy: the row goes on changing.
+                state[name] = piece.clone(memory_format=torch.contiguous_format)
         return state
 
     def row(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The inverse of ``state``. Raises ValueError if a layer is missing, unknown, or of another shape."""
-        row = torch.empty(self.size, dtype=next(iter(state.values())).dtype)
-        expected, left = self.state(row), dict(state)
-        for index, layer in enumerate(self._layers):
-            down, up = (left.pop(name, None) for name in _names(layer.name))
-            shapes = [expected[name].shape for name in _names(layer.name)]
-            if down is None or up is None or [down.shape, up.shape] != shapes:
+        names = {name for layer in self._layers for name in layer.names}
+        if unknown := sorted(state.keys() - names):
+            raise ValueError(f"the network has no adapted layer for {unknown[0]!r}")
+        pieces: list[torch.Tensor] = []
+        for layer in self._layers:
+            pair = [state[name] for name in layer.names if name in state]
+            if [piece.shape for piece in pair] != layer.shapes:
                 raise ValueError(f"no adapter of rank {self.rank} for layer {layer.name!r}")
-            for piece, value in zip(
-                row.split(self._sizes)[2 * index : 2 * index + 2], layer.from_peft(down, up), strict=True
-            ):
-                piece.copy_(value.flatten())
-        if left:
-            raise ValueError(f"the network has no adapted layer for {sorted(left)[0]!r}")
-        return row
+            pieces += layer.from_peft(*pair)
+        return torch.cat([piece.flatten() for piece in pieces])
 
 
 def gradient(losses_N: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -117,29 +115,64 @@ def shell(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, shared)  # type: ignore[arg-type]
 
 
-def _names(module: str) -> tuple[str, str]:
-    return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
+def _matching(network: nn.Module, target_modules: Sequence[str]) -> list[tuple[str, nn.Module]]:
+    """The modules whose name is, or after a dot ends with, one of the targets. Raises ValueError if none can be used."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    found = []
+    for module, known in names.items():
+        if any(f".{name}".endswith(f".{target}") for name in known for target in target_modules):
+            if len(known) > 1:
+                # peft would adapt it under one name and not under the others.
+                raise ValueError(f"{' and '.join(map(repr, known))} are the same layer")
+            found.append((known[0], module))
+    if not found:
+        raise ValueError(f"no layer's name ends with one of {', '.join(map(repr, target_modules))}")
+    return found
+
+
+def _supported(name: str, module: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The module. Raises ValueError if it is of a kind that adapters are not for."""
+    kind = type(module)
+    # A class derived from these may compute something else, or pack its weights.
+    if kind not in (nn.Linear, nn.Conv2d):
+        raise ValueError(f"{name!r} is a {kind.__module__}.{kind.__name__}; adapters are for Linear and Conv2d")
+    assert isinstance(module, nn.Linear | nn.Conv2d)
+    # peft gives A of a dilated convolution no dilation: its forward pass would differ from the merged weights.
+    if isinstance(module, nn.Conv2d) and (module.groups, module.dilation, module.padding_mode) != _USUAL:
+        raise ValueError(f"{name!r} is a convolution with groups, dilation or unusual padding")
+    return module
+
+
+def _pairs(pieces: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """A and B of every layer."""
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 class _Layer:
     """One adapted layer: a forward hook that adds what the adapters in use add."""
 
     def __init__(self, name: str, module: nn.Module, rank: int, scale: float) -> None:
-        if not isinstance(module, nn.Linear | nn.Conv2d):
-            raise ValueError(f"{name!r} is a {type(module).__name__}; adapters are for Linear and Conv2d")
-        if isinstance(module, nn.Conv2d) and (module.groups != 1 or module.padding_mode != "zeros"):
-            raise ValueError(f"{name!r} is a convolution with groups or unusual padding")
-        self.name, self.module, self.rank, self.scale = name, module, rank, scale
+        self.name, self.module, self.rank, self.scale = name, _supported(name, module), rank, scale
+        self.names = (f"{name}.lora_A.weight", f"{name}.lora_B.weight")
         self.weights: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.outputs, *inputs = module.weight.shape
+        self.outputs, *inputs = self.module.weight.shape
         self.inputs = math.prod(inputs)
         self.sizes = (self.inputs * rank, rank * self.outputs)
+        self.shapes = [(rank, *inputs), (self.outputs, rank, *(1 for _ in inputs[1:]))]
+        """Of A and B in peft."""
         self._add: Callable[..., torch.Tensor] = self._linear
         if isinstance(module, nn.Conv2d):
-            self._add = self._conv if max(module.kernel_size + module.stride) > 1 else self._pointwise
+            plain = (module.kernel_size, module.stride, module.padding) == ((1, 1), (1, 1), (0, 0))
+            self._add = self._pointwise if plain else self._conv
 
     def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], base: torch.Tensor) -> torch.Tensor | None:
-        return None if self.weights is None else self._add(args[0], base, *self.weights)
+        if self.weights is None:
+            return None
+        if len(args[0]) % len(self.weights[0]):
+            raise ValueError(f"{len(self.weights[0])} adapters cannot share a batch of {len(args[0])} evenly")
+        return self._add(args[0], base, *self.weights)
 
     def _linear(self, x: torch.Tensor, base: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         n = len(down)
@@ -159,7 +192,7 @@ class _Layer:
         each = total // n
         down = down.reshape(n * self.rank, *module.weight.shape[1:])
         grouped = x.view(n, each, channels, *image).transpose(0, 1).reshape(each, n * channels, *image)
-        hidden = functional.conv2d(grouped, down, None, module.stride, module.padding, module.dilation, n)
+        hidden = functional.conv2d(grouped, down, None, module.stride, module.padding, 1, n)
         return self._raise(hidden.view(each, n, self.rank, -1).transpose(0, 1).reshape(total, self.rank, -1), base, up)
 
     def _raise(self, hidden: torch.Tensor, base: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -172,7 +205,7 @@ class _Layer:
         """A and B of one adapter from this row's pieces to peft's shapes."""
         if isinstance(self.module, nn.Linear):
             return down.view(self.inputs, self.rank).T, up.view(self.rank, self.outputs).T
-        return down.view(self.rank, *self.module.weight.shape[1:]), up.view(self.outputs, self.rank, 1, 1)
+        return down.view(self.shapes[0]), up.view(self.shapes[1])
 
     def from_peft(self, down: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The inverse, still to be flattened."""

@@ -87,13 +87,14 @@ class FullTrainer:
         try:
             while progress.step < job.steps and not self._early(progress):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
+                if not fault and self._judged_now(job, progress, sampler):
+                    fault, best = self._validate(job, progress, sampler, texts, best)
                 if fault and progress.attempt:
                     return Trained(job, progress, None, f"{progress.fault}; again {fault}")
                 if fault:
                     progress = progress.rolled_back(fault)
                     optimizer = self._start(job, progress, best or self.base)
                     continue
-                best = self._validate(progress, job, sampler, texts) or best
                 warned = not noticed and notice()
                 noticed |= warned
                 due = progress.step % self.config.checkpoint_every == 0 and progress.step < job.steps
@@ -125,7 +126,7 @@ class FullTrainer:
     def _step(
         self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
     ) -> str:
-        """One step; returns what went wrong, if anything did, and then leaves the weights as they were."""
+        """One step; returns what went wrong, if anything did."""
         own = self.config.batch_size
         mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
         part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
@@ -145,13 +146,16 @@ class FullTrainer:
         self._sum_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
-        rate = job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
         loss, power = told.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
-            return f"loss {loss:.3g} at step {progress.step}, learning rate {rate:.3g}"
-        optimizer.param_groups[0]["lr"] = rate
+            return _fault(loss, job, progress)
+        optimizer.param_groups[0]["lr"] = _rate(job, progress)
         optimizer.step()
-        return ""
+        return "" if self._finite() else _fault(math.inf, job, progress)
+
+    @torch.no_grad()
+    def _finite(self) -> bool:
+        return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
 
     def _sum_gradients(self) -> None:
         """Add up the workers' gradients, many small ones in one message."""
@@ -169,19 +173,22 @@ class FullTrainer:
                 bucket = []
 
     @torch.no_grad()
-    def _validate(self, progress: Progress, job: AdapterJob, sampler: Sampler, texts: torch.Tensor) -> Tensors | None:
-        """Judge the weights by held-out images when it is time; returns them if they are the best so far."""
-        if not sampler.held or (progress.step % self.config.validate_every and progress.step < job.steps):
-            return None
+    def _validate(
+        self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
+    ) -> tuple[str, Tensors | None]:
+        """Judge the weights by held-out images; returns what is wrong with them, if anything, and the best so far."""
         own = self.config.validation_samples
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
         loss = batch.losses(predicted, None)[0].item()
         if not math.isfinite(loss):
-            return None
+            return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))
-        return self._weights() if progress.best_step == progress.step else None
+        return "", self._weights() if progress.best_step == progress.step else best
+
+    def _judged_now(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
+        return bool(sampler.held) and (progress.step % self.config.validate_every == 0 or progress.step >= job.steps)
 
     def _early(self, progress: Progress) -> bool:
         patience = self.config.patience
@@ -203,6 +210,15 @@ class FullTrainer:
             tensors[f"second.{name}"] = moments["exp_avg_sq"].cpu().clone()
         tensors |= {f"best.{name}": value for name, value in (best or {}).items()}
         return FullState(progress.copy(), tensors)
+
+
+def _rate(job: AdapterJob, progress: Progress) -> float:
+    """Learning rate of the step that is being made; halved by every roll-back."""
+    return job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
+
+
+def _fault(loss: float, job: AdapterJob, progress: Progress) -> str:
+    return f"loss {loss:.3g} at step {progress.step}, learning rate {_rate(job, progress):.3g}"
 
 
 def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:

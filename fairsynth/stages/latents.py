@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -38,6 +37,7 @@ class LatentFiles:
         place = {image: row for row, image in enumerate(table["image_id"].to_pylist())}
         table = table.take([place[image] for image in job.image_ids])
         shape = (-1, *table["latent_shape"][0].as_py())
-        mean, std = (np.ascontiguousarray(matrix(table, name).reshape(shape)) for name in ("mean", "std"))
+        # Copies: Arrow's own memory is read-only, which torch warns about.
+        mean, std = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
         prior = self.class_files.get(job.class_prompt)
-        return Latents(mean, std, None if prior is None else matrix(pq.read_table(prior), "mean").reshape(shape))
+        return Latents(mean, std, None if prior is None else matrix(pq.read_table(prior), "mean").reshape(shape).copy())

@@ -59,10 +59,9 @@ class _Slot:
     texts_2TW: torch.Tensor
     progress: Progress
 
-    @property
-    def rate(self) -> float:
-        """Learning rate of the next step; halved by every roll-back."""
-        warm = min(1.0, (self.progress.step + 1) / max(1, self.job.warmup_steps))
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, the first being 1; halved by every roll-back."""
+        warm = min(1.0, step / max(1, self.job.warmup_steps))
         return self.job.learning_rate * warm * 0.5**self.progress.attempt
 
 
@@ -93,7 +92,7 @@ class Lot:
         # Loss of the first step that went wrong, and which of the lot's steps it was; 0 as long as none has.
         self.bad_loss = torch.zeros(0, dtype=trainer.master, device=device)
         self.bad_step = torch.zeros(0, dtype=torch.int64, device=device)
-        self.texts = torch.zeros(0)
+        self._texts: torch.Tensor | None = None
         if resume is not None:
             self._restore(resume)
         elif checkpoint is not None:
@@ -112,12 +111,17 @@ class Lot:
             self._save()
             self._fill()
 
+    @property
+    def texts_N2TW(self) -> torch.Tensor:
+        """The prompts' embeddings of every row."""
+        if self._texts is None:
+            self._texts = torch.stack([slot.texts_2TW for slot in self.slots])
+        return self._texts
+
     def _step(self) -> None:
-        if len(self.texts) != len(self.slots):
-            self.texts = torch.stack([slot.texts_2TW for slot in self.slots])
         draws = [slot.sampler(slot.progress.step, slot.progress.attempt) for slot in self.slots]
-        losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts)
-        rates = [slot.rate for slot in self.slots]
+        losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_N2TW)
+        rates = [slot.rate(slot.progress.step + 1) for slot in self.slots]
         norms = self.adamw.step(self.weights, gradients, rates, self.config.weight_decay, self.config.max_grad_norm)
         self.steps += 1
         now = (self.bad_step == 0) & ~(torch.isfinite(norms) & (losses <= EXPLODED * powers))
@@ -130,16 +134,15 @@ class Lot:
 
     def _look(self) -> None:
         """Roll back the adapters whose loss, gradient or weights are no good; those that were before fail."""
-        if any(self._done(slot) for slot in self.slots):
-            wrong = (self.bad_step == 0) & ~torch.isfinite(self.weights).all(1)
-            self.bad_step, self.bad_loss = (
-                torch.where(wrong, self.steps, self.bad_step),
-                torch.where(wrong, math.inf, self.bad_loss),
-            )
+        wrong = (self.bad_step == 0) & ~torch.isfinite(self.weights).all(1)
+        self.bad_step, self.bad_loss = (
+            torch.where(wrong, self.steps, self.bad_step),
+            torch.where(wrong, math.inf, self.bad_loss),
+        )
         for index in reversed(self.bad_step.nonzero().flatten().tolist()):
             slot = self.slots[index]
             step = slot.progress.step - (self.steps - int(self.bad_step[index]))
-            fault = f"loss {self.bad_loss[index].item():.3g} at step {step}, learning rate {slot.rate:.3g}"
+            fault = f"loss {self.bad_loss[index].item():.3g} at step {step}, learning rate {slot.rate(step):.3g}"
             if slot.progress.attempt:
                 self._drop(index, Trained(slot.job, slot.progress, None, f"{slot.progress.fault}; again {fault}"))
             else:
@@ -150,7 +153,7 @@ class Lot:
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
-        found = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts[due])
+        found = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
         for index, loss in zip(due, found, strict=True):
             progress = self.slots[index].progress
             if not math.isfinite(loss):
@@ -215,7 +218,7 @@ class Lot:
 
     def _put(self, index: int, row: Row) -> None:
         """Set a row of the matrices to a state of its adapter."""
-        self.slots[index].progress = row.progress
+        self.slots[index].progress = row.progress.copy()
         self.weights[index] = row.weights.to(self.weights)
         self.adamw.first_NP[index], self.adamw.second_NP[index] = (
             row.first.to(self.weights),
@@ -226,7 +229,7 @@ class Lot:
 
     def _rows(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Change which rows there are, in every matrix alike."""
-        self.texts, adamw = self.texts[:0], self.adamw
+        self._texts, adamw = None, self.adamw
         self.weights, self.bad_step, self.bad_loss = map(change, (self.weights, self.bad_step, self.bad_loss))
         adamw.first_NP, adamw.second_NP, adamw.steps_N = map(change, (adamw.first_NP, adamw.second_NP, adamw.steps_N))
 

@@ -131,11 +131,17 @@ def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
         with safe_open(path, "pt") as handle:
             for index, facts in enumerate(json.loads(handle.metadata()["lot"])["rows"]):
-                name = facts["name"]
-                if name in names and (name not in found or found[name].progress.step < facts["step"]):
+                if (name := facts["name"]) not in names:
+                    continue
+                progress, other = _progress(facts, handle), found.get(name)
+                if other is None or _how_far(other.progress) < _how_far(progress):
                     parts = (handle.get_slice(part)[index].clone() for part in ("weights", "first", "second"))
-                    found[name] = Row(_progress(facts, handle), *parts)
+                    found[name] = Row(progress, *parts)
     return found
+
+
+def _how_far(progress: Progress) -> tuple[int, int]:
+    return progress.attempt, progress.step
 
 
 def _progress(facts: Mapping[str, object], handle: object) -> Progress:

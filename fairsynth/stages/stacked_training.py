@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import psutil
 import torch
@@ -21,6 +22,7 @@ from fairsynth.stages.lot_state import LotState, Row, Trained
 MOST_AT_ONCE = 16
 # Share of the free memory that activations may take; the rest is for what a step needs besides, and for others.
 MEMORY_SHARE = 0.6
+Result = TypeVar("Result")
 
 
 class StackedTrainer:
@@ -76,21 +78,23 @@ class StackedTrainer:
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
+        parts = self._in_chunks(
+            len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_N2TW[rows])
+        )
+        losses, powers, gradients = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+        return losses, powers, gradients
+
+    def _in_chunks(self, total: int, work: Callable[[slice], Result]) -> list[Result]:
+        """The work on all adapters, ``chunk`` of them at once; smaller chunks from now on if memory runs out."""
         while True:
             try:
-                parts = [
-                    self._part(stack, weights_NP[rows], draws[rows], texts_N2TW[rows])
-                    for rows in _chunks(len(draws), self.chunk)
-                ]
-                losses, powers, gradients = (
-                    torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True)
-                )
-                return losses, powers, gradients
+                return [work(slice(start, start + self.chunk)) for start in range(0, total, self.chunk)]
             except torch.cuda.OutOfMemoryError:
-                if self.chunk == 1:
+                if min(self.chunk, total) == 1:
                     raise
-                self.chunk = math.ceil(min(self.chunk, len(draws)) / 2)
-                torch.cuda.empty_cache()
+            # Not in the handler: the exception holds on to what the work had in memory.
+            self.chunk = math.ceil(min(self.chunk, total) / 2)
+            torch.cuda.empty_cache()
 
     def _part(
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
@@ -110,14 +114,15 @@ class StackedTrainer:
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
     ) -> list[float]:
         """Loss of each adapter on its held-out draw."""
-        found = []
-        for rows in _chunks(len(draws), self.chunk):
-            own = self.config.validation_samples
+        own = self.config.validation_samples
+
+        def judge(rows: slice) -> list[float]:
             batch = Batch(self.scheduler, self.config, draws[rows], texts_N2TW[rows], own, self.unet.dtype)
             with stack.using(weights_NP[rows]):
                 predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-            found += batch.losses(predicted, None)[0].tolist()
-        return found
+            return batch.losses(predicted, None)[0].tolist()
+
+        return [loss for part in self._in_chunks(len(draws), judge) for loss in part]
 
     def fitting(self, stack: StackedAdapters, draw: Draw, texts_2TW: torch.Tensor) -> int:
         """How many adapters memory holds at once, by what one adapter's pass keeps for its way back."""
@@ -137,7 +142,3 @@ class StackedTrainer:
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes
         return max(1, min(MOST_AT_ONCE, int(free * MEMORY_SHARE * self.memory_share / each)))
-
-
-def _chunks(total: int, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, total, size)]

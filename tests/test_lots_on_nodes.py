@@ -1,0 +1,82 @@
+"""200 adapters on four nodes; one dies, one is taken back with a notice: nothing is lost, the weights are the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fairsynth.models.adapters import FILE_NAME
+from fairsynth.models.diffusion import load_unet
+from fairsynth.stages.finetune import lots, read_adapter
+from fairsynth.stages.latents import LatentFiles
+from fairsynth.stages.lot_state import Trained
+from fairsynth.stages.prompt_texts import UNIT, read_texts
+from fairsynth.stages.stacked_training import StackedTrainer
+from tests.many_clusters import CONFIG, COUNT, PER_LOT, many_jobs, models
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The stage's folder after the run, and what was seen on the way."""
+    folder = tmp_path_factory.mktemp("lots")
+    # A process of its own: this one may be in another cluster.
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.drive_lots", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-4000:]
+    (stage,) = (folder / "stages").iterdir()
+    return stage, json.loads((folder / "told.json").read_text("utf-8"))
+
+
+def test_all_adapters_finish_though_a_node_dies_and_another_is_drained(disturbed: tuple[Path, dict[str, Any]]) -> None:
+    stage, told = disturbed
+    units = {path.name for path in (stage / "units").iterdir()} - {UNIT}
+    assert units == {job.name for job in many_jobs()}
+    assert len(units) == told["made"] == COUNT
+    assert not any(read_adapter(stage / "units" / name)["failed"] for name in units)
+    assert told["drain_accepted"] and told["alive"] == 3, "head and two of four nodes are left"
+    assert told["removed_at"] < COUNT, "the nodes went too late to test anything"
+    # Committed is committed.
+    assert {*told["at_kill"], *told["at_notice"]} <= units
+
+
+def test_no_lot_falls_back_behind_its_checkpoint(disturbed: tuple[Path, dict[str, Any]]) -> None:
+    _, told = disturbed
+    assert len(told["steps"]) >= COUNT // PER_LOT / 2, "the checkpoints were hardly seen"
+    for lot, steps in told["steps"].items():
+        assert steps == sorted(steps), f"{lot} began again: {steps}"
+
+
+def test_the_notice_led_to_checkpoints_out_of_turn(disturbed: tuple[Path, dict[str, Any]]) -> None:
+    _, told = disturbed
+    assert any(step % CONFIG.checkpoint_every for steps in told["steps"].values() for step in steps)
+
+
+def test_the_weights_are_those_of_an_undisturbed_loop(disturbed: tuple[Path, dict[str, Any]]) -> None:
+    stage, _ = disturbed
+    unet, scheduler = load_unet(models(stage.parents[1]))
+    latents = LatentFiles(sorted(stage.parents[1].glob("embeddings-*.parquet")), {})
+    trainer = StackedTrainer(unet, scheduler, CONFIG, read_texts(stage / "units" / UNIT), latents)
+    found: dict[str, Trained] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for lot in lots(many_jobs(), 4, PER_LOT):
+            trainer.train(lot, lambda trained: found.__setitem__(trained.job.name, trained))
+    finally:
+        torch.set_num_threads(threads)
+    for job in many_jobs():
+        saved, undisturbed = load_file(stage / "units" / job.name / FILE_NAME), found[job.name].weights
+        assert undisturbed is not None
+        assert saved.keys() == {f"unet.{name}" for name in undisturbed}
+        assert all(torch.equal(saved[f"unet.{name}"], value) for name, value in undisturbed.items()), job.name

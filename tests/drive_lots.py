@@ -20,13 +20,17 @@ os.environ |= {
 
 import ray
 from ray.cluster_utils import Cluster
-from safetensors import safe_open
 
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import ResourcesConfig
+from fairsynth.engine import training
+from fairsynth.engine.lot_worker import train_lot
 from fairsynth.engine.session import Session
-from fairsynth.engine.training import train_adapters
+from fairsynth.stages.lot_state import load_state
 from tests.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
+
+# Seconds between the notice and the end of a node.
+NOTICE = 8.0
 
 
 class Watch(threading.Thread):
@@ -39,40 +43,63 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while True:
             for path in (self.stage / "checkpoints").glob("[!.]*.safetensors"):
-                try:
-                    with safe_open(path, "pt") as handle:
-                        steps = json.loads(handle.metadata()["lot"])["steps"]
-                except OSError:  # the lot has just ended
-                    continue
-                if self.steps[path.stem][-1:] != [steps]:
-                    self.steps[path.stem].append(steps)
+                state = load_state(path)  # None: the lot has just ended
+                if state is not None and self.steps[path.stem][-1:] != [state.steps]:
+                    self.steps[path.stem].append(state.steps)
             time.sleep(0.05)
 
+    def running(self, lot: str) -> bool:
+        """Whether it has a checkpoint: it has begun and not ended."""
+        return (self.stage / "checkpoints" / f"{lot}.safetensors").exists()
 
-def disturb(cluster: Cluster, nodes: list[Any], stage: Path, told: dict[str, Any]) -> None:
-    """Kill one node when a quarter of the adapters is there, and drain another when half is."""
-    from ray._raylet import GcsClient
-    from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
-    def committed() -> set[str]:
-        return {path.name for path in (stage / "units").glob("[!.]*") if "=" not in path.name}
+class Disturber(threading.Thread):
+    """Kills a node whose lot is in training, and drains another, whose lot is in training too, with a notice."""
 
-    def wait_for(count: int) -> set[str]:
-        while len(committed()) < count:
-            time.sleep(0.1)
-        return committed()
+    def __init__(self, cluster: Cluster, nodes: list[Any], watch: Watch) -> None:
+        super().__init__(daemon=True)
+        self.cluster, self.nodes, self.watch, self.told = cluster, {node.node_id: node for node in nodes}, watch, {}
 
-    told["at_kill"] = sorted(wait_for(50))
-    cluster.remove_node(nodes[0], allow_graceful=False)
-    told["at_notice"] = sorted(wait_for(100))
-    deadline = int((time.time() + 8) * 1000)
-    accepted, _ = GcsClient(address=cluster.address).drain_node(
-        nodes[1].node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline
-    )
-    told["drain_accepted"] = bool(accepted)
-    time.sleep(8)
-    cluster.remove_node(nodes[1], allow_graceful=False)
-    told["removed_at"] = len(committed())
+    def committed(self) -> list[str]:
+        return sorted(path.name for path in (self.watch.stage / "units").glob("[!.]*") if "=" not in path.name)
+
+    def training(self) -> tuple[str, Any]:
+        """A lot that has ended some adapters and has others to train, and the node that it runs on."""
+        while True:
+            for lot, steps in dict(self.watch.steps).items():
+                where = (self.watch.stage / "where" / lot).read_text().split()[-1]
+                if where in self.nodes and self.watch.running(lot) and 10 <= len(steps) <= 18:
+                    return lot, self.nodes.pop(where)
+            time.sleep(0.02)
+
+    def run(self) -> None:
+        self.told["killed"], node = self.training()
+        self.told["at_kill"] = self.committed()
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.told["drained"], node = self.training()
+        self.told["at_notice"] = self.committed()
+        self.told["drain_accepted"] = self.drain(node)
+        time.sleep(NOTICE)
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.told["at_removal"] = self.committed()
+
+    def drain(self, node: Any) -> bool:
+        """What a cloud does when it takes a spot machine back."""
+        from ray._raylet import GcsClient
+        from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+        deadline = int((time.time() + NOTICE) * 1000)
+        client = GcsClient(address=self.cluster.address)
+        return bool(client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline)[0])
+
+
+def train_where(loop: dict[str, Any]) -> dict[str, Any]:
+    """``train_lot``, which notes first on which node it runs."""
+    folder = Path(loop["stage"]) / "where"
+    folder.mkdir(exist_ok=True)
+    with (folder / loop["name"]).open("a") as file:
+        file.write(f"{ray.get_runtime_context().get_node_id()}\n")
+    return train_lot(loop)
 
 
 def main(folder: Path) -> None:
@@ -84,13 +111,16 @@ def main(folder: Path) -> None:
     os.environ["RAY_ADDRESS"] = cluster.address
     artifact = Artifact(folder, Identity("finetune", 1, {}, {}))
     artifact.open()
-    jobs, told = many_jobs(), dict[str, Any]()
-    watch = Watch(artifact.path)
+    jobs, watch = many_jobs(), Watch(artifact.path)
     watch.start()
-    threading.Thread(target=disturb, args=(cluster, nodes, artifact.path, told), daemon=True).start()
+    disturber = Disturber(cluster, nodes, watch)
+    disturber.start()
+    training.train_lot = train_where
     session = Session(ResourcesConfig(adapters_per_run=PER_LOT))
-    ran = train_adapters(session, jobs, models(folder), CONFIG, artifact, embeddings(folder), {})
-    told |= {"made": ran.made, "steps": watch.steps, "alive": sum(node["Alive"] for node in ray.nodes())}
+    ran = training.train_adapters(session, jobs, models(folder), CONFIG, artifact, embeddings(folder), {})
+    places = {path.name: path.read_text().split() for path in (artifact.path / "where").iterdir()}
+    alive = sum(node["Alive"] for node in ray.nodes())
+    told = disturber.told | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
     (folder / "told.json").write_text(json.dumps(told), "utf-8")
     ray.shutdown()
     cluster.shutdown()

@@ -17,7 +17,7 @@ from fairsynth.groups import Group
 from fairsynth.models.sources import demo_folder
 from fairsynth.vectors import vectors
 
-COUNT, IMAGES, PER_LOT = 200, 6, 10
+COUNT, IMAGES, PER_LOT = 200, 6, 50
 CONFIG = FinetuneConfig(
     rank=2, alpha=2, batch_size=1, prior_batch_size=1, steps=60, learning_rate=1e-3, checkpoint_every=7,
     validation_share=0,

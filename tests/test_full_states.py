@@ -55,23 +55,6 @@ def test_there_may_be_no_checkpoint(tmp_path: Path) -> None:
     assert load_full(tmp_path / "full.safetensors") is None
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old, path = state_of(Progress("low--0", 1)), tmp_path / "full.safetensors"
-    save_full(old, path)
-
-    def full(tensors: object, target: Path, facts: object) -> None:
-        target.write_bytes(b"half of i")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="no space"):
-        save_full(state_of(Progress("low--0", 2)), path)
-    found = load_full(path)
-    assert found is not None and found.progress.step == 1 and same_bits(found.tensors, old.tensors)
-
-
 def test_a_checkpoint_does_not_follow_the_training() -> None:
     _, states = kept_full(JUDGED)
     weights = [part(state, "weights") for state in states]

@@ -7,9 +7,7 @@ and takes its share of them, so the result does not depend on their number beyon
 from __future__ import annotations
 
 import copy
-import json
 import math
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import FinetuneConfig
 from fairsynth.stages.denoising import EXPLODED, Batch, Draw, Latents, Sampler
 from fairsynth.stages.lot_state import Progress, Trained
+from fairsynth.stages.state_files import read_state, write_state
 
 Tensors = Mapping[str, torch.Tensor]
 # Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
@@ -226,21 +225,15 @@ def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
 
 
 def save_full(state: FullState, path: Path) -> None:
-    """Write a checkpoint (safetensors): the old one or the new one is there, never half of one."""
-    from safetensors.torch import save_file
-
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    save_file(dict(state.tensors), partial, {"progress": json.dumps(asdict(state.progress))})
-    partial.replace(path)
+    """Write a checkpoint."""
+    write_state(path, state.tensors, {"progress": asdict(state.progress)})
 
 
 def load_full(path: Path) -> FullState | None:
     """Read a checkpoint; None if there is none."""
-    from safetensors import safe_open
-
-    if not path.exists():
+    if (found := read_state(path)) is None:
         return None
-    with safe_open(path, "pt") as handle:
-        facts = json.loads(handle.metadata()["progress"])
-        facts["validation"] = [tuple(point) for point in facts["validation"]]
-        return FullState(Progress(**facts), {name: handle.get_tensor(name) for name in handle.keys()})
+    facts, tensors = found
+    progress = facts["progress"]
+    progress["validation"] = [tuple(point) for point in progress["validation"]]
+    return FullState(Progress(**progress), tensors)

@@ -5,18 +5,15 @@ A lot that goes on from its state ends with the same bits as one that was never 
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from fairsynth.adapter_jobs import AdapterJob
-
-SUFFIX = ".safetensors"
+from fairsynth.stages.state_files import SUFFIX, read_state, write_state
 
 
 @dataclass
@@ -98,45 +95,34 @@ class LotState:
 
 
 def save_state(state: LotState, path: Path) -> None:
-    """Write a state (safetensors): the old one or the new one is there, never half of one."""
-    from safetensors.torch import save_file
-
-    facts = [{**asdict(replace(row, best=None)), "has_best": row.best is not None} for row in state.rows]
+    """Write a state."""
+    rows = [{**asdict(replace(row, best=None)), "has_best": row.best is not None} for row in state.rows]
     tensors = {"weights": state.weights_NP, "first": state.first_NP, "second": state.second_NP}
     tensors |= {f"best.{row.name}": row.best for row in state.rows if row.best is not None}
-    header = json.dumps({"rows": facts, "ended": state.ended, "steps": state.steps})
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"lot": header})
-    partial.replace(path)
+    write_state(path, tensors, {"rows": rows, "ended": state.ended, "steps": state.steps})
 
 
 def load_state(path: Path) -> LotState | None:
     """Read a state; None if there is none."""
-    from safetensors import safe_open
-
-    if not path.exists():
-        return None
-    with safe_open(path, "pt") as handle:
-        header = json.loads(handle.metadata()["lot"])
-        rows = [_progress(facts, handle) for facts in header["rows"]]
-        tensors = (handle.get_tensor(name) for name in ("weights", "first", "second"))
-        return LotState(rows, header["ended"], header["steps"], *tensors)
+    found = read_state(path)
+    return None if found is None else _state(*found)
 
 
 def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
     """The rows of these adapters in the states of whichever lots had begun them; the furthest of each."""
-    from safetensors import safe_open
-
     found: dict[str, Row] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        with safe_open(path, "pt") as handle:
-            for index, facts in enumerate(json.loads(handle.metadata()["lot"])["rows"]):
-                if (name := facts["name"]) not in names:
-                    continue
-                progress, other = _progress(facts, handle), found.get(name)
-                if other is None or _how_far(other.progress) < _how_far(progress):
-                    parts = (handle.get_slice(part)[index].clone() for part in ("weights", "first", "second"))
-                    found[name] = Row(progress, *parts)
+        # It may be gone, or another one: other lots are at work.
+        content = read_state(path, lambda facts: any(row["name"] in names for row in facts["rows"]))
+        if content is None:
+            continue
+        state = _state(*content)
+        for index, progress in enumerate(state.rows):
+            other = found.get(progress.name)
+            if progress.name in names and (other is None or _how_far(other.progress) < _how_far(progress)):
+                row = state.row(index)
+                # Copies: a row must not hold on to the whole of its lot.
+                found[progress.name] = Row(row.progress, *(part.clone() for part in row[1:]))
     return found
 
 
@@ -144,8 +130,14 @@ def _how_far(progress: Progress) -> tuple[int, int]:
     return progress.attempt, progress.step
 
 
-def _progress(facts: Mapping[str, object], handle: object) -> Progress:
+def _state(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> LotState:
+    rows = [_progress(row, tensors) for row in facts["rows"]]
+    return LotState(rows, facts["ended"], facts["steps"], *(tensors[name] for name in ("weights", "first", "second")))
+
+
+def _progress(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Progress:
     plain = {key: value for key, value in facts.items() if key not in ("has_best", "validation", "best")}
-    best = handle.get_tensor(f"best.{facts['name']}") if facts["has_best"] else None  # type: ignore[attr-defined]
-    validation = [(int(step), float(loss)) for step, loss in facts["validation"]]  # type: ignore[attr-defined]
-    return Progress(**plain, validation=validation, best=best)  # type: ignore[arg-type]
+    validation = [(int(step), float(loss)) for step, loss in facts["validation"]]
+    return Progress(
+        **plain, validation=validation, best=tensors[f"best.{facts['name']}"] if facts["has_best"] else None
+    )

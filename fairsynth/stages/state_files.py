@@ -1,0 +1,37 @@
+"""Stage 4, finetune: files of training states: tensors and facts, whole or not there, whoever reads while one writes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save_file
+
+SUFFIX = ".safetensors"
+_ENTRY, _LENGTH = "state", 8  # bytes at the start of a safetensors file that tell the length of its header
+
+
+def write_state(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a state: the old one or the new one is there, never half of one."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, {_ENTRY: json.dumps(dict(facts))})
+    partial.replace(path)
+
+
+def read_state(
+    path: Path, wanted: Callable[[Mapping[str, Any]], bool] = lambda facts: True
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    """Facts and tensors of a state; None if there is none, or if it is not ``wanted`` by its facts."""
+    # One descriptor for header and tensors: by name they could come from two states, one written over the other.
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LENGTH)
+            header = file.read(int.from_bytes(start, "little"))
+            facts = json.loads(json.loads(header)["__metadata__"][_ENTRY])
+            return (facts, load(start + header + file.read())) if wanted(facts) else None
+    except FileNotFoundError:
+        return None

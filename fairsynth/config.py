@@ -76,6 +76,9 @@ class FinetuneConfig(Section):
     """Upper limit of passes over a cluster's images: small clusters get fewer steps. null: no limit."""
     batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Of adapters."""
+    full_learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    """With parameters: full."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps over which the learning rate rises to its value."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
@@ -104,6 +107,16 @@ class FinetuneConfig(Section):
     """Share of the adapters that may fail (their loss explodes twice) before the stage counts as failed."""
     checkpoint_every: Positive = 100
     """Optimizer steps between checkpoints."""
+
+    @property
+    def rate_name(self) -> str:
+        """Name of the field whose learning rate counts."""
+        return "learning_rate" if self.parameters == "adapter" else "full_learning_rate"
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that counts."""
+        return float(getattr(self, self.rate_name))
 
     @property
     def prior_size(self) -> int:

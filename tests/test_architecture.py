@@ -48,6 +48,7 @@ FAMILIES = (
         "model_card",
         "prompt_texts",
         "stacked_training",
+        "state_files",
     },
     {"ingest", "content", "inspect", "inspect_text"},
     {"cluster", "discover"},

@@ -123,9 +123,9 @@ class _Work:
         )
         path = self._checkpoint(jobs)
         state, begun = load_state(path), {}
-        if state is None:
-            # Adapters may be done, or begun, by lots that were cut otherwise.
-            jobs = [job for job in jobs if not self.units[job.name].exists()]
+        if state is None or not self.units.done().issuperset(state.ended):
+            # Adapters may be done, or begun, by lots that were cut otherwise, or have ended and been deleted since.
+            state, jobs = None, [job for job in jobs if not self.units[job.name].exists()]
             begun = adopted(self.checkpoints, {job.name for job in jobs})
         trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), warned)
         path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ _PROVENANCE = "fairsynth."
 def require_finite(tensors: Mapping[str, torch.Tensor]) -> None:
     """Raise ValueError if a weight is not finite: such an adapter is never saved."""
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-        raise ValueError("the adapter holds NaN or infinite weights; lower finetune.learning_rate")
+        raise ValueError("the adapter holds NaN or infinite weights; lower its learning rate")
 
 
 def save_adapter(

@@ -51,7 +51,7 @@ def plan_adapters(
                     class_prompt,
                     job_seed,
                     steps,
-                    config.learning_rate,
+                    config.rate,
                     config.warmup_steps,
                 )
             )

@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from fairsynth import __version__
 from fairsynth.config import RunConfig
-from fairsynth.models.sources import base_of
+from fairsynth.models.sources import base_of, diffusion_source
 
 _METHODS = {
     "lora": "LoRA (arXiv 2106.09685), one adapter per group, plain prompt",
@@ -26,7 +28,7 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
         f"- {tag}" for tag in ("stable-diffusion", "full-finetune" if full else "lora", "dreambooth", "fairsynth")
     ]
     if config.models.diffusion != "demo":
-        front.insert(1, f"base_model: {json.dumps(config.models.diffusion)}")
+        front.insert(1, yaml.safe_dump({"base_model": config.models.diffusion}, allow_unicode=True).rstrip())
     made = [facts for facts in adapters if not facts["failed"]]
     lines = [
         *front, "---", "",
@@ -38,7 +40,7 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
         f"- {_judged(made)}",
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
-        "## How to use", "", "```python", *_use(full), "```", "",
+        "## How to use", "", "```python", *_use(diffusion_source(config.models), full), "```", "",
         "## What there is", "", *_table(adapters), "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -53,9 +55,7 @@ def _training(config: RunConfig) -> str:
         else "no prior preservation"
     )
     loss = "uniform loss weights" if tuned.snr_ceiling is None else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
-    return (
-        f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.learning_rate:g}; {prior}; {loss}"
-    )
+    return f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
 
 
 def _judged(made: Sequence[Mapping[str, Any]]) -> str:
@@ -63,13 +63,21 @@ def _judged(made: Sequence[Mapping[str, Any]]) -> str:
     return f"kept state: the best on held-out images for {judged}, the last for {len(made) - judged}, whose clusters are small"
 
 
-def _use(full: bool) -> list[str]:
+def _use(source: str, full: bool) -> list[str]:
+    # A JSON string is a Python string; backticks would end the block.
+    base = f"base = {json.dumps(source).replace('`', chr(92) + 'x60')}"
     if full:
         return [
+            "from diffusers import StableDiffusionPipeline, UNet2DConditionModel",
+            "",
+            base,
             'unet = UNet2DConditionModel.from_pretrained("<group>/<cluster>")',
             "pipeline = StableDiffusionPipeline.from_pretrained(base, unet=unet)",
         ]
     return [
+        "from diffusers import StableDiffusionPipeline",
+        "",
+        base,
         "pipeline = StableDiffusionPipeline.from_pretrained(base)",
         'pipeline.load_lora_weights("<group>/<cluster>")',
     ]

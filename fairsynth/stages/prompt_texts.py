@@ -18,7 +18,7 @@ _FILE = "texts.parquet"
 
 
 def write_texts(models: ModelsConfig, prompts: Sequence[str], folder: Path) -> None:
-    """Embed the prompts and write them: columns prompt, embedding (tokens * width), tokens."""
+    """Embed the prompts, at least one, and write them: columns prompt, embedding (tokens * width), tokens."""
     embeddings = encode_prompts(load_text_encoder(models), prompts).float().cpu()
     tokens = pa.array([embeddings.shape[1]] * len(prompts))
     columns = {"prompt": list(prompts), "embedding": vectors(embeddings.flatten(1).numpy()), "tokens": tokens}
@@ -29,5 +29,5 @@ def read_texts(folder: Path) -> dict[str, torch.Tensor]:
     """Every prompt's embedding, float32 (tokens, width)."""
     table = pq.read_table(folder / _FILE)
     rows = torch.from_numpy(matrix(table, "embedding").copy())
-    texts = rows.view(len(table), table["tokens"][0].as_py(), -1) if len(table) else rows
+    texts = rows.view(len(table), table["tokens"][0].as_py(), -1)
     return dict(zip(table["prompt"].to_pylist(), texts, strict=True))

@@ -16,15 +16,22 @@ def export_kohya(run: Path, target: Path) -> int:
     """
     from fairsynth.models.adapters import FILE_NAME, to_kohya
 
+    # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
+    target = target.resolve()
     sources = sorted((run / "adapters").glob(f"*/*/{FILE_NAME}"))
+    if not run.is_dir():
+        raise ConfigError(f"{run} is no folder; give the output folder of a run")
     if not sources:
         raise ConfigError(
             f"{run} has no adapters to export; give the output folder of a run with a generator other than vanilla "
             "and finetune.parameters: adapter"
         )
-    if target.exists() and not (target.is_dir() and all(p.suffix == ".safetensors" for p in target.iterdir())):
+    if target.exists() and not _is_export(target):
         raise ConfigError(f"{target} holds other files; give a new folder with --to")
-    private = new_folder(target)
+    try:
+        private = new_folder(target)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
     try:
         for source in sources:
             to_kohya(source, private / f"{source.parent.parent.name}--{source.parent.name}.safetensors")
@@ -33,3 +40,15 @@ def export_kohya(run: Path, target: Path) -> int:
     finally:
         shutil.rmtree(private, ignore_errors=True)
     return len(sources)
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether all that is in it is of an earlier export: it may be where people keep adapters of others."""
+    from safetensors import SafetensorError
+
+    from fairsynth.models.adapters import read_provenance
+
+    try:
+        return all("--" in path.stem and read_provenance(path) for path in folder.iterdir())
+    except (OSError, ValueError, SafetensorError):
+        return False

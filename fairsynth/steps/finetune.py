@@ -93,7 +93,7 @@ def _failed(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) ->
         name, why = next(iter(failed.items()))
         raise FairsynthError(
             f"{len(failed)} of {len(jobs)} adapters failed, more than finetune.max_failed_share allows; "
-            f"{name}: {why}; lower finetune.learning_rate"
+            f"{name}: {why}; lower finetune.{context.config.finetune.rate_name}"
         )
     return failed
 

@@ -1,0 +1,90 @@
+"""Judges of the demo's images: small classifiers of label and attribute, trained on real images without bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from fairsynth.config import ClassifyConfig
+from fairsynth.demo import dataset
+from fairsynth.groups import Group
+from fairsynth.models.classifier import SMALL, Classifier, build_classifier
+
+LABELS = ("low", "high")
+
+
+class Judged(NamedTuple):
+    """Whether label and attribute of images are as they should be, bool (N,) each."""
+
+    label: NDArray[np.bool_]
+    attribute: NDArray[np.bool_]
+
+    @property
+    def both(self) -> NDArray[np.bool_]:
+        """Whether an image shows its group."""
+        return self.label & self.attribute
+
+
+class Judges:
+    """A small ResNet for the label and one for the attribute.
+
+    They learn from the demo's images of every split but test, every digit as often on either background;
+    ``right`` says how often each is right on the test split.
+    """
+
+    def __init__(self, epochs: int = 40) -> None:
+        images = dataset.build(severity=0.5)
+        known = [image for image in images if image.split != dataset.TEST]
+        unseen = [image for image in images if image.split == dataset.TEST]
+        pixels, groups = np.stack([image.pixels for image in known]), [Group(i.label, i.attribute) for i in known]
+        classes = _classes(groups)
+        self.models = [
+            _train(_tensor(pixels), torch.from_numpy(part), seed, epochs) for seed, part in enumerate(classes, 1)
+        ]
+        found = self(np.stack([image.pixels for image in unseen]), [Group(i.label, i.attribute) for i in unseen])
+        self.right = {"label": float(found.label.mean()), "attribute": float(found.attribute.mean())}
+
+    def __call__(self, pixels_NHW3: NDArray[np.uint8], groups_N: Sequence[Group]) -> Judged:
+        """Compare what the judges see with what the images are said to show."""
+        pairs = zip(self.models, _classes(groups_N), strict=True)
+        return Judged(*(_seen(model, pixels_NHW3) == said for model, said in pairs))
+
+
+def _classes(groups_N: Sequence[Group]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    labels = np.array([LABELS.index(group.label) for group in groups_N])
+    return labels, np.array([dataset.ATTRIBUTES.index(group.attribute) for group in groups_N])
+
+
+def _tensor(pixels_NHW3: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(pixels_NHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _train(images_N3HW: torch.Tensor, classes_N: torch.Tensor, seed: int, epochs: int) -> Classifier:
+    """Train with random shifts."""
+    torch.manual_seed(seed)
+    model = build_classifier(ClassifyConfig(backbone=SMALL, image_size=dataset.SIZE), 2, seed).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+    steps = epochs * -(-len(images_N3HW) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    for _ in range(epochs):
+        for part in torch.randperm(len(images_N3HW)).split(64):
+            y, x = torch.randint(0, 5, (2,)).tolist()
+            padded = functional.pad(images_N3HW[part], (2, 2, 2, 2), "replicate")
+            shifted = padded[..., y : y + dataset.SIZE, x : x + dataset.SIZE]
+            loss = functional.cross_entropy(model(shifted), classes_N[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def _seen(model: Classifier, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The class that a judge sees in each image."""
+    return torch.cat([model(part).argmax(1) for part in _tensor(pixels_NHW3).split(256)]).numpy()

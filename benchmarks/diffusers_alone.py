@@ -1,8 +1,9 @@
-"""DreamBooth with LoRA for one folder of images, on diffusers, peft, transformers and torch alone.
+"""DreamBooth with LoRA for one folder of images, on diffusers, peft, accelerate, transformers and torch alone.
 
 Does what diffusers' public script train_dreambooth_lora.py does by default: a process of its own per subject, image files
-decoded and prompts tokenised for every batch, VAE and text encoder run in every step. It knows nothing of fairsynth;
-``finetune_vs_processes.py`` starts it once per cluster.
+decoded and prompts tokenised for every batch, VAE and text encoder run in every step, the loss read and shown after every
+step, and at the end the pipeline loaded once more with the adapter in it. It knows nothing of fairsynth;
+``finetune_vs_processes.py`` starts it once per cluster, and without ``accelerate launch``, which would cost it seconds more.
 """
 
 from __future__ import annotations
@@ -14,13 +15,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from accelerate import Accelerator
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.optimization import get_scheduler
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -90,17 +100,24 @@ def train(models: Models, data: Subject, chosen: argparse.Namespace) -> None:
     parameters = [p for p in models.unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=1e-2)
     # Full batches alone, as many passes as it takes: every step is of the same size.
-    loader, step = DataLoader(data, chosen.batch_size, shuffle=True, drop_last=len(data) >= chosen.batch_size), 0
+    loader = DataLoader(data, chosen.batch_size, shuffle=True, drop_last=len(data) >= chosen.batch_size)
+    schedule = get_scheduler("constant", optimizer, num_training_steps=chosen.steps)
+    accelerator, bar = Accelerator(cpu=not torch.cuda.is_available()), tqdm(total=chosen.steps)
+    unet, optimizer, loader, schedule = accelerator.prepare(models.unet, optimizer, loader, schedule)
+    models = models._replace(unet=unet)
     models.unet.train()
-    while step < chosen.steps:
+    while bar.n < chosen.steps:
         for batch in loader:
-            loss = loss_of(models, batch)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
-            if step == chosen.steps:
+            with accelerator.accumulate(models.unet):
+                loss = loss_of(models, batch)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            bar.update()
+            bar.set_postfix(loss=loss.detach().item(), lr=schedule.get_last_lr()[0])
+            if bar.n == chosen.steps:
                 return
 
 
@@ -108,6 +125,13 @@ def save(unet: UNet2DConditionModel, folder: Path) -> None:
     """Write the adapter as pipelines load it."""
     state: Any = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state)
+
+
+def look(model: str, folder: Path) -> None:
+    """Load the pipeline with the adapter, as the script does for its last images, of which none are made by default."""
+    pipeline = StableDiffusionPipeline.from_pretrained(model)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.load_lora_weights(folder)
 
 
 def main() -> None:
@@ -131,6 +155,7 @@ def main() -> None:
     models = Models.load(chosen.model)
     train(models, Subject(chosen.images, chosen.prompt, models.tokenizer, chosen.size), chosen)
     save(models.unet, chosen.output)
+    look(chosen.model, chosen.output)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ runs. Ours is the whole command in a fresh process, the start of Ray included; w
 not timed, but told. Theirs is a loop that starts ``diffusers_alone.py`` for one cluster after another, and again with two
 side by side that share the cores (``--at-once``), which is quicker where so small a model leaves a core idle. Both train
 4 groups x 4 clusters with the same images, prompts, adapters, steps, batches and the plain loss. There is no prior on
-either side, so that a step is the same work; VAE and text encoder run in every step of theirs alone, as they do by default.
+either side, so that a step is the same work; VAE and text encoder run in every step of theirs alone, as the script has it by default.
 """
 
 from __future__ import annotations

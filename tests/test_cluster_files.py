@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import subprocess
+import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,22 @@ def test_a_node_that_is_told_to_end_drains_first(cluster: dict[str, Any]) -> Non
     assert "--env RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=90" in cluster["docker"]["run_options"]
 
 
+def test_workers_pass_on_the_notice_of_a_spot_machine_s_end(cluster: dict[str, Any]) -> None:
+    stop, command = cluster["worker_start_ray_commands"][-2:]
+    (script,) = (word for word in command.split() if word.startswith("~"))
+    assert (ROOT / cluster["file_mounts"][script]).read_text("utf-8").startswith('"""Tells Ray when AWS')
+    # As a shell takes it, under a name of this test's own: what was started before ends, and the shell itself does not.
+    name = f"x{uuid.uuid4().hex}"
+    earlier = subprocess.Popen(["bash", "-c", f"exec -a {name} sleep 60"])
+    try:
+        for line in (stop.replace("[s]pot_notice.py", f"[x]{name[1:]}"), command.replace("nohup python", "nohup true")):
+            harmless = line.replace("spot_notice.py", name).replace("/tmp/spot_notice.log", "/dev/null")
+            assert subprocess.run(["bash", "-c", harmless], timeout=20, check=False).returncode == 0
+        assert earlier.wait(timeout=20) < 0
+    finally:
+        earlier.kill()
+
+
 def test_the_image_has_the_ray_that_the_project_pins(cluster: dict[str, Any]) -> None:
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line)
     assert cluster["docker"]["image"] == f"rayproject/ray:{pins['ray']}-py311-gpu"
@@ -121,7 +139,7 @@ def test_what_the_nodes_install_is_there_to_be_copied(cluster: dict[str, Any]) -
         Path(remote).name: local for remote, local in cluster["file_mounts"].items() if "auth_token" not in remote
     }
     assert all((ROOT / local).is_file() for local in mounted.values())
-    setup = commands(cluster, "setup_commands")
+    setup = commands(cluster, "setup_commands", "worker_start_ray_commands")
     assert all(name in setup for name in mounted) and "pip install" in setup
 
 

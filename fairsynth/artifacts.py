@@ -37,10 +37,10 @@ def write_json(path: Path, content: Any) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -165,14 +165,14 @@ class Units:
         try:
             write(private)
             for file in private.iterdir():
-                _sync(file)
-            _sync(private)
+                sync(file)
+            sync(private)
             try:
                 os.rename(private, final)
             except OSError:
                 if not final.exists():
                     raise
-            _sync(self.path)
+            sync(self.path)
         finally:
             shutil.rmtree(private, ignore_errors=True)
         return final

@@ -244,7 +244,12 @@ class RunConfig(Section):
             raise ValueError(
                 "finetune.parameters is full, but finetune.generator is lora; choose dreambooth or clustered-dreambooth"
             )
-        if self.resources.workers_per_cluster > self.finetune.batch_size:
+        full, workers = self.finetune.parameters == "full", self.resources.workers
+        if full and workers and self.resources.workers_per_cluster > workers:
+            raise ValueError(
+                f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but resources.workers is {workers}"
+            )
+        if full and self.resources.workers_per_cluster > self.finetune.batch_size:
             raise ValueError(
                 f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but there are only "
                 f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"

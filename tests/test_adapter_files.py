@@ -48,7 +48,9 @@ def save(
 ) -> Path:
     """Write an adapter into a new folder."""
     folder.mkdir()
-    save_trained(Trained(JOB, progress, weights, failure), config, MODELS, tiny_unet(kind), folder)
+    # The UNet was trained in float32, whatever the base was.
+    models = MODELS.model_copy(update={"dtype": str(kind).removeprefix("torch.")})
+    save_trained(Trained(JOB, progress, weights, failure), config, models, tiny_unet(), folder)
     return folder
 
 

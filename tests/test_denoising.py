@@ -143,7 +143,7 @@ def test_without_prior_preservation_there_are_own_samples_only(values: dict[str,
     assert len(draw.clean) == len(draw.noise) == len(draw.times) == 3
     batch = Batch(scheduler(), config, [draw], torch.randn(1, 2, 5, 8), 3, torch.float32)
     losses, powers = batch.losses(torch.zeros_like(batch.noisy), None)
-    assert not batch.taught.any() and torch.isfinite(losses).all()
+    assert batch.asked is None and torch.isfinite(losses).all()
     assert torch.equal(losses, powers), "what predicts nothing is off by the whole target"
 
 
@@ -178,7 +178,9 @@ def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(kind
     batch, generator = batch_of(config, draws, noise), torch.Generator().manual_seed(0)
     predicted = torch.randn(20, *SHAPE, generator=generator, dtype=torch.float64)
     teacher = torch.randn(8, *SHAPE, generator=generator, dtype=torch.float64)
-    assert batch.taught.tolist() == [False, False, False, True, True] * 4
+    assert batch.asked is not None
+    for asked, whole in zip(batch.asked, (batch.noisy, batch.times, batch.texts), strict=True):
+        assert torch.equal(asked, whole[[i for i in range(20) if i % 5 >= 3]])
     assert batch.texts[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 6, 7, 7]
     losses, powers = batch.losses(predicted, teacher)
     for i, draw in enumerate(draws):

@@ -7,7 +7,7 @@ import pytest
 from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import DataConfig, FinetuneConfig
 from fairsynth.groups import Group
-from fairsynth.stages.finetune import lot_name, lots, needs_class_images, plan_adapters
+from fairsynth.stages.finetune import lot_name, lots, needs_class_images, plan_adapters, recipe
 
 A, B = Group("0", "0"), Group("1", "1")
 CLUSTERS = {B: {"b2": 0, "b1": 0}, A: {"a1": 1, "a2": 0, "a3": 1, "a4": 2}, Group("1", "0"): {}}
@@ -133,3 +133,29 @@ def test_jobs_carry_the_rate_and_the_warm_up_of_the_config() -> None:
     assert {
         (job.learning_rate, job.warmup_steps) for job in planned("dreambooth", learning_rate=0.5, warmup_steps=3)
     } == {(0.5, 3)}
+
+
+@pytest.mark.parametrize(
+    ("given", "unused"),
+    [
+        ({}, {"full_learning_rate": 1.0, "class_images": 3, "checkpoint_every": 9, "max_failed_share": 0.5}),
+        ({"parameters": "full"}, {"learning_rate": 1.0, "rank": 3, "alpha": 5, "target_modules": ("to_q",)}),
+        (
+            {"generator": "lora"},
+            {"rare_tokens": ("abc",), "prior": "images", "prior_weight": 0.5, "prior_batch_size": 2},
+        ),
+        ({"prior": "images"}, {"full_learning_rate": 1.0}),
+    ],
+    ids=str,
+)
+def test_a_field_that_is_not_used_does_not_train_again_and_any_other_does(given: dict, unused: dict) -> None:
+    config = FinetuneConfig(**given)
+    assert recipe(config.model_copy(update=unused)) == recipe(config)
+    kept = {name: value for name, value in config.model_dump().items() if name not in unused}
+    assert recipe(config).keys() >= kept.keys() - {
+        "checkpoint_every", "max_failed_share", "class_images", "full_learning_rate",
+    }  # fmt: skip
+    for name, value in {"steps": 7, "batch_size": 3, "warmup_steps": 2, "prompt": "x", "snr_ceiling": 1.0}.items():
+        assert recipe(config.model_copy(update={name: value})) != recipe(config), name
+    if given == {"prior": "images"}:
+        assert recipe(config.model_copy(update={"class_images": 3})) != recipe(config)

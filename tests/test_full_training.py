@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -147,21 +148,21 @@ class Meeting:
 
         return Share(rank, self.world, add)
 
-    def train(self, config: FinetuneConfig) -> list[Trained]:
-        """Train one cluster together; what each of them has in the end."""
+    def train(self, config: FinetuneConfig, states: Sequence[FullState | None] = ()) -> list[Trained]:
+        """Train one cluster together, from these states; what each of them has in the end."""
 
         # Made one after another: the seed of their weights is torch's own, which threads share.
         trainers = [full_trainer(config, share=self.share(rank)) for rank in range(self.world)]
 
-        def work(trainer: FullTrainer) -> Trained:
+        def work(trainer: FullTrainer, state: FullState | None) -> Trained:
             try:
-                return trainer.train(FULL_JOB, latents_of(FULL_JOB))
+                return trainer.train(FULL_JOB, latents_of(FULL_JOB), state)
             except BaseException:
                 self.barrier.abort()
                 raise
 
         with ThreadPoolExecutor(self.world) as pool:
-            return list(pool.map(work, trainers))
+            return list(pool.map(work, trainers, states or [None] * self.world))
 
 
 @pytest.mark.parametrize("prior", ["teacher", "images"])
@@ -179,12 +180,24 @@ def test_workers_together_train_what_one_does(prior: str, world: int, monkeypatc
         assert same_bits(found.weights, together[0].weights), "they must not drift apart"
 
 
+@pytest.mark.parametrize("others", ["none", "older"])
+def test_workers_go_on_from_the_state_of_the_first_whatever_the_others_read(others: str) -> None:
+    states = list[FullState]()
+    whole = train_full(JUDGED.model_copy(update={"checkpoint_every": 3}), checkpoint=states.append)
+    old, new = states[0], states[-1]
+    assert (old.progress.step, new.progress.step) == (3, 9)
+    for found in Meeting(2).train(JUDGED, [new, None if others == "none" else old]):
+        assert difference(found.weights, whole.weights) <= 1e-9
+        assert [step for step, _ in found.progress.validation] == [step for step, _ in whole.progress.validation]
+
+
 def test_gradients_are_added_up_in_messages_of_some_size(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = Meeting(2), Meeting(2)
     whole = few.train(CONFIG)[0]
     monkeypatch.setattr(full_training, "_BUCKET", 1000)
     assert difference(many.train(CONFIG)[0].weights, whole.weights) <= 1e-12
-    assert few.messages == 2 * FULL_JOB.steps, "the losses, and all gradients together"
+    # The first says that there is no checkpoint.
+    assert few.messages == 1 + 2 * FULL_JOB.steps, "the losses, and all gradients together"
     assert many.messages > 4 * FULL_JOB.steps
 
 

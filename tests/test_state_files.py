@@ -47,6 +47,16 @@ def test_what_is_not_there_or_not_wanted_is_none(tmp_path: Path) -> None:
     assert_same(read_state(tmp_path / NAME, lambda facts: facts["seed"] == 3), 3)
 
 
+@pytest.mark.parametrize("left", [0, 5, 40, -1])
+def test_a_damaged_state_is_none(left: int, tmp_path: Path) -> None:
+    write(tmp_path / NAME, 3)
+    content = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(content[:left])
+    assert read_state(tmp_path / NAME) is None
+    (tmp_path / NAME).write_bytes(bytes(len(content)))
+    assert read_state(tmp_path / NAME) is None
+
+
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / NAME, 1)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from fairsynth.engine import lot_worker, training
 from fairsynth.engine.lot_worker import train_lot
 from fairsynth.engine.session import Session, Worker, session_of
 from fairsynth.engine.units import Ran
-from fairsynth.errors import ConfigError, FairsynthError
+from fairsynth.errors import ConfigError, FairsynthError, InfrastructureError
 from fairsynth.models.adapters import FILE_NAME, FULL_FILE_NAME
 from fairsynth.models.diffusion import load_unet
 from fairsynth.stages import lot_state
@@ -108,11 +110,15 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         passes.append(len(draws))
         return plain(self, stack, weights, draws, texts)
 
-    def trainer(loop: Mapping[str, Any], worker: Worker) -> Any:
-        return SimpleNamespace(fit=lambda: SimpleNamespace(return_value=training.train_lot(loop)))
+    def fit(loop: Mapping[str, Any]) -> SimpleNamespace:
+        # One lot after another: two threads of a process cannot load models at the same time.
+        with turn:
+            return SimpleNamespace(return_value=training.train_lot(loop))
+
+    turn = threading.Lock()
 
     monkeypatch.setattr(StackedTrainer, "step_gradient", counted)
-    monkeypatch.setattr(training, "_trainer", trainer)
+    monkeypatch.setattr(training, "_trainer", lambda loop, worker: SimpleNamespace(fit=partial(fit, loop)))
     monkeypatch.setattr(lot_worker, "_Notice", lambda: lambda: False)
     return passes
 
@@ -207,6 +213,29 @@ def test_an_interrupted_lot_goes_on_from_its_checkpoint(
     assert sum(here) == steps, "none that it had done before"
     assert all(same_bits(stage.weights(job), alone[job.name]) for job in JOBS)
     assert resources or not left.exists()
+
+
+def test_what_other_lots_had_begun_survives_another_stop(new_stage: NewStage, alone: Alone, here: list[int]) -> None:
+    interrupted(stage := new_stage(), 7)
+
+    def stopping(state: LotState, path: Path) -> None:
+        save_state(state, path)
+        raise FairsynthError("no more")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FairsynthError, match="no more"):
+        patch.setattr(lot_state, "save_state", stopping)
+        stage.train(workers=3, adapters_per_run=2)
+    here.clear()
+    stage.train(workers=3, adapters_per_run=2)
+    assert sum(here) == 9 + 7 + 5, "none that was done before"
+    assert all(difference(stage.weights(job), alone[job.name]) <= ROUNDING for job in JOBS)
+
+
+def test_so_many_workers_as_there_never_are_is_an_error(new_stage: NewStage) -> None:
+    with pytest.raises(
+        InfrastructureError, match=r"need 999 CPUs, but there are .*; lower resources.workers_per_cluster"
+    ):
+        new_stage().train(JOBS[:1], FULL, workers_per_cluster=999)
 
 
 def test_a_lost_adapter_is_made_again_despite_a_checkpoint(new_stage: NewStage, alone: Alone, here: list[int]) -> None:

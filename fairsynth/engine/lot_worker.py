@@ -101,14 +101,17 @@ class _Work:
         lanes, notice, warned = [self.jobs[i::count] for i in range(count)], _Notice(), Event()
         with ThreadPoolExecutor(count) as pool:
             running = {pool.submit(self._lane, lane, warned.is_set) for lane in lanes}
+            errors = list[BaseException]()
             while running:
                 ended, running = wait(running, _NOTICE_EVERY, FIRST_EXCEPTION)
-                for lane in ended:
-                    lane.result()
+                # As with lots: where one fails, the others still finish.
+                errors += [error for lane in ended if (error := lane.exception()) is not None]
                 if running and notice():
                     warned.set()
+        if errors:
+            raise errors[0]
 
-    def _lane(self, jobs: Sequence[AdapterJob], warned: Callable[[], bool]) -> None:
+    def _lane(self, jobs: Sequence[AdapterJob], notice: Callable[[], bool]) -> None:
         import torch
 
         from fairsynth.models.stacked import shell
@@ -122,12 +125,16 @@ class _Work:
             unet, self.scheduler, self.config, self.texts, self.latents, self.loop["at_once"], min(1.0, share)
         )
         path = self._checkpoint(jobs)
-        state, begun = load_state(path), {}
+        state = load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
-            # Adapters may be done, or begun, by lots that were cut otherwise, or have ended and been deleted since.
+            # Adapters may be done by lots that were cut otherwise; or have ended, but someone took them away.
             state, jobs = None, [job for job in jobs if not self.units[job.name].exists()]
-            begun = adopted(self.checkpoints, {job.name for job in jobs})
-        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), warned)
+        else:
+            jobs = [job for job in jobs if job.name in state.names]
+        # Those that are not in training here may be begun by lots that were cut otherwise.
+        waiting = {job.name for job in jobs} if state is None else set(state.waiting)
+        begun = adopted(self.checkpoints, waiting)
+        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), notice)
         path.unlink(missing_ok=True)
 
     def _checkpoint(self, jobs: Sequence[AdapterJob]) -> Path:
@@ -139,10 +146,13 @@ class _Work:
         share = _share()
         trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, share)
         for job in self.jobs:
-            path = self._checkpoint([job])
-            save = partial(save_full, path=path) if share.rank == 0 else None
-            trained = trainer.train(job, self.latents(job), load_full(path), save, _Notice(every=0))
-            if share.rank == 0:
+            path, first = self._checkpoint([job]), share.rank == 0
+            # Rank 0 alone looks: on a shared disk the others may see what was there before.
+            if trainer.agreed(first and self.units[job.name].exists()):
+                continue
+            state, save = (load_full(path), partial(save_full, path=path)) if first else (None, None)
+            trained = trainer.train(job, self.latents(job), state, save, _Notice(every=0))
+            if first:
                 self._commit(trained)
                 path.unlink(missing_ok=True)
 

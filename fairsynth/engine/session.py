@@ -121,6 +121,20 @@ class Session:
             count = math.floor(cores / wanted.threads)
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
+    def require_room(self, worker: Worker, together: int) -> None:
+        """Raise InfrastructureError if so many workers can never run at once: Ray would wait for ever."""
+        import ray
+
+        if os.environ.get("RAY_ADDRESS") and self.resources.workers:
+            return  # its nodes may start on demand
+        total = ray.cluster_resources()
+        for kind, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
+            if together * each > total.get(kind, 0):
+                raise InfrastructureError(
+                    f"{together} workers that train together need {together * each:g} {kind}s, but there are "
+                    f"{total.get(kind, 0):g}; lower resources.workers_per_cluster"
+                )
+
     def lot_worker(self, adapters: int) -> tuple[Worker, int]:
         """What one Ray Train run of adapters gets, and in how many lanes it trains.
 

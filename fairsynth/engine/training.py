@@ -52,6 +52,7 @@ def train_adapters(
     began, resources, full = time.time(), session.resources, config.parameters == "full"
     worker, lanes = session.lot_worker(1 if full else len(jobs))
     together = resources.workers_per_cluster if full else 1
+    session.require_room(worker, together)
     side_by_side = max(1, worker.count // together)
     lots = cut_lots(jobs, side_by_side, 1 if full else resources.adapters_per_run)
     shared = {
@@ -99,9 +100,9 @@ def _fit_lot(loop: dict[str, Any], worker: Worker) -> float | FairsynthError:
     """Run Ray Train over a lot; returns when its worker began to train, or what it failed on."""
     try:
         told = _trainer(loop, worker).fit().return_value
+        return unpacked("finetune", told["failure"]) if told["failure"] else float(told["began"])
     except Exception as error:
         return translated("finetune", error)
-    return unpacked("finetune", told["failure"]) if told["failure"] else float(told["began"])
 
 
 def _trainer(loop: dict[str, Any], worker: Worker) -> Any:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
@@ -26,7 +27,9 @@ def save_trained(
     """
     facts = _facts(trained, config)
     if trained.weights is not None and config.parameters == "full":
-        tensors = {name: value.to(unet.dtype).contiguous() for name, value in trained.weights.items()}
+        # Not the UNet's own format: it is trained in float32.
+        dtype = getattr(torch, models.dtype)
+        tensors = {name: value.to(dtype).contiguous() for name, value in trained.weights.items()}
         adapters.require_finite(tensors)
         unet.save_config(folder)
         save_file(tensors, folder / adapters.FULL_FILE_NAME, {"format": "pt"})

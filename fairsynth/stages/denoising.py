@@ -121,20 +121,30 @@ class Batch:
         velocity = scheduler.config.prediction_type == "v_prediction"
         target = scheduler.get_velocity(clean, noise, times) if velocity else noise
         weights = loss_weights(scheduler, times, config.snr_ceiling).to(kind)
-        self.noisy = scheduler.add_noise(clean, noise, times).to(device, dtype)
-        self.target, self.weights, self.times = target.to(device), weights.to(device), times.to(device)
-        which = torch.tensor([0] * own + [1] * (self.each - own), device=device)
-        self.texts = texts_N2TW[:, which].flatten(0, 1).to(dtype)
+        self.noisy = _moved(scheduler.add_noise(clean, noise, times).to(dtype), device)
+        self.target, self.weights, self.times = (_moved(part, device) for part in (target, weights, times))
+        sizes = (own, self.each - own)
+        texts = [texts_N2TW[:, i : i + 1].expand(-1, size, -1, -1) for i, size in enumerate(sizes)]
+        self.texts = torch.cat(texts, 1).flatten(0, 1).to(dtype)
 
     @property
-    def taught(self) -> torch.Tensor:
-        """Which samples' target is the frozen base's own prediction, bool (N * S,)."""
-        place = torch.arange(len(self.times), device=self.times.device) % self.each
-        return (place >= self.own) if self.config.prior == "teacher" else torch.zeros_like(place, dtype=torch.bool)
+    def asked(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """What the frozen base is asked as teacher: noisy, times and texts of the prior's samples; None if it is not."""
+        if self.config.prior != "teacher" or self.each == self.own:
+            return None
+        return self._prior(self.noisy), self._prior(self.times), self._prior(self.texts)
+
+    def _prior(self, values: torch.Tensor) -> torch.Tensor:
+        """The samples of the prior, adapter-major; by slices, for a mask would make the host wait for a GPU."""
+        return values.unflatten(0, (self.adapters, self.each))[:, self.own :].flatten(0, 1)
 
     def losses(self, predicted: torch.Tensor, taught: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of each adapter, and the loss of predicting nothing, (N,) each; ``taught`` is the teacher's prediction."""
-        target = self.target if taught is None else self.target.index_put((self.taught,), taught.to(self.target.dtype))
+        target = self.target
+        if taught is not None:
+            own = target.unflatten(0, (self.adapters, self.each))[:, : self.own]
+            prior = taught.to(target.dtype).unflatten(0, (self.adapters, self.each - self.own))
+            target = torch.cat([own, prior], 1).flatten(0, 1)
         errors = (predicted.to(target.dtype) - target).square().mean((1, 2, 3)) * self.weights
         power = target.square().mean((1, 2, 3)) * self.weights
         return self._mean(errors), self._mean(power)
@@ -143,6 +153,11 @@ class Batch:
         """Mean over an adapter's own samples, plus the weighted mean over those of the prior."""
         own, prior = values.view(self.adapters, self.each).split([self.own, self.each - self.own], 1)
         return own.sum(1) / self.totals[0] + self.config.prior_weight * prior.sum(1) / self.totals[1]
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, without waiting for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def loss_weights(scheduler: DDPMScheduler, times_N: torch.Tensor, ceiling: float | None) -> torch.Tensor:

@@ -58,6 +58,21 @@ def plan_adapters(
     return jobs
 
 
+def recipe(config: FinetuneConfig) -> dict[str, Any]:
+    """The fields on which the adapters depend: a change of any other must not train them again."""
+    # When work is stored or given up never decides what it becomes.
+    unused = {"checkpoint_every", "max_failed_share"}
+    adapter = config.parameters == "adapter"
+    unused |= {"full_learning_rate"} if adapter else {"learning_rate", "rank", "alpha", "target_modules"}
+    if config.generator == "lora":
+        unused |= {"rare_tokens"}
+    if not config.prior_size:
+        unused |= {"prior", "prior_weight", "prior_batch_size"}
+    if not needs_class_images(config):
+        unused |= {"class_images"}
+    return config.model_dump(exclude=unused)
+
+
 def step_budget(config: FinetuneConfig, images: int) -> int:
     """Optimizer steps for a cluster of ``images``: few images are learnt by heart when they are seen too often."""
     if config.max_epochs is None:

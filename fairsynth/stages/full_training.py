@@ -7,10 +7,12 @@ and takes its share of them, so the result does not depend on their number beyon
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -56,10 +58,10 @@ class FullTrainer:
     ) -> None:
         # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
         self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
-        self.unet = unet.float() if self.low else unet
         self.scheduler, self.config, self.texts, self.share = scheduler, config, texts, share or Share()
-        self.base = {name: value.detach().cpu().clone() for name, value in unet.named_parameters()}
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
+        self.unet = unet.float() if self.low else unet
+        self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
 
     @property
     def _taught(self) -> bool:
@@ -73,7 +75,11 @@ class FullTrainer:
         checkpoint: Callable[[FullState], None] | None = None,
         notice: Callable[[], bool] = lambda: False,
     ) -> Trained:
-        """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped."""
+        """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
+
+        Where several workers train together, the state that counts is that of rank 0.
+        """
+        resume = self._of_rank_0(resume)
         self.unet.requires_grad_(True)
         noticed = False
         best: Tensors | None = None if resume is None else _part(resume.tensors, "best") or None
@@ -131,11 +137,12 @@ class FullTrainer:
         part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
         totals = (own, max(1, len(draw.times) - own))
         batch = Batch(self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals)
-        taught, mask = None, batch.taught
+        taught = None
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
-            if self.teacher is not None and bool(mask.any()):
+            if self.teacher is not None and batch.asked is not None:
                 with torch.no_grad():
-                    taught = self.teacher(batch.noisy[mask], batch.times[mask], batch.texts[mask]).sample
+                    noisy, times, texts = batch.asked
+                    taught = self.teacher(noisy.to(self.teacher.dtype), times, texts.to(self.teacher.dtype)).sample
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
         losses, powers = batch.losses(predicted, taught)
         optimizer.zero_grad()
@@ -155,6 +162,39 @@ class FullTrainer:
     @torch.no_grad()
     def _finite(self) -> bool:
         return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
+
+    def agreed(self, answer: bool) -> bool:
+        """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
+        told = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
+        self.share.sum(told)
+        return bool(told.item())
+
+    def _of_rank_0(self, state: FullState | None) -> FullState | None:
+        """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
+        if self.share.world == 1:
+            return state
+        mine, device = self.share.rank == 0 and state is not None, self.unet.device
+        told = b""
+        if mine and state is not None:
+            shapes = {name: list(value.shape) for name, value in state.tensors.items()}
+            told = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
+        size = torch.tensor([len(told)], device=device)
+        self.share.sum(size)
+        if not size.item():
+            return None
+        text = torch.tensor(list(told) if mine else [0] * int(size.item()), dtype=torch.int32, device=device)
+        self.share.sum(text)
+        facts = json.loads(bytes(text.tolist()))
+        tensors = {}
+        for name, shape in facts["shapes"].items():
+            value = (
+                state.tensors[name].to(device, copy=True)
+                if mine and state
+                else torch.zeros(shape, dtype=self.unet.dtype, device=device)
+            )
+            self.share.sum(value)
+            tensors[name] = value.cpu()
+        return FullState(_progress(facts["progress"]), tensors)
 
     def _sum_gradients(self) -> None:
         """Add up the workers' gradients, many small ones in one message."""
@@ -180,7 +220,9 @@ class FullTrainer:
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-        loss = batch.losses(predicted, None)[0].item()
+        told = batch.losses(predicted, None)[0]
+        self.share.sum(told)
+        loss = told.item() / self.share.world
         if not math.isfinite(loss):
             return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))
@@ -234,6 +276,8 @@ def load_full(path: Path) -> FullState | None:
     if (found := read_state(path)) is None:
         return None
     facts, tensors = found
-    progress = facts["progress"]
-    progress["validation"] = [tuple(point) for point in progress["validation"]]
-    return FullState(Progress(**progress), tensors)
+    return FullState(_progress(facts["progress"]), tensors)
+
+
+def _progress(facts: Mapping[str, Any]) -> Progress:
+    return Progress(**{**facts, "validation": [tuple(point) for point in facts["validation"]]})

@@ -97,7 +97,7 @@ class Lot:
             self._restore(resume)
         elif checkpoint is not None:
             # It says that nothing has ended yet: a lot that is killed early starts with the same rows again.
-            checkpoint(LotState([], [], 0, *(part.cpu() for part in empty)))
+            checkpoint(self._state([]))
 
     def run(self) -> None:
         """Step until every adapter has ended."""
@@ -241,14 +241,20 @@ class Lot:
         if self.checkpoint is None or not (warned or self.steps % self.config.checkpoint_every == 0):
             return
         self._look()
-        rows = [slot.progress.copy() for slot in self.slots]
-        matrices = (self.weights, self.adamw.first_NP, self.adamw.second_NP)
-        self.checkpoint(LotState(rows, list(self.ended), self.steps, *(m.cpu().clone() for m in matrices)))
+        self.checkpoint(self._state([slot.progress.copy() for slot in self.slots]))
+
+    def _state(self, rows: list[Progress]) -> LotState:
+        """Where the lot is, on the CPU."""
+        first, second = self.adamw.first_NP, self.adamw.second_NP
+        weights, first, second = (part.cpu().clone() for part in (self.weights, first, second))
+        waiting = [job.name for job in self.waiting]
+        return LotState(rows, list(self.ended), self.steps, weights, first, second, waiting, self.trainer.width)
 
     def _restore(self, state: LotState) -> None:
         """Take up the lot where a checkpoint left it, row for row."""
         jobs = {job.name: job for job in self.waiting}
         self.ended, self.steps = list(state.ended), state.steps
+        self.trainer.width = self.trainer.width or state.width
         begun = [row.name for row in state.rows]
         self.waiting = [job for job in self.waiting if job.name not in {*begun, *state.ended}]
         for index, name in enumerate(begun):

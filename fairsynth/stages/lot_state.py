@@ -15,6 +15,9 @@ import torch
 from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.stages.state_files import SUFFIX, read_state, write_state
 
+# Fields of LotState that are written as they are.
+_PLAIN = ("ended", "steps", "waiting", "width")
+
 
 @dataclass
 class Progress:
@@ -88,6 +91,15 @@ class LotState:
     weights_NP: torch.Tensor
     first_NP: torch.Tensor
     second_NP: torch.Tensor
+    waiting: list[str] = field(default_factory=list)
+    """Adapters that were not in training yet."""
+    width: int | None = None
+    """Adapters in training at once, if it was known: what goes on must be cut as it was, to the last bit."""
+
+    @property
+    def names(self) -> set[str]:
+        """All adapters of the lot."""
+        return {*(row.name for row in self.rows), *self.ended, *self.waiting}
 
     def row(self, index: int) -> Row:
         """One adapter of it."""
@@ -99,7 +111,8 @@ def save_state(state: LotState, path: Path) -> None:
     rows = [{**asdict(replace(row, best=None)), "has_best": row.best is not None} for row in state.rows]
     tensors = {"weights": state.weights_NP, "first": state.first_NP, "second": state.second_NP}
     tensors |= {f"best.{row.name}": row.best for row in state.rows if row.best is not None}
-    write_state(path, tensors, {"rows": rows, "ended": state.ended, "steps": state.steps})
+    facts = {"rows": rows, **{name: getattr(state, name) for name in _PLAIN}}
+    write_state(path, tensors, facts)
 
 
 def load_state(path: Path) -> LotState | None:
@@ -132,7 +145,9 @@ def _how_far(progress: Progress) -> tuple[int, int]:
 
 def _state(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> LotState:
     rows = [_progress(row, tensors) for row in facts["rows"]]
-    return LotState(rows, facts["ended"], facts["steps"], *(tensors[name] for name in ("weights", "first", "second")))
+    weights, first, second = (tensors[name] for name in ("weights", "first", "second"))
+    plain = {name: facts[name] for name in _PLAIN}
+    return LotState(rows, weights_NP=weights, first_NP=first, second_NP=second, **plain)
 
 
 def _progress(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Progress:

@@ -101,10 +101,9 @@ class StackedTrainer:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         batch = Batch(self.scheduler, self.config, draws, texts_N2TW, self.config.batch_size, self.unet.dtype)
         taught = None
-        if self.config.prior_size and self.config.prior == "teacher":
-            mask = batch.taught
+        if batch.asked is not None:
             with torch.no_grad():
-                taught = self.unet(batch.noisy[mask], batch.times[mask], batch.texts[mask]).sample
+                taught = self.unet(*batch.asked).sample
         with stack.using(weights_NP) as leaves:
             losses, powers = batch.losses(self.unet(batch.noisy, batch.times, batch.texts).sample, taught)
             return losses.detach(), powers, gradient(losses, leaves)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save_file
+
+from fairsynth.artifacts import sync
 
 SUFFIX = ".safetensors"
 _ENTRY, _LENGTH = "state", 8  # bytes at the start of a safetensors file that tell the length of its header
@@ -19,13 +22,16 @@ def write_state(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[
     """Write a state: the old one or the new one is there, never half of one."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     save_file({name: value.contiguous() for name, value in tensors.items()}, partial, {_ENTRY: json.dumps(dict(facts))})
+    # On a shared disk the new name can be there before the content, if the machine dies.
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
 
 
 def read_state(
     path: Path, wanted: Callable[[Mapping[str, Any]], bool] = lambda facts: True
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """Facts and tensors of a state; None if there is none, or if it is not ``wanted`` by its facts."""
+    """Facts and tensors of a state; None if there is none, if it is damaged, or if its facts are not ``wanted``."""
     # One descriptor for header and tensors: by name they could come from two states, one written over the other.
     try:
         with path.open("rb") as file:
@@ -33,5 +39,5 @@ def read_state(
             header = file.read(int.from_bytes(start, "little"))
             facts = json.loads(json.loads(header)["__metadata__"][_ENTRY])
             return (facts, load(start + header + file.read())) if wanted(facts) else None
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, SafetensorError):
         return None

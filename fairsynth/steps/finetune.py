@@ -23,16 +23,13 @@ from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.prepare import embedding_files
 from fairsynth.steps.views import new_folder, publish, shows
 
-# What decides when work is stored or given up, and never what it becomes.
-_NOT_IN_RESULT = {"checkpoint_every", "max_failed_share"}
-
 
 def finetune(context: Context) -> Done:
     """One adapter per cluster (or as the generator says)."""
     config = context.config
     recipe: dict[str, Any] = {"generator": "vanilla"}
     if config.finetune.generator != "vanilla":
-        recipe = config.finetune.model_dump(exclude=_NOT_IN_RESULT) | words(context) | {"seed": config.seed}
+        recipe = finetune_stage.recipe(config.finetune) | words(context) | {"seed": config.seed}
     if finetune_stage.needs_class_images(config.finetune):
         recipe["sampling"] = _sampling(context)
     artifact = context.artifact(

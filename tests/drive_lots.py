@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -14,8 +13,6 @@ from typing import Any
 
 # Before ray is imported; a simulated cluster has no authentication.
 os.environ |= {
-    # Where the command ``ray`` is.
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -30,11 +27,10 @@ from fairsynth.engine import training
 from fairsynth.engine.lot_worker import train_lot
 from fairsynth.engine.session import Session
 from fairsynth.stages.lot_state import load_state
-from tests.aws_metadata import metadata, said
 from tests.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
 
 # Seconds between the notice and the end of a node.
-NOTICE = 20.0
+NOTICE = 10.0
 
 
 class Watch(threading.Thread):
@@ -72,7 +68,7 @@ class Disturber(threading.Thread):
         while True:
             for lot, steps in dict(self.watch.steps).items():
                 where = (self.watch.stage / "where" / lot).read_text().split()[-1]
-                if where in self.nodes and self.watch.running(lot) and 10 <= len(steps) <= 18:
+                if where in self.nodes and self.watch.running(lot) and 9 <= len(steps) <= 14:
                     return lot, self.nodes.pop(where)
             time.sleep(0.02)
 
@@ -89,11 +85,13 @@ class Disturber(threading.Thread):
         self.told["at_removal"] = self.committed()
 
     def drain(self, node: Any) -> bool:
-        """What a cloud does when it takes a spot machine back, and what runs on the machine for that."""
-        with metadata(said(NOTICE)) as address:
-            command = [sys.executable, "-m", "fairsynth.engine.spot_notice", "--metadata", address, "--every", "0.2"]
-            command += ["--address", self.cluster.address, "--node-id", node.node_id]
-            return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+        """What a cloud does when it takes a spot machine back."""
+        from ray._raylet import GcsClient
+        from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+        deadline = int((time.time() + NOTICE) * 1000)
+        client = GcsClient(address=self.cluster.address)
+        return bool(client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline)[0])
 
 
 def train_where(loop: dict[str, Any]) -> dict[str, Any]:

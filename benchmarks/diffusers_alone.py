@@ -3,7 +3,7 @@
 Does what diffusers' public script train_dreambooth_lora.py does by default: a process of its own per subject, image files
 decoded and prompts tokenised for every batch, VAE and text encoder run in every step, the loss read and shown after every
 step, and at the end the pipeline loaded once more with the adapter in it. It knows nothing of fairsynth;
-``finetune_vs_processes.py`` starts it once per cluster, and without ``accelerate launch``, which would cost it seconds more.
+``finetune_vs_processes.py`` starts it once per cluster.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 ``python benchmarks/finetune_vs_processes.py [--repeats 3] [--loop-repeats 1] [--json FILE]``; run it while nothing else
 runs. Ours is the whole command in a fresh process, the start of Ray included; what ingest, embed and cluster did before is
 not timed, but told. Theirs is a loop that starts ``diffusers_alone.py`` for one cluster after another, and again with two
-side by side that share the cores (``--at-once``), which is quicker where so small a model leaves a core idle. Both train
+side by side that share the cores (``--at-once``), which is quicker where so small a model leaves a core idle, and again
+by ``accelerate launch``, as the script's own documentation has it, which starts two processes for each. Both train
 4 groups x 4 clusters with the same images, prompts, adapters, steps, batches and the plain loss. There is no prior on
 either side, so that a step is the same work; VAE and text encoder run in every step of theirs alone, as the script has it by default.
 """
@@ -116,11 +117,25 @@ def ours(root: Path, path: Path) -> tuple[float, list[Path]]:
     return seconds, sorted((record_of(root / "run", "finetune")[0] / "units").glob(f"*/{WEIGHTS}"))
 
 
-def command_for(job: AdapterJob, images: Path, out: Path, config: RunConfig, threads: str) -> list[str]:
+def command_for(
+    job: AdapterJob, images: Path, out: Path, config: RunConfig, threads: str, launch: bool = False
+) -> list[str]:
     """What trains one adapter without fairsynth, with the same settings."""
     settings = config.finetune
+    start = [sys.executable]
+    if launch:
+        start += [
+            "-m",
+            "accelerate.commands.launch",
+            "--num_processes",
+            "1",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+        ]
+        start += ["no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", threads]
     return [
-        sys.executable, str(ALONE), "--model", str(demo_folder("diffusion")), "--images", str(images),
+        *start, str(ALONE), "--model", str(demo_folder("diffusion")), "--images", str(images),
         "--prompt", job.prompt, "--output", str(out / images.name), "--size", str(config.models.image_size),
         "--steps", str(job.steps), "--batch-size", str(settings.batch_size), "--rank", str(settings.rank),
         "--learning-rate", str(job.learning_rate), "--alpha", str(settings.alpha), "--threads", threads,
@@ -129,12 +144,12 @@ def command_for(job: AdapterJob, images: Path, out: Path, config: RunConfig, thr
 
 
 def theirs(
-    root: Path, config: RunConfig, jobs: Sequence[tuple[AdapterJob, Path]], at_once: int
+    root: Path, config: RunConfig, jobs: Sequence[tuple[AdapterJob, Path]], at_once: int, launch: bool = False
 ) -> tuple[float, list[Path]]:
     """Seconds of a process per cluster, and the adapters' files."""
     out, threads = root / "theirs", str(max(1, (os.cpu_count() or 1) // at_once))
     shutil.rmtree(out, ignore_errors=True)
-    commands = [command_for(job, images, out, config, threads) for job, images in jobs]
+    commands = [command_for(job, images, out, config, threads, launch) for job, images in jobs]
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda command: run(command, OMP_NUM_THREADS=threads), commands))
@@ -171,12 +186,15 @@ def measure(chosen: argparse.Namespace, root: Path) -> dict[str, Any]:
     if len(jobs) != GROUPS * chosen.k or {job.steps for job, _ in jobs} != {chosen.steps}:
         raise SystemExit(f"{len(jobs)} clusters instead of {GROUPS * chosen.k}, or another number of steps")
     seconds: dict[str, list[float]] = defaultdict(list)
-    for index in range(max(chosen.repeats, chosen.loop_repeats)):
+    for index in range(max(chosen.repeats, chosen.loop_repeats, chosen.launch_repeats)):
         if index < chosen.repeats:
             seconds[OURS].append(timed(OURS, lambda: ours(root, path), len(jobs)))
         for at_once in chosen.at_once if index < chosen.loop_repeats else ():
             name = "a process per cluster" + (f", {at_once} at once" if at_once > 1 else "")
             seconds[name].append(timed(name, partial(theirs, root, config, jobs, at_once), len(jobs)))
+        if index < chosen.launch_repeats:
+            name = "a process per cluster, by `accelerate launch`"
+            seconds[name].append(timed(name, partial(theirs, root, config, jobs, 1, launch=True), len(jobs)))
     return {"seconds": dict(seconds), "before": before, "images": [len(job.image_ids) for job, _ in jobs]}
 
 
@@ -196,6 +214,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3, help="of fairsynth")
     parser.add_argument("--loop-repeats", type=int, default=1, help="of the loop over processes")
+    parser.add_argument("--launch-repeats", type=int, default=1, help="of the loop by accelerate launch")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2], help="processes of the loop side by side")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()

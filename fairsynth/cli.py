@@ -14,7 +14,7 @@ from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.printing import printable
 
-STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report")
+STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 INTERRUPTED = 130
 _HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.
 
@@ -150,25 +150,69 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
 
 
 @app.command
-def export(run: Path, *, format: Literal["kohya"], to: Path | None = None) -> int:
-    """Write a run's adapters in another naming: export RUN --format kohya [--to DIR].
+def export(
+    *tokens: Tokens,
+    format: Literal["kohya", "folder", "parquet", "webdataset"],
+    to: Path | None = None,
+    preset: str | None = None,
+    out: str | None = None,
+) -> int:
+    """Write a run's images or adapters for other programs: nothing is made anew.
+
+    Images: export [CONFIG.yaml] [--preset NAME] [--out DIR] [--section.key VALUE ...] --format parquet [--to DIR],
+    with the options of the run. Adapters: export RUN --format kohya [--to DIR].
 
     Parameters
     ----------
-    run
-        Output folder of a run.
     format
-        kohya: what WebUI, ComfyUI and kohya's scripts read.
+        folder (metadata.csv and files), parquet or webdataset: the accepted images. kohya: the adapters,
+        as WebUI, ComfyUI and kohya's scripts read them; RUN is the output folder.
     to
-        Folder to write to; RUN/adapters-FORMAT if not given.
+        Folder to write to; OUT/synthetic-FORMAT or RUN/adapters-kohya if not given.
+    preset
+        demo, waterbirds, celeba or utkface.
+    out
+        Output folder of the run.
     """
-    return _guarded(lambda: _export(run, to or run / f"adapters-{format}"))
+    if format == "kohya":
+        return _guarded(lambda: _export_adapters(tokens, to, preset or out))
+    return _guarded(lambda: _export_images(tokens, format, to, preset, out))
 
 
-def _export(run: Path, target: Path) -> int:
+def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
     from fairsynth.steps.export import export_kohya
 
+    if len(tokens) != 1 or tokens[0].startswith("-") or other:
+        raise ConfigError(
+            "export which adapters? give the output folder of a run alone: fairsynth export RUN --format kohya"
+        )
+    run = Path(tokens[0])
+    target = to or run / "adapters-kohya"
     print(f"{export_kohya(run, target)} adapters in {target}")
+    return 0
+
+
+def _export_images(
+    tokens: Sequence[str],
+    form: Literal["folder", "parquet", "webdataset"],
+    to: Path | None,
+    preset: str | None,
+    out: str | None,
+) -> int:
+    from fairsynth.configuration import load_config, parse_overrides
+
+    path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
+    if path is None and preset is None and not rest:
+        raise ConfigError(f"export what? give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}")
+    if path is not None and Path(path).is_dir():
+        raise ConfigError(
+            f"{path} is a folder; give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}"
+        )
+    config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
+
+    from fairsynth.steps.export_set import export_set
+
+    print(export_set(config, form, to))
     return 0
 
 

@@ -7,6 +7,7 @@ first stage that needs it, and whatever cannot change a result belongs to ``reso
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +15,16 @@ from pydantic import Field, model_validator
 from fairsynth.data_config import ANY_IMAGE, DataConfig, Fraction, ImageRules, Positive, Section, formats
 
 __all__ = ["ANY_IMAGE", "DataConfig", "Fraction", "ImageRules", "Positive", "Section", "formats"]
+ROUTES = (
+    "own",
+    "same-attribute",
+    "same-label",
+    "same-label-half",
+    "same-label-late",
+    "composed",
+    "prompt",
+)
+Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
 Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
 
 
@@ -51,7 +62,7 @@ class ClusterConfig(Section):
     min_size: Positive = 10
     """Smallest cluster; k is lowered until every cluster reaches it."""
     min_group: Positive = 10
-    """Groups with fewer training images get no adapter and are made from the prompt alone."""
+    """Groups with fewer training images get no adapter of their own: synthesize.routing says how they are made."""
     restarts: Positive = 8
     """k-means runs from different seeds, of which the best counts."""
 
@@ -130,26 +141,52 @@ class SynthesizeConfig(Section):
 
     per_group: Positive | Literal["largest"] = "largest"
     """Accepted images per group, or largest: as many as the largest training group has."""
+    fill: bool = False
+    """Count the real images too: each group owes only what it lacks."""
+    cluster_shares: Literal["proportional", "uniform"] = "proportional"
+    """How a group's images are shared out among its clusters: by their real images, or evenly."""
     prompt: str = "a photo of a {label}, {attribute}"
-    """Prompt of the base model alone, and text that CLIP compares images with."""
+    """Prompt of the base model and of borrowed adapters, and text that CLIP compares images with."""
     negative_prompt: str = ""
-    absent_groups: Literal["skip", "prompt"] = "skip"
-    """Groups without any training image: leave them out, or make them from the prompt alone."""
-    steps: Positive = 25
-    """Denoising steps of DPM-Solver++."""
+    absent_groups: Literal["skip", "make"] = "skip"
+    """Groups without any training image: leave them out, or make them as other groups without adapters."""
+    routing: Literal["auto", "paper", "own", "same-attribute", "prompt"] = "auto"
+    """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. prompt makes all groups so."""
+    routes: Mapping[str, Way] = Field(default_factory=dict)
+    """The way for single groups, whatever routing says: {label/attribute: way}."""
+    also_try: tuple[Way, ...] = ()
+    """With auto: further ways that trial batches are made of and judged, for the report."""
+    trial_images: Positive = 24
+    """Images of a trial batch: one for each way to make each group."""
+    prompt_margin: Fraction = 0.1
+    """With auto: by how much prompts must show the worst group more often than adapters do, to be preferred."""
+    scheduler: Literal["dpm++", "ddim", "euler", "unipc", "lcm"] = "dpm++"
+    """lcm needs a base model distilled for it."""
+    steps: Positive = 20
+    """Denoising steps."""
     guidance: Annotated[float, Field(ge=1)] = 7.5
+    borrow_guidance: Annotated[float, Field(ge=1)] | None = None
+    """For images by borrowed adapters; null: guidance."""
+    guidance_until: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the steps, from the first on, that guidance is for: 0.5 saves a quarter of the work."""
     unit_size: Positive = 16
-    """Images of one adapter that are generated in one batch and committed together."""
+    """Images that are generated in one batch and committed together."""
 
 
 class FilterConfig(Section):
-    """The CLIP filter: score = text_weight * similarity to prompt + (1 - text_weight) * similarity to the real centroid."""
+    """The filter. CLIP score = text_weight * similarity to prompt + (1 - text_weight) * similarity to the real centroid."""
 
     text_weight: Fraction = 0.5
     keep: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """Share of the images of a group that is kept, best scores first."""
-    max_rounds: Positive = 3
-    """Times that missing images are generated again before a shortfall is reported."""
+    """Share of the images of a group that is kept at most, best scores first."""
+    min_probability: Fraction = 0.5
+    """An image is rejected if the probe gives its label or its attribute less than this; 0: none is."""
+    near_duplicates: bool = True
+    """Reject images that look like another one of their group."""
+    near_copies: bool = True
+    """Reject images that look like a training image of their adapter."""
+    max_rounds: Positive = 4
+    """Times that images are made before a shortfall is reported."""
 
 
 class ClassifyConfig(Section):

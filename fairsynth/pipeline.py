@@ -17,7 +17,7 @@ from fairsynth.data.reading import Reading
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
 from fairsynth.printing import printable
-from fairsynth.steps import classify, finetune, prepare, report, synthesize
+from fairsynth.steps import audit, classify, finetune, prepare, report, synthesize
 from fairsynth.steps.context import Context, Done
 
 STAGES: dict[str, Callable[[Context], Done]] = {
@@ -26,6 +26,7 @@ STAGES: dict[str, Callable[[Context], Done]] = {
     "cluster": prepare.cluster,  # vectors -> clusters inside each group
     "finetune": finetune.finetune,  # clusters -> adapters
     "synthesize": synthesize.synthesize,  # adapters -> balanced, filtered images
+    "audit": audit.audit,  # accepted images -> what they show, how real they are, whether they copy
     "tune": classify.tune,  # real + synthetic -> best settings by validation WGA
     "evaluate": classify.evaluate,  # best settings x seeds -> test predictions
     "report": report.report,  # everything -> report.html, report.json

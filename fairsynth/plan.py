@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,18 @@ import pyarrow.parquet as pq
 
 def write_plan(path: Path, rows: pa.Table, unit_size: int, prefix: str) -> list[str]:
     """Write rows as Parquet, one row group per unit; returns the units' names in order."""
-    pq.write_table(rows, path, row_group_size=unit_size)
-    return [f"{prefix}-{index:06d}" for index in range(-(-rows.num_rows // unit_size))]
+    return write_plans(path, {prefix: rows}, unit_size)
+
+
+def write_plans(path: Path, parts: Mapping[str, pa.Table], unit_size: int) -> list[str]:
+    """Write tables of one schema, by the prefix of their units, in one file: no unit has rows of two tables."""
+    names: list[str] = []
+    with pq.ParquetWriter(path, next(iter(parts.values())).schema) as writer:
+        for prefix, rows in parts.items():
+            for start in range(0, rows.num_rows, unit_size):
+                writer.write_table(rows.slice(start, unit_size), row_group_size=unit_size)
+                names.append(f"{prefix}-{len(names):06d}")
+    return names
 
 
 class PlanRows:

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fairsynth.adapter_jobs",
         "fairsynth.configuration",
         "fairsynth.lock",
+        "fairsynth.markdown",
         "fairsynth.plan",
         "fairsynth.printing",
         "fairsynth.prompts",
@@ -52,6 +53,24 @@ FAMILIES = (
     },
     {"ingest", "content", "inspect", "inspect_text"},
     {"cluster", "discover"},
+    {
+        "image_plan",
+        "routing",
+        "probe",
+        "generate",
+        "selection",
+        "codec",
+        "codec_files",
+        "set_formats",
+        "set_facts",
+        "dataset_card",
+        "croissant",
+        "audit",
+        "copy_audit",
+        "fidelity",
+        "memorisation",
+        "realism",
+    },
 )
 # Reading with these can run code that somebody else wrote.
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

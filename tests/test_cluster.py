@@ -84,7 +84,7 @@ def test_a_small_group_gets_no_clusters() -> None:
     ids, points, _ = planted(9)
     result = cluster(ids, points, k=2, min_group=10)
     assert (result.assignment, result.k) == ({}, 0)
-    assert result.remark == "9 images are fewer than cluster.min_group 10: made from the prompt alone"
+    assert result.remark == "9 images are fewer than cluster.min_group 10: no adapter of its own"
     assert cluster(*planted(10)[:2], k=1, min_group=10).k == 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fairsynth.stages.synthesize import quotas
 from numpy.typing import NDArray
 
 from fairsynth.checks import check_early
@@ -20,7 +21,6 @@ from fairsynth.stages.cluster import cluster_group
 from fairsynth.stages.embed import DecodeUnit, EmbedUnit, plan_rows, unit_length
 from fairsynth.stages.finetune import plan_adapters
 from fairsynth.stages.ingest import check_k
-from fairsynth.stages.synthesize import quotas
 from fairsynth.vectors import matrix
 from tests.looking import DEMO_MODELS, ingested, inspected, settled
 from tests.worlds import tiny_folder_dataset, unchanged, write_rows
@@ -108,7 +108,7 @@ def test_case_32_a_tiny_group_gets_no_adapter_and_is_told(tmp_path: Path, n: int
     (group,) = (g for g in inspected(root)["groups"] if (g["label"], g["attribute"]) == GROUPS[1])
     assert (group["train"], group["fate"]) == (
         n,
-        "fewer than 10 training images: no adapter, made from the prompt alone",
+        "fewer than 10 training images: no adapter of its own",
     )
     members = settled(root).manifest.split("train").of_group(GROUPS[1]).column("image_id")
     result = cluster_group(ClusterConfig(), GROUPS[1], members, unit(n), 0)

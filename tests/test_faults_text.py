@@ -11,7 +11,7 @@ import pytest
 from fairsynth.groups import Group
 from fairsynth.stages.inspect_text import lines
 from fairsynth.stages.report import page, table_lines
-from fairsynth.steps.views import inert
+from fairsynth.stages.set_formats import inert
 from tests.looking import Page, inspected
 from tests.worlds import crops, encoded, tiny_folder_dataset
 

@@ -226,9 +226,9 @@ def test_a_dataset_that_is_hopeless_is_still_described(tmp_path: Path) -> None:
 def test_fates_of_groups() -> None:
     config = RunConfig()
     assert fate(config, 10) == "adapters of its own"
-    assert fate(config, 9) == "fewer than 10 training images: no adapter, made from the prompt alone"
+    assert fate(config, 9) == "fewer than 10 training images: no adapter of its own"
     assert fate(config, 0) == "no training images: not synthesised"
-    made = RunConfig(synthesize={"absent_groups": "prompt"})
+    made = RunConfig(synthesize={"absent_groups": "make"})
     assert fate(made, 0) == "no training images: made from the prompt alone"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -95,6 +95,22 @@ def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
     return weights, header["unet.lora_alpha"] / header["unet.r"]
 
 
+class AdapterState(NamedTuple):
+    """An adapter under peft's names, and what ``StackedAdapters`` is built with."""
+
+    weights: dict[str, torch.Tensor]
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+
+
+def read_state(path: Path) -> AdapterState:
+    """An adapter as ``StackedAdapters.row`` takes it. Raises ValueError if ``save_adapter`` did not write the file."""
+    header = _read_header(path, _HEADER)
+    weights = {key.removeprefix("unet."): value for key, value in load_file(path).items()}
+    return AdapterState(weights, header["unet.r"], header["unet.lora_alpha"], tuple(header["unet.target_modules"]))
+
+
 def to_kohya(source: Path, target: Path) -> None:
     """Write an adapter file again in kohya's naming, with alpha as a tensor of every layer.
 
@@ -111,6 +127,13 @@ def to_kohya(source: Path, target: Path) -> None:
     _save(tensors, target, _KOHYA_HEADER, provenance)
 
 
+class Part(NamedTuple):
+    """A file of trained weights, and how strongly what it adds to the base counts."""
+
+    path: Path
+    strength: float = 1.0
+
+
 class MergedAdapters:
     """Switches the UNet between adapters by writing W0 + scale * B A into its weights, or all weights of another UNet.
 
@@ -120,35 +143,51 @@ class MergedAdapters:
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.weights = dict(unet.named_parameters())
         self.pristine: dict[str, torch.Tensor] = {}
-        self.current: Path | None = None
+        self.current: tuple[Part, ...] = ()
+
+    def switch(self, path: Path | None) -> None:
+        """Take up the weights in the given file alone, at full strength, or those of the base: ``use`` says more."""
+        self.use(*([Part(path)] if path else []))
 
     @torch.no_grad()
-    def switch(self, path: Path | None) -> None:
-        """Take up the weights in the given file, of an adapter or of a whole UNet, or those of the base.
+    def use(self, *parts: Part) -> None:
+        """Take up the sum of what these files add to the base, each times its strength; none: the base.
 
-        A file that is in use already is not read again. Raises ValueError if it does not fit this UNet, which is
+        Files that are in use already are not read again. Raises ValueError if one does not fit this UNet, which is
         then as the base is.
         """
         # The base is restored even if it should be there: not after a file that failed half-way.
-        if path is not None and path == self.current:
+        if parts and parts == self.current:
             return
+        self.current = ()
+        self._restore()
+        try:
+            for part in parts:
+                if part.path.name == FULL_FILE_NAME:
+                    self._replace(load_file(part.path), part.strength)
+                else:
+                    weights, scale = load_adapter(part.path)
+                    self._merge(weights, scale * part.strength)
+        except ValueError:
+            self._restore()
+            raise
+        self.current = parts
+
+    def _restore(self) -> None:
         for name, weight in self.pristine.items():
             self.weights[name].copy_(weight)
-        self.current = None
-        if path is None:
-            return
-        if path.name == FULL_FILE_NAME:
-            self._replace(load_file(path))
-        else:
-            self._merge(*load_adapter(path))
-        self.current = path
 
-    def _replace(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def _replace(self, weights: Mapping[str, torch.Tensor], strength: float) -> None:
         self._require({name: value.shape for name, value in weights.items()})
         if missing := sorted(self.weights.keys() - weights.keys()):
             raise ValueError(f"the UNet's weight {missing[0]!r} is not in the file")
         for name, value in weights.items():
-            self._kept(name).copy_(value)
+            weight = self._kept(name)
+            if strength == 1:
+                weight.copy_(value)
+            else:
+                base, value = self.pristine[name].float(), value.to(weight.device, torch.float32)
+                weight.copy_(weight.float() + strength * (value - base))
 
     def _merge(self, layers: Mapping[str, torch.Tensor], scale: float) -> None:
         names = sorted(key.removesuffix(".down") for key in layers if key.endswith(".down"))

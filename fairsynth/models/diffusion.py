@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.sampling import Sampling, Wanted, denoise, to_pixels
 from fairsynth.models.sources import diffusion_source
 
 Embeddings = torch.Tensor
@@ -90,23 +90,12 @@ def generate(
     guidance: float,
     latents_only: bool = False,
 ) -> NDArray[Any]:
-    """Generate one image per prompt; image i depends on prompt i and seed i, not on its neighbours.
+    """Generate one image per prompt with DPM-Solver++; image i depends on prompt i and seed i, not on its neighbours.
 
-    Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) with ``latents_only``.
+    Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) in the UNet's scale with ``latents_only``.
     """
-    # CPU generators give the same noise on every device.
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    run = partial(
-        pipeline,
-        prompt_embeds=encode_prompts(pipeline, prompts),
-        generator=generators,
-        height=size,
-        width=size,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
+    wanted = Wanted(
+        encode_prompts(pipeline, prompts), encode_prompts(pipeline, negative_prompts), [guidance] * len(prompts), seeds
     )
-    if guidance > 1:
-        run = partial(run, negative_prompt_embeds=encode_prompts(pipeline, negative_prompts))
-    if latents_only:
-        return run(output_type="latent").images.float().cpu().numpy()  # type: ignore[no-any-return]
-    return (run(output_type="np").images * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
+    latents = denoise(pipeline, wanted, size, Sampling(steps))
+    return latents.float().cpu().numpy() if latents_only else to_pixels(pipeline, latents)

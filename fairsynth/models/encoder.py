@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers.utils import logging
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
@@ -17,6 +18,7 @@ class ClipEncoder:
 
     def __init__(self, models: ModelsConfig) -> None:
         source, revision = clip_source(models), models.clip_revision
+        logging.disable_progress_bar()  # a job's log has no use for bars
         self.device = pick_device()
         self.model = CLIPModel.from_pretrained(source, revision=revision, use_safetensors=True).to(self.device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)

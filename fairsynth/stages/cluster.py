@@ -41,7 +41,7 @@ def cluster_group(
         return Clustered(
             {},
             0,
-            f"{len(image_ids)} images are fewer than cluster.min_group {config.min_group}: made from the prompt alone",
+            f"{len(image_ids)} images are fewer than cluster.min_group {config.min_group}: no adapter of its own",
         )
     order = np.argsort(np.array(image_ids))
     points = np.ascontiguousarray(embeddings_ND[order], np.float32)

@@ -1,4 +1,4 @@
-"""Stage 2, embed: CLIP vectors and VAE posteriors of the training images, a unit at a time."""
+"""Stage 2, embed: CLIP vectors of training and validation images, VAE posteriors of the former, a unit at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
 from fairsynth.data.bad_image import BadImage
+from fairsynth.data.copies import thumbnails
 from fairsynth.data.decode import decode
 from fairsynth.data.location import ImageReader
 from fairsynth.data.storage import Storage
@@ -20,7 +21,9 @@ from fairsynth.errors import DataError, InfrastructureError
 from fairsynth.plan import PlanRows
 from fairsynth.vectors import vectors
 
-VERSION = 2
+VERSION = 3
+# Prefix of the units of validation images: they are compared with, and nothing learns to draw from them.
+HELD_OUT = "validation"
 PLAN = pa.schema([(name, pa.string()) for name in ("image_id", "path", "location", "sha256")])
 BAD_SCHEMA = pa.schema(
     [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
@@ -84,9 +87,10 @@ def _changed(row: Mapping[str, Any], now: str) -> DataError:
 class EmbedUnit:
     """Model work: embed one decoded unit; the pixels end here.
 
-    Returns tables ``embeddings`` (image_id, embedding: unit length; with ``posteriors`` also mean and
-    std of the VAE, flattened) and ``bad``. An embedding that is no unit vector is set aside. ``batch``
-    images go through a model at once, which bounds memory and changes nothing beyond rounding.
+    Returns tables ``embeddings`` (image_id; embedding: unit length; thumbnail: 32 x 32 RGB; with ``posteriors``
+    also mean and std of the VAE, flattened, but for units of ``HELD_OUT``) and ``bad``. An embedding that is no unit
+    vector is set aside. ``batch`` images go through a model at once, which bounds memory and changes nothing beyond
+    rounding.
     """
 
     def __init__(self, models: ModelsConfig, posteriors: bool = True, batch: int = 32) -> None:
@@ -110,7 +114,8 @@ class EmbedUnit:
                 if not fine
             ]
             good, pixels = [row for row, fine in zip(good, usable, strict=True) if fine], pixels[usable]
-            columns = self._vectors(embedded[usable], pixels) if good else {}
+            posteriors = not str(decoded.get("name", "")).startswith(HELD_OUT)
+            columns = self._vectors(embedded[usable], pixels, posteriors) if good else {}
         ids = pa.array([row["image_id"] for row in good], pa.string())
         return {
             "embeddings": pa.table({"image_id": ids, **columns}),
@@ -120,9 +125,12 @@ class EmbedUnit:
     def _parts(self, pixels_NHW3: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         return (pixels_NHW3[start : start + self.batch] for start in range(0, len(pixels_NHW3), self.batch))
 
-    def _vectors(self, embedded_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8]) -> dict[str, Any]:
-        columns = {"embedding": vectors(embedded_ND)}
-        if self.pipeline is not None:
+    def _vectors(
+        self, embedded_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8], posteriors: bool
+    ) -> dict[str, Any]:
+        small = [image.tobytes() for image in thumbnails(pixels_NHW3)]
+        columns = {"embedding": vectors(embedded_ND), "thumbnail": pa.array(small, pa.binary())}
+        if self.pipeline is not None and posteriors:
             from fairsynth.models.diffusion import encode_posteriors
 
             found = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]

@@ -103,10 +103,10 @@ def fate(config: RunConfig, n: int) -> str:
     if config.data.attribute == "discover":
         return "attributes are to be discovered"
     if n == 0:
-        made = config.synthesize.absent_groups == "prompt"
-        return "no training images: " + ("made from the prompt alone" if made else "not synthesised")
+        made = config.synthesize.absent_groups == "make"
+        return "no training images: " + ("made as groups without adapters are" if made else "not synthesised")
     if n < config.cluster.min_group:
-        return f"fewer than {config.cluster.min_group} training images: no adapter, made from the prompt alone"
+        return f"fewer than {config.cluster.min_group} training images: no adapter of its own"
     return "adapters of its own"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 
 from fairsynth import __version__
 from fairsynth.config import RunConfig
+from fairsynth.markdown import code, plain
 from fairsynth.models.sources import base_of, diffusion_source
 
 _METHODS = {
@@ -32,10 +32,10 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
     made = [facts for facts in adapters if not facts["failed"]]
     lines = [
         *front, "---", "",
-        f"# {len(made)} {'fine-tuned UNets' if full else 'adapters'} for {_cell(base['base_model'])}", "",
+        f"# {len(made)} {'fine-tuned UNets' if full else 'adapters'} for {plain(base['base_model'])}", "",
         f"Made by fairsynth {__version__}: {_METHODS[config.finetune.generator]}. Each makes images of one "
         "(label, attribute) group of a biased dataset, so that a classifier can be trained on groups of equal size.", "",
-        f"- base model: {_code(base['base_model'])}, version {_code(base['base_revision'])}",
+        f"- base model: {code(base['base_model'])}, version {code(base['base_revision'])}",
         f"- {_training(config)}",
         f"- {_judged(made)}",
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
@@ -96,17 +96,5 @@ def _table(adapters: Sequence[Mapping[str, Any]]) -> list[str]:
             losses = dict(facts["validation"])
             held = f"{losses[facts['best_step']]:.4f}" if losses else "not measured"
             outcome = [facts["steps"], facts["best_step"], held]
-        rows.append("| " + " | ".join([*map(_cell, cells), _code(facts["prompt"]), *map(_cell, outcome)]) + " |")
+        rows.append("| " + " | ".join([*map(plain, cells), code(facts["prompt"]), *map(plain, outcome)]) + " |")
     return rows
-
-
-def _cell(value: Any) -> str:
-    """Any text as the plain content of a table's cell: labels are hostile text."""
-    flat = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", flat)
-
-
-def _code(value: Any) -> str:
-    """The same as code."""
-    flat = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    return f"`{flat.replace('`', chr(39)).replace('|', '/')}`"

@@ -17,9 +17,9 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
+from fairsynth.steps.accepted import read_files
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
-from fairsynth.steps.synthesize import read_files
 
 TUNE_VERSION = EVALUATE_VERSION = 2
 

@@ -19,9 +19,9 @@ from fairsynth.data.severity import Level, at_severity
 from fairsynth.engine.units import Ran, run_local, run_units
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.manifest import TRAIN, VALIDATION
+from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import check_sources
-from fairsynth.plan import PlanRows, write_plan
+from fairsynth.plan import PlanRows, write_plan, write_plans
 from fairsynth.stages import embed as embed_stage
 from fairsynth.stages import ingest as stage
 from fairsynth.stages.content import CheckImages
@@ -127,17 +127,20 @@ def _reason_lines(reasons: dict[str, dict[str, int]]) -> list[str]:
 
 
 def embed(context: Context) -> Done:
-    """CLIP vectors and VAE posteriors of the training images; of validation too if the attribute is to be discovered."""
+    """CLIP vectors of training and validation images, VAE posteriors of the training images."""
     config = context.config
-    discover = config.data.attribute == "discover"
-    asked = config.embed.model_dump() | ({"validation": True} if discover else {})
-    artifact = context.artifact("embed", embed_stage.VERSION, ("ingest",), asked, **context.model_identity)
+    artifact = context.artifact(
+        "embed", embed_stage.VERSION, ("ingest",), config.embed.model_dump(), **context.model_identity
+    )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
-    splits = (TRAIN, VALIDATION) if discover else (TRAIN,)
-    wanted = [row for row in context.ingested.rows() if row["split"] in splits and not row["duplicate_of"]]
-    names = write_plan(folder / "plan.parquet", embed_stage.plan_rows(wanted), config.embed.unit_size, "images")
+    wanted = [row for row in context.ingested.rows() if row["split"] != TEST and not row["duplicate_of"]]
+    parts = {
+        prefix: embed_stage.plan_rows(row for row in wanted if row["split"] == split)
+        for prefix, split in (("images", TRAIN), (embed_stage.HELD_OUT, VALIDATION))
+    }
+    names = write_plans(folder / "plan.parquet", parts, config.embed.unit_size)
     decode = embed_stage.DecodeUnit(
         context.storage, PlanRows(folder / "plan.parquet"), config.models.image_size, config.data.images
     )
@@ -153,9 +156,8 @@ def embed(context: Context) -> Done:
             f"{config.data.max_bad_fraction:g} allows; bad_embedding speaks against models.clip or models.dtype"
         )
     embedded, everything = len(wanted) - len(bad), len(context.ingested)
-    what = "training and validation images" if discover else "training images"
     counts = Counts(everything, embedded, len(bad), everything - len(wanted))
-    return watch.finish(counts, ran, f"{embedded} {what}")
+    return watch.finish(counts, ran, f"{embedded} training and validation images")
 
 
 def embedding_files(artifact: Artifact) -> list[str]:

@@ -18,8 +18,8 @@ from fairsynth.engine.units import Ran
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.stages.embed import same_content
+from fairsynth.steps.accepted import read_files
 from fairsynth.steps.context import Context, Done, Stopwatch, found
-from fairsynth.steps.synthesize import read_files
 
 GRID_IMAGES = 24
 

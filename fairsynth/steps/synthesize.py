@@ -1,33 +1,42 @@
-"""Step synthesize: from adapters to a group-balanced set, planned, generated, filtered."""
+"""Step synthesize: from adapters to a group-balanced set: routed, planned, generated, filtered."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import Artifact, Counts
-from fairsynth.engine.units import Ran, run_units
+from fairsynth.artifacts import Counts
+from fairsynth.engine.units import Work
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
-from fairsynth.prompts import fill
-from fairsynth.stages import synthesize as stage
-from fairsynth.stages.synthesize import Source
+from fairsynth.models.adapters import weights_file
+from fairsynth.models.sampling import Sampling
+from fairsynth.stages import image_plan, routing, selection
+from fairsynth.stages.generate import GenerateUnit
+from fairsynth.stages.image_plan import Source
+from fairsynth.stages.routing import Adapter, Route, Trial
+from fairsynth.steps import judging
+from fairsynth.steps.accepted import TABLE
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.finetune import adapter_units, words
-from fairsynth.steps.prepare import read_embeddings
-from fairsynth.steps.views import inert, new_folder, publish, shows
-from fairsynth.vectors import matrix
+from fairsynth.steps.rounds import Rounds, shows_its_group
+from fairsynth.steps.synthetic_view import show
+from fairsynth.steps.views import shows
 
+VERSION = 2
 _ABSENT = "no training images: nothing to learn it from (synthesize.absent_groups decides)"
 
 
 def synthesize(context: Context) -> Done:
-    """Plan, generate, filter; again for what is missing, until every quota holds or the rounds are used up."""
+    """Decide how each group is made, then plan, generate, filter, until every quota holds or the rounds are used up."""
     config = context.config
     recipe = {
         "synthesize": config.synthesize.model_dump(),
@@ -35,47 +44,55 @@ def synthesize(context: Context) -> Done:
         "seed": config.seed,
     } | words(context)
     artifact = context.artifact(
-        "synthesize", stage.VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity
+        "synthesize", VERSION, ("finetune", "embed", "ingest"), recipe, **context.model_identity
     )
     if artifact.finished or context.lookup_only:
         if artifact.finished and not context.lookup_only and not shows(context.root / "synthetic", artifact):
-            made_before = pq.read_table(artifact.path / "synthetic.parquet").to_pylist()
-            _export(context, artifact, made_before, artifact.record["suffix"])
+            show(context, artifact)
         return found(artifact) if artifact.finished else Done(artifact)
     watch, folder = Stopwatch(context, artifact), artifact.open()
-    quota = stage.quotas(_groups_to_make(context), config.synthesize.per_group)
-    sources, made = _sources(context, quota), _Maker(context, artifact, quota)
-    needed = {group: stage.candidates_needed(n, config.filter.keep) for group, n in quota.items()}
-    images: list[dict[str, Any]] = []
-    for round_index in range(config.filter.max_rounds):
-        images += made.round(needed, sources, round_index)
-        verdicts = stage.select(images, quota, config.filter.keep)
-        lacking = stage.missing(images, verdicts, quota)
-        needed = {group: stage.candidates_needed(n, config.filter.keep) for group, n in lacking.items()}
-        if not needed:
-            break
-    for row in images:
-        row["verdict"], row["reason"] = (
-            ("accepted", "") if verdicts[row["image_id"]] == "accepted" else ("rejected", verdicts[row["image_id"]])
-        )
-    images.sort(key=lambda row: row["image_id"])
-    pq.write_table(pa.Table.from_pylist(images), folder / "synthetic.parquet")
-    _export(context, artifact, images, made.suffix)
-    accepted = sum(row["verdict"] == "accepted" for row in images)
-    shortfall = "" if not lacking else "; SHORTFALL " + ", ".join(f"{group} lacks {n}" for group, n in lacking.items())
-    return watch.finish(
-        Counts(len(images), accepted, 0, len(images) - accepted),
-        made.ran,
-        f"{accepted} images kept of {len(images)}{shortfall}",
-        suffix=made.suffix,
-        groups=_group_facts(context, images, quota, sources),
+    quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
+    possible = _ways(context, list(quota))
+    judged = judging.prepare(context, artifact, list(quota))
+    rounds = Rounds(
+        context.session,
+        artifact,
+        config.synthesize,
+        config.filter,
+        config.seed,
+        partial(_maker, context, judged),
+        judged.copy_threshold,
     )
+    ways = {group: list(found) for group, found in possible.items()}
+    tried, trials = rounds.trials(routing.to_try(ways, config.synthesize), possible)
+    routes = routing.decide(ways, trials, config.synthesize)
+    sources = {group: possible[group][route.way] for group, route in routes.items()}
+    images, verdict = rounds.until_full(quota, sources)
+    table = _with_provenance(context, images, verdict)
+    pq.write_table(table, folder / TABLE)
+    pq.write_table(tried, folder / "trials.parquet")
+    lacking = selection.missing(images, verdict, quota)
+    accepted = pc.sum(pc.equal(verdict, selection.ACCEPTED)).as_py() or 0
+    shortfall = "; SHORTFALL " + ", ".join(f"{g} lacks {n}" for g, n in lacking.items()) if lacking else ""
+    done = watch.finish(
+        Counts(images.num_rows, accepted, 0, images.num_rows - accepted),
+        rounds.ran,
+        f"{accepted} images kept of {images.num_rows}{shortfall}",
+        remarks=[f"group {group}: {route.way} ({route.why})" for group, route in routes.items() if route.kind != "own"],
+        codec=judged.codec.to_dict(),
+        copy_threshold=judged.copy_threshold,
+        probe_right=dict(judged.probe_right),
+        trials=_trial_facts(tried, trials),
+        groups=_group_facts(context, table, quota, sources, routes),
+    )
+    show(context, artifact)
+    return done
 
 
 def _groups_to_make(context: Context) -> Counter[Group]:
     """Training images per group that is to be made; groups without any only if they are asked for."""
     counts = context.manifest.split(TRAIN).counts()
-    if context.config.synthesize.absent_groups == "prompt":
+    if context.config.synthesize.absent_groups == "make":
         for group in _all_groups(context):
             counts.setdefault(group, 0)
     return counts
@@ -86,127 +103,119 @@ def _all_groups(context: Context) -> list[Group]:
     return [Group(label, attribute) for label in labels for attribute in attributes]
 
 
-def _sources(context: Context, quota: dict[Group, int]) -> dict[Group, list[Source]]:
-    """How each group's images are made: its own adapters in proportion to their images, or the base model."""
-    config = context.config
-    sources: dict[Group, list[Source]] = {group: [] for group in quota}
-    for facts in adapter_units(context.artifacts["finetune"]):
-        if facts["failed"]:
-            continue
-        sources[Group(facts["label"], facts["attribute"])].append(
-            Source(facts["name"], facts["cluster"], facts["prompt"], facts["images"])
+def _ways(context: Context, groups: Sequence[Group]) -> dict[Group, dict[str, list[Source]]]:
+    """How each group could be made with the adapters that there are."""
+    adapters = [
+        Adapter(
+            facts["name"],
+            Group(facts["label"], facts["attribute"]),
+            *(facts[k] for k in ("cluster", "prompt", "images")),
         )
-    for group, found_sources in sources.items():
-        if not found_sources:
-            found_sources.append(Source(None, 0, fill(config.synthesize.prompt, config.data, group), 1))
-    return sources
-
-
-class _Maker:
-    """Generates rounds of images and keeps count of what was made and what was found."""
-
-    def __init__(self, context: Context, artifact: Artifact, quota: dict[Group, int]) -> None:
-        self.context, self.artifact, self.ran = context, artifact, Ran(0, 0, 0.0)
-        train = context.manifest.split(TRAIN)
-        # By content, for a name may say otherwise or have no ending at all.
-        formats = Counter(train.column("format"))
-        self.suffix = ".jpg" if 2 * formats["JPEG"] > len(train) else ".png"
-        _, groups, table = read_embeddings(context)
-        self.centroids = stage.centroids(groups, matrix(table, "embedding"))
-        self.texts = {group: fill(context.config.synthesize.prompt, context.config.data, group) for group in quota}
-
-    def round(self, needed: dict[Group, int], sources: dict[Group, list[Source]], index: int) -> list[dict[str, Any]]:
-        """Plan and make one round; returns its rows without the files."""
-        config, artifact = self.context.config, self.artifact
-        rows = stage.plan_rows(needed, sources, config.synthesize, config.seed, index)
-        plan = artifact.path / f"plan-{index}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows, schema=stage.plan_schema()), plan)
-        names = list(dict.fromkeys(row["unit"] for row in rows))
-        make = partial(
-            stage.GenerateUnit,
-            config.models,
-            config.synthesize,
-            config.filter,
-            plan,
-            self.context.artifacts["finetune"].units().path,
-            self.texts,
-            self.centroids,
-            self.suffix,
-        )
-        ran = run_units(self.context.session, "synthesize", artifact.units(), names, make)
-        self.ran = Ran(
-            self.ran.made + ran.made, self.ran.cached + ran.cached, self.ran.startup_seconds + ran.startup_seconds
-        )
-        columns = [name for name in stage.image_schema(stage.plan_schema()).names if name != "file"]
-        return [
-            row
-            for name in names
-            for row in pq.read_table(artifact.units()[name] / "images.parquet", columns=columns).to_pylist()
-        ]
-
-
-def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, bytes]:
-    """The encoded files of some synthetic images, by image_id."""
-    wanted = {row["image_id"] for row in rows}
-    files: dict[str, bytes] = {}
-    for name in sorted({row["unit"] for row in rows}):
-        table = pq.read_table(artifact.units()[name] / "images.parquet", columns=["image_id", "file"])
-        files |= {
-            i: f for i, f in zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True) if i in wanted
-        }
-    return files
-
-
-def _export(context: Context, artifact: Artifact, images: list[dict[str, Any]], suffix: str) -> None:
-    """The accepted images as a Hugging Face imagefolder: synthetic/metadata.csv beside the files."""
-    kept = [row for row in images if row["verdict"] == "accepted"]
-    files, view = read_files(artifact, kept), new_folder(context.root / "synthetic")
-    columns = [
-        "label",
-        "attribute",
-        "adapter",
-        "cluster",
-        "prompt",
-        "negative_prompt",
-        "seed",
-        "text_score",
-        "centroid_score",
-        "score",
-        "sha256",
+        for facts in adapter_units(context.artifacts["finetune"])
+        if not facts["failed"]
     ]
-    with open(view / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
-        table = csv.writer(handle)
-        table.writerow(["file_name", "is_synthetic", *columns])
-        for row in kept:
-            slug = Group(row["label"], row["attribute"]).slug
-            name = f"images/{slug}/{row['image_id']}{suffix}"
-            (view / "images" / slug).mkdir(parents=True, exist_ok=True)
-            (view / name).write_bytes(files[row["image_id"]])
-            table.writerow([name, "true", *(inert(row[column]) for column in columns)])
-    publish(view, context.root / "synthetic", artifact)
+    counts, config = context.manifest.split(TRAIN).counts(), context.config
+    return {group: routing.ways(group, adapters, counts, config.synthesize, config.data) for group in groups}
+
+
+def sampling_of(context: Context) -> Sampling:
+    """How images are denoised, by the config."""
+    config = context.config.synthesize
+    return Sampling(config.steps, config.scheduler, config.guidance_until)
+
+
+def _maker(context: Context, judged: judging.Judged, plan: Path) -> Callable[[], Work]:
+    adapters = context.artifacts["finetune"].units().path
+    models = context.config.models
+    return partial(GenerateUnit, models, sampling_of(context), plan, adapters, judged.judgement, judged.codec)
+
+
+def _with_provenance(context: Context, images: pa.Table, verdict: pa.ChunkedArray) -> pa.Table:
+    """The rows as they are kept: score, verdict, and all that is needed to make each image again."""
+    config = context.config
+    good = pc.equal(verdict, selection.ACCEPTED)
+    adapters = images["adapter"].combine_chunks().dictionary_encode()
+    hashes = [_hash(context, name) for name in adapters.dictionary.to_pylist()]
+    added: dict[str, Any] = {
+        "score": pa.array(selection.scores(images, config.filter.text_weight)),
+        "adapter_sha256": pa.array(hashes, pa.string()).take(adapters.indices),
+        "verdict": pc.if_else(good, selection.ACCEPTED, "rejected"),
+        "reason": pc.if_else(good, "", verdict),
+    }
+    constant = {
+        "base_model": config.models.diffusion,
+        "base_model_revision": context.model_identity["diffusion"],
+        "scheduler": config.synthesize.scheduler,
+        "steps": config.synthesize.steps,
+        "image_size": config.models.image_size,
+    }
+    added |= {name: pa.repeat(pa.scalar(value), images.num_rows) for name, value in constant.items()}
+    table = images.drop_columns(["look"])
+    for name, column in added.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _hash(context: Context, adapter: str) -> str:
+    """SHA-256 of an adapter's weights."""
+    path = weights_file(context.artifacts["finetune"].units()[adapter])
+    assert path is not None
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> list[dict[str, Any]]:
+    """What report.json says of each trial batch: the probe's word, which decides, and zero-shot CLIP's beside it."""
+    rows, facts = tried.to_pylist(), []
+    for (group, way), trial in trials.items():
+        mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
+        shown = {
+            "label": sum(r["label_probability"] >= 0.5 for r in mine),
+            "attribute": sum(r["attribute_probability"] >= 0.5 for r in mine),
+            "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in mine),
+            "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in mine),
+        }
+        facts.append({"group": list(group), "way": way, "made": trial.made, "both": trial.right} | shown)
+    return facts
 
 
 def _group_facts(
-    context: Context, images: list[dict[str, Any]], quota: dict[Group, int], sources: dict[Group, list[Source]]
+    context: Context,
+    table: pa.Table,
+    quota: Mapping[Group, int],
+    sources: Mapping[Group, Sequence[Source]],
+    routes: Mapping[Group, Route],
 ) -> list[dict[str, Any]]:
     """What report.json says of each group."""
     real, remarks, facts = context.manifest.split(TRAIN).counts(), context.artifacts["cluster"].record["groups"], []
+    places = selection.members(table)
     for group in sorted({*quota, *_all_groups(context)}):
-        rows = [row for row in images if (row["label"], row["attribute"]) == group]
-        accepted = sum(row["verdict"] == "accepted" for row in rows)
-        own = bool(sources.get(group)) and sources[group][0].adapter is not None
+        rows = table.take(pa.array(places[group])).to_pylist() if group in places else []
+        kept = [row for row in rows if row["verdict"] == selection.ACCEPTED]
+        route, mine = routes.get(group), sources.get(group, ())
         facts.append(
             {
                 "label": group.label,
                 "attribute": group.attribute,
                 "real": real[group],
-                "synthetic": accepted,
-                "generator": "own" if own else "prompt" if group in quota else "none",
-                "k": len(sources[group]) if own else 0,
-                "accepted": accepted,
+                "synthetic": len(kept),
+                "generator": route.kind if route else "none",
+                "way": route.way if route else "none",
+                "why": route.why if route else "",
+                "adapters": [source.adapter for source in mine if source.adapter],
+                "prompts": sorted({source.prompt for source in mine}),
+                "k": len(mine) if route and route.kind != "prompt" else 0,
+                "made": len(rows),
+                "accepted": len(kept),
                 "quota": quota.get(group, 0),
-                "rejected": dict(Counter(row["reason"] for row in rows if row["verdict"] == "rejected")),
-                "remark": remarks.get(group.slug, {}).get("remark", "") or (_ABSENT if not real[group] else ""),
+                "rejected": selection.rejected([row["reason"] for row in rows]),
+                "agreement_made": _agreement(rows),
+                "agreement_accepted": _agreement(kept),
+                "remark": remarks.get(group.slug, {}).get("remark", "") or ("" if real[group] else _ABSENT),
             }
         )
     return facts
+
+
+def _agreement(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Share of images in which the probe sees label and attribute; None for no images."""
+    return sum(map(shows_its_group, rows)) / len(rows) if rows else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
 
 from fairsynth.artifacts import Artifact
 
@@ -39,9 +37,3 @@ def publish(private: Path, target: Path, artifact: Artifact) -> None:
     private.rename(target)
     for leftover in target.parent.glob(f".{target.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe; a number such as -1 is none."""
-    dangerous = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else value

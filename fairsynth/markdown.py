@@ -1,0 +1,20 @@
+"""Any text as plain content of Markdown: labels, prompts and file names are hostile text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def plain(value: Any) -> str:
+    """As text of a line or of a table's cell."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", _flat(value))
+
+
+def code(value: Any) -> str:
+    """As code."""
+    return f"`{_flat(value).replace('`', chr(39)).replace('|', '/')}`"
+
+
+def _flat(value: Any) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())

@@ -1,0 +1,146 @@
+"""Makes images from rows that say how: prompt, seed, guidance, and the adapters to make them with.
+
+The base model is loaded once. One adapter's rows run on its weights merged into the UNet; rows of several
+adapters run in one pass with stacked adapters, which is faster where each has few images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fairsynth.config import ModelsConfig
+from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
+from fairsynth.models.diffusion import encode_prompts, load_pipeline
+from fairsynth.models.sampling import Predict, Sampling, Wanted, denoise, to_pixels, unet_of
+from fairsynth.models.stacked import StackedAdapters, shell
+
+Row = Mapping[str, Any]
+# Adapters and prompts that stay in memory.
+_KEPT = 256
+
+
+class ImageMaker:
+    """``maker(rows)`` gives uint8 (N, size, size, 3) in the rows' order.
+
+    A row has ``prompt``, ``negative_prompt``, ``guidance``, ``seed``, ``adapter`` (a folder below ``adapters``, or
+    None), ``adapter_scale``, ``second_adapter`` and ``adapter_from``: the share of the steps after which the adapters
+    come in. Its image depends on nothing else, to 1/255.
+    """
+
+    def __init__(self, models: ModelsConfig, sampling: Sampling, adapters: Path) -> None:
+        self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
+        self.pipeline = load_pipeline(models)
+        self.merged, self.states = MergedAdapters(self.pipeline.unet), dict[str, AdapterState]()
+        self.texts: dict[str, torch.Tensor] = {}
+        self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
+        self.predict = _on_gpu(self.pipeline)
+
+    def __call__(self, rows: Sequence[Row]) -> NDArray[np.uint8]:
+        """Images of rows that share their adapters, or that have one plain adapter each."""
+        latents = self._stacked(rows) if len({_recipe(row) for row in rows}) > 1 else self._merged(rows)
+        return to_pixels(self.pipeline, latents)
+
+    def _merged(self, rows: Sequence[Row]) -> torch.Tensor:
+        parts, begins = self._parts(rows[0]), math.ceil(rows[0]["adapter_from"] * self.sampling.steps)
+        if not parts or not begins:
+            self.merged.use(*parts)
+            return denoise(self.pipeline, self._wanted(rows), self.size, self.sampling, self.predict)
+        at = {0: (), begins: parts}
+
+        def change(step: int) -> None:
+            if step in at:
+                self.merged.use(*at[step])
+
+        return denoise(self.pipeline, self._wanted(rows), self.size, self.sampling, self.predict, before_step=change)
+
+    def _parts(self, row: Row) -> tuple[Part, ...]:
+        names = [name for name in (row["adapter"], row["second_adapter"]) if name]
+        return tuple(Part(self._file(name), row["adapter_scale"]) for name in names)
+
+    def _file(self, name: str) -> Path:
+        path = weights_file(self.adapters / name)
+        if path is None:
+            raise ValueError(f"there are no weights in {self.adapters / name}")
+        return path
+
+    def _stacked(self, rows: Sequence[Row]) -> torch.Tensor:
+        """All adapters in one pass: those with fewer rows than others are filled up, and what is too much thrown away."""
+        members: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            if not stackable(row):
+                raise ValueError("rows with different adapters can share a batch only if each has one plain adapter")
+            members.setdefault(row["adapter"], []).append(place)
+        each = max(map(len, members.values()))
+        places = [(own * each)[:each] for own in members.values()]
+        stack, predict = self._stack([self._state(name) for name in members])
+        weights = torch.stack([stack.row(self._state(name).weights) for name in members]).to(self.pipeline.device)
+        wanted = self._wanted([rows[place] for own in places for place in own])
+        self.merged.use()
+        with stack.using(weights), torch.no_grad():
+            latents = denoise(self.pipeline, wanted, self.size, self.sampling, predict, len(members))
+        where = {place: index for index, place in reversed(list(enumerate(p for own in places for p in own)))}
+        return latents[[where[place] for place in range(len(rows))]]
+
+    def _state(self, name: str) -> AdapterState:
+        if name not in self.states:
+            if len(self.states) >= _KEPT:
+                self.states.clear()
+            self.states[name] = read_state(self._file(name))
+        return self.states[name]
+
+    def _stack(self, states: Sequence[AdapterState]) -> tuple[StackedAdapters, Predict]:
+        """Hooks for adapters of this shape on a second instance of the UNet, over the same weights."""
+        shapes = {(state.rank, state.alpha, state.target_modules) for state in states}
+        if len(shapes) > 1:
+            raise ValueError("adapters of different rank, alpha or layers cannot share a batch")
+        (shape,) = shapes
+        if shape not in self.stacks:
+            unet = shell(self.pipeline.unet)
+            self.stacks[shape] = StackedAdapters(unet, *shape), _function(unet)
+        return self.stacks[shape]
+
+    def _wanted(self, rows: Sequence[Row]) -> Wanted:
+        return Wanted(
+            self._encoded([row["prompt"] for row in rows]),
+            self._encoded([row["negative_prompt"] for row in rows]),
+            [row["guidance"] for row in rows],
+            [row["seed"] for row in rows],
+        )
+
+    def _encoded(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embeddings of texts, each computed once, and alone: so that its neighbours change no bit of it."""
+        if len(self.texts) > _KEPT:
+            self.texts.clear()
+        for text in dict.fromkeys(texts):
+            if text not in self.texts:
+                self.texts[text] = encode_prompts(self.pipeline, [text])
+        return torch.cat([self.texts[text] for text in texts])
+
+
+def stackable(row: Row) -> bool:
+    """Whether a row may share a batch with rows of other adapters."""
+    return bool(row["adapter"] and not row["second_adapter"] and not row["adapter_from"] and row["adapter_scale"] == 1)
+
+
+def _recipe(row: Row) -> tuple[Any, ...]:
+    return row["adapter"], row["adapter_scale"], row["second_adapter"], row["adapter_from"]
+
+
+def _function(unet: Callable[..., Any]) -> Predict:
+    return lambda sample, time, conditions: unet(sample, time, encoder_hidden_states=conditions, return_dict=False)[0]
+
+
+def _on_gpu(pipeline: Any) -> Predict:
+    """The UNet as a function; on a GPU channels-last and compiled: weights merged in place keep that valid."""
+    if pipeline.device.type != "cuda":
+        return unet_of(pipeline)
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(memory_format=torch.channels_last)
+    return _function(torch.compile(pipeline.unet))

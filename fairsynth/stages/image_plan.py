@@ -1,0 +1,174 @@
+"""Stage 5, synthesize: how many images each group owes, and a row for each image that is to be made. Pure arithmetic."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fairsynth.groups import Group
+from fairsynth.manifest import image_id
+
+# Adapters that owe fewer images than this in a round share batches: below it stacked adapters are faster than
+# merged ones with the demo's models on a CPU, and the more so the emptier a device would be.
+STACK_BELOW = 8
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("label", pa.string()),
+        ("attribute", pa.string()),
+        ("route", pa.string()),
+        ("adapter", pa.string()),
+        ("adapter_scale", pa.float64()),
+        ("second_adapter", pa.string()),
+        ("adapter_from", pa.float64()),
+        ("cluster", pa.int64()),
+        ("prompt", pa.string()),
+        ("negative_prompt", pa.string()),
+        ("guidance", pa.float64()),
+        ("seed", pa.int64()),
+        ("round", pa.int64()),
+        ("unit", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to make images of a group: the base model (adapter None), or adapters with their prompt.
+
+    ``weight``: its share among the group's sources. ``adapter_from``: share of the denoising steps after which
+    the adapters come in.
+    """
+
+    route: str
+    adapter: str | None
+    cluster: int
+    prompt: str
+    weight: int
+    negative_prompt: str = ""
+    guidance: float = 7.5
+    adapter_scale: float = 1.0
+    second_adapter: str | None = None
+    adapter_from: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """A safe name, unique among the sources of a group."""
+        what = "+".join(name for name in (self.adapter, self.second_adapter) if name) or "base"
+        return f"{self.route}-{what}"
+
+    @property
+    def stackable(self) -> bool:
+        """Whether its images may share a batch with those of other adapters."""
+        return bool(self.adapter and not self.second_adapter and not self.adapter_from and self.adapter_scale == 1)
+
+
+def quotas(counts: Mapping[Group, int], per_group: int | str, fill: bool = False) -> dict[Group, int]:
+    """Accepted images that each group owes, so that all groups are equal.
+
+    ``per_group``: a number, or ``largest``: as many as the largest group has. With ``fill`` the real images
+    count too, and a group owes what it lacks.
+    """
+    target = max(counts.values()) if per_group == "largest" else int(per_group)
+    return {group: max(0, target - counts[group]) if fill else target for group in sorted(counts)}
+
+
+def shares(total: int, weights: Sequence[int]) -> list[int]:
+    """``total`` split in proportion to the weights, by largest remainder; the parts add up exactly."""
+    if total == 0:
+        return [0] * len(weights)
+    exact = [total * weight / sum(weights) for weight in weights]
+    parts = [math.floor(value) for value in exact]
+    for i in sorted(range(len(weights)), key=lambda i: (parts[i] - exact[i], i))[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def plan_images(
+    needed: Mapping[Group, int],
+    sources: Mapping[Group, Sequence[Source]],
+    seed: int,
+    round_index: int,
+    unit_size: int,
+    uniform: bool = False,
+    trial: bool = False,
+) -> pa.Table:
+    """One row per image to make (``SCHEMA``), the rows of a unit together, the units by adapter.
+
+    A group's images are shared out among its sources by their weights, or evenly with ``uniform``. A row's seed
+    depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are.
+    The rows of a ``trial`` have seeds and units of their own.
+    Raises ValueError if a group that owes images has no source.
+    """
+    owed, name = [], f"{'trial' if trial else 'r'}{round_index}"
+    for group, total in sorted(needed.items()):
+        if total and not sources.get(group):
+            raise ValueError(f"group {group} owes {total} images and has no source")
+        weights = [1 if uniform else source.weight for source in sources.get(group, ())]
+        owed += [(group, s, n) for s, n in zip(sources.get(group, ()), shares(total, weights), strict=True) if n]
+    owed.sort(key=lambda entry: (entry[1].adapter or "", *entry[0], entry[1].name))
+    units = _units([(source, n) for _, source, n in owed], name, unit_size)
+    blocks = [_block(*entry, seed, name, round_index, unit) for entry, unit in zip(owed, units, strict=True)]
+    table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+    # By number of the unit's first row, so that the adapters' order is kept; stable within.
+    _, first, place = np.unique(table["unit"].to_numpy(), return_index=True, return_inverse=True)
+    return table.take(pa.array(np.argsort(first[place], kind="stable"))).combine_chunks()
+
+
+def _units(owed: Sequence[tuple[Source, int]], round_name: str, size: int) -> list[np.ndarray[Any, Any]]:
+    """The unit of every row, per source: units of one source, but of several where these have few rows each."""
+    few = [i for i, (source, n) in enumerate(owed) if source.stackable and n < STACK_BELOW]
+    shared: dict[int, str] = {}
+    room, number = 0, -1
+    # Those with about as many rows go together: the others in a stacked batch are filled up to the most.
+    for i in sorted(few, key=lambda i: (-owed[i][1], i)) if len(few) > 1 else ():
+        if owed[i][1] > room:
+            room, number = max(size, owed[i][1]), number + 1
+        room -= owed[i][1]
+        shared[i] = f"{round_name}-stack-{number:05d}"
+    return [
+        np.full(n, shared[i], object)
+        if i in shared
+        else np.array([f"{round_name}-{_short(source, i)}-{k:05d}" for k in range(-(-n // size))], object).repeat(size)[
+            :n
+        ]
+        for i, (source, n) in enumerate(owed)
+    ]
+
+
+def _short(source: Source, place: int) -> str:
+    return f"{place:04d}-{(source.adapter or 'base')[:48]}"
+
+
+def _block(
+    group: Group, source: Source, count: int, seed: int, round_name: str, round_index: int, units: np.ndarray[Any, Any]
+) -> pa.Table:
+    keys = [f"{round_name}/{group.slug}/{source.name}/{number:06d}" for number in range(count)]
+    start = hashlib.sha256(repr((seed, tuple(group))).encode())
+    constant = {"label": group.label, "attribute": group.attribute, "round": round_index}
+    constant |= {f.name: getattr(source, f.name) for f in fields(source) if f.name != "weight"}
+    varying = {
+        "image_id": [image_id(f"synthetic/{key}") for key in keys],
+        "seed": [_seed(start, key) for key in keys],
+        "unit": units,
+    }
+    columns = [
+        pa.array(varying[field.name], field.type)
+        if field.name in varying
+        else pa.repeat(pa.scalar(constant[field.name], field.type), count)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _seed(start: Any, key: str) -> int:
+    """63 bits of the hash of the run's seed, the group and the row's key."""
+    whole = start.copy()
+    whole.update(key.encode())
+    return int.from_bytes(whole.digest()[:8], "big") >> 1

@@ -1,0 +1,123 @@
+"""Stage 5, synthesize: does an image show its label and its attribute? Linear probes on CLIP embeddings of real images.
+
+The probes learn from training and validation images, every group with the same weight, so that a probe of the label
+cannot get by on the attribute. The test split is never seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from fairsynth.groups import Group
+from fairsynth.manifest import seed_for
+
+# Inverse strength of regularisation, for embeddings of length 1 (chosen on the demo's validation images).
+STRENGTH = 30.0
+# More images of a group teach a linear probe nothing.
+MOST_PER_GROUP = 2000
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Linear probes of label and attribute: plain numbers, so that they travel."""
+
+    labels: tuple[str, ...]
+    attributes: tuple[str, ...]
+    label_weights_CD: NDArray[np.float32]
+    attribute_weights_CD: NDArray[np.float32]
+
+    def labels_of(self, embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability of every label, (N, labels)."""
+        return _softmax(embeddings_ND, self.label_weights_CD)
+
+    def attributes_of(self, embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability of every attribute, (N, attributes)."""
+        return _softmax(embeddings_ND, self.attribute_weights_CD)
+
+    def groups_of(self, embeddings_ND: NDArray[np.float32]) -> list[Group]:
+        """The likeliest label and the likeliest attribute of every image."""
+        labels, attributes = self.labels_of(embeddings_ND).argmax(1), self.attributes_of(embeddings_ND).argmax(1)
+        return [Group(self.labels[y], self.attributes[a]) for y, a in zip(labels, attributes, strict=True)]
+
+    def agreement(
+        self, embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probabilities that each image's own label and own attribute get, (N,) each; 0 for ones never seen."""
+        return (
+            _own(self.labels_of(embeddings_ND), self.labels, [group.label for group in groups_N]),
+            _own(self.attributes_of(embeddings_ND), self.attributes, [group.attribute for group in groups_N]),
+        )
+
+
+def fit_probe(embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group], image_ids_N: Sequence[str]) -> Probe:
+    """Fit both probes on real images. Which images count, and so the result, does not depend on their order.
+
+    Raises ValueError if there are no images.
+    """
+    if not len(groups_N):
+        raise ValueError("a probe needs images")
+    order = sorted(range(len(groups_N)), key=lambda i: seed_for("probe", image_ids_N[i]))
+    seen: Counter[Group] = Counter()
+    chosen = []
+    for index in order:
+        seen[groups_N[index]] += 1
+        chosen += [index] if seen[groups_N[index]] <= MOST_PER_GROUP else []
+    used = Counter(groups_N[i] for i in chosen)
+    weights = np.array([len(chosen) / len(used) / used[groups_N[i]] for i in chosen])
+    labels, attributes = ([groups_N[i][part] for i in chosen] for part in (0, 1))
+    points = embeddings_ND[chosen]
+    return Probe(
+        tuple(sorted(set(labels))),
+        tuple(sorted(set(attributes))),
+        _weights(points, labels, weights),
+        _weights(points, attributes, weights),
+    )
+
+
+def _weights(points_ND: NDArray[np.float32], classes_N: Sequence[str], weights_N: NDArray[Any]) -> NDArray[np.float32]:
+    """Weights (C, D + 1) whose softmax gives the classes in sorted order; the last column is the intercept."""
+    if len(set(classes_N)) == 1:
+        return np.zeros((1, points_ND.shape[1] + 1), np.float32)
+    model = LogisticRegression(C=STRENGTH, max_iter=5000).fit(points_ND, classes_N, sample_weight=weights_N)
+    found = np.concatenate([model.coef_, model.intercept_[:, None]], 1)
+    # For two classes scikit-learn gives one row, the second's.
+    whole = np.concatenate([np.zeros_like(found), found]) if len(found) == 1 else found
+    return whole.astype(np.float32)  # type: ignore[no-any-return]
+
+
+def _softmax(points_ND: NDArray[np.float32], weights_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+    scores = points_ND @ weights_CD[:, :-1].T + weights_CD[:, -1]
+    scores = np.exp(scores - scores.max(1, keepdims=True))
+    return scores / scores.sum(1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def _own(probabilities_NC: NDArray[np.float32], names: Sequence[str], wanted_N: Sequence[str]) -> NDArray[np.float32]:
+    place = {name: i for i, name in enumerate(names)}
+    columns = np.array([place.get(name, -1) for name in wanted_N], int)
+    found = probabilities_NC[np.arange(len(columns)), columns]
+    return np.where(columns < 0, 0, found).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Validation images, split in two by their ids: one half teaches the probe, the other is held out to compare with."""
+
+    probe: list[int]
+    held_out: list[int]
+
+
+def halves(image_ids: Sequence[str], groups_N: Sequence[Group]) -> Halves:
+    """Split every group's validation images in two; of an odd number the probe gets one more."""
+    parts: tuple[list[int], list[int]] = ([], [])
+    seen: Counter[Group] = Counter()
+    for index in sorted(range(len(image_ids)), key=lambda i: seed_for("halves", image_ids[i])):
+        parts[seen[groups_N[index]] % 2].append(index)
+        seen[groups_N[index]] += 1
+    return Halves(*(sorted(part) for part in parts))

@@ -1,0 +1,137 @@
+"""Stage 5, synthesize: which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
+those that cannot be used were rejected, each with its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fairsynth.config import FilterConfig
+from fairsynth.data.likeness import near_copies
+from fairsynth.groups import Group
+
+ACCEPTED = "accepted"
+# In this order: the first that holds is an image's reason.
+REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
+# More is never made of a missing image at once, however few of a group's images are accepted.
+MOST_PER_MISSING = 8
+
+
+def scores(images: pa.Table, text_weight: float) -> NDArray[np.float64]:
+    """alpha * similarity to the prompt + (1 - alpha) * similarity to the real centroid (arXiv 2511.08711, CLIP-Score)."""
+    text, centroid = (images[name].to_numpy() for name in ("text_score", "centroid_score"))
+    return text_weight * text + (1 - text_weight) * centroid  # type: ignore[no-any-return]
+
+
+def verdicts(
+    images: pa.Table, quota: Mapping[Group, int], config: FilterConfig, copy_threshold: float | None
+) -> pa.ChunkedArray:
+    """``accepted`` or the reason of rejection of every image, in the table's order.
+
+    Per group at most the share ``keep`` of all its images, and at most its quota: best scores first, ties by
+    image_id. ``images`` has the columns of the plan and of ``generate.SEEN``; the result depends on the set of rows,
+    not on their order. ``copy_threshold``: the score from which on an image counts as a copy; None: none does.
+    """
+    reason = np.full(images.num_rows, "", object)
+    marks = unusable(images, config, copy_threshold)
+    score, ids = scores(images, config.text_weight), images["image_id"].to_numpy()
+    order = np.lexsort((ids, -score))
+    for name, mark in marks.items():
+        reason[(reason == "") & mark] = name
+    groups = members(images)
+    _mark_duplicates(images, order, groups, reason, config)
+    for group, rows in groups.items():
+        best = order[np.isin(order, rows, assume_unique=True)]
+        usable = best[reason[best] == ""]
+        limit = min(quota.get(group, 0), math.floor(config.keep * len(rows) + 1e-9))
+        reason[usable[:limit]], reason[usable[limit:]] = ACCEPTED, "low_score"
+    return pa.chunked_array([pa.array(reason, pa.string())])
+
+
+def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | None) -> dict[str, NDArray[np.bool_]]:
+    """Which images are useless for themselves, by reason, in the order that counts."""
+    columns = {name: images[name].to_numpy() for name in ("constant", "label_probability", "attribute_probability")}
+    copies = pc.fill_null(images["copy_score"], -1.0).to_numpy()
+    flagged = np.zeros(len(copies), bool)
+    if config.near_copies and copy_threshold is not None:
+        flagged = copies >= copy_threshold
+    return {
+        "constant": columns["constant"].astype(bool),
+        "near_copy": flagged,
+        "wrong_label": columns["label_probability"] < config.min_probability,
+        "wrong_attribute": columns["attribute_probability"] < config.min_probability,
+    }
+
+
+def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
+    """Places of every group's images."""
+    codes = [images[name].combine_chunks().dictionary_encode() for name in ("label", "attribute")]
+    label, attribute = (code.indices.to_numpy(zero_copy_only=False).astype(np.int64) for code in codes)
+    labels, attributes = (code.dictionary.to_pylist() for code in codes)
+    both = label * max(1, len(attributes)) + attribute
+    return {
+        Group(labels[value // len(attributes)], attributes[value % len(attributes)]): np.flatnonzero(both == value)
+        for value in np.unique(both).tolist()
+    }
+
+
+def _mark_duplicates(
+    images: pa.Table,
+    order: NDArray[np.int64],
+    groups: Mapping[Group, NDArray[np.int64]],
+    reason: NDArray[Any],
+    config: FilterConfig,
+) -> None:
+    """Of equal files, and of images of a group that look alike, the best one stays."""
+    usable = order[reason[order] == ""]
+    _, first = np.unique(images["sha256"].take(pa.array(usable)).to_numpy(), return_index=True)
+    again = np.ones(len(usable), bool)
+    again[first] = False
+    reason[usable[again]] = "duplicate"
+    if not config.near_duplicates:
+        return
+    for rows in groups.values():
+        left = order[np.isin(order, rows, assume_unique=True)]
+        left = left[reason[left] == ""]
+        hashes, looks = (images[name].take(pa.array(left)).to_pylist() for name in ("phash", "look"))
+        for alike in near_copies(hashes, looks):
+            reason[left[alike[1:]]] = "near_duplicate"
+
+
+def missing(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group, int]) -> dict[Group, int]:
+    """Accepted images that each group still lacks; groups that lack none are left out."""
+    accepted = pc.equal(verdict, ACCEPTED).to_numpy()
+    have = {group: int(accepted[rows].sum()) for group, rows in members(images).items()}
+    return {group: wanted - have.get(group, 0) for group, wanted in quota.items() if have.get(group, 0) < wanted}
+
+
+def candidates_needed(missing: int, keep: float) -> int:
+    """Images to make so that the best share ``keep`` of them covers what is missing."""
+    return math.ceil(missing / keep - 1e-9)
+
+
+def next_round(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group, int], keep: float) -> dict[Group, int]:
+    """Images to make of each group that lacks some: as many as its share of usable ones so far calls for."""
+    low = pc.is_in(verdict, pa.array([ACCEPTED, "low_score"])).to_numpy()
+    groups, needed = members(images), {}
+    for group, lacking in missing(images, verdict, quota).items():
+        rows = groups.get(group, np.zeros(0, np.int64))
+        usable, made = int(low[rows].sum()), len(rows)
+        by_share = candidates_needed(quota[group], keep) - made
+        by_usable = math.ceil((quota[group] - usable) * made / usable - 1e-9) if usable else MOST_PER_MISSING * lacking
+        needed[group] = max(1, min(max(by_share, by_usable), MOST_PER_MISSING * lacking))
+    return needed
+
+
+def rejected(verdict: Sequence[str]) -> dict[str, int]:
+    """Rejected images by reason, in the reasons' order."""
+    found = Counter(verdict)
+    return {reason: found[reason] for reason in REASONS if found[reason]}

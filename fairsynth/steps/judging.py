@@ -1,0 +1,111 @@
+"""What synthetic images are judged by, made ready before the first one is generated."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.adapter_jobs import AdapterJob
+from fairsynth.artifacts import Artifact
+from fairsynth.data.copies import CopyDetector
+from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN, VALIDATION, seed_for
+from fairsynth.prompts import fill
+from fairsynth.stages import finetune as finetune_stage
+from fairsynth.stages.codec import Codec, source_codec
+from fairsynth.stages.embed import same_content
+from fairsynth.stages.generate import Judgement, centroids
+from fairsynth.stages.memorisation import copy_threshold
+from fairsynth.stages.probe import fit_probe, halves
+from fairsynth.steps.context import Context
+from fairsynth.steps.real import RealImages, real_images
+from fairsynth.vectors import vectors
+
+# Files that tell the codec, training images that the detector is set by, and real images that it is set with.
+CODEC_FILES, DETECTOR_IMAGES, THRESHOLD_IMAGES = 200, 4000, 1000
+
+
+class Judged(NamedTuple):
+    """The judgement, the codec of the files, the score from which on an image is a copy (None: no image to set it by)."""
+
+    judgement: Judgement
+    codec: Codec
+    copy_threshold: float | None
+    probe_right: Mapping[str, float | None]
+    """How often the probe is right on validation images that it has not seen."""
+
+
+def prepare(context: Context, artifact: Artifact, groups: Sequence[Group]) -> Judged:
+    """Fit the probe, find the codec, lay out what each adapter learnt; the test split is not looked at.
+
+    One half of the validation images teaches the probe and sets the threshold of copies, the other is held out.
+    """
+    train, validation = real_images(context, TRAIN), real_images(context, VALIDATION)
+    split = halves(validation.ids, validation.groups)
+    teaching, held_out = validation.take(split.probe), validation.take(split.held_out)
+    probe = fit_probe(
+        np.concatenate([train.embeddings_ND, teaching.embeddings_ND]),
+        [*train.groups, *teaching.groups],
+        [*train.ids, *teaching.ids],
+    )
+    right: dict[str, float | None] = {"label": None, "attribute": None}
+    if len(held_out):
+        found = probe.agreement(held_out.embeddings_ND, held_out.groups)
+        right = {name: float((part >= 0.5).mean()) for name, part in zip(right, found, strict=True)}
+    texts = {group: fill(context.config.synthesize.prompt, context.config.data, group) for group in groups}
+    judgement = Judgement(
+        texts, centroids(train.groups, train.embeddings_ND), probe, _training(context, artifact, train)
+    )
+    return Judged(judgement, source_codec(_files(context)), _threshold(train, teaching), right)
+
+
+def jobs(context: Context) -> list[AdapterJob]:
+    """The adapters that were to be trained, with the images of each."""
+    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
+    for row in pq.read_table(context.artifacts["cluster"].path / "clusters.parquet").to_pylist():
+        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
+    return finetune_stage.plan_adapters(context.config.finetune, context.config.data, clusters, context.config.seed)
+
+
+def _training(context: Context, artifact: Artifact, train: RealImages) -> Path:
+    """For each adapter a file with ids, embeddings and thumbnails of what it learnt."""
+    folder, place = artifact.path / "training", {image: i for i, image in enumerate(train.ids)}
+    folder.mkdir(exist_ok=True)
+    for job in jobs(context):
+        mine = train.take([place[image] for image in job.image_ids])
+        small = pa.array([thumbnail.tobytes() for thumbnail in mine.thumbnails_N], pa.binary())
+        columns: dict[str, Any] = {"image_id": pa.array(mine.ids), "embedding": vectors(mine.embeddings_ND)}
+        pq.write_table(pa.table(columns | {"thumbnail": small}), folder / f"{job.name}.parquet")
+    return folder
+
+
+def _files(context: Context) -> Iterator[bytes]:
+    """A sample of the training files, the same in every run."""
+    rows = context.manifest.split(TRAIN).rows()
+    chosen = sorted(rows, key=lambda row: seed_for("codec", row["image_id"]))[:CODEC_FILES]
+    return (same_content(context.images, row) for row in sorted(chosen, key=lambda row: str(row["path"])))
+
+
+def _threshold(train: RealImages, known: RealImages) -> float | None:
+    """The score that one in a hundred real images reaches that are no copies of training images."""
+    if not len(known):
+        return None
+    detector = sample(train, DETECTOR_IMAGES)
+    found, _ = CopyDetector(detector.embeddings_ND, detector.thumbnails_N).score(
+        *(lambda some: (some.embeddings_ND, some.thumbnails_N))(sample(known, THRESHOLD_IMAGES))
+    )
+    return copy_threshold(found)
+
+
+def sample(images: RealImages, most: int, seed: int = 0) -> RealImages:
+    """At most so many of them, the same ones every time."""
+    if len(images) <= most:
+        return images
+    return images.take(sorted(random.Random(seed).sample(range(len(images)), most)))  # noqa: S311

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from fairsynth.configuration import load_config
 from fairsynth.models import adapters
+from fairsynth.models.adapters import Part
 from fairsynth.models.diffusion import generate, load_pipeline
 from fairsynth.models.stacked import StackedAdapters
 
@@ -383,3 +384,97 @@ def test_after_a_merge_that_broke_off_the_base_can_be_had_back(
     assert not same(weights_of(pipeline), before), "a failure that leaves nothing behind proves nothing"
     merged.switch(None)
     assert same(weights_of(pipeline), before)
+
+
+def test_a_file_is_read_as_it_was_saved(pipeline: StableDiffusionPipeline, states: list[State], tmp_path: Path) -> None:
+    found = adapters.read_state(save(states[0], tmp_path))
+    assert (found.rank, found.alpha, found.target_modules) == (RANK, ALPHA, tuple(sorted(TARGETS)))
+    assert same(found.weights, states[0])
+    # It is what a stack is built with, and takes as a row.
+    stack = StackedAdapters(pipeline.unet, found.rank, found.alpha, found.target_modules)
+    stack.remove()
+    assert torch.equal(stack.row(found.weights), rows_of(stack)[0])
+    adapters.to_kohya(tmp_path / adapters.FILE_NAME, tmp_path / "kohya.safetensors")
+    save_file(states[0], tmp_path / "plain.safetensors", {"format": "pt"})
+    for other in ("kohya", "plain"):
+        with pytest.raises(ValueError, match="no adapter written by fairsynth"):
+            adapters.read_state(tmp_path / f"{other}.safetensors")
+
+
+def added(path: Path, base: State) -> State:
+    """What a file adds to each weight of the base, in float64, worked out from its tensors by hand."""
+    found, whole = {}, load_file(path)
+    if path.name == adapters.FULL_FILE_NAME:
+        return {name: value.double() - base[name].double() for name, value in whole.items()}
+    for name, down in whole.items():
+        if name.endswith(".lora_A.weight"):
+            up, layer = whole[name.replace("lora_A", "lora_B")].double(), name[len("unet.") : -len(".lora_A.weight")]
+            product = torch.einsum("or,ri->oi", up.flatten(1), down.double().flatten(1))
+            found[f"{layer}.weight"] = product.view(base[f"{layer}.weight"].shape) * (ALPHA / RANK)
+    return found
+
+
+def furthest(ours: State, base: State, *parts: Part) -> float:
+    """The largest difference of a weight from the base and all that the parts add."""
+    expected = {name: value.double() for name, value in base.items()}
+    for part in parts:
+        for name, value in added(part.path, base).items():
+            expected[name] = expected[name] + part.strength * value
+    return max(float((ours[name] - expected[name]).abs().max()) for name in expected)
+
+
+def test_parts_in_use_are_added_up_each_at_its_strength(
+    pipeline: StableDiffusionPipeline, merged: adapters.MergedAdapters, states: list[State], tmp_path: Path
+) -> None:
+    base = weights_of(pipeline)
+    a, b = save(states[0], tmp_path / "a"), save(states[1], tmp_path / "b")
+    full, other = save_full(pipeline, tmp_path / "c", 1), save_full(pipeline, tmp_path / "d", 2)
+    for parts in (
+        [Part(a)],
+        [Part(a, 0.5)],
+        [Part(a, 2.0), Part(b, -1.0)],
+        [Part(b), Part(a)],
+        [Part(full, 0.25)],
+        [Part(full), Part(a, 0.5)],
+        # The second must not put what it is in place of what the first adds.
+        [Part(a), Part(full)],
+        [Part(full), Part(other)],
+        [Part(a, 0.0)],
+        [],
+    ):
+        merged.use(*parts)
+        now = weights_of(pipeline)
+        assert furthest(now, base, *parts) < 1e-5
+        if any(part.strength for part in parts):
+            assert furthest(now, base) > 1e-3
+    assert same(weights_of(pipeline), base)
+
+
+def test_another_strength_is_taken_up_and_the_same_one_is_not_read_again(
+    pipeline: StableDiffusionPipeline, merged: adapters.MergedAdapters, states: list[State], tmp_path: Path
+) -> None:
+    base, path = weights_of(pipeline), save(states[0], tmp_path / "a")
+    for strength in (1.0, 0.5, 1.0):
+        merged.use(Part(path, strength))
+        assert furthest(weights_of(pipeline), base, Part(path, strength)) < 1e-5
+    merged.use(Part(path, 1.0), Part(path, 1.0))
+    assert furthest(weights_of(pipeline), base, Part(path, 2.0)) < 1e-5
+    before = weights_of(pipeline)
+    hidden = path.rename(tmp_path / "hidden")
+    merged.use(Part(path, 1.0), Part(path, 1.0))
+    assert same(weights_of(pipeline), before)
+    with pytest.raises(FileNotFoundError):
+        merged.use(Part(path, 1.0))
+    hidden.rename(path)
+    merged.use(Part(path, 1.0))
+    assert furthest(weights_of(pipeline), base, Part(path, 1.0)) < 1e-5
+
+
+def test_a_second_part_that_does_not_fit_leaves_the_base(
+    pipeline: StableDiffusionPipeline, merged: adapters.MergedAdapters, states: list[State], tmp_path: Path
+) -> None:
+    before, good = weights_of(pipeline), save(states[0], tmp_path)
+    for message, path in broken_files(states, before, tmp_path).items():
+        with pytest.raises(ValueError, match=message):
+            merged.use(Part(good), Part(path))
+        assert same(weights_of(pipeline), before)

@@ -173,6 +173,7 @@ def test_a_label_that_cannot_be_learnt_is_refused(run: Run, out: Path, tmp_path:
 def test_more_clusters_than_images_are_refused(run: Run, out: Path, tmp_path: Path) -> None:
     data = dataset(tmp_path / "data")
     options = ("--preset", "demo", "--data.format", "folder", "--data.root", data, "--out", out, "--cluster.k", 13)
+    options += ("--cluster.min_group", 10)
     text = refused(run("run", *options), 3)
     assert (
         "cluster.k is 13, but group (c, x) has only 12 training images" in text and "--cluster.k to 12 or less" in text

@@ -15,14 +15,20 @@ import pytest
 from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units
-from fairsynth.config import ImageRules, ModelsConfig
+from fairsynth.config import DataConfig, ImageRules, ModelsConfig, RunConfig
 from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
+from fairsynth.engine.session import Session
 from fairsynth.engine.units import run_local
 from fairsynth.errors import DataError, InfrastructureError
-from fairsynth.manifest import image_id
-from fairsynth.plan import PlanRows, write_plan
-from fairsynth.stages.embed import DecodeUnit, EmbedUnit, plan_rows, unit_length, with_embeddings
+from fairsynth.groups import Group
+from fairsynth.manifest import Manifest, image_id
+from fairsynth.models.diffusion import load_pipeline
+from fairsynth.plan import PlanRows, write_plan, write_plans
+from fairsynth.stages.embed import HELD_OUT, DecodeUnit, EmbedUnit, plan_rows, unit_length, with_embeddings
+from fairsynth.steps.context import Context
+from fairsynth.steps.prepare import ingest
+from fairsynth.steps.real import real_images
 from fairsynth.vectors import matrix, vectors
 from tests.looking import DEMO_MODELS
 from tests.worlds import crops, encoded, tiny_folder_dataset, tree
@@ -203,7 +209,7 @@ def test_the_demos_models_give_unit_vectors_and_posteriors(root: Path, tmp_path:
     work, (name,) = decoder(root, tmp_path)
     embed = EmbedUnit(MODELS)
     full = embed(work(name))["embeddings"]
-    assert full.column_names == ["image_id", "embedding", "mean", "std", "latent_shape"]
+    assert full.column_names == ["image_id", "embedding", "thumbnail", "mean", "std", "latent_shape"]
     assert unit_length(matrix(full, "embedding")).all() and (matrix(full, "std") > 0).all()
     (shape,) = {tuple(shape) for shape in full.column("latent_shape").to_pylist()}
     assert matrix(full, "mean").shape == (32, int(np.prod(shape)))
@@ -213,7 +219,92 @@ def test_the_demos_models_give_unit_vectors_and_posteriors(root: Path, tmp_path:
     kept = full.take([i for i in range(32) if i not in (0, 4)])
     assert fewer.column("image_id") == kept.column("image_id")
     assert np.abs(matrix(fewer, "mean") - matrix(kept, "mean")).max() < 1e-4  # each posterior is of its own image
-    assert alone == full.select(["image_id", "embedding"])
+    assert alone == full.select(["image_id", "embedding", "thumbnail"])
+
+
+def test_units_of_validation_images_have_no_posteriors(root: Path, tmp_path: Path) -> None:
+    work, (name,) = decoder(root, tmp_path)
+    embed, decoded = EmbedUnit(MODELS), work(name)
+    train, held_out = (embed({"name": unit, **decoded})["embeddings"] for unit in (name, f"{HELD_OUT}-000000"))
+    assert {"mean", "std", "latent_shape"} <= set(train.column_names)
+    assert held_out.column_names == ["image_id", "embedding", "thumbnail"]
+    assert held_out == train.select(held_out.column_names)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_thumbnails_are_means_of_boxes_of_each_rows_own_image(root: Path, tmp_path: Path, size: int) -> None:
+    def spoil(found: NDArray[np.float32]) -> None:
+        found[[0, 7]] = np.nan
+
+    write_plan(tmp_path / "plan.parquet", plan_rows(rows(root)), 100, "images")
+    work = DecodeUnit(Storage(str(root)), PlanRows(tmp_path / "plan.parquet"), size, ImageRules())
+    made = embedder(Encoder(spoil))(work("images-000000"))["embeddings"].to_pylist()
+    paths = {row["image_id"]: root / row["path"] for row in rows(root)}
+    assert len(made) == 30
+    for row in made:
+        found = np.frombuffer(row["thumbnail"], np.uint8).reshape(32, 32, 3)
+        image = decode(paths[row["image_id"]].read_bytes(), size).astype(float)
+        side = size // 32
+        means = image.reshape(32, side, 32, side, 3).mean((1, 3))
+        # Pillow rounds once along each side.
+        assert np.abs(found - means).max() <= (1 if size > 32 else 0)
+
+
+def embedded(root: Path, out: Path) -> Context:
+    """A context after ingest and embed, the latter in a plain loop, and with colours for CLIP's vectors."""
+    config = RunConfig(out=str(out), data=DataConfig(root=str(root)), models=DEMO_MODELS)
+    context = Context(config, out, Session(config.resources))
+    context.artifacts["ingest"] = ingest(context).artifact
+    artifact = context.artifacts["embed"] = context.artifact("embed", 1, ("ingest",), {})
+    wanted = [row for row in context.ingested.rows() if row["split"] != "test"]
+    parts = {
+        prefix: plan_rows(row for row in wanted if row["split"] == split)
+        for prefix, split in (("images", "train"), (HELD_OUT, "val"))
+    }
+    names = write_plans(artifact.open() / "plan.parquet", parts, 5)
+    work = DecodeUnit(Storage(str(root)), PlanRows(artifact.path / "plan.parquet"), SIZE, ImageRules())
+    encoder = embedder(Encoder(lambda found: found.__setitem__(0, np.nan) if len(found) == 5 else None))
+    encoder.pipeline = load_pipeline(MODELS)
+    run_local(artifact.units(), names, lambda: encoder, work)
+    return context
+
+
+def test_real_images_are_those_of_the_split_with_a_usable_embedding_in_the_order_of_ids(
+    root: Path, tmp_path: Path
+) -> None:
+    context = embedded(root, tmp_path / "out")
+    # 16 in units of 5, 5, 5, 1 and 8 in units of 5, 3; of every 5 the first is set aside.
+    for split, count in (("train", 13), ("val", 7), ("test", 0)):
+        found = real_images(context, split)
+        assert len(found) == len(found.ids) == count
+        assert found.ids == sorted(found.ids)
+        assert found.embeddings_ND.shape == (count, 3) and found.thumbnails_N.shape == (count, 32, 32, 3)
+        assert found.embeddings_ND.dtype == np.float32 and found.thumbnails_N.dtype == np.uint8
+        known = {row["image_id"]: row for row in context.manifest.split(split).rows()}
+        for i, image in enumerate(found.ids):
+            pixels = decode((root / known[image]["path"]).read_bytes(), SIZE)
+            assert found.groups[i] == Group(known[image]["label"], known[image]["attribute"])
+            assert np.array_equal(found.thumbnails_N[i], pixels)
+            assert found.embeddings_ND[i] == pytest.approx(Encoder().images(pixels[None])[0], abs=1e-6)
+
+
+def test_some_of_the_real_images_keep_what_belongs_together(root: Path, tmp_path: Path) -> None:
+    found = real_images(embedded(root, tmp_path / "out"), "train")
+    some, none = found.take([4, 0, 9]), found.take([])
+    for place, source in enumerate((4, 0, 9)):
+        assert (some.ids[place], some.groups[place]) == (found.ids[source], found.groups[source])
+        assert np.array_equal(some.embeddings_ND[place], found.embeddings_ND[source])
+        assert np.array_equal(some.thumbnails_N[place], found.thumbnails_N[source])
+    assert (len(some), len(none), none.embeddings_ND.shape) == (3, 0, (0, 3))
+
+
+def test_an_image_without_a_group_is_left_out(root: Path, tmp_path: Path) -> None:
+    context = embedded(root, tmp_path / "out")
+    before = real_images(context, "train")
+    gone = before.ids[3]
+    table = context.ingested.table
+    context.ingested = Manifest(table.filter(pa.array([i != gone for i in table["image_id"].to_pylist()])))
+    assert real_images(context, "train").ids == [i for i in before.ids if i != gone]
 
 
 def test_a_plain_loop_over_units_gives_the_same_embeddings(root: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -55,11 +56,18 @@ def write_stage(root: Path, rows: list[dict[str, Any]]) -> Artifact:
     return artifact
 
 
+def found(monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -> None:
+    """Let every config find this stage, not audited. Its record has nothing for cards: those of a real run are read below."""
+    context = SimpleNamespace(artifacts={"synthesize": artifact})
+    monkeypatch.setattr(export_set, "finished_stages", lambda config, root: (context, None))
+    monkeypatch.setattr(export_set, "write_cards", lambda *args: (args[2] / "README.md").write_text("a card"))
+
+
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Artifact]:
     """A finished synthesize stage by hand, which any config finds."""
     artifact = write_stage(tmp_path / "run", [row(i) for i in range(20)])
-    monkeypatch.setattr(export_set, "finished_stage", lambda config, root: artifact)
+    found(monkeypatch, artifact)
     yield artifact
 
 
@@ -120,7 +128,7 @@ def test_an_export_replaces_the_one_before_and_nothing_else(
     target.mkdir()  # empty: nothing is lost
     assert images(tmp_path, form, "--to", target)[0] == 0
     less = write_stage(tmp_path / "other", [row(i) for i in range(4)])
-    monkeypatch.setattr(export_set, "finished_stage", lambda config, root: less)
+    found(monkeypatch, less)
     assert images(tmp_path, form, "--to", target) == (0, f"3 images in {target}\n", "")
     assert set(READERS[form](target)) == {"0000", "0001", "0003"}
     assert sorted(os.listdir(tmp_path)) == ["other", "run", "there"]
@@ -177,7 +185,7 @@ def test_an_export_that_fails_half_way_leaves_the_old_one(form: str, stage: Arti
 
 def test_where_nothing_was_accepted_there_is_nothing_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = write_stage(tmp_path / "run", [row(2), row(5)])
-    monkeypatch.setattr(export_set, "finished_stage", lambda config, root: none)
+    found(monkeypatch, none)
     code, out, err = images(tmp_path, "parquet")
     assert (code, out) == (3, "") and "no synthetic image was accepted" in err
     assert os.listdir(tmp_path / "run") == ["stages"]

@@ -93,7 +93,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "29 one label": (lambda root: data(root, labels=("cat", "cat")), [], "the single label 'cat'"),
     "29 no split": (lambda root: tiny_folder_dataset(root, {"train": (9, 9, 9, 9)}), [], "no images in split 'val'"),
     "31 no validation": (lambda root: without(root, "val"), [], "group (cat, indoor) has no validation images"),
-    "33 many clusters": (data, ["--cluster.k", "12"], "cluster.k is 12, but group (cat, outdoor) has only 11"),
+    "33 many clusters": (
+        data,
+        ["--cluster.k", "12", "--cluster.min_group", "10"],
+        "cluster.k is 12, but group (cat, outdoor) has only 11",
+    ),
     "severity": (
         lambda root: tiny_folder_dataset(root, SIZES | {"train": (12, 1, 1, 12)}),
         ["--data.severity", "80%"],

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fairsynth.stages.synthesize import quotas
 from numpy.typing import NDArray
 
 from fairsynth.checks import check_early
@@ -20,6 +19,7 @@ from fairsynth.plan import PlanRows, write_plan
 from fairsynth.stages.cluster import cluster_group
 from fairsynth.stages.embed import DecodeUnit, EmbedUnit, plan_rows, unit_length
 from fairsynth.stages.finetune import plan_adapters
+from fairsynth.stages.image_plan import quotas
 from fairsynth.stages.ingest import check_k
 from fairsynth.vectors import matrix
 from tests.looking import DEMO_MODELS, ingested, inspected, settled

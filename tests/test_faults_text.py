@@ -12,6 +12,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.inspect_text import lines
 from fairsynth.stages.report import page, table_lines
 from fairsynth.stages.set_formats import inert
+from tests.audits import MADE, audit, synthesis
 from tests.looking import Page, inspected
 from tests.worlds import crops, encoded, tiny_folder_dataset
 
@@ -27,12 +28,14 @@ def report(text: str) -> dict[str, Any]:
     figures = ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior")
     method = {"name": "erm", "worst_group": group | {"n": 3}, "groups": [group | {"n": 3, "accuracy": 0.5}]}
     method |= dict.fromkeys(figures, figure)
-    made = {"real": 1, "synthetic": 1, "generator": "own", "k": 1, "rejected": {text: 1}, "remark": text}
+    made = {"real": 1, "synthetic": 1, "generator": "own", "k": 1, "rejected": {text: 1}, "remark": text} | MADE
     agreement = {"label": text, "n": 3, "adjusted_mutual_information": 0.5, "purity": 0.5}
     return {
         "verdict": "inconclusive",
         "methods": [method],
         "groups": [group | made],
+        "synthesis": synthesis(text),
+        "audit": audit(text),
         "stages": [],
         "data": {
             "counts": dict.fromkeys(("input", "used", "quarantined", "excluded"), 1),

@@ -229,7 +229,7 @@ def test_fates_of_groups() -> None:
     assert fate(config, 9) == "fewer than 10 training images: no adapter of its own"
     assert fate(config, 0) == "no training images: not synthesised"
     made = RunConfig(synthesize={"absent_groups": "make"})
-    assert fate(made, 0) == "no training images: made from the prompt alone"
+    assert fate(made, 0) == "no training images: made as groups without adapters are"
 
 
 def test_copies_do_not_make_a_group_larger(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.comparing import stage_folder
 from tests.conftest import fairsynth, small_arguments
 
-STAGES = ["ingest", "embed", "cluster", "finetune", "synthesize", "tune", "evaluate", "report"]
+STAGES = ["ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report"]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_every_synthetic_image_can_be_made_again_from_its_row(finished_run: Path
             weight_name=FILE_NAME,
             adapter_name="again",
         )
-        pixels = generate(pipeline, [row["prompt"]], [row["negative_prompt"]], [row["seed"]], 32, 2, 2.0)[0]
+        pixels = generate(pipeline, [row["prompt"]], [row["negative_prompt"]], [row["seed"]], 32, 2, row["guidance"])[0]
         pipeline.unload_lora_weights()
         table = pq.read_table(folder / "units" / row["unit"] / "images.parquet").to_pylist()
         kept = next(r["file"] for r in table if r["image_id"] == row["image_id"])
@@ -91,13 +91,43 @@ def test_every_synthetic_image_can_be_made_again_from_its_row(finished_run: Path
         assert difference.max() <= 1
 
 
+def test_the_audit_tells_of_every_group_and_cluster(report: dict, finished_run: Path) -> None:
+    audit = report["audit"]
+    assert [g["synthetic"] for g in audit["groups"]] == [12] * 4
+    assert sum(c["synthetic"] for c in audit["clusters"]) == 48
+    assert {c["adapter"] for c in audit["clusters"]} == {a for g in report["groups"] for a in g["adapters"]} | (
+        {""} if any(g["generator"] == "prompt" for g in report["groups"]) else set()
+    )
+    for group in audit["groups"]:
+        assert group["held_out"] == {"high": 76, "low": 72}[group["label"]]  # half of 152 and of 145
+        assert 0 <= group["agreement"]["held_out"]["probe"]["both"] <= 1
+        assert group["fidelity"]["held_out"]["frechet_distance"] < group["fidelity"]["synthetic"]["frechet_distance"]
+    test = audit["copies"]["self_test"]
+    assert test["passed"] and test["detected"]["share"] >= 0.95 and test["false_alarms"]["share"] <= 0.02
+    card = (finished_run / "synthetic" / "README.md").read_text()
+    assert "planted copies found" in card and "not measured" not in card
+
+
+def test_groups_without_images_are_borrowed_or_prompted_and_all_of_an_attribute_alike(report: dict) -> None:
+    made = {(g["label"], g["attribute"]): g for g in report["groups"]}
+    for attribute in ("building", "flower"):
+        rare, common = sorted((made[label, attribute] for label in ("high", "low")), key=lambda g: g["real"])
+        assert (rare["real"], rare["generator"]) in ((15, "borrowed"), (15, "prompt"))
+        assert common["generator"] == ("own" if rare["generator"] == "borrowed" else "prompt")
+        if rare["generator"] == "borrowed":
+            assert rare["adapters"] == common["adapters"]
+    assert {(*t["group"], t["way"]) for t in report["synthesis"]["trials"]} == {
+        (*group, way) for group, g in made.items() for way in ("prompt", "own" if g["real"] > 30 else "same-attribute")
+    }
+
+
 def test_the_test_split_is_never_embedded(finished_run: Path) -> None:
     manifest = pq.read_table(stage_folder(finished_run, "ingest") / "manifest.parquet").to_pylist()
     splits = {row["image_id"]: row["split"] for row in manifest}
     units = (stage_folder(finished_run, "embed") / "units").glob("*/embeddings.parquet")
     embedded = [i for unit in units for i in pq.read_table(unit)["image_id"].to_pylist()]
-    assert {splits[i] for i in embedded} == {"train"}
-    assert len(embedded) == len(set(embedded)) == sum(split == "train" for split in splits.values())
+    assert {splits[i] for i in embedded} == {"train", "val"}
+    assert len(embedded) == len(set(embedded)) == sum(split != "test" for split in splits.values())
 
 
 def test_embeddings_have_length_one(finished_run: Path) -> None:

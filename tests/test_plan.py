@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fairsynth.artifacts import Units
 from fairsynth.engine.units import run_local
-from fairsynth.plan import PlanRows, write_plan
+from fairsynth.plan import PlanRows, write_plan, write_plans
 
 
 def rows(n: int) -> pa.Table:
@@ -40,6 +40,29 @@ def test_names_sort_like_numbers_and_keep_their_prefix(tmp_path: Path) -> None:
     names = write_plan(tmp_path / "plan.parquet", rows(12), 1, "two-words")
     assert names[0] == "two-words-000000" and names[11] == "two-words-000011"
     assert PlanRows(tmp_path / "plan.parquet")(names[11])["rows"] == [rows(12).to_pylist()[11]]
+
+
+@given(counts=st.lists(st.integers(0, 13), min_size=1, max_size=4), unit=st.integers(1, 6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_several_tables_lie_in_one_file_and_no_unit_has_rows_of_two(
+    tmp_path: Path, counts: list[int], unit: int
+) -> None:
+    parts = {f"part-{i}": rows(100).slice(20 * i, n) for i, n in enumerate(counts)}
+    names = write_plans(tmp_path / "plan.parquet", parts, unit)
+    read = PlanRows(tmp_path / "plan.parquet")
+    for prefix, part in parts.items():
+        units = [read(name)["rows"] for name in names if name.startswith(f"{prefix}-")]
+        assert [row for unit_rows in units for row in unit_rows] == part.to_pylist()
+        assert len(units) == math.ceil(part.num_rows / unit) and all(len(some) <= unit for some in units)
+    # The units of one part come after those of the one before, numbered through.
+    assert [int(name.rsplit("-", 1)[1]) for name in names] == list(range(len(names)))
+    assert names == sorted(names)
+    assert pq.read_table(tmp_path / "plan.parquet").equals(pa.concat_tables(parts.values()))
+
+
+def test_tables_of_other_columns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="schema"):
+        write_plans(tmp_path / "plan.parquet", {"a": rows(1), "b": rows(1).drop_columns(["note"])}, 1)
 
 
 def test_a_reader_of_a_plan_travels_to_other_processes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fairsynth.groups import Group, MethodScores, score
 from fairsynth.stages.report import method_entry, page, sheet, table_lines
+from tests.audits import MADE, audit, synthesis
 from tests.looking import Page
 from tests.worlds import encoded
 
@@ -41,7 +42,7 @@ def report() -> dict:
         "k": 3,
         "rejected": {EVIL: 17},
         "remark": QUOTES,
-    }
+    } | MADE
     stage = {
         "name": "embed",
         "seconds": 12.34,
@@ -70,6 +71,8 @@ def report() -> dict:
         "discovered": None,
         "methods": methods,
         "groups": [group],
+        "synthesis": synthesis(EVIL),
+        "audit": audit(QUOTES),
         "stages": [stage],
     }
 
@@ -150,7 +153,14 @@ def test_the_page_loads_nothing_from_elsewhere(report: dict) -> None:
 
 def test_the_page_shows_the_figures(report: dict) -> None:
     text = " ".join(Page(page(report, [])).text.split())
-    for figure in ("not improved", "45.0%", "75.0%", "n = 0 – ERM", "4321 1234 own 3", "embed 12.3 1.5 7 2 90 80 6 4"):
+    for figure in (
+        "not improved",
+        "45.0%",
+        "75.0%",
+        "n = 0 – ERM",
+        "4321 1234 (1300) own: same-attribute 3 70.0% 100.0%",
+        "embed 12.3 1.5 7 2 90 80 6 4",
+    ):
         assert figure in text
     assert text.count("ERM") >= 2
 
@@ -162,7 +172,28 @@ def test_the_page_says_what_became_of_the_images(report: dict) -> None:
     assert "Severity 99.9 % (seed 3): 654 training images kept, 321 left out" in text and "0123456789abcdef" in text
     assert f"{QUOTES} a remark" in text
     report["data"] |= {"severity": None, "remarks": []}
+    report["audit"]["warnings"] = []
     assert "Severity" not in page(report, []) and "<li>" not in page(report, [])
+
+
+def test_the_page_shows_the_audit_beside_its_references(report: dict) -> None:
+    text = " ".join(Page(page(report, [])).text.split())
+    assert f"{QUOTES}, {QUOTES} synthetic 1234 50.0%, 25.0%, 12.5% 50.0%, 25.0%, 12.5% 0.250 0.2500 0.25" in text
+    assert "real, held out 77 – – – – – – – – –" in text
+    assert f"{QUOTES} 50.0% 50.0% 0.61 (0.60 – 0.62) –" in text
+    assert "3 of 600 accepted images look like copies of one of 500 training images" in text
+    assert "96.0% of 300 planted copies (flipped 96.0%), and took 96.0% of 300 held-out" in text
+    assert "50.0% of 90 40.0% – 60.0% 0.41 0.42" in text
+    assert "right about the label in 87.5% and about the attribute in –" in text
+
+
+def test_copies_are_not_measured_without_a_passed_self_test(report: dict) -> None:
+    report["audit"] = audit(QUOTES, passed=False)
+    text = " ".join(Page(page(report, [])).text.split())
+    assert "Privacy not measured: the detector of copies did not pass" in text
+    assert "look like copies of one of" not in text
+    report["audit"]["copies"]["self_test"] = {"passed": False, "why": "too few real images"}
+    assert "Privacy not measured: too few real images." in " ".join(Page(page(report, [])).text.split())
 
 
 def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: dict) -> None:

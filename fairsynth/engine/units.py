@@ -21,6 +21,8 @@ from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.heartbeat import Heartbeat
 from fairsynth.engine.session import Session
 
+# Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
+MOST_BLOCKS = 512
 Task = Mapping[str, Any]
 Work = Callable[[Task], Mapping[str, pa.Table]]
 
@@ -77,7 +79,9 @@ def run_units(
 
     worker = session.worker() if models else session.cpu_worker()
     _quiet(ray)
-    dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=len(pending))
+    # What is prepared is held in memory, a block at a time.
+    blocks = len(pending) if prepare is not None else min(len(pending), MOST_BLOCKS)
+    dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=blocks)
     if prepare is not None:
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
@@ -197,5 +201,7 @@ class _UnitActor:
         for key, (shape, kind) in rest.pop("_empty", {}).items():
             task[key] = np.zeros(shape, kind)
         name = str(task["name"])
+        if self.units[name].exists():
+            return ""  # made before the actor was lost that had it among others
         self.units.commit(name, lambda folder: write_tables(self.work({**task, **rest}), folder))
         return ""

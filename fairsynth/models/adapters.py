@@ -164,7 +164,7 @@ class MergedAdapters:
         try:
             for part in parts:
                 if part.path.name == FULL_FILE_NAME:
-                    self._replace(load_file(part.path), part.strength)
+                    self._replace(load_file(part.path), part.strength, alone=len(parts) == 1)
                 else:
                     weights, scale = load_adapter(part.path)
                     self._merge(weights, scale * part.strength)
@@ -177,14 +177,14 @@ class MergedAdapters:
         for name, weight in self.pristine.items():
             self.weights[name].copy_(weight)
 
-    def _replace(self, weights: Mapping[str, torch.Tensor], strength: float) -> None:
+    def _replace(self, weights: Mapping[str, torch.Tensor], strength: float, alone: bool) -> None:
         self._require({name: value.shape for name, value in weights.items()})
         if missing := sorted(self.weights.keys() - weights.keys()):
             raise ValueError(f"the UNet's weight {missing[0]!r} is not in the file")
         for name, value in weights.items():
             weight = self._kept(name)
-            if strength == 1:
-                weight.copy_(value)
+            if alone and strength == 1:
+                weight.copy_(value)  # to the bit
             else:
                 base, value = self.pristine[name].float(), value.to(weight.device, torch.float32)
                 weight.copy_(weight.float() + strength * (value - base))

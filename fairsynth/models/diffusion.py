@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
-from fairsynth.models.sampling import Sampling, Wanted, denoise, to_pixels
+from fairsynth.models.sampling import Wanted, denoise, to_pixels
+from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import diffusion_source
 
 Embeddings = torch.Tensor

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
-from fairsynth.models.sampling import Predict, Sampling, Wanted, denoise, to_pixels, unet_of
+from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
+from fairsynth.models.schedule import Sampling
 from fairsynth.models.stacked import StackedAdapters, shell
 
 Row = Mapping[str, Any]
@@ -40,7 +41,7 @@ class ImageMaker:
         self.merged, self.states = MergedAdapters(self.pipeline.unet), dict[str, AdapterState]()
         self.texts: dict[str, torch.Tensor] = {}
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
-        self.predict = _on_gpu(self.pipeline)
+        self.predict = on_device(self.pipeline)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.uint8]:
         """Images of rows that share their adapters, or that have one plain adapter each."""
@@ -137,7 +138,7 @@ def _function(unet: Callable[..., Any]) -> Predict:
     return lambda sample, time, conditions: unet(sample, time, encoder_hidden_states=conditions, return_dict=False)[0]
 
 
-def _on_gpu(pipeline: Any) -> Predict:
+def on_device(pipeline: Any) -> Predict:
     """The UNet as a function; on a GPU channels-last and compiled: weights merged in place keep that valid."""
     if pipeline.device.type != "cuda":
         return unet_of(pipeline)

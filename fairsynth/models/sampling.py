@@ -9,36 +9,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
-SCHEDULERS: dict[str, str] = {
-    "dpm++": "DPMSolverMultistepScheduler",
-    "ddim": "DDIMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "lcm": "LCMScheduler",
-}
+from fairsynth.models.schedule import SCHEDULERS, Sampling
+
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How images are denoised: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
-
-    steps: int
-    scheduler: Scheduler = "dpm++"
-    guidance_until: float = 1.0
-
-
-@dataclass(frozen=True)
 class Wanted:
-    """A batch of images: conditions (N, tokens, width) for and against, a guidance and a seed each."""
+    """A batch of images: conditions (N, tokens, width) for and against, a guidance (up to 1: none) and a seed each."""
 
     positive: torch.Tensor
     negative: torch.Tensor
@@ -72,7 +57,7 @@ def denoise(
     scheduler, predict = scheduler_of(pipeline, sampling), predict or unet_of(pipeline)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in wanted.seeds]
     latents = first_noise(pipeline, generators, size) * scheduler.init_noise_sigma
-    strength = torch.tensor(list(wanted.guidance), device=latents.device, dtype=latents.dtype).view(-1, 1, 1, 1)
+    strength = torch.tensor(list(wanted.guidance), device=latents.device, dtype=latents.dtype).clamp(min=1)
     guided_steps = round(sampling.guidance_until * sampling.steps) if max(wanted.guidance) > 1 else 0
     both = _doubled(wanted.negative, wanted.positive, adapters)
     extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
@@ -83,7 +68,7 @@ def denoise(
         if index < guided_steps:
             halves = predict(_doubled(sample, sample, adapters), time, both)
             against, towards = _halved(halves, adapters)
-            noise = against + strength * (towards - against)
+            noise = against + strength.view(-1, 1, 1, 1) * (towards - against)
         else:
             noise = predict(sample, time, wanted.positive)
         latents = scheduler.step(noise, time, latents, **extra, return_dict=False)[0]

@@ -18,7 +18,7 @@ from fairsynth.config import ModelsConfig
 from fairsynth.data.copies import CopyDetector, thumbnails
 from fairsynth.data.likeness import perceptual_hash, thumbnail
 from fairsynth.groups import Group
-from fairsynth.models.sampling import Sampling
+from fairsynth.models.schedule import Sampling
 from fairsynth.stages import image_plan
 from fairsynth.stages.codec import Codec, encode
 from fairsynth.stages.probe import Probe
@@ -146,16 +146,19 @@ class GenerateUnit:
     def _copies(
         self, planned: pa.Table, embeddings_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8]
     ) -> dict[str, Any]:
-        """Which image that its adapter learnt each image is most like; the base model alone has learnt none of them."""
+        """Which image that its adapters learnt each image is most like; the base model alone has learnt none of them."""
         scores: list[float | None] = [None] * len(pixels_NHW3)
         sources: list[str | None] = [None] * len(pixels_NHW3)
-        small, names = thumbnails(pixels_NHW3), planned["adapter"].to_pylist()
-        for name in sorted({name for name in names if name}):
+        small = thumbnails(pixels_NHW3)
+        used = list(zip(planned["adapter"].to_pylist(), planned["second_adapter"].to_pylist(), strict=True))
+        for name in sorted({name for names in used for name in names if name}):
             detector, ids = self._detector(name)
-            rows = [i for i, own in enumerate(names) if own == name]
+            rows = [i for i, names in enumerate(used) if name in names]
             found, nearest = detector.score(embeddings_ND[rows], small[rows])
             for row, score, place in zip(rows, found.tolist(), nearest.tolist(), strict=True):
-                scores[row], sources[row] = score, ids[place]
+                known = scores[row]
+                if known is None or score > known:
+                    scores[row], sources[row] = score, ids[place]
         return {"copy_score": scores, "copy_of": sources}
 
     def _detector(self, adapter: str) -> tuple[CopyDetector, list[str]]:

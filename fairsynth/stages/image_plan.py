@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -81,11 +81,10 @@ def quotas(counts: Mapping[Group, int], per_group: int | str, fill: bool = False
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:
     """``total`` split in proportion to the weights, by largest remainder; the parts add up exactly."""
-    if total == 0:
-        return [0] * len(weights)
-    exact = [total * weight / sum(weights) for weight in weights]
-    parts = [math.floor(value) for value in exact]
-    for i in sorted(range(len(weights)), key=lambda i: (parts[i] - exact[i], i))[: total - sum(parts)]:
+    # In whole numbers: equal remainders stay equal, and the first of them gets one more.
+    whole = sum(weights)
+    parts, rest = [total * weight // whole for weight in weights], [total * weight % whole for weight in weights]
+    for i in sorted(range(len(weights)), key=lambda i: (-rest[i], i))[: total - sum(parts)]:
         parts[i] += 1
     return parts
 
@@ -98,12 +97,14 @@ def plan_images(
     unit_size: int,
     uniform: bool = False,
     trial: bool = False,
+    stack: bool = True,
 ) -> pa.Table:
     """One row per image to make (``SCHEMA``), the rows of a unit together, the units by adapter.
 
     A group's images are shared out among its sources by their weights, or evenly with ``uniform``. A row's seed
     depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are.
-    The rows of a ``trial`` have seeds and units of their own.
+    The rows of a ``trial`` have seeds and units of their own. Without ``stack`` no unit has rows of two sources:
+    whole UNets cannot share a batch.
     Raises ValueError if a group that owes images has no source.
     """
     owed, name = [], f"{'trial' if trial else 'r'}{round_index}"
@@ -113,31 +114,30 @@ def plan_images(
         weights = [1 if uniform else source.weight for source in sources.get(group, ())]
         owed += [(group, s, n) for s, n in zip(sources.get(group, ()), shares(total, weights), strict=True) if n]
     owed.sort(key=lambda entry: (entry[1].adapter or "", *entry[0], entry[1].name))
-    units = _units([(source, n) for _, source, n in owed], name, unit_size)
+    units = _units([(source, n) for _, source, n in owed], name, unit_size, stack)
     blocks = [_block(*entry, seed, name, round_index, unit) for entry, unit in zip(owed, units, strict=True)]
     table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
-    # By number of the unit's first row, so that the adapters' order is kept; stable within.
-    _, first, place = np.unique(table["unit"].to_numpy(), return_index=True, return_inverse=True)
-    return table.take(pa.array(np.argsort(first[place], kind="stable"))).combine_chunks()
+    # Codes count the units as they first appear, so that the adapters' order is kept; stable within.
+    codes = table["unit"].combine_chunks().dictionary_encode().indices.to_numpy()
+    return table.take(pa.array(np.argsort(codes, kind="stable"))).combine_chunks()
 
 
-def _units(owed: Sequence[tuple[Source, int]], round_name: str, size: int) -> list[np.ndarray[Any, Any]]:
+def _units(owed: Sequence[tuple[Source, int]], round_name: str, size: int, stack: bool) -> list[np.ndarray[Any, Any]]:
     """The unit of every row, per source: units of one source, but of several where these have few rows each."""
-    few = [i for i, (source, n) in enumerate(owed) if source.stackable and n < STACK_BELOW]
+    few = [i for i, (source, n) in enumerate(owed) if stack and source.stackable and n < STACK_BELOW and n <= size]
     shared: dict[int, str] = {}
-    room, number = 0, -1
-    # Those with about as many rows go together: the others in a stacked batch are filled up to the most.
+    together, number = Counter[str | None](), 0
+    # Those with about as many rows go together: in a batch all adapters are filled up to the most rows of any.
     for i in sorted(few, key=lambda i: (-owed[i][1], i)) if len(few) > 1 else ():
-        if owed[i][1] > room:
-            room, number = max(size, owed[i][1]), number + 1
-        room -= owed[i][1]
+        more = Counter({owed[i][0].adapter: owed[i][1]})
+        together += more
+        if len(together) * max(together.values()) > size:
+            together, number = more, number + 1
         shared[i] = f"{round_name}-stack-{number:05d}"
     return [
         np.full(n, shared[i], object)
         if i in shared
-        else np.array([f"{round_name}-{_short(source, i)}-{k:05d}" for k in range(-(-n // size))], object).repeat(size)[
-            :n
-        ]
+        else np.array([f"{round_name}-{_short(source, i)}-{k // size:05d}" for k in range(n)], object)
         for i, (source, n) in enumerate(owed)
     ]
 
@@ -154,7 +154,8 @@ def _block(
     constant = {"label": group.label, "attribute": group.attribute, "round": round_index}
     constant |= {f.name: getattr(source, f.name) for f in fields(source) if f.name != "weight"}
     varying = {
-        "image_id": [image_id(f"synthetic/{key}") for key in keys],
+        # Slugs of hostile names can be equal.
+        "image_id": [image_id(f"synthetic/{tuple(group)!r}/{key}") for key in keys],
         "seed": [_seed(start, key) for key in keys],
         "unit": units,
     }

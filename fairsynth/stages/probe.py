@@ -85,7 +85,10 @@ def _weights(points_ND: NDArray[np.float32], classes_N: Sequence[str], weights_N
     """Weights (C, D + 1) whose softmax gives the classes in sorted order; the last column is the intercept."""
     if len(set(classes_N)) == 1:
         return np.zeros((1, points_ND.shape[1] + 1), np.float32)
-    model = LogisticRegression(C=STRENGTH, max_iter=5000).fit(points_ND, classes_N, sample_weight=weights_N)
+    # By number: numpy's text loses a zero byte at the end, and two such names would be one.
+    place = {name: i for i, name in enumerate(sorted(set(classes_N)))}
+    codes = [place[name] for name in classes_N]
+    model = LogisticRegression(C=STRENGTH, max_iter=5000).fit(points_ND, codes, sample_weight=weights_N)
     found = np.concatenate([model.coef_, model.intercept_[:, None]], 1)
     # For two classes scikit-learn gives one row, the second's.
     whole = np.concatenate([np.zeros_like(found), found]) if len(found) == 1 else found

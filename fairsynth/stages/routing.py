@@ -205,16 +205,22 @@ PREFERENCES: Mapping[str, tuple[str, ...]] = {
 
 def overrides(config: SynthesizeConfig, possible: Mapping[Group, Sequence[str]]) -> dict[Group, str]:
     """The config's ways for single groups. Raises ValueError for a group or a way that there is not."""
-    names = {f"{group.label}/{group.attribute}": group for group in possible}
+    names: dict[str, list[Group]] = {}
+    for group in possible:
+        names.setdefault(f"{group.label}/{group.attribute}", []).append(group)
     for name, way in config.routes.items():
         if name not in names:
             raise ValueError(f"synthesize.routes names {name!r}, but the groups are: {', '.join(sorted(names))}")
-        if way not in possible[names[name]]:
+        if len(names[name]) > 1:
+            raise ValueError(
+                f"synthesize.routes names {name!r}, which are {len(names[name])} groups: choose other names"
+            )
+        if way not in possible[names[name][0]]:
             raise ValueError(
                 f"synthesize.routes wants {way!r} for {name!r}, but there is no adapter for that; "
-                f"possible: {', '.join(possible[names[name]])}"
+                f"possible: {', '.join(possible[names[name][0]])}"
             )
-    return {names[name]: way for name, way in config.routes.items()}
+    return {names[name][0]: way for name, way in config.routes.items()}
 
 
 def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) -> list[tuple[Group, str]]:

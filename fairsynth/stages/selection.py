@@ -46,12 +46,12 @@ def verdicts(
     order = np.lexsort((ids, -score))
     for name, mark in marks.items():
         reason[(reason == "") & mark] = name
-    groups = members(images)
-    _mark_duplicates(images, order, groups, reason, config)
-    for group, rows in groups.items():
-        best = order[np.isin(order, rows, assume_unique=True)]
+    rank = np.argsort(order)
+    groups = {group: rows[np.argsort(rank[rows])] for group, rows in members(images).items()}
+    _mark_duplicates(images, order, list(groups.values()), reason, config)
+    for group, best in groups.items():
         usable = best[reason[best] == ""]
-        limit = min(quota.get(group, 0), math.floor(config.keep * len(rows) + 1e-9))
+        limit = min(quota.get(group, 0), math.floor(config.keep * len(best) + 1e-9))
         reason[usable[:limit]], reason[usable[limit:]] = ACCEPTED, "low_score"
     return pa.chunked_array([pa.array(reason, pa.string())])
 
@@ -86,11 +86,11 @@ def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
 def _mark_duplicates(
     images: pa.Table,
     order: NDArray[np.int64],
-    groups: Mapping[Group, NDArray[np.int64]],
+    groups: Sequence[NDArray[np.int64]],
     reason: NDArray[Any],
     config: FilterConfig,
 ) -> None:
-    """Of equal files, and of images of a group that look alike, the best one stays."""
+    """Of equal files, and of images of a group that look alike, the best one stays. ``groups``: places, best first."""
     usable = order[reason[order] == ""]
     _, first = np.unique(images["sha256"].take(pa.array(usable)).to_numpy(), return_index=True)
     again = np.ones(len(usable), bool)
@@ -98,9 +98,8 @@ def _mark_duplicates(
     reason[usable[again]] = "duplicate"
     if not config.near_duplicates:
         return
-    for rows in groups.values():
-        left = order[np.isin(order, rows, assume_unique=True)]
-        left = left[reason[left] == ""]
+    for best in groups:
+        left = best[reason[best] == ""]
         hashes, looks = (images[name].take(pa.array(left)).to_pylist() for name in ("phash", "look"))
         for alike in near_copies(hashes, looks):
             reason[left[alike[1:]]] = "near_duplicate"

@@ -49,5 +49,9 @@ def real_images(context: Context, split: str) -> RealImages:
     table = table.filter(pa.array([i in groups for i in table.column("image_id").to_pylist()], pa.bool_()))
     table = table.sort_by("image_id")
     ids = table.column("image_id").to_pylist()
+    # Of no rows a matrix does not know its width.
+    found = (
+        matrix(table, "embedding") if ids else np.zeros((0, table.schema.field("embedding").type.list_size), np.float32)
+    )
     pixels = np.frombuffer(b"".join(table.column("thumbnail").to_pylist()), np.uint8)
-    return RealImages(ids, [groups[i] for i in ids], matrix(table, "embedding"), pixels.reshape(-1, SIDE, SIDE, 3))
+    return RealImages(ids, [groups[i] for i in ids], found, pixels.reshape(-1, SIDE, SIDE, 3))

@@ -18,7 +18,8 @@ from fairsynth.engine.units import Ran
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.stages.embed import same_content
-from fairsynth.steps.accepted import read_files
+from fairsynth.steps.accepted import TABLE, read_files
+from fairsynth.steps.audit import read_audit
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 
 GRID_IMAGES = 24
@@ -103,6 +104,11 @@ def _content(context: Context) -> dict[str, Any]:
         "methods": [method_entry(m) for m in methods],
         "stages": stages,
         "groups": context.artifacts["synthesize"].record["groups"],
+        "synthesis": {
+            key: context.artifacts["synthesize"].record[key]
+            for key in ("trials", "codec", "copy_threshold", "probe_right")
+        },
+        "audit": read_audit(context.artifacts["audit"]),
         "settings": context.artifacts["tune"].record["settings"],
         "config": context.config.model_dump(exclude={"out", "resources"}),
     }
@@ -159,7 +165,7 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     from fairsynth.stages.report import sheet
 
     synthesized: Artifact = context.artifacts["synthesize"]
-    rows = pq.read_table(synthesized.path / "synthetic.parquet").to_pylist()
+    rows = pq.read_table(synthesized.path / TABLE).to_pylist()
     train: Manifest = context.manifest.split(TRAIN)
     grids = []
     for group in sorted(train.counts()):

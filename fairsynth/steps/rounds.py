@@ -22,6 +22,7 @@ from fairsynth.stages.routing import Trial
 
 # What is kept of an image in the driver: neither its file nor its vector.
 COLUMNS = [*SCHEMA.names, *SEEN.names]
+EMPTY = pa.schema([*SCHEMA, *SEEN]).empty_table()
 Maker = Callable[[Path], Callable[[], Work]]
 """From the plan's file to what builds the work inside an actor."""
 
@@ -37,6 +38,8 @@ class Rounds:
     seed: int
     make: Maker
     copy_threshold: float | None = None
+    stack: bool = True
+    """Whether adapters may share a batch; whole UNets cannot."""
     ran: Ran = field(default_factory=lambda: Ran(0, 0, 0.0))
 
     def until_full(
@@ -47,11 +50,9 @@ class Rounds:
         Ends when every group has its quota, or after ``filter.max_rounds``.
         """
         needed = {group: selection.candidates_needed(n, self.filter.keep) for group, n in quota.items()}
-        images, verdict = pa.table({}), pa.chunked_array([], pa.string())
+        images, verdict = EMPTY, pa.chunked_array([], pa.string())
         for index in range(self.filter.max_rounds):
-            made = self._made(plan_images(
-                needed, sources, self.seed, index, self.config.unit_size, self.config.cluster_shares == "uniform"
-            ), f"plan-{index}")  # fmt: skip
+            made = self._made(self._plan(needed, sources, index), f"plan-{index}")
             images = pa.concat_tables([images, made]) if index else made
             verdict = selection.verdicts(images, quota, self.filter, self.copy_threshold)
             needed = selection.next_round(images, verdict, quota, self.filter.keep)
@@ -67,9 +68,9 @@ class Rounds:
         for way in sorted({way for _, way in wanted}):
             groups = {group: sources[group][way] for group, other in wanted if other == way}
             needed = dict.fromkeys(groups, self.config.trial_images)
-            plans.append(plan_images(needed, groups, self.seed, 0, self.config.unit_size, trial=True))
+            plans.append(self._plan(needed, groups, 0, trial=True))
         if not plans:
-            return pa.table({}), {}
+            return EMPTY, {}
         plan = _renamed(plans)
         images = self._made(plan, "plan-trials")
         rows, found = images.to_pylist(), {}
@@ -77,6 +78,16 @@ class Rounds:
             mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
             found[group, way] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
         return images, found
+
+    def _plan(
+        self,
+        needed: Mapping[Group, int],
+        sources: Mapping[Group, Sequence[Source]],
+        index: int,
+        trial: bool = False,
+    ) -> pa.Table:
+        uniform = self.config.cluster_shares == "uniform"
+        return plan_images(needed, sources, self.seed, index, self.config.unit_size, uniform, trial, self.stack)
 
     def _made(self, plan: pa.Table, name: str) -> pa.Table:
         path, units = self.artifact.path / f"{name}.parquet", plan["unit"].unique().to_pylist()
@@ -97,7 +108,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
     folder = artifact.units()
     # ParquetFile, for read_table looks around in the folder first: three times the work for files so small.
     files = (pq.ParquetFile(folder[name] / "images.parquet") for name in units)
-    return pa.concat_tables(file.read(columns=COLUMNS) for file in files)
+    return pa.concat_tables([EMPTY, *(file.read(columns=COLUMNS) for file in files)])
 
 
 def _renamed(plans: Sequence[pa.Table]) -> pa.Table:

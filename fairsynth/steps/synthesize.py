@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Counts
 from fairsynth.engine.units import Work
+from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
-from fairsynth.models.adapters import weights_file
-from fairsynth.models.sampling import Sampling
+from fairsynth.models.schedule import Sampling
 from fairsynth.stages import image_plan, routing, selection
 from fairsynth.stages.generate import GenerateUnit
 from fairsynth.stages.image_plan import Source
@@ -53,6 +53,8 @@ def synthesize(context: Context) -> Done:
     watch, folder = Stopwatch(context, artifact), artifact.open()
     quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
     possible = _ways(context, list(quota))
+    ways = {group: list(found) for group, found in possible.items()}
+    _check_routes(context, ways)
     judged = judging.prepare(context, artifact, list(quota))
     rounds = Rounds(
         context.session,
@@ -62,8 +64,8 @@ def synthesize(context: Context) -> Done:
         config.seed,
         partial(_maker, context, judged),
         judged.copy_threshold,
+        config.finetune.parameters == "adapter",
     )
-    ways = {group: list(found) for group, found in possible.items()}
     tried, trials = rounds.trials(routing.to_try(ways, config.synthesize), possible)
     routes = routing.decide(ways, trials, config.synthesize)
     sources = {group: possible[group][route.way] for group, route in routes.items()}
@@ -118,6 +120,14 @@ def _ways(context: Context, groups: Sequence[Group]) -> dict[Group, dict[str, li
     return {group: routing.ways(group, adapters, counts, config.synthesize, config.data) for group in groups}
 
 
+def _check_routes(context: Context, ways: Mapping[Group, Sequence[str]]) -> None:
+    """Raise ConfigError for a route that there is not, before anything is made."""
+    try:
+        routing.overrides(context.config.synthesize, ways)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
 def sampling_of(context: Context) -> Sampling:
     """How images are denoised, by the config."""
     config = context.config.synthesize
@@ -158,6 +168,8 @@ def _with_provenance(context: Context, images: pa.Table, verdict: pa.ChunkedArra
 
 def _hash(context: Context, adapter: str) -> str:
     """SHA-256 of an adapter's weights."""
+    from fairsynth.models.adapters import weights_file  # torch: not for those who look only
+
     path = weights_file(context.artifacts["finetune"].units()[adapter])
     assert path is not None
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, write_json
-from fairsynth.models.sampling import SCHEDULERS
+from fairsynth.models.schedule import SCHEDULERS
 from fairsynth.stages.codec import Codec
 from fairsynth.stages.croissant import croissant
 from fairsynth.stages.dataset_card import Layout, dataset_card
@@ -29,8 +29,11 @@ def show(context: Context, artifact: Artifact) -> None:
 
 
 def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
-    """Tell in the cards of the set what its audit found about copies of training images."""
-    write_cards(context, artifact, context.root / "synthetic", privacy)
+    """Tell in the cards of the set what its audit found about copies of training images, unless they do."""
+    folder = context.root / "synthetic"
+    card = dataset_card(set_facts(context, artifact, privacy), "folder")
+    if (folder / "README.md").read_text("utf-8") != card:
+        write_cards(context, artifact, folder, privacy)
 
 
 def write_cards(

@@ -1,0 +1,25 @@
+"""How images are denoised, as plain values: nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
+SCHEDULERS: Mapping[str, str] = {
+    "dpm++": "DPMSolverMultistepScheduler",
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are denoised: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
+
+    steps: int
+    scheduler: Scheduler = "dpm++"
+    guidance_until: float = 1.0

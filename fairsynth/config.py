@@ -102,6 +102,8 @@ class FinetuneConfig(Section):
     """Weight of prior preservation; 0 switches it off. lora never uses it."""
     prior_batch_size: Positive | None = None
     """Samples of the prior in a step; null: batch_size."""
+    prior_group: Literal["own", "same-attribute", "same-label"] = "own"
+    """Whose class prompt the prior is of: the adapter's own group, or the smallest other group with the same attribute or label, which may borrow the adapter: it then keeps what the base model knows of that group."""
     class_images: Positive = 100
     """Images of each class prompt for prior: images."""
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1

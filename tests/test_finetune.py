@@ -39,6 +39,25 @@ def test_one_adapter_per_group(generator: str, token: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("prior_group", "expected"),
+    [
+        ("own", {A: "landbird, on land", B: "waterbird, on water"}),
+        ("same-attribute", {A: "waterbird, on land", B: "landbird, on water"}),
+        ("same-label", {A: "landbird, on water", B: "waterbird, on land"}),
+    ],
+)
+def test_a_prior_may_be_of_the_group_that_borrows(prior_group: str, expected: dict[Group, str]) -> None:
+    # Groups without adapters count too. Of several the smallest: a third label has more images than the others.
+    counts = {A: 90, B: 80, Group("0", "1"): 1, Group("1", "0"): 2, Group("third", "0"): 40, Group("third", "1"): 50}
+    config = FinetuneConfig(prior_group=prior_group)
+    jobs = plan_adapters(config, DATA, CLUSTERS, 0, counts)
+    assert {job.group: job.class_prompt.removeprefix("a photo of a ") for job in jobs} == expected
+    assert [job.prompt for job in jobs] == [job.prompt for job in planned("clustered-dreambooth")]
+    alone = plan_adapters(config, DATA, CLUSTERS, 0, {A: 90, B: 80})
+    assert [job.class_prompt for job in alone] == [job.class_prompt for job in planned("clustered-dreambooth")]
+
+
 def test_vanilla_has_no_adapters() -> None:
     assert planned("vanilla") == []
 
@@ -153,8 +172,10 @@ def test_a_field_that_is_not_used_does_not_train_again_and_any_other_does(given:
     assert recipe(config.model_copy(update=unused)) == recipe(config)
     kept = {name: value for name, value in config.model_dump().items() if name not in unused}
     assert recipe(config).keys() >= kept.keys() - {
-        "checkpoint_every", "max_failed_share", "class_images", "full_learning_rate",
+        "checkpoint_every", "max_failed_share", "class_images", "full_learning_rate", "prior_group",
     }  # fmt: skip
+    borrowed = recipe(config.model_copy(update={"prior_group": "same-label"})) != recipe(config)
+    assert borrowed == (given.get("generator") != "lora")
     for name, value in {"steps": 7, "batch_size": 3, "warmup_steps": 2, "prompt": "x", "snr_ceiling": 1.0}.items():
         assert recipe(config.model_copy(update={name: value})) != recipe(config), name
     if given == {"prior": "images"}:

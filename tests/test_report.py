@@ -190,10 +190,10 @@ def test_the_page_shows_the_audit_beside_its_references(report: dict) -> None:
 def test_copies_are_not_measured_without_a_passed_self_test(report: dict) -> None:
     report["audit"] = audit(QUOTES, passed=False)
     text = " ".join(Page(page(report, [])).text.split())
-    assert "Privacy not measured: the detector of copies did not pass" in text
+    assert "Privacy not measured" in text and "the detector of copies did not pass" in text
     assert "look like copies of one of" not in text
     report["audit"]["copies"]["self_test"] = {"passed": False, "why": "too few real images"}
-    assert "Privacy not measured: too few real images." in " ".join(Page(page(report, [])).text.split())
+    assert "too few real images." in " ".join(Page(page(report, [])).text.split())
 
 
 def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: dict) -> None:

@@ -25,12 +25,17 @@ MOST_PER_LOT = 64
 
 
 def plan_adapters(
-    config: FinetuneConfig, data: DataConfig, clusters: Mapping[Group, Mapping[str, int]], seed: int
+    config: FinetuneConfig,
+    data: DataConfig,
+    clusters: Mapping[Group, Mapping[str, int]],
+    seed: int,
+    counts: Mapping[Group, int] | None = None,
 ) -> list[AdapterJob]:
     """The adapters that the generator calls for, from the cluster of each image of each group.
 
     ``clustered-dreambooth``: one per cluster. ``dreambooth`` and ``lora``: one per group.
-    ``vanilla``: none. Groups without clusters get none.
+    ``vanilla``: none. Groups without clusters get none. ``counts``: training images of all groups, those without
+    clusters too, for ``prior_group``.
     """
     jobs = []
     for group, assignment in sorted(clusters.items()):
@@ -40,7 +45,8 @@ def plan_adapters(
         for cluster in sorted(set(merged.values())) if config.generator != "vanilla" else ():
             token = "" if config.generator == "lora" else config.rare_tokens[cluster % len(config.rare_tokens)]
             images = tuple(sorted(image for image, c in merged.items() if c == cluster))
-            prompt, class_prompt = fill(config.prompt, data, group, token), fill(config.prompt, data, group)
+            prompt = fill(config.prompt, data, group, token)
+            class_prompt = fill(config.prompt, data, _prior_group(config, group, counts or {}))
             job_seed, steps = seed_for(seed, "adapter", *group, cluster), step_budget(config, len(images))
             jobs.append(
                 AdapterJob(
@@ -58,6 +64,13 @@ def plan_adapters(
     return jobs
 
 
+def _prior_group(config: FinetuneConfig, group: Group, counts: Mapping[Group, int]) -> Group:
+    """The group whose class prompt an adapter's prior is of; its own where no other has its attribute or label."""
+    part = {"own": None, "same-attribute": 1, "same-label": 0}[config.prior_group]
+    others = [other for other in counts if part is not None and other != group and other[part] == group[part]]
+    return min(others, key=lambda other: (counts[other], other)) if others else group
+
+
 def recipe(config: FinetuneConfig) -> dict[str, Any]:
     """The fields on which the adapters depend: a change of any other must not train them again."""
     # When work is stored or given up never decides what it becomes.
@@ -67,9 +80,11 @@ def recipe(config: FinetuneConfig) -> dict[str, Any]:
     if config.generator == "lora":
         unused |= {"rare_tokens"}
     if not config.prior_size:
-        unused |= {"prior", "prior_weight", "prior_batch_size"}
+        unused |= {"prior", "prior_weight", "prior_batch_size", "prior_group"}
     if not needs_class_images(config):
         unused |= {"class_images"}
+    if config.prior_group == "own":
+        unused |= {"prior_group"}  # so that adapters from before there was a choice stay what they are
     return config.model_dump(exclude=unused)
 
 

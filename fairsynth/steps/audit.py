@@ -29,6 +29,7 @@ from fairsynth.stages.probe import fit_probe, halves
 from fairsynth.steps import judging
 from fairsynth.steps.accepted import accepted_table, read_files
 from fairsynth.steps.context import Context, Done, Stopwatch, found
+from fairsynth.steps.finetune import planned_jobs
 from fairsynth.steps.real import RealImages, real_images
 from fairsynth.steps.synthetic_view import show_audit
 from fairsynth.vectors import matrix
@@ -179,7 +180,7 @@ def _figures(
     )
     vectors_ND = held_out.embeddings_ND
     real = Images(vectors_ND, held_out.groups, probe.groups_of(vectors_ND), _zero_shot(artifact, vectors_ND))
-    jobs = {job.name: job for job in judging.jobs(context)}
+    jobs = {job.name: job for job in planned_jobs(context)}
     place = {image: i for i, image in enumerate(train.ids)}
     learnt = {name: train.embeddings_ND[[place[i] for i in job.image_ids]] for name, job in jobs.items()}
     figures = []

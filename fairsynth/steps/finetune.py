@@ -17,11 +17,14 @@ from fairsynth.engine.training import train_adapters
 from fairsynth.engine.units import Ran, run_units
 from fairsynth.errors import FairsynthError
 from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN
 from fairsynth.stages import finetune as finetune_stage
 from fairsynth.stages.model_card import model_card
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.prepare import embedding_files
 from fairsynth.steps.views import new_folder, publish, shows
+
+CLUSTERS = "clusters.parquet"
 
 
 def finetune(context: Context) -> Done:
@@ -40,22 +43,28 @@ def finetune(context: Context) -> Done:
             _show_adapters(context, artifact)
         return found(artifact) if artifact.finished else Done(artifact)
     watch, _ = Stopwatch(context, artifact), artifact.open()
-    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
-    for row in pq.read_table(context.artifacts["cluster"].path / "clusters.parquet").to_pylist():
-        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
-    jobs = finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed)
+    jobs = planned_jobs(context)
     ran = _train(context, artifact, jobs)
     failed = _failed(context, artifact, jobs)
     for leftover in ("ray", "checkpoints"):
         shutil.rmtree(artifact.path / leftover, ignore_errors=True)
     _show_adapters(context, artifact)
-    images = sum(map(len, clusters.values()))
+    images = pq.read_metadata(context.artifacts["cluster"].path / CLUSTERS).num_rows
     used = sum(len(job.image_ids) for job in jobs if job.name not in failed)
     summary = f"{len(jobs) - len(failed)} adapters ({config.finetune.generator})" + (
         f", {len(failed)} failed" if failed else ""
     )
     remarks = [f"adapter {name} failed: {why}" for name, why in failed.items()]
     return watch.finish(Counts(images, used, 0, images - used), ran, summary, remarks=remarks)
+
+
+def planned_jobs(context: Context) -> list[AdapterJob]:
+    """The adapters that the config and the clusters call for."""
+    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
+    for row in pq.read_table(context.artifacts["cluster"].path / CLUSTERS).to_pylist():
+        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
+    config, counts = context.config, context.manifest.split(TRAIN).counts()
+    return finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed, counts)
 
 
 def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> Ran:

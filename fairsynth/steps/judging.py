@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.artifacts import Artifact
 from fairsynth.data.copies import CopyDetector
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION, seed_for
 from fairsynth.prompts import fill
-from fairsynth.stages import finetune as finetune_stage
 from fairsynth.stages.codec import Codec, source_codec
 from fairsynth.stages.embed import same_content
 from fairsynth.stages.generate import Judgement, centroids
 from fairsynth.stages.memorisation import copy_threshold
 from fairsynth.stages.probe import fit_probe, halves
 from fairsynth.steps.context import Context
+from fairsynth.steps.finetune import planned_jobs
 from fairsynth.steps.real import RealImages, real_images
 from fairsynth.vectors import vectors
 
@@ -66,19 +64,11 @@ def prepare(context: Context, artifact: Artifact, groups: Sequence[Group]) -> Ju
     return Judged(judgement, source_codec(_files(context)), _threshold(train, teaching), right)
 
 
-def jobs(context: Context) -> list[AdapterJob]:
-    """The adapters that were to be trained, with the images of each."""
-    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
-    for row in pq.read_table(context.artifacts["cluster"].path / "clusters.parquet").to_pylist():
-        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
-    return finetune_stage.plan_adapters(context.config.finetune, context.config.data, clusters, context.config.seed)
-
-
 def _training(context: Context, artifact: Artifact, train: RealImages) -> Path:
     """For each adapter a file with ids, embeddings and thumbnails of what it learnt."""
     folder, place = artifact.path / "training", {image: i for i, image in enumerate(train.ids)}
     folder.mkdir(exist_ok=True)
-    for job in jobs(context):
+    for job in planned_jobs(context):
         mine = train.take([place[image] for image in job.image_ids])
         small = pa.array([thumbnail.tobytes() for thumbnail in mine.thumbnails_N], pa.binary())
         columns: dict[str, Any] = {"image_id": pa.array(mine.ids), "embedding": vectors(mine.embeddings_ND)}

@@ -1,0 +1,151 @@
+"""Rounds of images on Ray: the same rows, verdicts and pixels however many actors, batches and lost actors."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fairsynth.artifacts import Artifact, Identity
+from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
+from fairsynth.engine.session import Session, session_of
+from fairsynth.stages.generate import GenerateUnit
+from fairsynth.stages.image_plan import Source
+from fairsynth.stages.selection import ACCEPTED
+from fairsynth.steps import rounds as module
+from fairsynth.steps.rounds import EMPTY, Rounds, shows_its_group
+from tests.test_generate import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
+
+__all__ = ["world"]
+QUOTA = {A: 13, B: 6, C: 3}
+FILTER = FilterConfig(keep=0.75, min_probability=0.5, max_rounds=2)
+# What may differ in the last digits: sums in another order.
+ROUNDED = ("text_score", "centroid_score", "label_probability", "attribute_probability", "copy_score")
+# And what tells how the work was cut, or of pixels that differ by 1/255.
+CUT = ("unit", "sha256", "phash", "look")
+
+
+class KilledOnce:
+    """Dies like a lost machine in its first unit, once for all actors; works as planned after that."""
+
+    def __init__(self, make: Callable[[], GenerateUnit], mark: Path) -> None:
+        self.work, self.mark = make(), mark
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+        try:
+            self.mark.touch(exist_ok=False)
+        except FileExistsError:
+            return self.work(task)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run: row by image_id, verdict by image_id, pixels by image_id."""
+
+    rows: dict[str, dict[str, Any]]
+    verdicts: dict[str, str]
+    pixels: dict[str, NDArray[np.uint8]]
+
+
+def run(world: World, folder: Path, workers: int, unit_size: int, killed: bool = False) -> Made:
+    """Two rounds on a Ray of their own."""
+    artifact = Artifact(folder, Identity("synthesize", 1, {}, {}))
+    artifact.open()
+
+    def make(plan: Path) -> Callable[[], Any]:
+        work = partial(GenerateUnit, MODELS, SAMPLING, plan, world.adapters, world.judgement, PNG)
+        return partial(KilledOnce, work, folder / "killed") if killed else work
+
+    with session_of(ResourcesConfig(workers=workers)) as session:
+        rounds = Rounds(session, artifact, SynthesizeConfig(unit_size=unit_size), FILTER, 0, make, 0.95)
+        images, verdict = rounds.until_full(QUOTA, SOURCES)
+    assert not killed or (folder / "killed").exists()
+    ids = images["image_id"].to_pylist()
+    return Made(
+        dict(zip(ids, images.to_pylist(), strict=True)),
+        dict(zip(ids, verdict.to_pylist(), strict=True)),
+        dict(_pixels(artifact)),
+    )
+
+
+def _pixels(artifact: Artifact) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for unit in artifact.units().done():
+        table = pq.read_table(artifact.units()[unit] / "images.parquet", columns=["image_id", "file"])
+        for row in table.to_pylist():
+            yield row["image_id"], np.asarray(Image.open(io.BytesIO(row["file"])))
+
+
+@pytest.fixture(scope="module")
+def plain(world: World, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """One actor, batches of 4."""
+    return run(world, tmp_path_factory.mktemp("plain"), 1, 4)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "an actor is killed"])
+def test_actors_batches_and_lost_actors_change_no_row_no_verdict_and_no_pixel(
+    world: World, plain: Made, tmp_path: Path, killed: bool
+) -> None:
+    other = run(world, tmp_path, 3, 16, killed)
+    assert other.verdicts == plain.verdicts and set(plain.verdicts.values()) > {ACCEPTED}
+    assert other.pixels.keys() == plain.pixels.keys() == plain.rows.keys()
+    for name, row in plain.rows.items():
+        same = {key: value for key, value in row.items() if key not in (*ROUNDED, *CUT)}
+        assert same == {key: value for key, value in other.rows[name].items() if key in same}
+        for key in ROUNDED:
+            assert other.rows[name][key] == (pytest.approx(row[key], abs=1e-3) if row[key] is not None else None)
+        assert np.abs(other.pixels[name].astype(int) - plain.pixels[name]).max() <= 1
+    assert {row["round"] for row in plain.rows.values()} == {0, 1}, "a second round is part of what is compared"
+
+
+def test_quotas_of_nothing_make_nothing(tmp_path: Path) -> None:
+    def never(plan: Path) -> Callable[[], Any]:
+        return partial(pytest.fail, "nothing was to be made")
+
+    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
+    artifact.open()
+    rounds = Rounds(Session(ResourcesConfig()), artifact, SynthesizeConfig(), FILTER, 0, never)
+    images, verdict = rounds.until_full({A: 0}, SOURCES)
+    assert images.num_rows == len(verdict) == 0 and images.schema == EMPTY.schema
+    assert rounds.trials([], {}) == (EMPTY, {})
+
+
+def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(self: Rounds, plan: pa.Table, name: str) -> pa.Table:
+        """Every second image of the prompt, and all others but every third, show their group."""
+        rows = plan.to_pylist()
+        good = [i % 2 == 0 if row["route"] == "prompt" else i % 3 > 0 for i, row in enumerate(rows)]
+        seen = {"constant": False, "attribute_probability": 0.9}
+        return pa.Table.from_pylist(
+            [row | seen | {"label_probability": 0.8 if fine else 0.4} for row, fine in zip(rows, good, strict=True)]
+        )
+
+    monkeypatch.setattr(module.Rounds, "_made", made)
+    config = SynthesizeConfig(trial_images=12)
+    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
+    rounds = Rounds(Session(ResourcesConfig()), artifact, config, FILTER, 0, lambda plan: pytest.fail)
+    ways = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
+    images, found = rounds.trials([(A, "own"), (A, "prompt")], ways)
+    assert images.num_rows == 24
+    assert {way: tuple(trial) for (_, way), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
+
+
+def test_an_image_shows_its_group_only_with_both() -> None:
+    def row(constant: bool, label: float, attribute: float) -> dict[str, Any]:
+        return {"constant": constant, "label_probability": label, "attribute_probability": attribute}
+
+    assert shows_its_group(row(False, 0.5, 0.5))
+    assert not any(map(shows_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))

@@ -43,7 +43,9 @@ Row = dict[str, Any]
 
 def generate(name: str, out: Path, per_group: int) -> list[Row]:
     """All rows of the synthetic set of a generator, the rejected ones included."""
+    # Each group by its own adapters, however few its images: it is the generators that are compared here.
     options = [*GENERATORS[name], "--synthesize.per_group", str(per_group), "--filter.max_rounds", "1"]
+    options += ["--synthesize.routing", "own", "--cluster.min_group", "10", "--filter.min_probability", "0"]
     for stage in ("ingest", "embed", "cluster", "finetune", "synthesize"):
         command = [sys.executable, "-m", "fairsynth.cli", stage, "--preset", "demo", "--out", str(out), *options]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -52,7 +54,7 @@ def generate(name: str, out: Path, per_group: int) -> list[Row]:
     newest = max((out / "stages").glob("synthesize-*"), key=lambda path: path.stat().st_mtime)
     verdicts = {row["image_id"]: row["verdict"] for row in pq.read_table(newest / "synthetic.parquet").to_pylist()}
     rows = [row for path in sorted(newest.glob("units/*/images.parquet")) for row in pq.read_table(path).to_pylist()]
-    return [row | {"verdict": verdicts[row["image_id"]]} for row in rows]
+    return [row | {"verdict": verdicts[row["image_id"]]} for row in rows if row["image_id"] in verdicts]
 
 
 def pixels_of(rows: Sequence[Row]) -> NDArray[np.uint8]:

@@ -261,6 +261,8 @@ def embedded(root: Path, out: Path) -> Context:
         prefix: plan_rows(row for row in wanted if row["split"] == split)
         for prefix, split in (("images", "train"), (HELD_OUT, "val"))
     }
+    # Images that share a file do not come in the order of ids: nor do these.
+    parts = {prefix: table.take(list(range(len(table)))[::-1]) for prefix, table in parts.items()}
     names = write_plans(artifact.open() / "plan.parquet", parts, 5)
     work = DecodeUnit(Storage(str(root)), PlanRows(artifact.path / "plan.parquet"), SIZE, ImageRules())
     encoder = embedder(Encoder(lambda found: found.__setitem__(0, np.nan) if len(found) == 5 else None))

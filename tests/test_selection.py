@@ -129,7 +129,7 @@ def test_the_share_is_of_all_that_were_made_and_not_of_the_usable_ones() -> None
 
 FAULTS: dict[str, dict[str, Any]] = {
     "constant": {"constant": True},
-    "near_copy": {"copy_score": 0.95},
+    "near_copy": {"copy_score": 0.9501},
     "wrong_label": {"label_probability": 0.49},
     "wrong_attribute": {"attribute_probability": 0.49},
     "duplicate": {"sha256": "same"},
@@ -151,7 +151,7 @@ def test_the_first_reason_that_holds_is_given(place: int) -> None:
 
 @pytest.mark.parametrize("reason", REASONS[:4])
 def test_an_image_on_the_safe_side_of_each_limit_is_accepted(reason: str) -> None:
-    safe = {"copy_score": 0.9499, "label_probability": 0.5, "attribute_probability": 0.5}
+    safe = {"copy_score": 0.95, "label_probability": 0.5, "attribute_probability": 0.5}
     assert judged([image(A, "0", **safe)], {A: 1}, threshold=0.95) == {"0": "accepted"}
     assert judged([image(A, "0", **safe | FAULTS[reason])], {A: 1}, threshold=0.95) == {"0": reason}
 

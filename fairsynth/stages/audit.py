@@ -241,6 +241,12 @@ def warnings(audit: Mapping[str, Any]) -> list[str]:
                 f"{entry['attribute']}: images of {style['label']} look {more} real than others "
                 f"(AUC {style['synthetic']['auc']:.2f}), which a classifier can learn in place of the label"
             )
-    if not audit["copies"]["self_test"]["passed"]:
+    copies = audit["copies"]
+    if (
+        copies["self_test"]["passed"]
+        and copies["flagged"] > copies["self_test"]["false_alarms"]["share"] * copies["images"]
+    ):
+        found.append(f"{copies['flagged']} of {copies['images']} images look like copies of training images")
+    if not copies["self_test"]["passed"]:
         found.append("privacy not measured: the detector of copies did not pass its self-test")
     return found

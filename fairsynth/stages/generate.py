@@ -164,8 +164,8 @@ class GenerateUnit:
     def _detector(self, adapter: str) -> tuple[CopyDetector, list[str]]:
         if adapter not in self.detectors:
             table = pq.read_table(self.judgement.training / f"{adapter}.parquet")
-            # Units come by adapter: the last few are enough.
-            if len(self.detectors) >= 16:
+            # Units come by adapter: the last few are enough, and each may hold 64 MB.
+            if len(self.detectors) >= 8:
                 self.detectors.clear()
             detector = CopyDetector(matrix(table, "embedding"), unpacked(table["thumbnail"]))
             self.detectors[adapter] = detector, table["image_id"].to_pylist()

@@ -38,7 +38,7 @@ def verdicts(
 
     Per group at most the share ``keep`` of all its images, and at most its quota: best scores first, ties by
     image_id. ``images`` has the columns of the plan and of ``generate.SEEN``; the result depends on the set of rows,
-    not on their order. ``copy_threshold``: the score from which on an image counts as a copy; None: none does.
+    not on their order. ``copy_threshold``: the score above which an image counts as a copy; None: none does.
     """
     reason = np.full(images.num_rows, "", object)
     marks = unusable(images, config, copy_threshold)
@@ -62,7 +62,7 @@ def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | Non
     copies = pc.fill_null(images["copy_score"], -1.0).to_numpy()
     flagged = np.zeros(len(copies), bool)
     if config.near_copies and copy_threshold is not None:
-        flagged = copies >= copy_threshold
+        flagged = copies > copy_threshold
     return {
         "constant": columns["constant"].astype(bool),
         "near_copy": flagged,

@@ -65,11 +65,11 @@ def prepare(context: Context, artifact: Artifact, groups: Sequence[Group]) -> Ju
 
 
 def _training(context: Context, artifact: Artifact, train: RealImages) -> Path:
-    """For each adapter a file with ids, embeddings and thumbnails of what it learnt."""
+    """For each adapter a file with ids, embeddings and thumbnails of what it learnt: of a sample, if that is much."""
     folder, place = artifact.path / "training", {image: i for i, image in enumerate(train.ids)}
     folder.mkdir(exist_ok=True)
     for job in planned_jobs(context):
-        mine = train.take([place[image] for image in job.image_ids])
+        mine = sample(train.take([place[image] for image in job.image_ids]), DETECTOR_IMAGES)
         small = pa.array([thumbnail.tobytes() for thumbnail in mine.thumbnails_N], pa.binary())
         columns: dict[str, Any] = {"image_id": pa.array(mine.ids), "embedding": vectors(mine.embeddings_ND)}
         pq.write_table(pa.table(columns | {"thumbnail": small}), folder / f"{job.name}.parquet")

@@ -1,0 +1,138 @@
+"""What the synthetic sets of the demo show as the bias grows, judged by classifiers that learnt from unbiased real images.
+
+``python benchmarks/synthetic_sets.py [--severities 0.95 0.99 0.999] [--out DIR] [--json FILE]``. For each severity the
+stages up to ``audit`` run as they do in ``make demo``. Judges, small ResNets of label and attribute (``judging.py``), look
+at all images that were made and at the accepted ones; beside them stand plain prompts of the base model at the same
+guidance, 100 images of each group. Nothing of the judges flows back into fairsynth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from generators import groups_of, pixels_of
+from judging import Judges
+from stacked_vs_peft import machine
+
+from fairsynth.configuration import load_config
+from fairsynth.groups import Group
+
+STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")
+PLAIN = 100
+Row = dict[str, Any]
+
+
+def run(out: Path, severity: float, options: Sequence[str]) -> tuple[dict[str, Any], list[Row]]:
+    """The record of the synthesize stage, and all rows of its table with their files."""
+    for stage in STAGES:
+        command = [sys.executable, "-m", "fairsynth.cli", stage, "--preset", "demo", "--out", str(out)]
+        command += ["--data.severity", str(severity), *options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    newest = max((out / "stages").glob("synthesize-*"), key=lambda path: path.stat().st_mtime)
+    rows = pq.read_table(newest / "synthetic.parquet").to_pylist()
+    files: dict[str, bytes] = {}
+    for unit in {row["unit"] for row in rows}:
+        table = pq.read_table(newest / "units" / unit / "images.parquet", columns=["image_id", "file"])
+        files |= dict(zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True))
+    record = json.loads((newest / "artifact.json").read_text("utf-8"))
+    return record, [row | {"file": files[row["image_id"]]} for row in rows]
+
+
+def shown(judges: Judges, rows: Sequence[Row]) -> dict[str, float]:
+    """Shares of images whose label, attribute and both are as they should be."""
+    judged = judges(pixels_of(rows), groups_of(rows))
+    return {name: float(getattr(judged, name).mean()) for name in ("label", "attribute", "both")}
+
+
+def by_prompt(judges: Judges, groups: Sequence[Group]) -> dict[Group, dict[str, float]]:
+    """The same of the base model's images."""
+    from fairsynth.models.diffusion import generate, load_pipeline
+    from fairsynth.prompts import fill
+
+    config, found = load_config(None, "demo", {}), {}
+    pipeline, how = load_pipeline(config.models), config.synthesize
+    for group in groups:
+        prompts = [fill(how.prompt, config.data, group)] * PLAIN
+        pixels = generate(pipeline, prompts, [""] * PLAIN, list(range(PLAIN)), 32, how.steps, how.guidance)
+        judged = judges(pixels, [group] * PLAIN)
+        found[group] = {name: float(getattr(judged, name).mean()) for name in ("label", "attribute", "both")}
+    return found
+
+
+def figures(judges: Judges, severity: float, record: dict[str, Any], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A row of the table for each group."""
+    found = []
+    for facts in record["groups"]:
+        group = Group(facts["label"], facts["attribute"])
+        made = [row for row in rows if (row["label"], row["attribute"]) == group]
+        kept = [row for row in made if row["verdict"] == "accepted"]
+        entry = {"severity": severity, "group": str(group), "real": facts["real"], "way": facts["way"]}
+        entry |= {"accepted": len(kept), "quota": facts["quota"], "made": len(made), "rejected": facts["rejected"]}
+        found.append(entry | {"all": shown(judges, made), "kept": shown(judges, kept)})
+    return found
+
+
+def line(entry: dict[str, Any], prompt: dict[str, float]) -> str:
+    """One row of the table."""
+    cells = [
+        f"{entry['severity']:.1%}",
+        entry["group"],
+        entry["real"],
+        entry["way"],
+        f"{entry['accepted']} of {entry['quota']}",
+    ]
+    cells += [
+        entry["made"],
+        *(
+            f"{part['label']:.0%}, {part['attribute']:.0%}, {part['both']:.1%}"
+            for part in (entry["all"], entry["kept"], prompt)
+        ),
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--severities", type=float, nargs="+", default=[0.95, 0.99, 0.999])
+    parser.add_argument("--out", type=Path, help="keep the runs here; without it they are thrown away")
+    parser.add_argument("--json", type=Path)
+    chosen, options = parser.parse_known_args()
+    judges, entries = Judges(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        for severity in chosen.severities:
+            record, rows = run((chosen.out or Path(scratch)) / str(severity), severity, options)
+            entries += figures(judges, severity, record, rows)
+            print(json.dumps(entries[-1]), flush=True)
+    groups = sorted({Group(facts["label"], facts["attribute"]) for facts in record["groups"]})
+    prompts = {str(group): shares for group, shares in by_prompt(judges, groups).items()}
+    head = [
+        "bias",
+        "group",
+        "real",
+        "way",
+        "accepted",
+        "made",
+        "made: label, attribute, both",
+        "accepted",
+        "plain prompt",
+    ]
+    print("\n".join(["", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]))
+    print("\n".join(line(entry, prompts[entry["group"]]) for entry in entries))
+    told = machine() | {"judges right on real test images": judges.right}
+    print("\n" + ", ".join(f"{key}: {value}" for key, value in told.items()))
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"machine": told, "groups": entries, "prompts": prompts}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -285,13 +285,16 @@ def audit_of(shift: float = 0.0, by_heart: bool = False, test: SelfTest | None =
         ],
         "clusters": stage.cluster_figures(rows, synthetic, {"x": learnt[A]}),
         "shortcuts": stage.shortcuts(synthetic, rows, real, 0),
-        "copies": {"self_test": stage.self_test_facts(test or self_test())},
+        "copies": {"self_test": stage.self_test_facts(test or self_test()), "flagged": 0, "images": 200},
     }
+
+
+COPIES = {"self_test": {"passed": True, "false_alarms": {"share": 0.02}}, "flagged": 2, "images": 100}
 
 
 def test_there_is_nothing_to_warn_of_in_an_ideal_set() -> None:
     assert stage.warnings(audit_of()) == []
-    assert stage.warnings({"groups": [], "shortcuts": [], "copies": {"self_test": {"passed": True}}}) == []
+    assert stage.warnings({"groups": [], "shortcuts": [], "copies": COPIES}) == []
 
 
 def test_each_thing_that_is_wrong_is_warned_of_in_words() -> None:
@@ -328,6 +331,8 @@ def test_each_thing_that_is_wrong_is_warned_of_in_words() -> None:
         ),
         (("shortcuts", 0, "style"), None, ""),
         (("copies", "self_test", "passed"), False, "privacy not measured"),
+        (("copies", "flagged"), 3, "3 of 100 images look like copies of training images"),
+        (("copies", "flagged"), None, ""),
     ],
     ids=str,
 )
@@ -352,7 +357,7 @@ def test_where_the_warnings_begin(path: tuple[Any, ...], value: Any, warned: str
                 },
             }
         ],
-        "copies": {"self_test": {"passed": True}},
+        "copies": COPIES,
     }
     assert stage.warnings(audit) == []
     changed = copy.deepcopy(audit)

@@ -144,7 +144,7 @@ class SynthesizeConfig(Section):
     per_group: Positive | Literal["largest"] = "largest"
     """Accepted images per group, or largest: as many as the largest training group has."""
     fill: bool = False
-    """Count the real images too: each group owes only what it lacks."""
+    """Count the real images too: each group owes only what it lacks. For those who train on both together; not with fairsynth in tune.methods."""
     cluster_shares: Literal["proportional", "uniform"] = "proportional"
     """How a group's images are shared out among its clusters: by their real images, or evenly."""
     prompt: str = "a photo of a {label}, {attribute}"
@@ -161,7 +161,7 @@ class SynthesizeConfig(Section):
     trial_images: Positive = 24
     """Images of a trial batch: one for each way to make each group."""
     prompt_margin: Fraction = 0.1
-    """With auto: by how much prompts must show the worst group more often than adapters do, to be preferred."""
+    """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
     scheduler: Literal["dpm++", "ddim", "euler", "unipc", "lcm"] = "dpm++"
     """lcm needs a base model distilled for it."""
     steps: Positive = 20
@@ -292,6 +292,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but there are only "
                 f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
+            )
+        if self.synthesize.fill and "fairsynth" in self.tune.methods:
+            raise ValueError(
+                "synthesize.fill leaves out what the common groups have, but fairsynth learns from the synthetic images "
+                "alone at first and needs all groups; drop fill, or leave fairsynth out: --tune.methods '[erm, group-dro]'"
             )
         if len(set(self.tune.methods)) < len(self.tune.methods):
             raise ValueError(f"tune.methods names a method twice: {', '.join(self.tune.methods)}")

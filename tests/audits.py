@@ -8,8 +8,8 @@ MADE: dict[str, Any] = {
     "way": "same-attribute",
     "why": "",
     "quota": 1300,
-    "agreement_made": 0.7,
-    "agreement_accepted": 1.0,
+    "made": 1700,
+    "probe_agreement_made": 0.7,
 }
 
 
@@ -29,6 +29,7 @@ def audit(text: str, passed: bool = True) -> dict[str, Any]:
     figures = dict.fromkeys(("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"), 0.25)
     nearest = {"synthetic": 0.41, "held_out": 0.42}
     closer = {"share": 0.5, "low": 0.4, "high": 0.6, "n": 90}
+    usual = {"share": 0.45, "low": 0.4, "high": 0.5, "n": 80}
     rate = {"share": 0.96, "n": 300}
     return {
         "groups": [
@@ -36,9 +37,9 @@ def audit(text: str, passed: bool = True) -> dict[str, Any]:
             | {
                 "synthetic": 1234,
                 "held_out": 77,
-                "agreement": {"synthetic": shown, "held_out": None},
+                "agreement": {"made": shown, "synthetic": shown | {"zero_shot": None}, "held_out": None},
                 "fidelity": {"synthetic": figures | {"detectability": interval}, "held_out": None},
-                "memorisation": {"closer_to_training": closer, "nearest_ratio": nearest},
+                "memorisation": {"closer_to_training": closer, "closer_real": usual, "nearest_ratio": nearest},
             }
         ],
         "clusters": [
@@ -62,6 +63,7 @@ def audit(text: str, passed: bool = True) -> dict[str, Any]:
             },
             "images": 600,
             "training": 500,
+            "training_images": 900,
             "flagged": 3,
         },
         "warnings": [text],

@@ -77,6 +77,35 @@ def test_agreement_and_confusion_by_hand() -> None:
     assert stage.seen_as(other, nothing) == {"probe": [], "zero_shot": []}
 
 
+def test_where_groups_share_a_prompt_nothing_is_said_of_zero_shot_clip() -> None:
+    blind = Images(drawn(3, 0), [A, A, B], [A, B, B], None)
+    assert stage.agreement(blind, blind.of(A)) == {
+        "probe": {"label": 0.5, "attribute": 1.0, "both": 0.5},
+        "zero_shot": None,
+    }
+    assert stage.seen_as(blind, blind.of(B)) == {"probe": [{"label": "high", "attribute": "building", "n": 1}]}
+    rows = [{"adapter": None, "cluster": 0}] * 3
+    assert [f["agreement"]["zero_shot"] for f in stage.cluster_figures(rows, blind, {})] == [None, None]
+
+
+def test_what_was_made_what_was_accepted_and_what_is_real_are_looked_at_each_for_itself() -> None:
+    made = images(drawn(5, 0), [A, A, A, A, B], [A, B, C, A, A])
+    accepted = images(made.embeddings_ND[[0, 1]], [A, A], [A, B])
+    real = Images(drawn(3, 1), [A, A, B], [C, C, A], None)
+    found = stage.group_figures(A, made, accepted, real, drawn(0, 2), drawn(0, 3), A, drawn(0, 4), 0)
+    assert {kind: shown["probe"] for kind, shown in found["agreement"].items()} == {
+        "made": {"label": 0.75, "attribute": 0.75, "both": 0.5},
+        "synthetic": {"label": 0.5, "attribute": 1.0, "both": 0.5},
+        "held_out": {"label": 1.0, "attribute": 0.0, "both": 0.0},
+    }
+    assert found["agreement"]["made"]["zero_shot"]["both"] == 1 and found["agreement"]["held_out"]["zero_shot"] is None
+    assert (found["synthetic"], found["held_out"]) == (2, 2), "those that were not accepted do not count"
+    # A group of which everything was rejected still says what was made.
+    none = stage.group_figures(B, made, accepted, real, drawn(50, 2), drawn(50, 3), B, drawn(50, 4), 0)
+    assert none["agreement"]["made"]["probe"] == {"label": 0.0, "attribute": 1.0, "both": 0.0}
+    assert (none["synthetic"], none["agreement"]["synthetic"], none["memorisation"]) == (0, None, None)
+
+
 @pytest.mark.parametrize(("rows", "real", "size"), [(9, 50, 9), (50, 9, 50), (50, 50, 9), (0, 50, 0)])
 def test_few_images_have_no_fidelity(rows: int, real: int, size: int) -> None:
     assert stage.fidelity(drawn(rows, 0), drawn(real, 1), size, 0) is None
@@ -110,16 +139,10 @@ def test_distances_are_those_of_the_formulas() -> None:
 def figures(
     made: Vectors, held_out: Vectors, known: Vectors, learnt: Vectors, group: Group = A, lender: Group = A
 ) -> dict[str, Any]:
-    """All figures of a group whose images are all that there are."""
-    return stage.group_figures(
-        group,
-        images(made, [group] * len(made)),
-        images(held_out, [group] * len(held_out)),
-        known,
-        learnt,
-        lender,
-        0,
-    )
+    """All figures of a group whose images are all that there are, all of them accepted."""
+    accepted = images(made, [group] * len(made))
+    real = images(held_out, [group] * len(held_out))
+    return stage.group_figures(group, accepted, accepted, real, known, learnt, lender, known, 0)
 
 
 def test_a_perfect_generator_has_about_the_figures_of_real_images() -> None:
@@ -149,34 +172,54 @@ def test_both_sides_are_compared_in_the_same_number() -> None:
     assert (few_known["synthetic"], few_known["held_out"]) == (200, 100)
     none_known = figures(drawn(200, 0), drawn(100, 1), drawn(0, 2), drawn(50, 3))
     assert none_known["fidelity"] == {"synthetic": None, "held_out": None}
-    assert none_known["memorisation"] is not None
+    assert none_known["memorisation"] is not None and none_known["memorisation"]["closer_real"] is None
 
 
 @pytest.mark.parametrize(("made", "learnt", "held_out"), [(50, 0, 50), (50, 1, 50), (9, 50, 50), (50, 50, 9)])
 def test_where_nothing_was_learnt_or_few_are_there_nothing_is_said_of_memorisation(
     made: int, learnt: int, held_out: int
 ) -> None:
-    assert stage.memorisation(drawn(made, 0), drawn(learnt, 1), drawn(held_out, 2), 0) is None
+    assert stage.memorisation(drawn(made, 0), drawn(learnt, 1), drawn(held_out, 2), drawn(50, 3), 0) is None
     assert figures(drawn(made, 0), drawn(held_out, 2), drawn(50, 3), drawn(learnt, 1))["memorisation"] is None
 
 
 def test_what_was_learnt_by_heart_is_seen() -> None:
     learnt, held_out = drawn(40, 1), drawn(60, 2)
     by_heart = units(learnt.astype(float) + 1e-3 * np.random.default_rng(0).normal(size=learnt.shape))
-    found = stage.memorisation(by_heart, learnt, held_out, 0)
+    found = stage.memorisation(by_heart, learnt, held_out, drawn(80, 3), 0)
     assert found is not None and found["learnt"] == 40
     assert found["closer_to_training"]["share"] == 1 and found["closer_to_training"]["n"] == 40
     assert found["nearest_ratio"]["synthetic"] < 0.05 < 0.3 < found["nearest_ratio"]["held_out"]
+    # Other real images have learnt nothing.
+    assert found["closer_real"]["n"] == 80 and found["closer_real"]["share"] == pytest.approx(0.5, abs=0.2)
+
+
+def test_other_real_images_stand_beside_the_synthetic_ones_by_hand() -> None:
+    def around(degrees: list[float]) -> Vectors:
+        """Directions in a plane."""
+        return np.array([[np.cos(a), np.sin(a)] for a in np.deg2rad(degrees)], np.float32)
+
+    # Learnt at 0, held out at 90 degrees. All synthetic images lie near the former, a quarter of the others do.
+    learnt, held_out = around([0] * 10), around([90] * 10)
+    found = stage.memorisation(around([10] * 12), learnt, held_out, around([20, 70, 80, 60]), 0)
+    assert found is not None
+    assert (found["closer_to_training"]["share"], found["closer_to_training"]["n"]) == (1, 12)
+    assert (found["closer_real"]["share"], found["closer_real"]["n"]) == (0.25, 4)
+    # The exact interval of one in four: at its ends one tail has 2.5 %.
+    low, high = found["closer_real"]["low"], found["closer_real"]["high"]
+    assert 1 - (1 - low) ** 4 == pytest.approx(0.025)
+    assert (1 - high) ** 4 + 4 * high * (1 - high) ** 3 == pytest.approx(0.025)
 
 
 def test_borrowed_images_are_compared_with_held_out_images_of_the_lender() -> None:
     lent, own = drawn(40, 1, shift=2.0), drawn(40, 2)
     made = units(lent.astype(float) + 1e-3)
     held_out = images(np.concatenate([own, lent]), [A] * 40 + [B] * 40)
-    learnt = drawn(40, 3, shift=2.0)
+    learnt, accepted = drawn(40, 3, shift=2.0), images(made, [A] * 40)
 
     def closer(lender: Group) -> float:
-        found = stage.group_figures(A, images(made, [A] * 40), held_out, drawn(40, 4), learnt, lender, 0)
+        found = stage.group_figures(A, accepted, accepted, held_out, drawn(40, 4), learnt, lender, drawn(9, 5), 0)
+        assert found["memorisation"]["closer_real"]["n"] == 9, "the lender's other images, not the group's own"
         return float(found["memorisation"]["closer_to_training"]["share"])
 
     # They are all but equal to held-out images of the lender, and far from those of their own group.
@@ -208,10 +251,11 @@ def test_the_figures_of_each_adapter_by_hand() -> None:
     assert found[0]["nearest_ratio"] == pytest.approx(ratios[0] + 0.01 * (ratios[1] - ratios[0]), rel=1e-4)
 
 
-def from_generators(*made: tuple[str, str | None, int], attribute: str = "building") -> dict[str, Any]:
-    """What is said of an attribute whose images come so: (label, adapter, how many)."""
+def from_generators(*made: tuple[str, str, int], attribute: str = "building") -> dict[str, Any]:
+    """What is said of an attribute whose images come so: (label, way, how many), each image by an adapter of its own."""
     groups = [Group(label, attribute) for label, _, n in made for _ in range(n)]
-    rows = [{"adapter": adapter} for _, adapter, n in made for _ in range(n)]
+    ways = [way for _, way, n in made for _ in range(n)]
+    rows = [{"adapter": f"adapter {i}", "route": way} for i, way in enumerate(ways)]
     vectors = drawn(len(rows), 0)
     (found,) = stage.shortcuts(images(vectors, groups), rows, images(drawn(4, 1), [A, B, A, B]), 0)
     assert found["attribute"] == attribute
@@ -219,27 +263,39 @@ def from_generators(*made: tuple[str, str | None, int], attribute: str = "buildi
 
 
 def test_how_far_the_generator_gives_the_label_away_by_hand() -> None:
-    one = from_generators(("low", "x", 5), ("high", "x", 3))
+    one = from_generators(("low", "prompt", 5), ("high", "prompt", 3))
     assert (one["label_from_generator"], one["chance"]) == (0.5, 0.5)
-    assert from_generators(("low", None, 5), ("high", None, 3))["label_from_generator"] == 0.5
-    assert from_generators(("low", "x", 5), ("high", "y", 3))["label_from_generator"] == 1
-    assert from_generators(("low", "x", 5), ("high", None, 3))["label_from_generator"] == 1
-    # x: 3/4 of low against 1/2 of high; y: 1/4 against 1/2. Said low for x, high for y.
-    mixed = from_generators(("low", "x", 3), ("low", "y", 1), ("high", "x", 2), ("high", "y", 2))
+    assert from_generators(("low", "composed", 5), ("high", "same-label", 3))["label_from_generator"] == 1
+    assert from_generators(("low", "own", 5), ("high", "prompt", 3))["label_from_generator"] == 1
+    # Prompts: 3/4 of low against 1/2 of high; composed: 1/4 against 1/2. Said low for the former, high for the latter.
+    mixed = from_generators(
+        ("low", "prompt", 3), ("low", "composed", 1), ("high", "prompt", 2), ("high", "composed", 2)
+    )
     assert mixed["label_from_generator"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     # A large label does not make it look better: nine in ten of all images are low.
-    large = from_generators(("low", "x", 900), ("high", "x", 100))
+    large = from_generators(("low", "own", 900), ("high", "own", 100))
     assert large["label_from_generator"] == 0.5
-    three = from_generators(("low", "x", 4), ("high", "x", 4), ("middle", "y", 4))
+    three = from_generators(("low", "own", 4), ("high", "own", 4), ("middle", "prompt", 4))
     assert (three["label_from_generator"], three["chance"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
-    alone = from_generators(("low", "x", 4))
+    alone = from_generators(("low", "own", 4))
     assert (alone["label_from_generator"], alone["chance"]) == (1, 1)
     assert one["style"] is None, "of so few images nothing is said"
 
 
+def test_adapters_of_the_attributes_own_groups_are_one_kind_of_generator() -> None:
+    assert from_generators(("low", "own", 5), ("high", "same-attribute", 3))["label_from_generator"] == 0.5
+    # Those of the label's groups have learnt other backgrounds: they are none of that kind.
+    for other in ("same-label", "same-label-late", "composed", "prompt"):
+        assert from_generators(("low", "own", 5), ("high", other, 3))["label_from_generator"] == 1
+        assert from_generators(("low", "same-attribute", 5), ("high", other, 3))["label_from_generator"] == 1
+    # Of low all are of the kind; of high half are: said low for it, high for prompts.
+    half = from_generators(("low", "own", 2), ("low", "same-attribute", 2), ("high", "own", 2), ("high", "prompt", 2))
+    assert half["label_from_generator"] == pytest.approx((1 + 1 / 2) / 2)
+
+
 def test_each_attribute_is_looked_at_alone() -> None:
     groups = [A, B, C, Group("high", "flower")] * 3
-    rows = [{"adapter": name} for name in ("x", "x", "x", "y")] * 3
+    rows = [{"adapter": "x", "route": way} for way in ("own", "own", "own", "prompt")] * 3
     found = stage.shortcuts(images(drawn(12, 0), groups), rows, images(drawn(4, 1), groups[:4]), 0)
     assert [(f["attribute"], f["label_from_generator"]) for f in found] == [("building", 0.5), ("flower", 1.0)]
 
@@ -252,7 +308,7 @@ def world(shift: float) -> tuple[Images, Images]:
 
 
 def test_style_that_tells_the_label_is_seen() -> None:
-    rows = [{"adapter": None}] * 200
+    rows = [{"adapter": None, "route": "prompt"}] * 200
     for shift, told in ((0.0, False), (1.0, True)):
         synthetic, real = world(shift)
         (found,) = stage.shortcuts(synthetic, rows, real, 0)
@@ -277,11 +333,12 @@ def audit_of(shift: float = 0.0, by_heart: bool = False, test: SelfTest | None =
         synthetic = images(
             np.concatenate([np.tile(learnt[A], (2, 1)), synthetic.embeddings_ND[100:]]), synthetic.groups
         )
-    rows = [{"adapter": "x", "cluster": 0}] * 200
+    rows = [{"adapter": "x", "cluster": 0, "route": "own"}] * 200
+    known = [drawn(100, 7), drawn(100, 8)]
     return {
         "groups": [
-            stage.group_figures(group, synthetic, real, drawn(100, 7 + i), learnt[group], group, 0)
-            for i, group in enumerate((A, B))
+            stage.group_figures(group, synthetic, synthetic, real, others, learnt[group], group, others, 0)
+            for group, others in zip((A, B), known, strict=True)
         ],
         "clusters": stage.cluster_figures(rows, synthetic, {"x": learnt[A]}),
         "shortcuts": stage.shortcuts(synthetic, rows, real, 0),
@@ -289,6 +346,7 @@ def audit_of(shift: float = 0.0, by_heart: bool = False, test: SelfTest | None =
     }
 
 
+CLOSER = {"share": 0.6, "low": 0.55}
 COPIES = {"self_test": {"passed": True, "false_alarms": {"share": 0.02}}, "flagged": 2, "images": 100}
 
 
@@ -319,6 +377,11 @@ def test_each_thing_that_is_wrong_is_warned_of_in_words() -> None:
         (("groups", 0, "fidelity", "synthetic"), None, ""),
         (("groups", 0, "memorisation", "closer_to_training", "low"), 0.51, "60% of the images are nearer to training"),
         (("groups", 0, "memorisation", "closer_to_training", "low"), 0.50, ""),
+        # Other real images are nearer as well: the reference images alone may have tipped it.
+        (("groups", 0, "memorisation"), {"closer_to_training": CLOSER, "closer_real": {"high": 0.56}}, ""),
+        (("groups", 0, "memorisation"), {"closer_to_training": CLOSER, "closer_real": {"high": 0.55}}, ""),
+        (("groups", 0, "memorisation"), {"closer_to_training": CLOSER, "closer_real": {"high": 0.54}}, "60% of the"),
+        (("groups", 0, "memorisation"), {"closer_to_training": CLOSER, "closer_real": None}, "60% of the images are"),
         (("groups", 0, "memorisation"), None, ""),
         (("shortcuts", 0, "style", "synthetic", "low"), 0.71, "images of low look less real than others (AUC 0.60)"),
         (("shortcuts", 0, "style", "synthetic", "low"), 0.70, ""),
@@ -343,7 +406,7 @@ def test_where_the_warnings_begin(path: tuple[Any, ...], value: Any, warned: str
                 "label": "low",
                 "attribute": "building",
                 "fidelity": {"synthetic": {"detectability": {"auc": 0.5, "low": 0.4}}},
-                "memorisation": {"closer_to_training": {"share": 0.6, "low": 0.5}},
+                "memorisation": {"closer_to_training": {"share": 0.6, "low": 0.5}, "closer_real": {"high": 0.5}},
             }
         ],
         "shortcuts": [
@@ -384,9 +447,8 @@ def test_the_detectors_rates_are_told_kind_by_kind() -> None:
 
 
 def test_an_audit_is_json_without_nan() -> None:
-    few = stage.group_figures(
-        A, images(drawn(3, 0), [A] * 3), images(drawn(2, 1), [B] * 2), drawn(0, 2), drawn(0, 3), A, 0
-    )
+    made, real = images(drawn(3, 0), [A] * 3), images(drawn(2, 1), [B] * 2)
+    few = stage.group_figures(A, made, made, real, drawn(0, 2), drawn(0, 3), A, drawn(0, 4), 0)
     assert (few["synthetic"], few["held_out"], few["agreement"]["held_out"]) == (3, 0, None)
     for found in (audit_of(), audit_of(shift=1.0, by_heart=True, test=self_test(0)), few):
         assert json.loads(json.dumps(found, allow_nan=False)) == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,20 @@ def test_every_preset_loads_and_keeps_to_the_paper(name: str) -> None:
         assert config.classify.backbone == "microsoft/resnet-50" and config.models.dtype == "bfloat16"
         assert config.models.diffusion_revision and config.models.clip_revision and config.classify.backbone_revision
         assert len(config.data.label_names) == len(config.data.attribute_names) == 2
+
+
+@pytest.mark.parametrize("methods", [None, ["fairsynth"], ["erm", "fairsynth"]])
+def test_filling_up_groups_does_not_go_with_fairsynth_and_a_way_out_is_named(methods: list[str] | None) -> None:
+    given: dict[str, object] = {"synthesize__fill": True} | ({"tune__methods": methods} if methods else {})
+    text = message(**given)
+    assert text.startswith("synthesize.fill leaves out what the common groups have, but fairsynth ")
+    way_out = "drop fill, or leave fairsynth out: --tune.methods '[erm, group-dro]'"
+    assert text.endswith(way_out)
+    # The way out does lead out, word for word.
+    words = ["--synthesize.fill", "true", *shlex.split(way_out.rpartition(": ")[2])]
+    config = load_config(overrides=parse_overrides(words))
+    assert config.synthesize.fill and config.tune.methods == ("erm", "group-dro")
+    assert "fairsynth" in load_config(overrides={"synthesize.fill": False}).tune.methods
 
 
 def test_a_config_cannot_be_changed() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units
 from fairsynth.config import DataConfig, ImageRules, ModelsConfig, RunConfig
+from fairsynth.data.copies import THUMBNAIL_BYTES, unpacked
 from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import Session
@@ -210,6 +211,7 @@ def test_the_demos_models_give_unit_vectors_and_posteriors(root: Path, tmp_path:
     embed = EmbedUnit(MODELS)
     full = embed(work(name))["embeddings"]
     assert full.column_names == ["image_id", "embedding", "thumbnail", "mean", "std", "latent_shape"]
+    assert full.schema.field("thumbnail").type == pa.binary(32 * 32 * 3)
     assert unit_length(matrix(full, "embedding")).all() and (matrix(full, "std") > 0).all()
     (shape,) = {tuple(shape) for shape in full.column("latent_shape").to_pylist()}
     assert matrix(full, "mean").shape == (32, int(np.prod(shape)))
@@ -248,6 +250,43 @@ def test_thumbnails_are_means_of_boxes_of_each_rows_own_image(root: Path, tmp_pa
         means = image.reshape(32, side, 32, side, 3).mean((1, 3))
         # Pillow rounds once along each side.
         assert np.abs(found - means).max() <= (1 if size > 32 else 0)
+
+
+def looks(*chunks: NDArray[np.uint8]) -> pa.ChunkedArray:
+    """A column of thumbnails as embed stores them, in these chunks."""
+    kind = pa.binary(THUMBNAIL_BYTES)
+    return pa.chunked_array([pa.array([image.tobytes() for image in chunk], kind) for chunk in chunks], kind)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+
+
+def test_thumbnails_are_read_back_from_whole_columns_and_from_parts_of_them(tmp_path: Path) -> None:
+    one, many = looks(PIXELS), looks(PIXELS[:2], PIXELS[:0], PIXELS[2:3], PIXELS[3:])
+    assert many.num_chunks == 4
+    for column in (one, many):
+        found = unpacked(column)
+        assert found.dtype == np.uint8 and np.array_equal(found, PIXELS)
+        for start, length in ((0, 4), (1, 1), (1, 7), (2, 7), (8, 1), (5, 99)):
+            assert np.array_equal(unpacked(column.slice(start, length)), PIXELS[start : start + length])
+        assert np.array_equal(unpacked(column.slice(2).slice(3, 2)), PIXELS[5:7])
+    part = pa.chunked_array([one.chunk(0).slice(1, 2), one.chunk(0).slice(6, 3)])
+    assert np.array_equal(unpacked(part), PIXELS[[1, 2, 6, 7, 8]])
+    pq.write_table(pa.table({"thumbnail": many}), tmp_path / "t.parquet", row_group_size=4)
+    assert np.array_equal(unpacked(pq.read_table(tmp_path / "t.parquet")["thumbnail"]), PIXELS)
+
+
+@pytest.mark.parametrize("column", [looks(), looks(PIXELS[:0]), looks(PIXELS[:0], PIXELS[:0]), looks(PIXELS).slice(9)])
+def test_no_thumbnails_are_read_back_as_none(column: pa.ChunkedArray) -> None:
+    found = unpacked(column)
+    assert found.shape == (0, 32, 32, 3) and found.dtype == np.uint8
+
+
+def test_thumbnails_that_lie_in_one_piece_are_not_copied() -> None:
+    column = looks(PIXELS)
+    start = column.chunk(0).buffers()[1].address
+    assert unpacked(column).ctypes.data == start
+    assert unpacked(column.slice(4)).ctypes.data == start + 4 * 3072
 
 
 def embedded(root: Path, out: Path) -> Context:

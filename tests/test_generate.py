@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairsynth.config import ModelsConfig
-from fairsynth.data.copies import CopyDetector, thumbnails
+from fairsynth.data.copies import THUMBNAIL_BYTES, CopyDetector, thumbnails
+from fairsynth.data.decode import decode
 from fairsynth.data.likeness import perceptual_hash, thumbnail
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
@@ -111,7 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def learnt(folder: Path, adapter: str, pixels: NDArray[np.uint8], ids: list[str]) -> None:
     """The file of what an adapter learnt."""
-    small = pa.array([image.tobytes() for image in thumbnails(pixels)], pa.binary())
+    small = pa.array([image.tobytes() for image in thumbnails(pixels)], pa.binary(THUMBNAIL_BYTES))
     table = pa.table({"image_id": ids, "embedding": vectors(encoder().images(pixels)), "thumbnail": small})
     pq.write_table(table, folder / f"{adapter}.parquet")
 
@@ -211,13 +212,19 @@ def test_an_image_that_shows_nothing_is_said_to(world: World) -> None:
     work, name = world.worker(), largest(world.plan)
     plain_make = work.make
 
-    def make(rows: list[Mapping[str, Any]]) -> NDArray[np.uint8]:
-        found = plain_make(rows)
-        found[1] = 0
-        found[2] = (200, 10, 90)
-        return found
+    class Make:
+        """Two of the images show nothing."""
 
-    work.make = make  # type: ignore[assignment]
+        size = plain_make.size
+
+        def __call__(self, rows: list[Mapping[str, Any]]) -> NDArray[np.uint8]:
+            """Pixels of all rows."""
+            found = plain_make(rows)
+            found[1] = 0
+            found[2] = (200, 10, 90)
+            return found
+
+    work.make = Make()  # type: ignore[assignment]
     found = work({"name": name})["images"]
     assert found["constant"].to_pylist() == [False, True, True] + [False] * (found.num_rows - 3)
     assert np.isfinite(found["centroid_score"].to_numpy()).all()
@@ -288,8 +295,45 @@ def test_files_are_written_as_the_source_is_and_say_that_they_are_synthetic(
         )
         if kind == "JPEG":
             assert image.quantization == Image.open(io.BytesIO(source)).quantization  # type: ignore[attr-defined]
-        # What is judged is the image itself, not its file.
-        assert row["embedding"] == pytest.approx(plain[row["image_id"]], abs=1e-4)
+        # What is judged is the file, at the models' size.
+        judged = encoder().images(decode(row["file"], 32)[None])[0]
+        assert row["embedding"] == pytest.approx(judged, abs=1e-5)
+        assert row["sha256"] == hashlib.sha256(row["file"]).hexdigest()
+        if kind != "PNG":
+            assert np.abs(np.subtract(row["embedding"], plain[row["image_id"]])).max() > 1e-3
+
+
+def test_what_compression_does_to_an_image_is_judged_with_it(world: World, made: pa.Table) -> None:
+    source = encoded(crops()[0].resize((32, 32)), "JPEG", quality=10)
+    work, name = world.worker(source_codec([source])), largest(world.plan)
+    found = work({"name": name})["images"]
+    raw = dict(zip(made["image_id"].to_pylist(), pixels_of(made).astype(int), strict=True))
+    pixels, embeddings = pixels_of(found), matrix(found, "embedding")
+    assert embeddings == pytest.approx(encoder().images(pixels), abs=1e-5)
+    uncompressed = np.stack([raw[image] for image in found["image_id"].to_pylist()])
+    assert np.abs(uncompressed - pixels).mean() > 2, "such a file keeps all: it shows nothing"
+    lost = np.linalg.norm(embeddings - encoder().images(uncompressed.astype(np.uint8)), axis=1)
+    assert lost.min() > 0.01
+    for row, image, vector in zip(found.to_pylist(), pixels, embeddings, strict=True):
+        assert (row["phash"], row["look"]) == (
+            perceptual_hash(Image.fromarray(image)),
+            thumbnail(Image.fromarray(image)),
+        )
+        group = Group(row["label"], row["attribute"])
+        assert row["text_score"] == pytest.approx(float(encoder().texts([TEXTS[group]])[0] @ vector), abs=1e-5)
+
+
+def test_where_groups_share_a_prompt_zero_shot_clip_says_nothing_of_the_attribute(world: World) -> None:
+    # As with discovered attributes, which have no words: a prompt for each label.
+    texts = {group: f"a photo of a {group.label} number" for group in (*SOURCES, Group("high", "building"))}
+    other = Judgement(texts, world.judgement.centroids, world.judgement.probe, world.judgement.training)
+    work, name = World(world.adapters, world.plan, other).worker(), largest(world.plan)
+    found = work({"name": name})["images"]
+    assert found["zero_shot_attribute"].to_pylist() == [None] * found.num_rows
+    assert found.schema.field("zero_shot_attribute").type == pa.string()
+    both = encoder().texts(["a photo of a high number", "a photo of a low number"])
+    nearest = (encoder().images(pixels_of(found)) @ both.T).argmax(1)
+    assert found["zero_shot_label"].to_pylist() == [("high", "low")[i] for i in nearest]
 
 
 def test_a_unit_has_its_rows_and_no_others(world: World, tmp_path: Path) -> None:

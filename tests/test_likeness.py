@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from fairsynth.data.likeness import HASH_BITS, near_copies, perceptual_hash, thumbnail
+from fairsynth.data.likeness import HASH_BITS, near_copies, perceptual_hash, spread_out, thumbnail
 from tests.worlds import crops, encoded
 
 # Squares with much to see: what is nearly flat has a hash that each rounding turns.
@@ -94,9 +94,8 @@ def by_hand(hashes: list[bytes], looks: list[bytes]) -> list[list[int]]:
     return [members for members in sets if len(members) > 1]
 
 
-@given(st.data())
-@settings(deadline=None, max_examples=60)
-def test_the_index_finds_what_all_pairs_find(data: st.DataObject) -> None:
+def likes(data: st.DataObject) -> tuple[list[bytes], list[bytes]]:
+    """Hashes and thumbnails, many of them close to each other."""
     centres = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4))
     hashes, looks = [], []
     for _ in range(data.draw(st.integers(1, 20))):
@@ -106,4 +105,44 @@ def test_the_index_finds_what_all_pairs_find(data: st.DataObject) -> None:
             value ^= 1 << bit
         hashes.append(value.to_bytes(8))
         looks.append(bytes([data.draw(st.sampled_from((100, 105, 112)))]) * 192)
+    return hashes, looks
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_the_index_finds_what_all_pairs_find(data: st.DataObject) -> None:
+    hashes, looks = likes(data)
     assert near_copies(hashes, looks) == by_hand(hashes, looks)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_each_image_stays_unless_one_before_it_that_stays_looks_alike(data: st.DataObject) -> None:
+    hashes, looks = likes(data)
+    kept: list[int] = []
+    for i in range(len(hashes)):
+        if not any(by_hand([hashes[k], hashes[i]], [looks[k], looks[i]]) for k in kept):
+            kept.append(i)
+    assert spread_out(hashes, looks) == kept
+
+
+def test_the_ends_of_a_chain_stay_and_its_middle_goes_if_it_comes_later() -> None:
+    chain = [bytes([level]) * 192 for level in (100, 106, 112)]
+    equal = [b"\xf0" * 8] * 3
+    assert near_copies(equal, chain) == [[0, 1, 2]]
+    assert spread_out(equal, chain) == [0, 2]
+    assert spread_out(equal, [chain[1], chain[0], chain[2]]) == [0]
+    assert spread_out(equal, [chain[0], chain[2], chain[1]]) == [0, 1]
+    # The same along the hashes: 4 bits from neighbour to neighbour, 8 from end to end.
+    hashes = [bytes([bits]) * 8 for bits in (0,)] + [b"\x0f" + b"\0" * 7, b"\xff" + b"\0" * 7]
+    assert spread_out(hashes, chain[:1] * 3) == [0, 2]
+
+
+def test_of_pictures_and_their_copies_the_first_of_each_stays() -> None:
+    pictures = [RICH[0], reopened(RICH[0], "JPEG", quality=90), RICH[1], RICH[2], reopened(RICH[1], "JPEG", quality=90)]
+    assert spread_out([perceptual_hash(i) for i in pictures], [thumbnail(i) for i in pictures]) == [0, 2, 3]
+
+
+def test_of_nothing_nothing_stays_and_of_equal_images_the_first() -> None:
+    assert spread_out([], []) == []
+    assert spread_out([b"\0" * 8] * 5000, [b"\0" * 192] * 5000) == [0]

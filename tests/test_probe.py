@@ -77,14 +77,46 @@ def test_agreement_is_the_probability_of_the_own_label_and_the_own_attribute() -
     probe = fit_probe(*world(EVEN))
     points, groups, _ = world(EVEN, seed=1)
     label, attribute = probe.agreement(points, groups)
+    # Of two, the probability itself: it and the other one's are 1 together.
     for i in range(0, len(groups), 7):
-        assert label[i] == probe.labels_of(points)[i, LABELS.index(groups[i].label)]
-        assert attribute[i] == probe.attributes_of(points)[i, ATTRIBUTES.index(groups[i].attribute)]
+        own = probe.labels_of(points)[i, LABELS.index(groups[i].label)]
+        assert label[i] == pytest.approx(own, abs=1e-6)
+        own = probe.attributes_of(points)[i, ATTRIBUTES.index(groups[i].attribute)]
+        assert attribute[i] == pytest.approx(own, abs=1e-6)
     assert label.dtype == attribute.dtype == np.float32 and label.mean() > 0.75 and attribute.mean() > 0.95
     assert probe.labels_of(points).sum(1) == pytest.approx(np.ones(len(points)))
     # Asked about the other label, each image answers with what is left.
     other = [Group("high" if group.label == "low" else "low", group.attribute) for group in groups]
     assert probe.agreement(points, other)[0] == pytest.approx(1 - label, abs=1e-6)
+
+
+def test_agreement_among_three_is_the_own_probability_against_the_best_other_one_by_hand() -> None:
+    # Weights are logarithms of the shares 4 : 3 : 3, and the attributes' of 1 : 3, whatever the image.
+    def weights(*shares: float) -> NDArray[np.float32]:
+        return np.array([[0, 0, np.log(share)] for share in shares], np.float32)
+
+    probe = Probe(("x", "y", "z"), ("a", "b"), weights(4, 3, 3), weights(1, 3))
+    points = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
+    assert probe.labels_of(points)[0] == pytest.approx([0.4, 0.3, 0.3], abs=1e-6)
+    groups = [Group("x", "a"), Group("y", "b"), Group("z", "a"), Group("w", "b")]
+    label, attribute = probe.agreement(points, groups)
+    # x is the likeliest, though below one half of all.
+    assert label == pytest.approx([4 / 7, 3 / 7, 3 / 7, 0], abs=1e-6)
+    assert attribute == pytest.approx([1 / 4, 3 / 4, 1 / 4, 3 / 4], abs=1e-6)
+
+
+def test_of_three_labels_the_likeliest_is_the_one_that_agrees() -> None:
+    counts = {Group(name, attribute): 40 for name in "xyz" for attribute in ATTRIBUTES}
+    probe = fit_probe(*world(counts, noise=1.0))
+    points, groups, _ = world(counts, seed=1, noise=1.0)
+    shares = probe.labels_of(points)
+    likeliest = shares.argmax(1)
+    assert ((shares.max(1) < 0.5) & (shares.max(1) > 0.34)).sum() > 10, "too easy: one label always has more than half"
+    for place, name in enumerate("xyz"):
+        label, _ = probe.agreement(points, [Group(name, group.attribute) for group in groups])
+        assert ((label >= 0.5) == (likeliest == place)).all()
+        others = np.delete(shares, place, 1).max(1)
+        assert label == pytest.approx(shares[:, place] / (shares[:, place] + others), abs=1e-6)
 
 
 def test_the_likeliest_group_is_named() -> None:

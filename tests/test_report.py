@@ -158,7 +158,7 @@ def test_the_page_shows_the_figures(report: dict) -> None:
         "45.0%",
         "75.0%",
         "n = 0 – ERM",
-        "4321 1234 (1300) own: same-attribute 3 70.0% 100.0%",
+        "4321 1234 (1300) own: same-attribute 3 1700 70.0%",
         "embed 12.3 1.5 7 2 90 80 6 4",
     ):
         assert figure in text
@@ -178,12 +178,15 @@ def test_the_page_says_what_became_of_the_images(report: dict) -> None:
 
 def test_the_page_shows_the_audit_beside_its_references(report: dict) -> None:
     text = " ".join(Page(page(report, [])).text.split())
-    assert f"{QUOTES}, {QUOTES} synthetic 1234 50.0%, 25.0%, 12.5% 50.0%, 25.0%, 12.5% 0.250 0.2500 0.25" in text
+    assert (
+        f"{QUOTES}, {QUOTES} synthetic, all made 50.0%, 25.0%, 12.5% 50.0%, 25.0%, 12.5% – – – – – – – synthetic, accepted 1234 50.0%, 25.0%, 12.5% – 0.250 0.2500 0.25"
+        in text
+    )
     assert "real, held out 77 – – – – – – – – –" in text
     assert f"{QUOTES} 50.0% 50.0% 0.61 (0.60 – 0.62) –" in text
-    assert "3 of 600 accepted images look like copies of one of 500 training images" in text
+    assert "3 of 600 accepted images look like copies of one of 500 training images (of 900)" in text
     assert "96.0% of 300 planted copies (flipped 96.0%), and took 96.0% of 300 held-out" in text
-    assert "50.0% of 90 40.0% – 60.0% 0.41 0.42" in text
+    assert "50.0% of 90 40.0% – 60.0% 45.0% 0.41 0.42" in text
     assert "right about the label in 87.5% and about the attribute in –" in text
 
 

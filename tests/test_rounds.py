@@ -18,10 +18,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairsynth.artifacts import Artifact, Identity
+from fairsynth.artifacts import Artifact, Identity, Units
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
 from fairsynth.engine.session import Session, session_of
-from fairsynth.stages.generate import GenerateUnit
+from fairsynth.engine.units import Ran
+from fairsynth.groups import Group
+from fairsynth.stages.generate import SEEN, GenerateUnit
 from fairsynth.stages.image_plan import Source
 from fairsynth.stages.selection import ACCEPTED
 from fairsynth.steps import rounds as module
@@ -30,7 +32,7 @@ from tests.test_generate import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, 
 
 __all__ = ["world"]
 QUOTA = {A: 13, B: 6, C: 3}
-FILTER = FilterConfig(keep=0.75, min_probability=0.5, max_rounds=2)
+FILTER = FilterConfig(keep=0.75, min_probability=0.9, max_rounds=2)
 # What may differ in the last digits: sums in another order.
 ROUNDED = ("text_score", "centroid_score", "label_probability", "attribute_probability", "copy_score")
 # And what tells how the work was cut, or of pixels that differ by 1/255.
@@ -149,3 +151,88 @@ def test_an_image_shows_its_group_only_with_both() -> None:
 
     assert shows_its_group(row(False, 0.5, 0.5))
     assert not any(map(shows_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
+
+
+class Recorded:
+    """Stands in for the cluster: notes which units are asked for of which plan, and makes images that are all fine."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+        patch.setattr(module, "run_units", self.run)
+        patch.setattr(module, "read_units", self.read)
+
+    def run(self, session: Session, stage: str, units: Units, names: list[str], make: Path) -> Ran:
+        """One unit of each round was there already."""
+        self.asked.append((make.name, names))
+        self.plan = make
+        return Ran(len(names) - 1, 1, 0.5)
+
+    def read(self, artifact: Artifact, names: list[str]) -> pa.Table:
+        """The rows of the plan's file, in the units' order."""
+        rows = [row for row in pq.read_table(self.plan).to_pylist() if row["unit"] in names]
+        seen = dict.fromkeys(SEEN.names) | {"constant": False, "text_score": 0.5, "centroid_score": 0.5}
+        seen |= {"label_probability": 1.0, "attribute_probability": 1.0, "zero_shot_label": "low"}
+
+        def looks(i: int) -> dict[str, Any]:
+            rng = np.random.default_rng([i, len(self.asked)])
+            return {"sha256": rng.bytes(8).hex(), "phash": rng.bytes(8), "look": rng.bytes(192)}
+
+        return pa.Table.from_pylist([row | seen | looks(i) for i, row in enumerate(rows)], EMPTY.schema)
+
+
+def rounds_in(folder: Path, **config: Any) -> Rounds:
+    """Rounds whose work is the plan's path."""
+    artifact = Artifact(folder, Identity("synthesize", 1, {}, {}))
+    artifact.open()
+    settings = SynthesizeConfig(unit_size=4, **config)
+    return Rounds(Session(ResourcesConfig()), artifact, settings, FilterConfig(keep=1), 0, lambda path: path)  # type: ignore[arg-type, return-value]
+
+
+def test_a_run_that_goes_on_keeps_to_the_plan_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Recorded(monkeypatch)
+    rounds = rounds_in(tmp_path)
+    images, verdict = rounds.until_full({A: 9}, SOURCES)
+    assert images.num_rows == 9 and verdict.to_pylist() == [ACCEPTED] * 9
+    plan = rounds.artifact.path / "plan-0.parquet"
+    before = plan.read_bytes()
+    # By another verdict on the trial batches this run would plan more and other images.
+    again = Recorded(monkeypatch)
+    rounds = rounds_in(tmp_path)
+    images, _ = rounds.until_full({A: 9, B: 3}, SOURCES)
+    assert plan.read_bytes() == before
+    assert again.asked[0] == first.asked[0] and again.asked[0][0] == "plan-0.parquet"
+    assert sorted(again.asked[0][1]) == sorted(set(pq.read_table(plan)["unit"].to_pylist()))
+    # What the first plan lacks is planned in the next round.
+    later = pq.read_table(plan.with_name("plan-1.parquet"))
+    assert {Group(row["label"], row["attribute"]) for row in later.to_pylist()} == {B}
+    assert again.asked[1] == ("plan-1.parquet", later["unit"].unique().to_pylist())
+    assert images.num_rows == 9 + later.num_rows
+    units = [len(names) for _, names in again.asked]
+    assert rounds.ran == Ran(sum(units) - len(units), len(units), 0.5 * len(units))
+
+
+def test_trial_batches_that_were_planned_are_not_planned_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = Recorded(monkeypatch)
+    ways = {A: {"own": SOURCES[A]}}
+    _, found = rounds_in(tmp_path, trial_images=6).trials([(A, "own")], ways)
+    _, again = rounds_in(tmp_path, trial_images=20).trials([(A, "own")], ways)
+    assert tuple(found[A, "own"]) == tuple(again[A, "own"]) == (6, 6)
+    assert recorded.asked[0] == recorded.asked[1] and recorded.asked[0][0] == "plan-trials.parquet"
+
+
+def test_a_plan_is_either_absent_or_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(table: pa.Table, path: Path) -> None:
+        path.write_bytes(b"PAR1 and no more")
+        raise OSError("no space left on device")
+
+    recorded, rounds = Recorded(monkeypatch), rounds_in(tmp_path)
+    plan = rounds.artifact.path / "plan-0.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.pq, "write_table", torn)
+        with pytest.raises(OSError, match="no space left"):
+            rounds.until_full({A: 9}, SOURCES)
+    assert not plan.exists() and recorded.asked == []
+    images, _ = rounds_in(tmp_path).until_full({A: 9}, SOURCES)
+    assert images.num_rows == pq.read_table(plan).num_rows == 9

@@ -27,21 +27,21 @@ from fairsynth.stages.routing import (
 LB, LF, HB, HF = (Group(label, attribute) for label in ("low", "high") for attribute in ("building", "flower"))
 COUNTS = {LB: 492, LF: 1, HB: 1, HF: 506}
 ADAPTERS = (
-    Adapter("low--building--0", LB, 0, "a photo of a sks low, building", 192),
-    Adapter("low--building--1", LB, 1, "a photo of a ohwx low, building", 300),
-    Adapter("high--flower--0", HF, 0, "a photo of a sks high, flower", 506),
+    Adapter("low--building--0", LB, 0, "a photo of a sks low, building", 192, "sks"),
+    Adapter("low--building--1", LB, 1, "a photo of a ohwx low, building", 300, "ohwx"),
+    Adapter("high--flower--0", HF, 0, "a photo of a sks high, flower", 506, "sks"),
 )
 CONFIG = SynthesizeConfig(negative_prompt="blur", guidance=6.0, borrow_guidance=3.0)
-PLAIN = DataConfig()
+PLAIN, TEMPLATE = DataConfig(), "a photo of a {token} {label}, {attribute}"
 
 
 def possible(adapters: tuple[Adapter, ...] = ADAPTERS, groups: tuple[Group, ...] = (LB, LF, HB, HF)) -> Any:
     """The names of the ways that there are for each group."""
-    return {group: list(ways(group, adapters, dict.fromkeys(groups, 1), CONFIG, PLAIN)) for group in groups}
+    return {group: list(ways(group, adapters, dict.fromkeys(groups, 1), CONFIG, PLAIN, TEMPLATE)) for group in groups}
 
 
 def test_a_group_with_adapters_is_made_by_them_with_their_own_prompts() -> None:
-    found = ways(LB, ADAPTERS, COUNTS, CONFIG, PLAIN)
+    found = ways(LB, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE)
     assert found["own"] == [
         Source("own", "low--building--0", 0, "a photo of a sks low, building", 192, "blur", 6.0),
         Source("own", "low--building--1", 1, "a photo of a ohwx low, building", 300, "blur", 6.0),
@@ -59,8 +59,10 @@ def test_the_ways_of_a_rare_group_by_hand() -> None:
             for i, n in ((0, 192), (1, 300))
         ]
 
-    assert ways(LF, ADAPTERS, COUNTS, CONFIG, PLAIN) == {
-        "same-attribute": [Source("same-attribute", "high--flower--0", 0, prompt, 506, "blur, high", 3.0)],
+    assert ways(LF, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE) == {
+        "same-attribute": [
+            Source("same-attribute", "high--flower--0", 0, "a photo of a sks low, flower", 506, "blur, high", 3.0)
+        ],
         "same-label": by_label("same-label"),
         "same-label-half": by_label("same-label-half", **half),
         "same-label-late": by_label("same-label-late", **late),
@@ -72,10 +74,10 @@ def test_the_ways_of_a_rare_group_by_hand() -> None:
 
 
 def test_the_other_rare_group_borrows_the_other_way_round() -> None:
-    found = ways(HB, ADAPTERS, COUNTS, CONFIG, PLAIN)
+    found = ways(HB, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE)
     assert [(s.adapter, s.negative_prompt, s.prompt) for s in found["same-attribute"]] == [
-        ("low--building--0", "blur, low", "a photo of a high, building"),
-        ("low--building--1", "blur, low", "a photo of a high, building"),
+        ("low--building--0", "blur, low", "a photo of a sks high, building"),
+        ("low--building--1", "blur, low", "a photo of a ohwx high, building"),
     ]
     assert [(s.adapter, s.negative_prompt) for s in found["same-label"]] == [("high--flower--0", "blur, flower")]
     assert [(s.adapter, s.second_adapter) for s in found["composed"]] == [
@@ -85,14 +87,14 @@ def test_the_other_rare_group_borrows_the_other_way_round() -> None:
 
 
 def test_without_adapters_there_is_the_prompt_alone() -> None:
-    assert ways(LF, (), COUNTS, CONFIG, PLAIN) == {
+    assert ways(LF, (), COUNTS, CONFIG, PLAIN, TEMPLATE) == {
         "prompt": [Source("prompt", None, 0, "a photo of a low, flower", 1, "blur", 6.0)]
     }
 
 
 def test_borrowed_adapters_take_the_common_guidance_if_they_have_none_of_their_own() -> None:
     config = SynthesizeConfig(guidance=6.0)
-    found = ways(LF, ADAPTERS, COUNTS, config, PLAIN)
+    found = ways(LF, ADAPTERS, COUNTS, config, PLAIN, TEMPLATE)
     assert {source.guidance for way in found.values() for source in way} == {6.0}
     assert found["same-attribute"][0].negative_prompt == "high" and found["composed"][0].negative_prompt == ""
 
@@ -104,9 +106,9 @@ def test_words_of_labels_and_attributes_are_spoken_and_not_their_values() -> Non
     config = SynthesizeConfig(prompt="{attribute}: a {label}")
     adapters = [Adapter("1--1--0", Group("1", "1"), 0, "sks", 9)]
     counts = {Group("1", "1"): 9}
-    by_attribute = ways(Group("0", "1"), adapters, counts, config, data)["same-attribute"][0]
-    assert (by_attribute.prompt, by_attribute.negative_prompt) == ("on water: a landbird", "waterbird")
-    by_label = ways(Group("1", "0"), adapters, counts, config, data)["same-label"][0]
+    by_attribute = ways(Group("0", "1"), adapters, counts, config, data, TEMPLATE)["same-attribute"][0]
+    assert (by_attribute.prompt, by_attribute.negative_prompt) == ("a photo of a landbird, on water", "waterbird")
+    by_label = ways(Group("1", "0"), adapters, counts, config, data, TEMPLATE)["same-label"][0]
     assert (by_label.prompt, by_label.negative_prompt) == ("on land: a waterbird", "on water")
 
 
@@ -116,18 +118,18 @@ def test_the_largest_group_lends_and_of_equal_ones_the_first() -> None:
 
     def lender(**counts: int) -> str | None:
         by_group = {group: counts[group.label] for group in groups}
-        return ways(groups[0], adapters, by_group, CONFIG, PLAIN)["same-attribute"][0].adapter
+        return ways(groups[0], adapters, by_group, CONFIG, PLAIN, TEMPLATE)["same-attribute"][0].adapter
 
     assert lender(a=99, b=5, c=7, d=6) == "c--flower"  # not to itself
     assert lender(a=1, b=5, c=7, d=7) == "c--flower"
     # The largest of all has no adapter: who has some lends.
     counts = {group: 5 for group in groups} | {Group("e", "flower"): 100}
-    assert ways(groups[0], adapters, counts, CONFIG, PLAIN)["same-attribute"][0].adapter == "b--flower"
+    assert ways(groups[0], adapters, counts, CONFIG, PLAIN, TEMPLATE)["same-attribute"][0].adapter == "b--flower"
 
 
 def test_a_group_that_has_adapters_can_borrow_besides() -> None:
     more = (*ADAPTERS, Adapter("low--flower--0", LF, 0, "a photo of a sks low, flower", 1))
-    found = ways(LF, more, COUNTS, CONFIG, PLAIN)
+    found = ways(LF, more, COUNTS, CONFIG, PLAIN, TEMPLATE)
     assert list(found) == list(ROUTES)
     assert [source.adapter for source in found["own"]] == ["low--flower--0"]
     assert [source.adapter for source in found["same-attribute"]] == ["high--flower--0"]
@@ -137,7 +139,7 @@ def test_a_group_that_has_adapters_can_borrow_besides() -> None:
 
 def test_the_second_adapter_is_the_one_with_most_images_and_of_equal_ones_the_first_cluster() -> None:
     twins = [a._replace(images=300) if a.group == LB else a for a in ADAPTERS]
-    (source,) = ways(LF, twins[::-1], COUNTS, CONFIG, PLAIN)["composed"]
+    (source,) = ways(LF, twins[::-1], COUNTS, CONFIG, PLAIN, TEMPLATE)["composed"]
     assert source.second_adapter == "low--building--0"
 
 
@@ -188,7 +190,7 @@ def test_the_negative_prompt_names_what_is_the_lenders_alone(
 def test_a_discovered_attribute_leaves_its_place_in_the_prompt_empty() -> None:
     adapters = [Adapter("x--kind-2--0", Group("x", "kind-2"), 0, "", 9)]
     data = DataConfig(attribute="discover")
-    found = ways(Group("x", "kind-1"), adapters, {Group("x", "kind-2"): 9}, CONFIG, data)
+    found = ways(Group("x", "kind-1"), adapters, {Group("x", "kind-2"): 9}, CONFIG, data, TEMPLATE)
     assert {(s.prompt, s.negative_prompt) for way in found.values() for s in way} == {("a photo of a x", "blur")}
 
 
@@ -374,6 +376,22 @@ def test_what_the_rule_compares_is_tried_and_what_the_config_names_besides() -> 
         (HB, "composed"), (HB, "same-label-late"), (LF, "composed"), (LF, "same-label-late"),
     ]  # fmt: skip
     assert len(found) == 12
+
+
+def test_where_an_attribute_has_no_adapter_nothing_is_tried() -> None:
+    buildings = possible(ADAPTERS[:2])
+    assert "same-label" in buildings[LF] and "own" not in buildings[LF], "low flowers could borrow from low buildings"
+    compared = [(HB, "same-attribute"), (HB, "prompt"), (LB, "own"), (LB, "prompt")]
+    assert to_try(buildings, SynthesizeConfig()) == compared
+    # Not even what the config names besides: the rule makes them by prompts all the same.
+    assert to_try(buildings, SynthesizeConfig(also_try=("same-label", "composed"))) == compared
+    routes = decide(buildings, dict.fromkeys(compared, Trial(24, 20)), SynthesizeConfig())
+    assert {group: route.way for group, route in routes.items()} == {
+        LB: "own", HB: "same-attribute", LF: "prompt", HF: "prompt",
+    }  # fmt: skip
+    nothing = possible(())
+    assert to_try(nothing, SynthesizeConfig(also_try=("composed",))) == []
+    assert {route.way for route in decide(nothing, {}, SynthesizeConfig()).values()} == {"prompt"}
 
 
 @pytest.mark.parametrize(("way", "kind"), [("own", "own"), ("prompt", "prompt"), ("composed", "borrowed")])

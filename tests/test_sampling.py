@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
-from fairsynth.models.sampling import Wanted, denoise, scheduler_of, to_pixels, unet_of
+from fairsynth.models.sampling import Wanted, denoise, first_noise, scheduler_of, to_pixels, unet_of
 from fairsynth.models.schedule import SCHEDULERS, Sampling
 from fairsynth.models.stacked import StackedAdapters
 
@@ -267,3 +267,29 @@ def test_pixels_are_rounded_and_within_their_range(pipeline: StableDiffusionPipe
     assert pixels.dtype == np.uint8 and pixels.shape == (1, 2, 4, 3)
     # (x + 1) * 127.5, to the nearest whole number, halves to even ones.
     assert pixels[0, ..., 0].ravel().tolist() == [0, 0, 64, 128, 191, 255, 255, 128]
+
+
+@pytest.mark.parametrize("size", [33, 34, 35, 2])
+def test_a_size_that_is_no_multiple_of_the_vaes_factor_is_refused(pipeline: StableDiffusionPipeline, size: int) -> None:
+    assert pipeline.vae_scale_factor == 4
+    text = rf"^images of {size} pixels: the side must be a multiple of 4$"
+    with pytest.raises(ValueError, match=text):
+        denoise(pipeline, wanted(pipeline, [2.0], [7]), size, Sampling(2))
+    with pytest.raises(ValueError, match=text):
+        first_noise(pipeline, [torch.Generator()], size)
+
+
+def test_a_size_that_is_a_multiple_is_made_in_full(pipeline: StableDiffusionPipeline) -> None:
+    assert first_noise(pipeline, [torch.Generator(), torch.Generator()], 36).shape == (2, 4, 9, 9)
+    found = to_pixels(pipeline, denoise(pipeline, wanted(pipeline, [2.0], [7]), 40, Sampling(2)))
+    assert found.shape == (1, 40, 40, 3)
+
+
+def test_a_unet_that_takes_guidance_as_an_input_is_refused() -> None:
+    own = load_pipeline(MODELS)
+    batch = wanted(own, [2.0], [7])
+    own.unet = type(own.unet).from_config({**own.unet.config, "time_cond_proj_dim": 8})
+    with pytest.raises(ValueError, match="takes guidance as an input"):
+        denoise(own, batch, SIZE, Sampling(2))
+    with pytest.raises(ValueError, match="not supported"):
+        denoise(own, batch, SIZE, Sampling(2), predict=lambda *_: pytest.fail("asked all the same"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from typing import Any
@@ -220,6 +221,34 @@ def test_of_images_of_a_group_that_look_alike_the_best_stays() -> None:
     assert judged(made, {A: 9, B: 9})["2"] == "accepted"
 
 
+@pytest.mark.parametrize(
+    ("by_score", "kept"),
+    [
+        ("abcd", "ac"),  # b goes for a, d for c: c looks unlike a, and b, which is like it, is gone
+        ("dcba", "bd"),
+        ("bacd", "bd"),
+        ("cadb", "ac"),
+        ("adbc", "ad"),
+    ],
+)
+def test_in_a_chain_of_images_that_change_little_by_little_those_that_look_unlike_stay(
+    by_score: str, kept: str
+) -> None:
+    # Neighbours differ by 5 levels and others by 10 or more; up to 6 look alike.
+    looks = {name: bytes([80 + 5 * i]) * 192 for i, name in enumerate("abcd")}
+    made = [image(A, n, 0.9 - by_score.index(n) / 10, phash=b"\x0f" * 8, look=looks[n]) for n in "abcd"]
+    found = judged(made, {A: 4})
+    assert "".join(accepted(found)) == kept
+    assert {found[name] for name in "abcd" if name not in kept} == {"near_duplicate"}
+
+
+def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two images look alike: hashes within 4 bits, colours within 6 levels on average."""
+    bits = (int.from_bytes(one["phash"], "big") ^ int.from_bytes(other["phash"], "big")).bit_count()
+    levels = sum(abs(a - b) for a, b in zip(one["look"], other["look"], strict=True)) / len(one["look"])
+    return bits <= 4 and levels <= 6
+
+
 def test_near_duplicates_leave_a_gap_that_the_next_best_fill() -> None:
     twins = {"phash": b"\x0f" * 8, "look": b"\x80" * 192}
     made = [*images(A, [0.9, 0.8], **twins), *images(A, [0.1, 0.2, 0.3])[2:], image(A, "x", 0.2)]
@@ -247,7 +276,7 @@ def test_the_set_of_images_decides_and_not_their_order(data: st.DataObject) -> N
             "label_probability": draw(few),
             "sha256": draw(st.sampled_from("abcdefghijklmnop")),
             "phash": flipped(b"\x0f" * 8, *draw(st.sets(st.integers(0, 63), max_size=5))),
-            "look": bytes([draw(st.sampled_from((80, 85, 200)))]) * 192,
+            "look": bytes([draw(st.sampled_from((80, 85, 90, 200)))]) * 192,
         }
         made.append(image(draw(st.sampled_from((A, B, C))), f"{i:02d}", **facts))
     quota, percent = {A: 3, B: 2, C: 9}, draw(st.sampled_from((30, 75, 100)))
@@ -262,6 +291,13 @@ def test_the_set_of_images_decides_and_not_their_order(data: st.DataObject) -> N
         assert len(kept) == min(limit, len(kept) + len(low))
         rank = [(-(row["text_score"] + row["centroid_score"]) / 2, row["image_id"]) for row in (*kept, *low)]
         assert not kept or not low or max(rank[: len(kept)]) < min(rank[len(kept) :])
+        # No two that stay look alike, and each that goes is like a better one that stays.
+        stays = {name: row for name, row in zip(rank, (*kept, *low), strict=True)}
+        assert not any(alike(a, b) for a, b in itertools.combinations(stays.values(), 2))
+        for row in rows:
+            if found[row["image_id"]] == "near_duplicate":
+                mine = (-(row["text_score"] + row["centroid_score"]) / 2, row["image_id"])
+                assert any(alike(row, other) for better, other in stays.items() if better < mine)
     usable = [row for row in made if found[row["image_id"]] in ("accepted", "low_score")]
     assert len({row["sha256"] for row in usable}) == len(usable)
     fine = [row for row in made if not row["constant"] and row["label_probability"] >= 0.5]
@@ -317,9 +353,15 @@ def after(group: Group, made: int, usable: int, quota: int, keep: float) -> dict
         (100, 75, 75, 0.75, {}),
         (100, 70, 75, 0.75, {A: 8}),  # five lack, seven of ten are usable: 7.14
         (100, 50, 75, 0.75, {A: 50}),  # half of them
-        (100, 20, 75, 0.75, {A: 275}),  # 55 lack, a fifth is usable
-        (100, 5, 75, 0.75, {A: 560}),  # 70 lack, a twentieth is usable: 1400, but 8 for each at most
-        (100, 0, 75, 0.75, {A: 600}),  # none: 8 for each
+        (100, 30, 75, 0.75, {A: 150}),  # 45 lack, three of ten are usable
+        (100, 25, 75, 0.75, {A: 200}),  # 50 lack, a quarter is usable: just 4 for each
+        (100, 20, 75, 0.75, {A: 220}),  # 55 lack, a fifth is usable: 275, but 4 for each at most
+        (100, 5, 75, 0.75, {A: 280}),  # 70 lack, a twentieth is usable: 1400
+        (100, 1, 75, 0.75, {A: 296}),  # one is enough to go on
+        (100, 0, 75, 0.75, {}),  # none of more than the quota: given up
+        (75, 0, 75, 0.75, {}),
+        (74, 0, 75, 0.75, {A: 300}),  # none of fewer than the quota: 4 for each
+        (0, 0, 75, 0.75, {A: 300}),  # nothing was tried yet
         (90, 90, 75, 0.75, {A: 10}),  # all usable, but 67 of 90 are the best three quarters: 100 are to be made
         (90, 60, 75, 0.75, {A: 23}),  # by share 10, by usable ones 22.5
         (99, 99, 75, 0.75, {A: 1}),
@@ -338,7 +380,8 @@ def test_the_next_round_is_bounded_and_covers_what_is_missing(made: int, usable:
     usable = min(made, usable)
     have = min(quota, percent * made // 100, usable)
     found = after(A, made, usable, quota, percent / 100)
-    if have == quota:
+    given_up = usable == 0 and made >= quota
+    if have == quota or given_up:
         assert found == {}
         return
     wanted = found[A]
@@ -347,6 +390,16 @@ def test_the_next_round_is_bounded_and_covers_what_is_missing(made: int, usable:
         # With as many usable ones as before, both limits reach the quota.
         assert percent * (made + wanted) // 100 >= quota
         assert usable * (made + wanted) >= quota * made
+
+
+def test_a_group_that_is_given_up_does_not_stop_the_others() -> None:
+    made = images(A, [0.5] * 4) + images(B, [0.5] * 4) + images(C, [0.5] * 4)
+    for row in made[:4] + made[8:]:
+        row["constant"] = True
+    quota = {A: 4, B: 6, C: 5}
+    found = verdicts(table(made), quota, ALL, None)
+    # Of A four of four are useless; of C as well, but five are wanted; of B two lack.
+    assert next_round(table(made), found, quota, 1.0) == {B: 2, C: 20}
 
 
 def test_a_next_round_is_for_groups_that_lack_images_alone() -> None:

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 SIDE = 32
+THUMBNAIL_BYTES = SIDE * SIDE * 3
 # A copy may show as little as 28/32 of the training image's side: crops of 10 % and some more.
 _SIZES = (32, 31, 30, 29, 28)
 _WINDOWS = tuple((size, y, x) for size in _SIZES for y in range(SIDE - size + 1) for x in range(SIDE - size + 1))
@@ -35,6 +37,15 @@ def thumbnails(pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images (N, H, W, 3) as the detector compares them: uint8 (N, 32, 32, 3), mean of each box of pixels."""
     small = [Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BOX) for p in pixels_NHW3]
     return np.stack([np.asarray(s) for s in small]) if small else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+
+
+def unpacked(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """Thumbnails from an Arrow column of fixed size binary, uint8 (N, 32, 32, 3): a view where they lie in one piece."""
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if not len(whole):
+        return np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    data = np.frombuffer(whole.buffers()[1], np.uint8, len(whole) * THUMBNAIL_BYTES, whole.offset * THUMBNAIL_BYTES)
+    return data.reshape(-1, SIDE, SIDE, 3)
 
 
 class CopyDetector:

@@ -56,6 +56,20 @@ def near_copies(hashes_N: Sequence[bytes], thumbnails_N: Sequence[bytes]) -> lis
     return sorted(members.values())
 
 
+def spread_out(hashes_N: Sequence[bytes], thumbnails_N: Sequence[bytes]) -> list[int]:
+    """Of images in an order of preference those that look like none before them that is kept: their places."""
+    if not hashes_N:
+        return []
+    bits = np.unpackbits(np.frombuffer(b"".join(hashes_N), np.uint8).reshape(len(hashes_N), -1), axis=1)
+    looks = np.frombuffer(b"".join(thumbnails_N), np.uint8).reshape(len(thumbnails_N), -1).astype(np.int16)
+    kept: list[int] = []
+    for place in range(len(hashes_N)):
+        close = (bits[kept] != bits[place]).sum(1) <= HASH_BITS
+        if not (close & (np.abs(looks[kept] - looks[place]).mean(1) <= _ALIKE)).any():
+            kept.append(place)
+    return kept
+
+
 def _candidates(hashes_N: Sequence[bytes]) -> Iterator[tuple[int, int]]:
     """Pairs of images with close hashes; in very large sets of equal hashes only those with the first."""
     same: dict[bytes, list[int]] = defaultdict(list)

@@ -54,6 +54,8 @@ def denoise(
     ``predict(sample, timestep, conditions)`` is the UNet, or what stands for it. With several ``adapters`` the batch
     is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the UNet's weights.
     """
+    if pipeline.unet.config.time_cond_proj_dim is not None:
+        raise ValueError("this UNet takes guidance as an input (guidance distillation), which is not supported")
     scheduler, predict = scheduler_of(pipeline, sampling), predict or unet_of(pipeline)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in wanted.seeds]
     latents = first_noise(pipeline, generators, size) * scheduler.init_noise_sigma
@@ -77,6 +79,8 @@ def denoise(
 
 def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int) -> torch.Tensor:
     """One image's noise per generator: drawn on the CPU in float32, so it is the same on every device."""
+    if size % pipeline.vae_scale_factor:
+        raise ValueError(f"images of {size} pixels: the side must be a multiple of {pipeline.vae_scale_factor}")
     side, channels = size // pipeline.vae_scale_factor, pipeline.unet.config.in_channels
     noise = torch.cat([torch.randn((1, channels, side, side), generator=generator) for generator in generators])
     return noise.to(pipeline.device, pipeline.unet.dtype)

@@ -28,12 +28,15 @@ DETECTABLE, STYLED = 0.8, 0.7
 
 @dataclass(frozen=True)
 class Images:
-    """Embedded images: unit vectors (N, D), the group of each, and what probe and zero-shot CLIP see in it."""
+    """Embedded images: unit vectors (N, D), the group of each, and what probe and zero-shot CLIP see in it.
+
+    ``by_clip``: None where groups share a prompt, so that CLIP cannot tell them apart.
+    """
 
     embeddings_ND: NDArray[np.float32]
     groups: Sequence[Group]
     by_probe: Sequence[Group]
-    by_clip: Sequence[Group]
+    by_clip: Sequence[Group] | None
 
     def of(self, group: Group) -> NDArray[np.int64]:
         """Places of a group's images."""
@@ -42,32 +45,42 @@ class Images:
 
 def group_figures(
     group: Group,
+    made: Images,
     synthetic: Images,
     held_out: Images,
     known_KD: NDArray[np.float32],
     learnt_TD: NDArray[np.float32],
     learnt_from: Group,
+    known_from_LD: NDArray[np.float32],
     seed: int,
 ) -> dict[str, Any]:
     """All figures of one group; None where there are too few images for one.
 
-    ``known_KD``: other real images of the group, that the same figures are computed of for comparison.
-    ``learnt_TD``: what the group's generators have learnt, images of ``learnt_from``.
+    ``made``: all images that were made, of which ``synthetic`` were accepted. ``known_KD``: other real images of the
+    group, that the same figures are computed of for comparison. ``learnt_TD``: what the group's generators have
+    learnt, images of ``learnt_from``; ``known_from_LD``: other real images of that group.
     """
     mine, theirs = synthetic.of(group), held_out.of(group)
-    made, real = synthetic.embeddings_ND[mine], held_out.embeddings_ND[theirs]
+    accepted, real = synthetic.embeddings_ND[mine], held_out.embeddings_ND[theirs]
+    size = min(len(accepted), len(known_KD))
     return {
         "label": group.label,
         "attribute": group.attribute,
         "synthetic": len(mine),
         "held_out": len(theirs),
-        "agreement": {"synthetic": agreement(synthetic, mine), "held_out": agreement(held_out, theirs)},
+        "agreement": {
+            "made": agreement(made, made.of(group)),
+            "synthetic": agreement(synthetic, mine),
+            "held_out": agreement(held_out, theirs),
+        },
         "seen_as": {"synthetic": seen_as(synthetic, mine), "held_out": seen_as(held_out, theirs)},
         "fidelity": {
-            "synthetic": fidelity(made, real, min(len(made), len(known_KD)), seed),
-            "held_out": fidelity(known_KD, real, min(len(made), len(known_KD)), seed),
+            "synthetic": fidelity(accepted, real, size, seed),
+            "held_out": fidelity(known_KD, real, size, seed),
         },
-        "memorisation": memorisation(made, learnt_TD, held_out.embeddings_ND[held_out.of(learnt_from)], seed),
+        "memorisation": memorisation(
+            accepted, learnt_TD, held_out.embeddings_ND[held_out.of(learnt_from)], known_from_LD, seed
+        ),
     }
 
 
@@ -77,6 +90,9 @@ def agreement(images: Images, places: NDArray[np.int64]) -> dict[str, Any] | Non
         return None
     shares: dict[str, Any] = {}
     for name, seen in (("probe", images.by_probe), ("zero_shot", images.by_clip)):
+        if seen is None:
+            shares[name] = None
+            continue
         pairs = [(images.groups[i], seen[i]) for i in places.tolist()]
         shares[name] = {
             "label": float(np.mean([own.label == other.label for own, other in pairs])),
@@ -94,6 +110,7 @@ def seen_as(images: Images, places: NDArray[np.int64]) -> dict[str, list[dict[st
             for group, n in sorted(Counter(seen[i] for i in places.tolist()).items())
         ]
         for name, seen in (("probe", images.by_probe), ("zero_shot", images.by_clip))
+        if seen is not None
     }
 
 
@@ -116,14 +133,22 @@ def fidelity(rows_ND: NDArray[np.float32], real_MD: NDArray[np.float32], size: i
 
 
 def memorisation(
-    made_ND: NDArray[np.float32], learnt_TD: NDArray[np.float32], held_out_HD: NDArray[np.float32], seed: int
+    made_ND: NDArray[np.float32],
+    learnt_TD: NDArray[np.float32],
+    held_out_HD: NDArray[np.float32],
+    known_LD: NDArray[np.float32],
+    seed: int,
 ) -> dict[str, Any] | None:
-    """Are these images nearer to what their generators learnt than to other real images? None where nothing was learnt."""
+    """Are these images nearer to what their generators learnt than to held-out real images? None where nothing was learnt.
+
+    The same share of other real images, ``known_LD``, stands beside: few reference images alone can tip it.
+    """
     if min(len(made_ND), len(held_out_HD)) < FEWEST or len(learnt_TD) < 2:
         return None
     return {
         "learnt": len(learnt_TD),
         "closer_to_training": closer_share(made_ND, learnt_TD, held_out_HD, seed)._asdict(),
+        "closer_real": closer_share(known_LD, learnt_TD, held_out_HD, seed)._asdict() if len(known_LD) else None,
         "nearest_ratio": {
             "synthetic": nearest_ratio(made_ND, learnt_TD),
             "held_out": nearest_ratio(held_out_HD, learnt_TD),
@@ -164,8 +189,8 @@ def cluster_figures(
 def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images, seed: int) -> list[dict[str, Any]]:
     """For each attribute: how far generator and style predict the label. 0.5, or chance, is ideal.
 
-    ``label_from_generator``: how often the label is right if for each generator its commonest label is taken, every
-    label counting the same; ``chance`` is 1 / labels. ``style``: the label's AUC by how real an image looks.
+    ``label_from_generator``: how often the label is right if for each kind of generator its commonest label is taken,
+    every label counting the same; ``chance`` is 1 / labels. Adapters of the attribute's own groups are one kind. ``style``: the label's AUC by how real an image looks.
     """
     styles = {
         found.attribute: found
@@ -175,7 +200,7 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
     }
     tables: dict[str, Counter[tuple[str, str]]] = {}
     for group, row in zip(synthetic.groups, rows, strict=True):
-        tables.setdefault(group.attribute, Counter())[row["adapter"] or "base", group.label] += 1
+        tables.setdefault(group.attribute, Counter())[_kind(row["route"]), group.label] += 1
     return [
         {
             "attribute": attribute,
@@ -185,6 +210,11 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
         }
         for attribute, table in sorted(tables.items())
     ]
+
+
+def _kind(way: str) -> str:
+    """Adapters that learnt images with this attribute give the same look, whichever group's they are."""
+    return "adapters of the attribute" if way in ("own", "same-attribute") else way
 
 
 def _label_from_generator(table: Counter[tuple[str, str]]) -> float:
@@ -231,7 +261,8 @@ def warnings(audit: Mapping[str, Any]) -> list[str]:
         if told and told["low"] > DETECTABLE:
             found.append(f"{name}: a classifier can tell synthetic from real images (AUC {told['auc']:.2f})")
         closer = group["memorisation"] and group["memorisation"]["closer_to_training"]
-        if closer and closer["low"] > 0.5:
+        usual = group["memorisation"] and group["memorisation"]["closer_real"]
+        if closer and closer["low"] > max(0.5, usual["high"] if usual else 0):
             found.append(f"{name}: {closer['share']:.0%} of the images are nearer to training than to held-out images")
     for entry in audit["shortcuts"]:
         style = entry["style"]

@@ -97,13 +97,15 @@ def _again(facts: SetFacts) -> list[str]:
         "    row[\"prompt\"],",
         "    negative_prompt=row[\"negative_prompt\"],",
         f"    num_inference_steps={facts.steps},",
-        f"    guidance_scale={facts.guidance:g},",
+        "    guidance_scale=row[\"guidance\"],",
         f"    height={facts.image_size},",
         f"    width={facts.image_size},",
         "    generator=generator,",
         ").images[0]",
         "```", "",
-        "The same device and versions give the same pixels; the column sha256 is of the file.",
+        "Where `adapter_scale` is not 1, the adapter counts with that strength, and so does `second_adapter` where there is "
+        "one; where `adapter_from` is above 0, they come in after that share of the steps; where `guidance_until` is below 1, "
+        "guidance ends after that share. Pixels are the same to 1/255 before the file is encoded; the column sha256 is of the file.",
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
 from fairsynth.data.bad_image import BadImage
-from fairsynth.data.copies import thumbnails
+from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
 from fairsynth.data.decode import decode
 from fairsynth.data.location import ImageReader
 from fairsynth.data.storage import Storage
@@ -129,7 +129,7 @@ class EmbedUnit:
         self, embedded_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8], posteriors: bool
     ) -> dict[str, Any]:
         small = [image.tobytes() for image in thumbnails(pixels_NHW3)]
-        columns = {"embedding": vectors(embedded_ND), "thumbnail": pa.array(small, pa.binary())}
+        columns = {"embedding": vectors(embedded_ND), "thumbnail": pa.array(small, pa.binary(THUMBNAIL_BYTES))}
         if self.pipeline is not None and posteriors:
             from fairsynth.models.diffusion import encode_posteriors
 

@@ -43,7 +43,7 @@ def plan_adapters(
             image: cluster if config.generator == "clustered-dreambooth" else 0 for image, cluster in assignment.items()
         }
         for cluster in sorted(set(merged.values())) if config.generator != "vanilla" else ():
-            token = "" if config.generator == "lora" else config.rare_tokens[cluster % len(config.rare_tokens)]
+            token = token_of(config, cluster)
             images = tuple(sorted(image for image, c in merged.items() if c == cluster))
             prompt = fill(config.prompt, data, group, token)
             class_prompt = fill(config.prompt, data, _prior_group(config, group, counts or {}))
@@ -62,6 +62,11 @@ def plan_adapters(
                 )
             )
     return jobs
+
+
+def token_of(config: FinetuneConfig, cluster: int) -> str:
+    """The rare token of a cluster's adapter."""
+    return "" if config.generator == "lora" else config.rare_tokens[cluster % len(config.rare_tokens)]
 
 
 def _prior_group(config: FinetuneConfig, group: Group, counts: Mapping[Group, int]) -> Group:

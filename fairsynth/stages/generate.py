@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairsynth.config import ModelsConfig
-from fairsynth.data.copies import CopyDetector, thumbnails
+from fairsynth.config import ANY_IMAGE, ModelsConfig
+from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
+from fairsynth.data.decode import decode
 from fairsynth.data.likeness import perceptual_hash, thumbnail
 from fairsynth.groups import Group
 from fairsynth.models.schedule import Sampling
@@ -49,7 +50,7 @@ SEEN = pa.schema(
 class Judgement:
     """What images are compared with: each group's prompt and mean real embedding, the probe, the training images.
 
-    ``centroids``: unit vectors of groups with real images. ``training``: a folder with ``<adapter>.parquet`` for each
+    ``texts``: of all groups that there are, not only of those that are made. ``centroids``: unit vectors of groups with real images. ``training``: a folder with ``<adapter>.parquet`` for each
     adapter: ids, embeddings and thumbnails of what it learnt.
     """
 
@@ -97,11 +98,12 @@ class GenerateUnit:
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         planned = self.rows(str(task["name"]))
-        pixels = self.make(planned.to_pylist())
+        files = [encode(image, self.codec) for image in self.make(planned.to_pylist())]
+        # What is judged is what the files show, as with real images: compression is part of it.
+        pixels = np.stack([decode(file, self.make.size, ANY_IMAGE) for file in files])
         embeddings = self.encoder.images(pixels)
         seen = self._looked_at(pixels) | self._compared(planned, embeddings)
         seen |= self._copies(planned, embeddings, pixels)
-        files = [encode(image, self.codec) for image in pixels]
         seen["sha256"] = [hashlib.sha256(file).hexdigest() for file in files]
         table = pa.Table.from_arrays(
             [
@@ -134,13 +136,15 @@ class GenerateUnit:
         ]
         label, attribute = self.judgement.probe.agreement(embeddings_ND, groups)
         nearest = [self.groups[i] for i in similarity_NG.argmax(1)]
+        # Where groups share a prompt (discovered attributes have no word of their own) CLIP cannot tell them apart.
+        told = len(set(self.judgement.texts.values())) == len(self.groups)
         return {
             "text_score": [float(value) for value in text],
             "centroid_score": [float(value) for value in centroid],
             "label_probability": label.astype(float),
             "attribute_probability": attribute.astype(float),
             "zero_shot_label": [group.label for group in nearest],
-            "zero_shot_attribute": [group.attribute for group in nearest],
+            "zero_shot_attribute": [group.attribute if told else None for group in nearest],
         }
 
     def _copies(
@@ -170,13 +174,6 @@ class GenerateUnit:
             detector = CopyDetector(matrix(table, "embedding"), unpacked(table["thumbnail"]))
             self.detectors[adapter] = detector, table["image_id"].to_pylist()
         return self.detectors[adapter]
-
-
-def unpacked(thumbnails_N: pa.ChunkedArray) -> NDArray[np.uint8]:
-    """Thumbnails as embed stores them, uint8 (N, 32, 32, 3)."""
-    from fairsynth.data.copies import SIDE
-
-    return np.frombuffer(b"".join(thumbnails_N.to_pylist()), np.uint8).reshape(-1, SIDE, SIDE, 3)
 
 
 def groups_of(table: pa.Table) -> list[Group]:

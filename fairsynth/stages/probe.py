@@ -49,7 +49,11 @@ class Probe:
     def agreement(
         self, embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The probabilities that each image's own label and own attribute get, (N,) each; 0 for ones never seen."""
+        """How probable each image's own label and own attribute are, each against the likeliest other one: (N,) each.
+
+        From 0.5 on the probe sees the image as what it should be; with two classes it is the probability itself. 0
+        for a label or attribute that the probe has never seen.
+        """
         return (
             _own(self.labels_of(embeddings_ND), self.labels, [group.label for group in groups_N]),
             _own(self.attributes_of(embeddings_ND), self.attributes, [group.attribute for group in groups_N]),
@@ -104,8 +108,10 @@ def _softmax(points_ND: NDArray[np.float32], weights_CD: NDArray[np.float32]) ->
 def _own(probabilities_NC: NDArray[np.float32], names: Sequence[str], wanted_N: Sequence[str]) -> NDArray[np.float32]:
     place = {name: i for i, name in enumerate(names)}
     columns = np.array([place.get(name, -1) for name in wanted_N], int)
-    found = probabilities_NC[np.arange(len(columns)), columns]
-    return np.where(columns < 0, 0, found).astype(np.float32)
+    rows = np.arange(len(columns))
+    found, others = probabilities_NC[rows, columns], probabilities_NC.copy()
+    others[rows, columns] = 0
+    return np.where(columns < 0, 0, found / (found + others.max(1))).astype(np.float32)
 
 
 @dataclass(frozen=True)

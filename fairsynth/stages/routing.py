@@ -4,7 +4,8 @@ Ways of making a group's images:
 
 - ``own``: the adapters of the group.
 - ``same-attribute``: the adapters of the largest other group with this attribute, the label's word swapped, the
-  lender's label as negative prompt. Such images look like those of the lender, whatever their label.
+  lender's label as negative prompt. The rare token stays, for it stands for what the adapter has learnt: such images
+  look like those of the lender, whatever their label.
 - ``same-label``: the paper's (arXiv 2511.08711, severe bias): the adapters of the largest other group with this
   label, rare token dropped, attribute's word swapped, the lender's attribute as negative prompt.
   ``same-label-half``: at half strength; ``same-label-late``: only in the later half of the steps.
@@ -19,7 +20,7 @@ adapters of this attribute (own where the group has some that show it well, else
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
@@ -34,13 +35,14 @@ _ALIKE = ("own", "same-attribute")
 
 
 class Adapter(NamedTuple):
-    """A trained adapter: whose it is, its prompt with the rare token, the images that it learnt."""
+    """A trained adapter: whose it is, its prompt and the rare token in it, the images that it learnt."""
 
     name: str
     group: Group
     cluster: int
     prompt: str
     images: int
+    token: str = ""
 
 
 class Trial(NamedTuple):
@@ -74,10 +76,11 @@ def ways(
     counts: Mapping[Group, int],
     config: SynthesizeConfig,
     data: DataConfig,
+    adapter_prompt: str,
 ) -> dict[str, list[Source]]:
     """Every way that is possible for a group, with its sources: a source per adapter, weighted by its images.
 
-    ``counts``: training images per group. Ways that lack an adapter are left out; ``prompt`` is always there.
+    ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with. Ways that lack an adapter are left out; ``prompt`` is always there.
     """
     found: dict[str, list[Source]] = {}
     own = [adapter for adapter in adapters if adapter.group == group]
@@ -88,7 +91,14 @@ def ways(
     attribute = _lender([g for g in _lenders(adapters) if g.attribute == group.attribute and g != group], counts)
     label = _lender([g for g in _lenders(adapters) if g.label == group.label and g != group], counts)
     if attribute:
-        found["same-attribute"] = _borrowed("same-attribute", group, attribute, adapters, config, data)
+        found["same-attribute"] = [
+            replace(source, prompt=fill(adapter_prompt, data, group, adapter.token))
+            for source, adapter in zip(
+                _borrowed("same-attribute", group, attribute, adapters, config, data),
+                (a for a in adapters if a.group == attribute),
+                strict=True,
+            )
+        ]
     if label:
         for way, strength, begins in (
             ("same-label", 1.0, 0.0),
@@ -228,7 +238,10 @@ def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) ->
     if config.routing != "auto":
         return []
     wanted = {*_ALIKE, "prompt", *config.also_try}
-    return [(group, way) for group in sorted(possible) for way in possible[group] if way in wanted]
+    # Where an attribute has no adapter there is nothing to decide.
+    without = {group.attribute for group, there in possible.items() if not {*_ALIKE} & {*there}}
+    groups = [group for group in sorted(possible) if group.attribute not in without]
+    return [(group, way) for group in groups for way in possible[group] if way in wanted]
 
 
 def _first(possible: Sequence[str], preferred: Sequence[str]) -> Route:

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsynth.config import FilterConfig
-from fairsynth.data.likeness import near_copies
+from fairsynth.data.likeness import near_copies, spread_out
 from fairsynth.groups import Group
 
 ACCEPTED = "accepted"
 # In this order: the first that holds is an image's reason.
 REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
 # More is never made of a missing image at once, however few of a group's images are accepted.
-MOST_PER_MISSING = 8
+MOST_PER_MISSING = 4
 
 
 def scores(images: pa.Table, text_weight: float) -> NDArray[np.float64]:
@@ -102,7 +102,11 @@ def _mark_duplicates(
         left = best[reason[best] == ""]
         hashes, looks = (images[name].take(pa.array(left)).to_pylist() for name in ("phash", "look"))
         for alike in near_copies(hashes, looks):
-            reason[left[alike[1:]]] = "near_duplicate"
+            # In a chain of images that change little by little, the ends do not look alike: both may stay.
+            kept = spread_out([hashes[i] for i in alike], [looks[i] for i in alike])
+            again = np.ones(len(alike), bool)
+            again[kept] = False
+            reason[left[np.array(alike)[again]]] = "near_duplicate"
 
 
 def missing(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group, int]) -> dict[Group, int]:
@@ -118,12 +122,17 @@ def candidates_needed(missing: int, keep: float) -> int:
 
 
 def next_round(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group, int], keep: float) -> dict[Group, int]:
-    """Images to make of each group that lacks some: as many as its share of usable ones so far calls for."""
+    """Images to make of each group that lacks some: as many as its share of usable ones so far calls for.
+
+    A group of which nothing was usable, though as many as its quota were made, is given up.
+    """
     low = pc.is_in(verdict, pa.array([ACCEPTED, "low_score"])).to_numpy()
     groups, needed = members(images), {}
     for group, lacking in missing(images, verdict, quota).items():
         rows = groups.get(group, np.zeros(0, np.int64))
         usable, made = int(low[rows].sum()), len(rows)
+        if not usable and made >= quota[group]:
+            continue
         by_share = candidates_needed(quota[group], keep) - made
         by_usable = math.ceil((quota[group] - usable) * made / usable - 1e-9) if usable else MOST_PER_MISSING * lacking
         needed[group] = max(1, min(max(by_share, by_usable), MOST_PER_MISSING * lacking))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact
-from fairsynth.data.copies import CopyDetector
+from fairsynth.data.copies import THUMBNAIL_BYTES, CopyDetector
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION, seed_for
 from fairsynth.prompts import fill
@@ -26,6 +26,7 @@ from fairsynth.steps.finetune import planned_jobs
 from fairsynth.steps.real import RealImages, real_images
 from fairsynth.vectors import vectors
 
+T = TypeVar("T")
 # Files that tell the codec, training images that the detector is set by, and real images that it is set with.
 CODEC_FILES, DETECTOR_IMAGES, THRESHOLD_IMAGES = 200, 4000, 1000
 
@@ -57,11 +58,18 @@ def prepare(context: Context, artifact: Artifact, groups: Sequence[Group]) -> Ju
     if len(held_out):
         found = probe.agreement(held_out.embeddings_ND, held_out.groups)
         right = {name: float((part >= 0.5).mean()) for name, part in zip(right, found, strict=True)}
-    texts = {group: fill(context.config.synthesize.prompt, context.config.data, group) for group in groups}
+    texts = group_texts(context, groups)
     judgement = Judgement(
         texts, centroids(train.groups, train.embeddings_ND), probe, _training(context, artifact, train)
     )
     return Judged(judgement, source_codec(_files(context)), _threshold(train, teaching), right)
+
+
+def group_texts(context: Context, groups: Sequence[Group] = ()) -> dict[Group, str]:
+    """The prompt of every group that labels and attributes can make, and of these."""
+    labels, attributes = context.group_names
+    every = {*groups, *(Group(label, attribute) for label in labels for attribute in attributes)}
+    return {group: fill(context.config.synthesize.prompt, context.config.data, group) for group in sorted(every)}
 
 
 def _training(context: Context, artifact: Artifact, train: RealImages) -> Path:
@@ -69,8 +77,8 @@ def _training(context: Context, artifact: Artifact, train: RealImages) -> Path:
     folder, place = artifact.path / "training", {image: i for i, image in enumerate(train.ids)}
     folder.mkdir(exist_ok=True)
     for job in planned_jobs(context):
-        mine = sample(train.take([place[image] for image in job.image_ids]), DETECTOR_IMAGES)
-        small = pa.array([thumbnail.tobytes() for thumbnail in mine.thumbnails_N], pa.binary())
+        mine = train.take([place[image] for image in sample(job.image_ids, DETECTOR_IMAGES)])
+        small = pa.array([thumbnail.tobytes() for thumbnail in mine.thumbnails_N], pa.binary(THUMBNAIL_BYTES))
         columns: dict[str, Any] = {"image_id": pa.array(mine.ids), "embedding": vectors(mine.embeddings_ND)}
         pq.write_table(pa.table(columns | {"thumbnail": small}), folder / f"{job.name}.parquet")
     return folder
@@ -87,15 +95,16 @@ def _threshold(train: RealImages, known: RealImages) -> float | None:
     """The score that one in a hundred real images reaches that are no copies of training images."""
     if not len(known):
         return None
-    detector = sample(train, DETECTOR_IMAGES)
+    detector = train.take(sample(range(len(train)), DETECTOR_IMAGES))
+    shown = known.take(sample(range(len(known)), THRESHOLD_IMAGES))
     found, _ = CopyDetector(detector.embeddings_ND, detector.thumbnails_N).score(
-        *(lambda some: (some.embeddings_ND, some.thumbnails_N))(sample(known, THRESHOLD_IMAGES))
+        shown.embeddings_ND, shown.thumbnails_N
     )
     return copy_threshold(found)
 
 
-def sample(images: RealImages, most: int, seed: int = 0) -> RealImages:
-    """At most so many of them, the same ones every time."""
-    if len(images) <= most:
-        return images
-    return images.take(sorted(random.Random(seed).sample(range(len(images)), most)))  # noqa: S311
+def sample(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them in their order, the same ones every time."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in sorted(random.Random(0).sample(range(len(items)), max(0, most)))]  # noqa: S311

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fairsynth.data.copies import SIDE
+from fairsynth.data.copies import unpacked
 from fairsynth.groups import Group
 from fairsynth.steps.context import Context
 from fairsynth.steps.prepare import embedding_files
@@ -53,5 +53,4 @@ def real_images(context: Context, split: str) -> RealImages:
     found = (
         matrix(table, "embedding") if ids else np.zeros((0, table.schema.field("embedding").type.list_size), np.float32)
     )
-    pixels = np.frombuffer(b"".join(table.column("thumbnail").to_pylist()), np.uint8)
-    return RealImages(ids, [groups[i] for i in ids], found, pixels.reshape(-1, SIDE, SIDE, 3))
+    return RealImages(ids, [groups[i] for i in ids], found, unpacked(table.column("thumbnail")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import Artifact
+from fairsynth.artifacts import Artifact, sync
 from fairsynth.config import FilterConfig, SynthesizeConfig
 from fairsynth.engine.session import Session
 from fairsynth.engine.units import Ran, Work, run_units
@@ -90,12 +91,25 @@ class Rounds:
         return plan_images(needed, sources, self.seed, index, self.config.unit_size, uniform, trial, self.stack)
 
     def _made(self, plan: pa.Table, name: str) -> pa.Table:
-        path, units = self.artifact.path / f"{name}.parquet", plan["unit"].unique().to_pylist()
-        pq.write_table(plan, path)
+        path = self.artifact.path / f"{name}.parquet"
+        if path.exists():
+            # A run that goes on elsewhere keeps to the plan that it began with, whatever rounding did to a verdict.
+            plan = pq.read_table(path, columns=["unit"])
+        else:
+            write_table(plan, path)
+        units = plan["unit"].unique().to_pylist()
         ran = run_units(self.session, "synthesize", self.artifact.units(), units, self.make(path))
         before = self.ran
         self.ran = Ran(before.made + ran.made, before.cached + ran.cached, before.startup_seconds + ran.startup_seconds)
         return read_units(self.artifact, units)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write Parquet so that the file is either absent or complete."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    pq.write_table(table, temporary)
+    sync(temporary)
+    temporary.replace(path)
 
 
 def shows_its_group(row: Mapping[str, Any]) -> bool:

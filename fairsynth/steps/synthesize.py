@@ -20,6 +20,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages import image_plan, routing, selection
+from fairsynth.stages.finetune import token_of
 from fairsynth.stages.generate import GenerateUnit
 from fairsynth.stages.image_plan import Source
 from fairsynth.stages.routing import Adapter, Route, Trial
@@ -27,8 +28,8 @@ from fairsynth.steps import judging
 from fairsynth.steps.accepted import TABLE
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.finetune import adapter_units, words
-from fairsynth.steps.rounds import Rounds, shows_its_group
-from fairsynth.steps.synthetic_view import show
+from fairsynth.steps.rounds import Rounds
+from fairsynth.steps.synthetic_view import public_name, show
 from fairsynth.steps.views import shows
 
 VERSION = 2
@@ -107,17 +108,21 @@ def _all_groups(context: Context) -> list[Group]:
 
 def _ways(context: Context, groups: Sequence[Group]) -> dict[Group, dict[str, list[Source]]]:
     """How each group could be made with the adapters that there are."""
+    counts, config = context.manifest.split(TRAIN).counts(), context.config
     adapters = [
         Adapter(
             facts["name"],
             Group(facts["label"], facts["attribute"]),
-            *(facts[k] for k in ("cluster", "prompt", "images")),
+            facts["cluster"],
+            facts["prompt"],
+            facts["images"],
+            token_of(config.finetune, facts["cluster"]),
         )
         for facts in adapter_units(context.artifacts["finetune"])
         if not facts["failed"]
     ]
-    counts, config = context.manifest.split(TRAIN).counts(), context.config
-    return {group: routing.ways(group, adapters, counts, config.synthesize, config.data) for group in groups}
+    how, template = config.synthesize, config.finetune.prompt
+    return {group: routing.ways(group, adapters, counts, how, config.data, template) for group in groups}
 
 
 def _check_routes(context: Context, ways: Mapping[Group, Sequence[str]]) -> None:
@@ -144,20 +149,21 @@ def _with_provenance(context: Context, images: pa.Table, verdict: pa.ChunkedArra
     """The rows as they are kept: score, verdict, and all that is needed to make each image again."""
     config = context.config
     good = pc.equal(verdict, selection.ACCEPTED)
-    adapters = images["adapter"].combine_chunks().dictionary_encode()
-    hashes = [_hash(context, name) for name in adapters.dictionary.to_pylist()]
     added: dict[str, Any] = {
         "score": pa.array(selection.scores(images, config.filter.text_weight)),
-        "adapter_sha256": pa.array(hashes, pa.string()).take(adapters.indices),
+        "adapter_sha256": _hashes(context, images["adapter"]),
+        "second_adapter_sha256": _hashes(context, images["second_adapter"]),
         "verdict": pc.if_else(good, selection.ACCEPTED, "rejected"),
         "reason": pc.if_else(good, "", verdict),
     }
     constant = {
-        "base_model": config.models.diffusion,
+        "base_model": public_name(config.models.diffusion),
         "base_model_revision": context.model_identity["diffusion"],
         "scheduler": config.synthesize.scheduler,
         "steps": config.synthesize.steps,
+        "guidance_until": config.synthesize.guidance_until,
         "image_size": config.models.image_size,
+        "dtype": config.models.dtype,
     }
     added |= {name: pa.repeat(pa.scalar(value), images.num_rows) for name, value in constant.items()}
     table = images.drop_columns(["look"])
@@ -166,13 +172,21 @@ def _with_provenance(context: Context, images: pa.Table, verdict: pa.ChunkedArra
     return table
 
 
+def _hashes(context: Context, adapters: pa.ChunkedArray) -> pa.Array:
+    """SHA-256 of the weights of the adapter in each row, null where there is none."""
+    codes = adapters.combine_chunks().dictionary_encode()
+    hashes = [_hash(context, name) for name in codes.dictionary.to_pylist()]
+    return pa.array(hashes, pa.string()).take(codes.indices)
+
+
 def _hash(context: Context, adapter: str) -> str:
     """SHA-256 of an adapter's weights."""
     from fairsynth.models.adapters import weights_file  # torch: not for those who look only
 
     path = weights_file(context.artifacts["finetune"].units()[adapter])
     assert path is not None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> list[dict[str, Any]]:
@@ -201,33 +215,40 @@ def _group_facts(
     real, remarks, facts = context.manifest.split(TRAIN).counts(), context.artifacts["cluster"].record["groups"], []
     places = selection.members(table)
     for group in sorted({*quota, *_all_groups(context)}):
-        rows = table.take(pa.array(places[group])).to_pylist() if group in places else []
-        kept = [row for row in rows if row["verdict"] == selection.ACCEPTED]
         route, mine = routes.get(group), sources.get(group, ())
+        counts = _counted(table.take(pa.array(places[group])) if group in places else table.slice(0, 0))
         facts.append(
             {
                 "label": group.label,
                 "attribute": group.attribute,
                 "real": real[group],
-                "synthetic": len(kept),
+                "synthetic": counts["accepted"],
                 "generator": route.kind if route else "none",
                 "way": route.way if route else "none",
                 "why": route.why if route else "",
                 "adapters": [source.adapter for source in mine if source.adapter],
                 "prompts": sorted({source.prompt for source in mine}),
                 "k": len(mine) if route and route.kind != "prompt" else 0,
-                "made": len(rows),
-                "accepted": len(kept),
                 "quota": quota.get(group, 0),
-                "rejected": selection.rejected([row["reason"] for row in rows]),
-                "agreement_made": _agreement(rows),
-                "agreement_accepted": _agreement(kept),
-                "remark": remarks.get(group.slug, {}).get("remark", "") or ("" if real[group] else _ABSENT),
+                **counts,
+                "remark": remarks.get(group.slug, {}).get("remark", "") or ("" if route else _ABSENT),
             }
         )
     return facts
 
 
-def _agreement(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Share of images in which the probe sees label and attribute; None for no images."""
-    return sum(map(shows_its_group, rows)) / len(rows) if rows else None
+def _counted(rows: pa.Table) -> dict[str, Any]:
+    """Images made, accepted, rejected by reason, and the share of those made that the filter's probe takes for theirs."""
+    reasons = {
+        value["values"]: value["counts"] for value in pc.value_counts(rows["reason"].combine_chunks()).to_pylist()
+    }
+    seen = pc.and_(
+        pc.greater_equal(rows["label_probability"], 0.5), pc.greater_equal(rows["attribute_probability"], 0.5)
+    )
+    shown = pc.sum(pc.and_(seen, pc.invert(rows["constant"]))).as_py() or 0
+    return {
+        "made": rows.num_rows,
+        "accepted": reasons.pop("", 0),
+        "rejected": {reason: reasons[reason] for reason in selection.REASONS if reason in reasons},
+        "probe_agreement_made": shown / rows.num_rows if rows.num_rows else None,
+    }

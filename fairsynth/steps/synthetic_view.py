@@ -17,7 +17,7 @@ from fairsynth.stages.set_facts import GroupFacts, SetFacts
 from fairsynth.stages.set_formats import write_folder
 from fairsynth.steps.accepted import TABLE, accepted
 from fairsynth.steps.context import Context
-from fairsynth.steps.views import new_folder, publish
+from fairsynth.steps.views import new_folder, publish, shows
 
 
 def show(context: Context, artifact: Artifact) -> None:
@@ -31,6 +31,8 @@ def show(context: Context, artifact: Artifact) -> None:
 def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
     """Tell in the cards of the set what its audit found about copies of training images, unless they do."""
     folder = context.root / "synthetic"
+    if not shows(folder, artifact):  # gone, or of another config's run
+        show(context, artifact)
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
     if (folder / "README.md").read_text("utf-8") != card:
         write_cards(context, artifact, folder, privacy)
@@ -45,9 +47,10 @@ def write_cards(
 ) -> None:
     """README.md beside a set that lies in ``folder``, and croissant.json beside an image folder."""
     facts = set_facts(context, artifact, privacy)
-    (folder / "README.md").write_text(dataset_card(facts, layout), "utf-8")
     if layout == "folder":
         write_json(folder / "croissant.json", croissant(facts, folder, pq.read_schema(artifact.path / TABLE)))
+    # Last: whoever looks whether the cards are those of this set looks at this one.
+    (folder / "README.md").write_text(dataset_card(facts, layout), "utf-8")
 
 
 def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:
@@ -70,13 +73,13 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
     )
     keep = f"the best {config.filter.keep:.0%} of each group's images by CLIP score (arXiv 2511.08711), without those"
     return SetFacts(
-        name=f"Synthetic images for {config.data.format}",
+        name=f"Synthetic images for {_source(context)}",
         version=artifact.fingerprint,
         groups=groups,
-        source_dataset=config.data.format,
-        diffusion=config.models.diffusion,
+        source_dataset=_source(context),
+        diffusion=public_name(config.models.diffusion),
         diffusion_revision=identity["diffusion"],
-        clip=config.models.clip,
+        clip=public_name(config.models.clip),
         clip_revision=identity["clip"],
         image_size=config.models.image_size,
         side=codec.side,
@@ -90,6 +93,17 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         dtype=config.models.dtype,
         audit=privacy,
     )
+
+
+def public_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    return Path(model).name if Path(model).exists() else model
+
+
+def _source(context: Context) -> str:
+    """What the real images are called: the dataset's folder, without where it lies."""
+    data = context.config.data
+    return data.root.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
 
 
 def _finetune(context: Context) -> str:

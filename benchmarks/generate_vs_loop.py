@@ -31,6 +31,7 @@ from stacked_vs_peft import machine, spread
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig, ResourcesConfig
 from fairsynth.configuration import load_config
+from fairsynth.data.copies import THUMBNAIL_BYTES
 from fairsynth.groups import Group
 from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import demo_folder
@@ -75,7 +76,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
     training, rng = root / "training", np.random.default_rng(0)
     training.mkdir(parents=True)
     for index in range(adapters):
-        thumbnails = pa.array([rng.bytes(32 * 32 * 3) for _ in range(60)], pa.binary())
+        thumbnails = pa.array([rng.bytes(THUMBNAIL_BYTES) for _ in range(60)], pa.binary(THUMBNAIL_BYTES))
         embeddings = rng.normal(size=(60, 64)).astype(np.float32)
         table = {"image_id": [str(i) for i in range(60)], "embedding": vectors(embeddings), "thumbnail": thumbnails}
         pq.write_table(pa.table(table), training / f"{name(index)}.parquet")

@@ -27,6 +27,7 @@ SMALL = {
     "synthesize.per_group": 12,
     "synthesize.steps": 2,
     "synthesize.unit_size": 8,
+    "synthesize.trial_images": 8,
     "classify.pretrain_epochs": 1,
     "classify.finetune_epochs": 1,
     "tune.trials": 1,

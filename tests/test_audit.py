@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
@@ -201,14 +202,17 @@ def test_other_real_images_stand_beside_the_synthetic_ones_by_hand() -> None:
 
     # Learnt at 0, held out at 90 degrees. All synthetic images lie near the former, a quarter of the others do.
     learnt, held_out = around([0] * 10), around([90] * 10)
-    found = stage.memorisation(around([10] * 12), learnt, held_out, around([20, 70, 80, 60]), 0)
+    others = around([20, 70, 80, 60] * 3)
+    found = stage.memorisation(around([10] * 12), learnt, held_out, others, 0)
     assert found is not None
     assert (found["closer_to_training"]["share"], found["closer_to_training"]["n"]) == (1, 12)
-    assert (found["closer_real"]["share"], found["closer_real"]["n"]) == (0.25, 4)
-    # The exact interval of one in four: at its ends one tail has 2.5 %.
+    assert (found["closer_real"]["share"], found["closer_real"]["n"]) == (0.25, 12)
+    # The exact interval of three in twelve: at its ends one tail has 2.5 %.
     low, high = found["closer_real"]["low"], found["closer_real"]["high"]
-    assert 1 - (1 - low) ** 4 == pytest.approx(0.025)
-    assert (1 - high) ** 4 + 4 * high * (1 - high) ** 3 == pytest.approx(0.025)
+    assert binom.sf(2, 12, low) == pytest.approx(0.025) and binom.cdf(3, 12, high) == pytest.approx(0.025)
+    # Of fewer than ten the interval would reach so far that nothing could be warned of.
+    few = stage.memorisation(around([10] * 12), learnt, held_out, others[:9], 0)
+    assert few is not None and few["closer_real"] is None
 
 
 def test_borrowed_images_are_compared_with_held_out_images_of_the_lender() -> None:
@@ -218,8 +222,8 @@ def test_borrowed_images_are_compared_with_held_out_images_of_the_lender() -> No
     learnt, accepted = drawn(40, 3, shift=2.0), images(made, [A] * 40)
 
     def closer(lender: Group) -> float:
-        found = stage.group_figures(A, accepted, accepted, held_out, drawn(40, 4), learnt, lender, drawn(9, 5), 0)
-        assert found["memorisation"]["closer_real"]["n"] == 9, "the lender's other images, not the group's own"
+        found = stage.group_figures(A, accepted, accepted, held_out, drawn(40, 4), learnt, lender, drawn(19, 5), 0)
+        assert found["memorisation"]["closer_real"]["n"] == 19, "the lender's other images, not the group's own"
         return float(found["memorisation"]["closer_to_training"]["share"])
 
     # They are all but equal to held-out images of the lender, and far from those of their own group.

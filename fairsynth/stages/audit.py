@@ -148,7 +148,9 @@ def memorisation(
     return {
         "learnt": len(learnt_TD),
         "closer_to_training": closer_share(made_ND, learnt_TD, held_out_HD, seed)._asdict(),
-        "closer_real": closer_share(known_LD, learnt_TD, held_out_HD, seed)._asdict() if len(known_LD) else None,
+        "closer_real": closer_share(known_LD, learnt_TD, held_out_HD, seed)._asdict()
+        if len(known_LD) >= FEWEST
+        else None,
         "nearest_ratio": {
             "synthetic": nearest_ratio(made_ND, learnt_TD),
             "held_out": nearest_ratio(held_out_HD, learnt_TD),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from fairsynth.config import RunConfig
@@ -17,9 +19,12 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
     Raises DataError or ConfigError: no dataset, bad metadata, k larger than a group, an output
-    folder inside the dataset.
+    folder inside the dataset, a way for a group that there cannot be.
     """
     if config.data.format == "demo":
+        from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
+
+        _check_routes(config, ALIGNED, ATTRIBUTES)
         return None
     from fairsynth.data.dataset import load
     from fairsynth.stages.ingest import check_groups, check_k
@@ -35,4 +40,15 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
     check_groups(reading.entries, config.data)
     if config.data.attribute == "column":
         check_k(config, Counter(Group(e.label, e.attribute) for e in reading.entries if e.split == TRAIN))
+        _check_routes(config, {e.label for e in reading.entries}, {e.attribute for e in reading.entries})
     return reading
+
+
+def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
+    """Raise ConfigError if a way is given for a group that there cannot be."""
+    names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))
+    for name in config.synthesize.routes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"synthesize.routes names {name!r}{hint}, but the groups are: {', '.join(names[:20])}")

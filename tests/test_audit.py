@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
+from scipy.stats import binom
 
 from fairsynth.groups import Group
 from fairsynth.stages import audit as stage

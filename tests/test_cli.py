@@ -180,6 +180,16 @@ def test_more_clusters_than_images_are_refused(run: Run, out: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["the demo's", "one's own"])
+def test_a_way_for_a_group_that_there_is_not_is_refused_at_once(run: Run, out: Path, tmp_path: Path, own: bool) -> None:
+    options: tuple[object, ...] = ("--preset", "demo", "--out", out)
+    if own:
+        options += ("--data.format", "folder", "--data.root", dataset(tmp_path / "data"))
+    text = refused(run("run", *options, "--synthesize.routes", "{low/flowr: prompt}"), 2)
+    assert "synthesize.routes names 'low/flowr'" in text
+    assert ("c/x" in text) if own else ("did you mean 'low/flower'?" in text and "high/building" in text)
+
+
 @pytest.mark.parametrize("inside", [".", "out", "a/b"])
 def test_an_output_folder_inside_the_dataset_is_refused(run: Run, tmp_path: Path, inside: str) -> None:
     data = dataset(tmp_path / "data")

@@ -17,7 +17,7 @@ from fairsynth.data.decode import decode
 from fairsynth.groups import MethodScores, mean_interval
 from fairsynth.printing import printable
 
-VERSION = 1
+VERSION = 2
 TITLES = {"erm": "ERM", "group-dro": "Group-DRO", "fairsynth": "fairsynth"}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from fairsynth.artifacts import Artifact
 from fairsynth.errors import DataError
 
+T = TypeVar("T")
 TABLE = "synthetic.parquet"
 # Of all accepted images they say the same, or where they were on the way.
 _LEFT_OUT = ("verdict", "reason", "unit", "phash")
@@ -61,3 +62,8 @@ def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, byte
     for unit in sorted({row["unit"] for row in rows}):
         files |= {i: file for i, file in unit_files(artifact, unit).items() if i in wanted}
     return files
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly spaced: of all units, not of the first ones alone."""
+    return [items[i * len(items) // most] for i in range(most)] if len(items) > most else list(items)

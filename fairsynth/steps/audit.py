@@ -28,7 +28,7 @@ from fairsynth.stages.copy_audit import ReadImages, TestDetector, TestImages
 from fairsynth.stages.probe import Probe, fit_probe, halves
 from fairsynth.stages.selection import ACCEPTED
 from fairsynth.steps import judging
-from fairsynth.steps.accepted import TABLE, read_files
+from fairsynth.steps.accepted import TABLE, read_files, spread
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.finetune import planned_jobs
 from fairsynth.steps.real import RealImages, real_images
@@ -101,15 +101,10 @@ def _sampled(table: pa.Table) -> list[dict[str, Any]]:
     places: list[int] = []
     for members in selection.members(table).values():
         good, bad = members[kept[members]].tolist(), members[~kept[members]].tolist()
-        accepted = _spread(good, PER_GROUP)
+        accepted = spread(good, PER_GROUP)
         # As many rejected ones as there were for each accepted one: together they stand for all that were made.
-        places += [*accepted, *_spread(bad, round(len(bad) * len(accepted) / len(good)) if good else PER_GROUP)]
+        places += [*accepted, *spread(bad, round(len(bad) * len(accepted) / len(good)) if good else PER_GROUP)]
     return table.take(pa.array(sorted(places), pa.int64())).to_pylist()  # type: ignore[no-any-return]
-
-
-def _spread(members: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of them, evenly spaced."""
-    return [members[i * len(members) // most] for i in range(most)] if len(members) > most else list(members)
 
 
 def _embeddings(artifact: Artifact, rows: Sequence[Mapping[str, Any]], width: int) -> NDArray[np.float32]:
@@ -256,7 +251,7 @@ def _copies(
     for i, row in enumerate(rows):
         if row["verdict"] == ACCEPTED:
             groups.setdefault((row["label"], row["attribute"]), []).append(i)
-    places = sorted(i for members in groups.values() for i in _spread(members, COPIES_PER_GROUP))
+    places = sorted(i for members in groups.values() for i in spread(members, COPIES_PER_GROUP))
     result = {"self_test": test, "images": len(places), "training": len(train), "training_images": training_images}
     if "threshold" not in test or not places:
         return result | {"flagged": None, "nearest": []}

@@ -18,7 +18,7 @@ from fairsynth.engine.units import Ran
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.stages.embed import same_content
-from fairsynth.steps.accepted import TABLE, read_files
+from fairsynth.steps.accepted import TABLE, read_files, spread
 from fairsynth.steps.audit import read_audit
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 
@@ -168,13 +168,14 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     rows = pq.read_table(synthesized.path / TABLE).to_pylist()
     train: Manifest = context.manifest.split(TRAIN)
     grids = []
-    for group in sorted(train.counts()):
+    for group in sorted({*train.counts(), *(Group(row["label"], row["attribute"]) for row in rows)}):
         members = [row for row in rows if (row["label"], row["attribute"]) == group]
         kept, dropped = (
-            [row for row in members if (row["verdict"] == "accepted") == good][:GRID_IMAGES] for good in (True, False)
+            spread([row for row in members if (row["verdict"] == "accepted") == good], GRID_IMAGES)
+            for good in (True, False)
         )
         files = read_files(synthesized, kept + dropped)
-        shown = train.of_group(group).rows()[:GRID_IMAGES]
+        shown = spread(train.of_group(group).rows(), GRID_IMAGES)
         real = [same_content(context.images, row) for row in shown]
         images = [
             ("real", sheet(real)),

@@ -162,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=list(WORK), nargs="+", default=list(WORK))
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--work", choices=list(WORK), help=argparse.SUPPRESS)
@@ -172,7 +173,7 @@ def main() -> None:
     facts: dict[str, Any] = machine()
     with tempfile.TemporaryDirectory() as scratch:
         write_adapters(Path(scratch) / "adapters", max(n for n, _ in WORK.values()))
-        for work in WORK:
+        for work in chosen.only:
             runs = [{side: apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
             facts[work] = {side: told(runs, side) for side in SIDES}
             print(work, json.dumps(facts[work], indent=1), flush=True)

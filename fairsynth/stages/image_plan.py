@@ -14,9 +14,10 @@ import pyarrow as pa
 from fairsynth.groups import Group
 from fairsynth.manifest import image_id
 
-# Adapters that owe fewer images than this in a round share batches: below it stacked adapters are faster than
-# merged ones with the demo's models on a CPU, and the more so the emptier a device would be.
-STACK_BELOW = 8
+# Adapters that owe fewer images than this in a round share batches. With 8 each, stacked adapters make 45 images/s
+# and merged ones 35 with the demo's models on a CPU (benchmarks/generate_vs_loop.py); a GPU, emptier still with so
+# few at once, should gain more.
+STACK_BELOW = 9
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),

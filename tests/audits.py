@@ -45,6 +45,7 @@ def audit(text: str, passed: bool = True) -> dict[str, Any]:
         "clusters": [
             group
             | {"adapter": text, "cluster": 0, "synthetic": 1, "learnt": 2, "agreement": shown, "nearest_ratio": None}
+            | {"fidelity": {"synthetic": figures, "held_out": None}}
         ],
         "shortcuts": [
             {

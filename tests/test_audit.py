@@ -41,6 +41,10 @@ def images(vectors: Vectors, groups: Sequence[Group], seen: Sequence[Group] | No
     return Images(vectors, groups, seen or groups, groups)
 
 
+NONE = images(drawn(1, 0)[:0], [])
+NO_OTHERS = dict.fromkeys((A, B, C), drawn(1, 0)[:0])
+
+
 def test_images_of_a_group_are_found_by_their_places() -> None:
     found = images(drawn(4, 0), [A, B, A, C])
     assert found.of(A).tolist() == [0, 2] and found.of(C).tolist() == [3]
@@ -86,7 +90,10 @@ def test_where_groups_share_a_prompt_nothing_is_said_of_zero_shot_clip() -> None
     }
     assert stage.seen_as(blind, blind.of(B)) == {"probe": [{"label": "high", "attribute": "building", "n": 1}]}
     rows = [{"adapter": None, "cluster": 0}] * 3
-    assert [f["agreement"]["zero_shot"] for f in stage.cluster_figures(rows, blind, {})] == [None, None]
+    assert [f["agreement"]["zero_shot"] for f in stage.cluster_figures(rows, blind, {}, blind, NO_OTHERS, 0)] == [
+        None,
+        None,
+    ]
 
 
 def test_what_was_made_what_was_accepted_and_what_is_real_are_looked_at_each_for_itself() -> None:
@@ -237,7 +244,10 @@ def test_the_figures_of_each_adapter_by_hand() -> None:
     clusters = [0, 1, 0, 0, 0, 0, 5]
     learnt = {"x": drawn(20, 1), "y": units(np.concatenate([vectors[1:2], drawn(3, 2)])), "one": drawn(1, 3)}
     rows = [{"adapter": name, "cluster": cluster} for name, cluster in zip(names, clusters, strict=True)]
-    found = stage.cluster_figures(rows, Images(vectors, groups, [A, A, B, A, B, A, C], groups), learnt)
+    found = stage.cluster_figures(
+        rows, Images(vectors, groups, [A, A, B, A, B, A, C], groups), learnt, NONE, NO_OTHERS, 0
+    )
+    assert all(f["fidelity"] == {"synthetic": None, "held_out": None} for f in found)
     assert [(f["label"], f["attribute"], f["adapter"], f["cluster"], f["synthetic"], f["learnt"]) for f in found] == [
         ("high", "building", "x", 0, 2, 20),
         ("low", "building", "", 0, 1, 0),
@@ -253,6 +263,19 @@ def test_the_figures_of_each_adapter_by_hand() -> None:
     # The 1 % quantile of two values.
     ratios = np.sort(distances[:, 0] / distances[:, 1])
     assert found[0]["nearest_ratio"] == pytest.approx(ratios[0] + 0.01 * (ratios[1] - ratios[0]), rel=1e-4)
+
+
+def test_a_cluster_is_compared_with_its_groups_real_images_and_as_many_others() -> None:
+    synthetic, held_out, known = images(drawn(30, 0), [A] * 30), images(drawn(40, 1), [A] * 25 + [B] * 15), drawn(50, 2)
+    rows = [{"adapter": "x" if i < 20 else "y", "cluster": 0} for i in range(30)]
+    found = stage.cluster_figures(rows, synthetic, {}, held_out, {A: known}, 7)
+    for figures, (start, end) in zip(found, ((0, 20), (20, 30)), strict=True):
+        n, real = end - start, held_out.embeddings_ND[:25]
+        assert figures["fidelity"] == {
+            "synthetic": stage.fidelity(synthetic.embeddings_ND[start:end], real, n, 7),
+            "held_out": stage.fidelity(known, real, n, 7),
+        }
+        assert figures["fidelity"]["synthetic"]["n"] == figures["fidelity"]["held_out"]["n"] == n
 
 
 def from_generators(*made: tuple[str, str, int], attribute: str = "building") -> dict[str, Any]:
@@ -344,7 +367,9 @@ def audit_of(shift: float = 0.0, by_heart: bool = False, test: SelfTest | None =
             stage.group_figures(group, synthetic, synthetic, real, others, learnt[group], group, others, 0)
             for group, others in zip((A, B), known, strict=True)
         ],
-        "clusters": stage.cluster_figures(rows, synthetic, {"x": learnt[A]}),
+        "clusters": stage.cluster_figures(
+            rows, synthetic, {"x": learnt[A]}, real, dict(zip((A, B), known, strict=True)), 0
+        ),
         "shortcuts": stage.shortcuts(synthetic, rows, real, 0),
         "copies": {"self_test": stage.self_test_facts(test or self_test()), "flagged": 0, "images": 200},
     }

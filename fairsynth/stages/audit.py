@@ -159,11 +159,18 @@ def memorisation(
 
 
 def cluster_figures(
-    rows: Sequence[Mapping[str, Any]], synthetic: Images, learnt: Mapping[str, NDArray[np.float32]]
+    rows: Sequence[Mapping[str, Any]],
+    synthetic: Images,
+    learnt: Mapping[str, NDArray[np.float32]],
+    held_out: Images,
+    known: Mapping[Group, NDArray[np.float32]],
+    seed: int,
 ) -> list[dict[str, Any]]:
-    """What the images of each group and adapter show, and how near they are to what the adapter learnt.
+    """What the images of each group and adapter show, how close to the group's real images and to what was learnt.
 
-    ``rows[i]`` is the row of image i. ``nearest_ratio`` as in ``memorisation``, None for an adapter of one image.
+    ``rows[i]`` is the row of image i. ``fidelity`` as for a group, and as many other real images of the group,
+    ``known``, beside: a cluster is a part of its group, and covers it only in part. ``nearest_ratio`` as in
+    ``memorisation``, None for an adapter of one image.
     """
     members: dict[tuple[Group, str], list[int]] = {}
     for place, row in enumerate(rows):
@@ -173,6 +180,8 @@ def cluster_figures(
         trained = learnt.get(adapter, np.zeros((0, 1), np.float32))
         ratio = nearest_ratio(synthetic.embeddings_ND[places], trained) if len(trained) > 1 else None
         shown = agreement(synthetic, np.array(places))
+        made, real = synthetic.embeddings_ND[places], held_out.embeddings_ND[held_out.of(group)]
+        size = min(len(made), len(known[group]))
         figures.append(
             {
                 "label": group.label,
@@ -182,6 +191,10 @@ def cluster_figures(
                 "synthetic": len(places),
                 "learnt": len(trained),
                 "agreement": shown,
+                "fidelity": {
+                    "synthetic": fidelity(made, real, size, seed),
+                    "held_out": fidelity(known[group], real, size, seed),
+                },
                 "nearest_ratio": ratio,
             }
         )

@@ -194,7 +194,9 @@ def _figures(
         )
     return {
         "groups": figures,
-        "clusters": stage.cluster_figures(accepted, synthetic, learnt),
+        "clusters": stage.cluster_figures(
+            accepted, synthetic, learnt, real, {group: _of(known, group) for group in set(synthetic.groups)}, seed
+        ),
         "shortcuts": stage.shortcuts(synthetic, accepted, real, seed),
     }
 

@@ -16,6 +16,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Within one process, Ray knows one way of authentication only, and clusters of several nodes are started without.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 # The demo's real models and stages, with as little of everything as still has meaning.
 SMALL = {
@@ -57,6 +59,7 @@ def fairsynth(*arguments: str, timeout: float = 400) -> subprocess.CompletedProc
         text=True,
         timeout=timeout,
         check=False,
+        env={name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"},
     )
 
 

@@ -28,6 +28,8 @@ from fairsynth.stages.stacked_training import StackedTrainer
 
 # The base model's flowers are seldom taken for the photograph's.
 GROUP, IMAGES = Group("high", "flower"), 48
+# Less than the demo's: what an adapter has learnt is to show, more than what its prompt says.
+GUIDANCE = 2.0
 CASES = {
     "lora": {"generator": "lora"},
     "dreambooth": {"generator": "dreambooth"},
@@ -70,7 +72,7 @@ def drawn(world: World, trained: Trained | None, config: FinetuneConfig, folder:
         MergedAdapters(pipeline.unet).switch(weights_file(folder))
         prompt = trained.job.prompt
     seeds, size = list(range(IMAGES)), world.config.models.image_size
-    return generate(pipeline, [prompt] * IMAGES, [""] * IMAGES, seeds, size, sampling.steps, sampling.guidance)
+    return generate(pipeline, [prompt] * IMAGES, [""] * IMAGES, seeds, size, sampling.steps, GUIDANCE)
 
 
 def train(world: World, config: FinetuneConfig) -> list[Trained]:

@@ -228,7 +228,7 @@ def padded(unit: list[dict]) -> int:
 
 
 def test_sources_with_few_rows_share_units_and_others_never_do() -> None:
-    # 7, 7, 1 and 1 rows of four adapters; 8 of one; the base model's 3.
+    # 7, 7, 1 and 1 rows of four adapters; as many as are no longer few of one; the base model's 3.
     few = [replace(s, weight=w) for s, w in zip(own(A, 4), (7, 7, 1, 1), strict=True)]
     sources = {A: few, B: [Source("prompt", None, 0, "low", 1)], C: own(C, 1)}
     rows = plan({A: 16, B: 3, C: STACK_BELOW}, sources=sources, size=16)
@@ -236,7 +236,7 @@ def test_sources_with_few_rows_share_units_and_others_never_do() -> None:
         unit: sorted(Counter(row["adapter"] for row in members).values()) for unit, members in of_units(rows).items()
     }
     assert sorted(shapes[unit] for unit in shapes if "-stack-" in unit) == [[1, 1], [7, 7]]
-    assert sorted(shapes[unit] for unit in shapes if "-stack-" not in unit) == [[3], [8]]
+    assert sorted(shapes[unit] for unit in shapes if "-stack-" not in unit) == [[3], [STACK_BELOW]]
 
 
 def test_units_that_are_shared_hold_rows_of_several_groups() -> None:

@@ -19,7 +19,7 @@ from fairsynth.stages.fidelity import frechet_distance, kernel_distance, prdc
 from fairsynth.stages.memorisation import SelfTest, closer_share, nearest_ratio
 from fairsynth.stages.realism import detectability, style_predicts_label
 
-VERSION = 1
+VERSION = 2
 # Figures of fewer images say too little to be given.
 FEWEST = 10
 # From there on a classifier is said to tell synthetic images from real ones, and the label by their style.

@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--no-resume", action="store_true", help="leave out the run that is killed half-way")
     chosen = parser.parse_args()
     if chosen.out:
         run(chosen.out / "out", chosen.rows)
@@ -161,7 +162,8 @@ def main() -> None:
     facts["driver memory, GB, every tenth of the run"] = [round(m, 2) for m in memory[:: max(1, len(memory) // 10)]]
     facts["driver memory, GB, most"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     shutil.rmtree(scratch)
-    facts["resume decides after"] = killed_half_way(chosen.rows)
+    if not chosen.no_resume:
+        facts["resume decides after"] = killed_half_way(chosen.rows)
     for key, value in (facts | machine()).items():
         print(f"{key}: {value if not isinstance(value, float) else round(value, 2)}")
     if chosen.json:

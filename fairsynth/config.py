@@ -8,23 +8,16 @@ first stage that needs it, and whatever cannot change a result belongs to ``reso
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from fairsynth.data_config import ANY_IMAGE, DataConfig, Fraction, ImageRules, Positive, Section, formats
 
 __all__ = ["ANY_IMAGE", "DataConfig", "Fraction", "ImageRules", "Positive", "Section", "formats"]
-ROUTES = (
-    "own",
-    "same-attribute",
-    "same-label",
-    "same-label-half",
-    "same-label-late",
-    "composed",
-    "prompt",
-)
 Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
+ROUTES: tuple[Way, ...] = get_args(Way)
+Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
 Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
 
 
@@ -162,7 +155,7 @@ class SynthesizeConfig(Section):
     """Images of a trial batch: one for each way to make each group."""
     prompt_margin: Fraction = 0.1
     """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
-    scheduler: Literal["dpm++", "ddim", "euler", "unipc", "lcm"] = "dpm++"
+    scheduler: Scheduler = "dpm++"
     """lcm needs a base model distilled for it."""
     steps: Positive = 20
     """Denoising steps."""

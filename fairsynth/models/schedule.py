@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
-SCHEDULERS: Mapping[str, str] = {
+from fairsynth.config import Scheduler
+
+SCHEDULERS: Mapping[Scheduler, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",

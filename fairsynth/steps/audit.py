@@ -173,12 +173,15 @@ def _figures(
 ) -> dict[str, Any]:
     """Everything but the copies."""
     seed, (train, known, held_out) = context.config.seed, seen
-    made = _images(rows, embeddings_ND, _other_probe(seen))
+    other = _other_probe(seen)
+    made = _images(rows, embeddings_ND, other)
     kept = [i for i, row in enumerate(rows) if row["verdict"] == ACCEPTED]
     accepted = [rows[i] for i in kept]
-    synthetic = _images(accepted, embeddings_ND[kept], _other_probe(seen))
+    synthetic = _images(accepted, embeddings_ND[kept], other)
     vectors_ND = held_out.embeddings_ND
-    real = Images(vectors_ND, held_out.groups, _probe(seen).groups_of(vectors_ND), _zero_shot(artifact, vectors_ND))
+    # The filter's probe has not seen these.
+    by_probe = judging.filter_probe(train, known).groups_of(vectors_ND)
+    real = Images(vectors_ND, held_out.groups, by_probe, _zero_shot(artifact, vectors_ND))
     jobs = {job.name: job for job in planned_jobs(context)}
     place = {image: i for i, image in enumerate(train.ids)}
     learnt = {name: train.embeddings_ND[[place[i] for i in job.image_ids]] for name, job in jobs.items()}
@@ -199,13 +202,6 @@ def _figures(
         ),
         "shortcuts": stage.shortcuts(synthetic, accepted, real, seed),
     }
-
-
-def _probe(seen: _Seen) -> Probe:
-    """The filter's probe, which has not seen the images held out."""
-    train, known = seen.train, seen.known
-    together = np.concatenate([train.embeddings_ND, known.embeddings_ND])
-    return fit_probe(together, [*train.groups, *known.groups], [*train.ids, *known.ids])
 
 
 def _other_probe(seen: _Seen) -> Probe:

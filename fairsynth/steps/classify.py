@@ -17,7 +17,7 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
-from fairsynth.steps.accepted import read_files
+from fairsynth.steps.accepted import TABLE, read_files
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
 
@@ -101,9 +101,7 @@ def tune(context: Context) -> Done:
 
 def _pack_synthetic(context: Context, units: Units) -> None:
     artifact = context.artifacts["synthesize"]
-    rows = [
-        row for row in pq.read_table(artifact.path / "synthetic.parquet").to_pylist() if row["verdict"] == "accepted"
-    ]
+    rows = [row for row in pq.read_table(artifact.path / TABLE).to_pylist() if row["verdict"] == "accepted"]
     if not rows:
         raise DataError(
             "no synthetic image was accepted, so fairsynth has nothing to learn from; raise filter.keep, or compare "

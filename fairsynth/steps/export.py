@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from fairsynth.errors import ConfigError
-from fairsynth.steps.views import new_folder
+from fairsynth.steps.views import new_export
 
 
 def export_kohya(run: Path, target: Path) -> int:
@@ -26,12 +26,7 @@ def export_kohya(run: Path, target: Path) -> int:
             f"{run} has no adapters to export; give the output folder of a run with a generator other than vanilla "
             "and finetune.parameters: adapter"
         )
-    if target.exists() and not _is_export(target):
-        raise ConfigError(f"{target} holds other files; give a new folder with --to")
-    try:
-        private = new_folder(target)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
+    private = new_export(target, _is_export)
     try:
         for source in sources:
             to_kohya(source, private / f"{source.parent.parent.name}--{source.parent.name}.safetensors")

@@ -21,7 +21,7 @@ from fairsynth.steps import audit, finetune, prepare, synthesize
 from fairsynth.steps.accepted import TABLE, accepted
 from fairsynth.steps.context import Context
 from fairsynth.steps.synthetic_view import write_cards
-from fairsynth.steps.views import new_folder
+from fairsynth.steps.views import new_export
 
 MARK = ".fairsynth-export"
 
@@ -39,12 +39,7 @@ def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset
     target = (target or root / f"synthetic-{form}").resolve()
     context, audited = finished_stages(config, root)
     artifact = context.artifacts["synthesize"]
-    if target.exists() and not _is_export(target):
-        raise ConfigError(f"{target} holds other files; give a new folder with --to")
-    try:
-        private = new_folder(target)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
+    private = new_export(target, _is_export)
     try:
         count = _write(artifact, form, private)
         write_cards(context, artifact, private, audit.privacy(audit.read_audit(audited)) if audited else None, form)

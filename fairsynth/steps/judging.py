@@ -20,7 +20,7 @@ from fairsynth.stages.codec import Codec, source_codec
 from fairsynth.stages.embed import same_content
 from fairsynth.stages.generate import Judgement, centroids
 from fairsynth.stages.memorisation import copy_threshold
-from fairsynth.stages.probe import fit_probe, halves
+from fairsynth.stages.probe import Probe, fit_probe, halves
 from fairsynth.steps.context import Context
 from fairsynth.steps.finetune import planned_jobs
 from fairsynth.steps.real import RealImages, real_images
@@ -49,11 +49,7 @@ def prepare(context: Context, artifact: Artifact, groups: Sequence[Group]) -> Ju
     train, validation = real_images(context, TRAIN), real_images(context, VALIDATION)
     split = halves(validation.ids, validation.groups)
     teaching, held_out = validation.take(split.probe), validation.take(split.held_out)
-    probe = fit_probe(
-        np.concatenate([train.embeddings_ND, teaching.embeddings_ND]),
-        [*train.groups, *teaching.groups],
-        [*train.ids, *teaching.ids],
-    )
+    probe = filter_probe(train, teaching)
     right: dict[str, float | None] = {"label": None, "attribute": None}
     if len(held_out):
         found = probe.agreement(held_out.embeddings_ND, held_out.groups)
@@ -63,6 +59,12 @@ def prepare(context: Context, artifact: Artifact, groups: Sequence[Group]) -> Ju
         texts, centroids(train.groups, train.embeddings_ND), probe, _training(context, artifact, train)
     )
     return Judged(judgement, source_codec(_files(context)), _threshold(train, teaching), right)
+
+
+def filter_probe(train: RealImages, teaching: RealImages) -> Probe:
+    """The probe that the filter goes by; of validation images it has seen the teaching half alone."""
+    together = np.concatenate([train.embeddings_ND, teaching.embeddings_ND])
+    return fit_probe(together, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
 
 
 def group_texts(context: Context, groups: Sequence[Group] = ()) -> dict[Group, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from fairsynth.artifacts import Artifact
+from fairsynth.errors import ConfigError
 
 _MARK = ".fingerprint"
 
@@ -16,6 +18,19 @@ def new_folder(target: Path) -> Path:
     private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     private.mkdir(parents=True)
     return private
+
+
+def new_export(target: Path, is_export: Callable[[Path], bool]) -> Path:
+    """A private folder beside ``target`` to fill; an earlier export there is to be replaced.
+
+    Raises ConfigError if ``target`` holds anything else, or cannot be written.
+    """
+    if target.exists() and not is_export(target):
+        raise ConfigError(f"{target} holds other files; give a new folder with --to")
+    try:
+        return new_folder(target)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
 
 
 def shows(target: Path, artifact: Artifact) -> bool:

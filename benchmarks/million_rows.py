@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from stacked_vs_peft import machine
 
 from fairsynth.artifacts import Artifact, Identity
@@ -37,7 +36,7 @@ from fairsynth.stages.generate import SEEN, PlannedRows
 from fairsynth.stages.image_plan import Source, plan_images
 from fairsynth.stages.set_formats import write_folder
 from fairsynth.steps.accepted import TABLE, accepted
-from fairsynth.steps.rounds import Rounds
+from fairsynth.steps.rounds import Rounds, write_table
 
 GROUPS = (Group("low", "building"), Group("high", "flower"))
 
@@ -81,7 +80,8 @@ def run(out: Path, rows: int) -> dict[str, float]:
     began, seconds = time.monotonic(), dict[str, float]()
     needed = dict.fromkeys(GROUPS, rows // len(GROUPS))
     plan = plan_images(needed, sources(), 0, 0, 64)
-    pq.write_table(plan, out.parent / "plan.parquet")
+    write_table(plan, out.parent / "plan.parquet")
+    del plan
     seconds["planning"] = time.monotonic() - began
     artifact = Artifact(out, Identity("synthesize", 0, {}, {}))
     artifact.open()
@@ -100,11 +100,8 @@ def run(out: Path, rows: int) -> dict[str, float]:
         images, verdict = rounds.until_full(quota, sources())
         seconds["units and filter"] = time.monotonic() - began
     began = time.monotonic()
-    verdicts = {"verdict": verdict, "reason": verdict}
-    table = images.drop_columns(["look"])
-    for name, column in verdicts.items():
-        table = table.append_column(name, column)
-    pq.write_table(table, artifact.path / TABLE)
+    table = images.drop_columns(["look"]).append_column("verdict", verdict).append_column("reason", verdict)
+    write_table(table, artifact.path / TABLE)
     (out / "synthetic").mkdir()
     seconds["accepted"] = float(write_folder(out / "synthetic", accepted(artifact), ".png"))
     seconds["image folder"] = time.monotonic() - began

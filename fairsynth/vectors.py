@@ -17,3 +17,14 @@ def matrix(table: pa.Table, name: str) -> NDArray[np.float32]:
     """An Arrow column of lists as a float32 matrix (N, D)."""
     column = table.column(name).combine_chunks()
     return np.asarray(column.flatten()).reshape(len(table), -1).astype(np.float32, copy=False)  # type: ignore[no-any-return]
+
+
+def byte_rows(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
+    """An Arrow column of fixed size binary without nulls as uint8 (N, width): a view where it lies in one piece."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    width = column.type.byte_width
+    if not len(column):
+        return np.zeros((0, width), np.uint8)
+    data = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
+    return data.reshape(-1, width)

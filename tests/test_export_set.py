@@ -47,7 +47,9 @@ def content(i: int) -> bytes:
 
 def write_stage(root: Path, rows: list[dict[str, Any]]) -> Artifact:
     artifact = Artifact(root, Identity("synthesize", 1, {}, {}))
-    pq.write_table(pa.Table.from_pylist(rows), artifact.open() / "synthetic.parquet")
+    # As the stage writes it: the rows of a unit stand together.
+    table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["unit"]))
+    pq.write_table(table, artifact.open() / "synthetic.parquet")
     for unit in sorted({r["unit"] for r in rows}):
         members = [{"image_id": r["image_id"], "file": content(int(r["image_id"]))} for r in rows if r["unit"] == unit]
         (artifact.units()[unit]).mkdir(parents=True)

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fairsynth.data.likeness import HASH_BITS, near_copies, perceptual_hash, spread_out, thumbnail
+from fairsynth.data import likeness
+from fairsynth.data.likeness import HASH_BITS, perceptual_hash, thumbnail
 from tests.worlds import crops, encoded
 
 # Squares with much to see: what is nearly flat has a hash that each rounding turns.
 RICH = [image for image in crops() if np.asarray(image).std((0, 1)).mean() > 40][:60]
+
+
+def rows(values: Sequence[bytes], width: int) -> NDArray[np.uint8]:
+    """Byte strings as the rows of a matrix."""
+    return np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)
+
+
+def near_copies(hashes: Sequence[bytes], looks: Sequence[bytes]) -> list[list[int]]:
+    """Sets of images that look alike, from byte strings."""
+    return likeness.near_copies(rows(hashes, 8), rows(looks, 192))
+
+
+def spread_out(hashes: Sequence[bytes], looks: Sequence[bytes]) -> list[int]:
+    """Images that look like none before them, from byte strings."""
+    return likeness.spread_out(rows(hashes, 8), rows(looks, 192))
 
 
 def found(images: list[Image.Image]) -> list[list[int]]:

@@ -21,13 +21,13 @@ from PIL import Image
 from fairsynth.artifacts import Artifact, Identity, Units
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
 from fairsynth.engine.session import Session, session_of
-from fairsynth.engine.units import Ran
+from fairsynth.engine.units import Ran, write_tables
 from fairsynth.groups import Group
 from fairsynth.stages.generate import SEEN, GenerateUnit
-from fairsynth.stages.image_plan import Source
+from fairsynth.stages.image_plan import SCHEMA, Source
 from fairsynth.stages.selection import ACCEPTED
 from fairsynth.steps import rounds as module
-from fairsynth.steps.rounds import EMPTY, Rounds, shows_its_group
+from fairsynth.steps.rounds import EMPTY, Rounds, read_units, shows_its_group, write_table
 from tests.test_generate import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
 
 __all__ = ["world"]
@@ -126,9 +126,9 @@ def test_quotas_of_nothing_make_nothing(tmp_path: Path) -> None:
 
 
 def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(self: Rounds, plan: pa.Table, name: str) -> pa.Table:
+    def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """Every second image of the prompt, and all others but every third, show their group."""
-        rows = plan.to_pylist()
+        rows = plan().to_pylist()
         good = [i % 2 == 0 if row["route"] == "prompt" else i % 3 > 0 for i, row in enumerate(rows)]
         seen = {"constant": False, "attribute_probability": 0.9}
         return pa.Table.from_pylist(
@@ -161,7 +161,7 @@ class Recorded:
         patch.setattr(module, "run_units", self.run)
         patch.setattr(module, "read_units", self.read)
 
-    def run(self, session: Session, stage: str, units: Units, names: list[str], make: Path) -> Ran:
+    def run(self, session: Session, stage: str, units: Units, names: list[str], make: Path, together: int) -> Ran:
         """One unit of each round was there already."""
         self.asked.append((make.name, names))
         self.plan = make
@@ -223,16 +223,44 @@ def test_trial_batches_that_were_planned_are_not_planned_anew(tmp_path: Path, mo
 
 
 def test_a_plan_is_either_absent_or_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def torn(table: pa.Table, path: Path) -> None:
-        path.write_bytes(b"PAR1 and no more")
+    def torn(writer: pq.ParquetWriter, table: pa.Table) -> None:
         raise OSError("no space left on device")
 
     recorded, rounds = Recorded(monkeypatch), rounds_in(tmp_path)
     plan = rounds.artifact.path / "plan-0.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.pq, "write_table", torn)
+        patch.setattr(module.pq.ParquetWriter, "write_table", torn)
         with pytest.raises(OSError, match="no space left"):
             rounds.until_full({A: 9}, SOURCES)
     assert not plan.exists() and recorded.asked == []
     images, _ = rounds_in(tmp_path).until_full({A: 9}, SOURCES)
     assert images.num_rows == pq.read_table(plan).num_rows == 9
+
+
+def test_tables_are_written_with_plain_text_whatever_they_hold_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ROWS", 2)
+    column = pa.chunked_array([pa.array(part).dictionary_encode() for part in (["a", "b", None], ["c", "a"])])
+    write_table(pa.table({"text": column, "number": range(5)}), tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table.schema == pa.schema([("text", pa.string()), ("number", pa.int64())])
+    assert table.to_pydict() == {"text": ["a", "b", None, "c", "a"], "number": [0, 1, 2, 3, 4]}
+    assert os.listdir(tmp_path) == ["t.parquet"]
+
+
+def test_the_driver_holds_the_rows_of_many_units_and_shared_text_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNITS", 2)
+    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
+    artifact.open()
+    plain = pa.schema([*SCHEMA, *SEEN])
+    rows = [dict.fromkeys(plain.names) | {"image_id": str(i), "label": "ab"[i % 2], "unit": f"u{i}"} for i in range(5)]
+    for row in rows:
+        table = pa.Table.from_pylist([row], plain)
+        artifact.units().commit(row["unit"], partial(write_tables, {"images": table}))
+    images = read_units(artifact, [f"u{i}" for i in (0, 1, 2, 3, 4)])
+    assert images.to_pylist() == rows and images.schema == EMPTY.schema
+    assert {chunk.dictionary.to_pylist() == ["a", "b"] for chunk in images["label"].chunks} == {True}
+    assert read_units(artifact, []).equals(EMPTY)

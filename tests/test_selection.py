@@ -53,7 +53,7 @@ def image(group: Group, name: str, score: float = 0.5, **facts: Any) -> dict[str
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     """Images as the filter takes them."""
-    kinds = {"copy_score": pa.float64(), "constant": pa.bool_(), "phash": pa.binary(), "look": pa.binary()}
+    kinds = {"copy_score": pa.float64(), "constant": pa.bool_(), "phash": pa.binary(8), "look": pa.binary(192)}
     names = list(image(A, ""))
     return pa.table({n: pa.array([row[n] for row in rows], kinds.get(n)) for n in names})
 
@@ -439,8 +439,8 @@ def test_a_hundred_thousand_images_are_judged_in_seconds() -> None:
             "attribute_probability": value[3],
             "copy_score": value[1],
             "sha256": [f"{i:064x}" for i in rng.integers(0, 2 * n, n)],
-            "phash": pa.array([bytes(row) for row in rng.integers(0, 256, (n, 8), np.uint8)]),
-            "look": pa.array([bytes(row) for row in rng.integers(0, 256, (n, 192), np.uint8)]),
+            "phash": pa.array([bytes(row) for row in rng.integers(0, 256, (n, 8), np.uint8)], pa.binary(8)),
+            "look": pa.array([bytes(row) for row in rng.integers(0, 256, (n, 192), np.uint8)], pa.binary(192)),
         }
     )
     config = FilterConfig(min_probability=0.05)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from fairsynth.vectors import byte_rows
+
 SIDE = 32
 THUMBNAIL_BYTES = SIDE * SIDE * 3
 # A copy may show as little as 28/32 of the training image's side: crops of 10 % and some more.
@@ -41,11 +43,7 @@ def thumbnails(pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def unpacked(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     """Thumbnails from an Arrow column of fixed size binary, uint8 (N, 32, 32, 3): a view where they lie in one piece."""
-    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if not len(whole):
-        return np.zeros((0, SIDE, SIDE, 3), np.uint8)
-    data = np.frombuffer(whole.buffers()[1], np.uint8, len(whole) * THUMBNAIL_BYTES, whole.offset * THUMBNAIL_BYTES)
-    return data.reshape(-1, SIDE, SIDE, 3)
+    return byte_rows(column).reshape(-1, SIDE, SIDE, 3)
 
 
 class CopyDetector:

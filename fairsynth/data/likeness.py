@@ -7,18 +7,19 @@ their thumbnails look alike too, for flat images have hashes that mean little.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Iterator
 
 import faiss
 import imagehash
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 # pHash has as many ones as zeros, so distances are even.
 HASH_BITS = 4
+HASH_BYTES = 8
 _SIDE = 8
 THUMBNAIL_BYTES = _SIDE * _SIDE * 3
 # Mean absolute difference of thumbnails, in levels of 255, up to which two images look alike.
@@ -27,6 +28,8 @@ _ALIKE = 6.0
 _TABLES, _BITS = 5, 12
 # Sets of equal hashes up to this size are compared pair by pair.
 _ALL_PAIRS = 32
+# Pairs, and hashes, that are looked at together: bounds the memory.
+_CHUNK, _QUERIES = 65_536, 65_536
 
 
 def perceptual_hash(image: Image.Image) -> bytes:
@@ -39,54 +42,81 @@ def thumbnail(image: Image.Image) -> bytes:
     return image.resize((_SIDE, _SIDE), Image.Resampling.BOX).tobytes()
 
 
-def near_copies(hashes_N: Sequence[bytes], thumbnails_N: Sequence[bytes]) -> list[list[int]]:
-    """Sets of images that look alike, each sorted, the sets by their first image; singles are left out."""
-    if not hashes_N:
+def near_copies(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> list[list[int]]:
+    """Sets of images that look alike, each sorted, the sets by their first image; singles are left out.
+
+    Rows are the bytes of ``perceptual_hash`` and of ``thumbnail``.
+    """
+    if not len(hashes_N8):
         return []
-    looks = np.frombuffer(b"".join(thumbnails_N), np.uint8).reshape(len(thumbnails_N), -1).astype(np.int16)
-    pairs = [(a, b) for a, b in _candidates(hashes_N) if np.abs(looks[a] - looks[b]).mean() <= _ALIKE]
-    if not pairs:
+    pairs = np.concatenate([_alike(looks_NB, part) for part in _candidates(hashes_N8)] or [np.zeros((0, 2), np.int64)])
+    if not len(pairs):
         return []
-    rows, columns = np.array(pairs).T
-    n = len(hashes_N)
+    n, (rows, columns) = len(hashes_N8), pairs.T
     _, component = connected_components(coo_matrix((np.ones(len(pairs)), (rows, columns)), (n, n)), directed=False)
     members: dict[int, list[int]] = defaultdict(list)
-    for index in sorted({*rows.tolist(), *columns.tolist()}):
+    for index in np.unique(pairs).tolist():
         members[int(component[index])].append(index)
     return sorted(members.values())
 
 
-def spread_out(hashes_N: Sequence[bytes], thumbnails_N: Sequence[bytes]) -> list[int]:
+def spread_out(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> list[int]:
     """Of images in an order of preference those that look like none before them that is kept: their places."""
-    if not hashes_N:
-        return []
-    bits = np.unpackbits(np.frombuffer(b"".join(hashes_N), np.uint8).reshape(len(hashes_N), -1), axis=1)
-    looks = np.frombuffer(b"".join(thumbnails_N), np.uint8).reshape(len(thumbnails_N), -1).astype(np.int16)
+    bits, looks = np.unpackbits(hashes_N8, axis=1), looks_NB.astype(np.int16)
     kept: list[int] = []
-    for place in range(len(hashes_N)):
+    for place in range(len(bits)):
         close = (bits[kept] != bits[place]).sum(1) <= HASH_BITS
         if not (close & (np.abs(looks[kept] - looks[place]).mean(1) <= _ALIKE)).any():
             kept.append(place)
     return kept
 
 
-def _candidates(hashes_N: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+def _alike(looks_NB: NDArray[np.uint8], pairs_P2: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those pairs whose thumbnails look alike."""
+    parts = (pairs_P2[start : start + _CHUNK] for start in range(0, len(pairs_P2), _CHUNK))
+    kept = [part[_distance(looks_NB, part) <= _ALIKE] for part in parts]
+    return np.concatenate(kept) if kept else pairs_P2
+
+
+def _distance(looks_NB: NDArray[np.uint8], pairs_P2: NDArray[np.int64]) -> NDArray[np.float64]:
+    first, second = (looks_NB[column].astype(np.int16) for column in pairs_P2.T)
+    return np.abs(first - second).mean(1)  # type: ignore[no-any-return]
+
+
+def _candidates(hashes_N8: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
     """Pairs of images with close hashes; in very large sets of equal hashes only those with the first."""
-    same: dict[bytes, list[int]] = defaultdict(list)
-    for place, value in enumerate(hashes_N):
-        same[value].append(place)
-    for members in same.values():
-        if len(members) <= _ALL_PAIRS:
-            yield from combinations(members, 2)
-        else:
-            yield from ((members[0], other) for other in members[1:])
-    distinct = list(same)
-    codes = np.frombuffer(b"".join(distinct), np.uint8).reshape(len(distinct), -1)
+    codes = np.ascontiguousarray(hashes_N8).view(np.uint64).ravel()
+    distinct, inverse = np.unique(codes, return_inverse=True)
+    # Places by hash, and among those of equal hashes in their order.
+    places = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(np.bincount(inverse, minlength=len(distinct)))
+    starts = np.concatenate([[0], ends[:-1]])
+    for start, end in np.stack([starts, ends], 1)[ends - starts > 1].tolist():
+        yield _pairs_within(places[start:end])
+    yield from _pairs_between(distinct, places, starts, ends)
+
+
+def _pairs_within(same: NDArray[np.int64]) -> NDArray[np.int64]:
+    if len(same) > _ALL_PAIRS:
+        return np.stack([np.full(len(same) - 1, same[0]), same[1:]], 1)
+    return same[np.stack(np.triu_indices(len(same), 1), 1)]
+
+
+def _pairs_between(
+    distinct: NDArray[np.uint64], places: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """Pairs of images whose hashes are close but not equal."""
+    codes = distinct.view(np.uint8).reshape(len(distinct), -1)
     index = faiss.IndexBinaryMultiHash(codes.shape[1] * 8, _TABLES, _BITS)
     index.add(codes)
-    # faiss leaves out the distance that equals the radius.
-    limits, _, found = index.range_search(codes, HASH_BITS + 1)
-    for i in range(len(distinct)):
-        for j in found[limits[i] : limits[i + 1]]:
-            if i < j:
-                yield from product(same[distinct[i]][:_ALL_PAIRS], same[distinct[int(j)]][:_ALL_PAIRS])
+    for begin in range(0, len(codes), _QUERIES):
+        # faiss leaves out the distance that equals the radius.
+        limits, _, found = index.range_search(codes[begin : begin + _QUERIES], HASH_BITS + 1)
+        counts = np.diff(limits).astype(np.int64)
+        near = np.stack([np.repeat(np.arange(len(counts)) + begin, counts), found], 1)
+        near = near[near[:, 0] < near[:, 1]]
+        single = (ends - starts)[near].max(1) == 1
+        yield places[starts[near[single]]]
+        for i, j in near[~single].tolist():
+            first, second = (places[starts[k] : ends[k]][:_ALL_PAIRS] for k in (i, j))
+            yield np.stack([np.repeat(first, len(second)), np.tile(second, len(first))], 1)

@@ -23,8 +23,13 @@ from fairsynth.engine.session import Session
 
 # Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
 MOST_BLOCKS = 512
+# Times that every worker is handed units, at least, if there are so many.
+_SHARES = 8
 Task = Mapping[str, Any]
-Work = Callable[[Task], Mapping[str, pa.Table]]
+Tables = Mapping[str, pa.Table]
+Work = Callable[[Task], Tables]
+"""Makes a unit. It may also have ``begin(task)`` and ``finish(begun)``, which do the same in two parts: then the next
+unit is begun before this one is finished, and threads that ``begin`` left behind work beside it."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,14 @@ def run_units(
     make: Callable[[], Work],
     prepare: Callable[[str], Task] | None = None,
     models: bool = True,
+    together: int = 1,
 ) -> Ran:
     """Make the units that are not there yet on a pool of actors.
 
     ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
     runs ahead of it. Without ``models`` the work is CPU work too, and no actor holds a GPU or loads
-    torch. Raises the FairsynthError that a unit raised, or InfrastructureError.
+    torch. ``together``: units that an actor may be handed at once, so that it can begin one before it
+    finishes another. Raises the FairsynthError that a unit raised, or InfrastructureError.
     """
     units.sweep()
     done = units.done()
@@ -74,20 +81,20 @@ def run_units(
     if not pending:
         return Ran(0, len(names), 0.0)
     session.connect()
-    began = time.monotonic()
+    began = time.time()
     import ray
 
     worker = session.worker() if models else session.cpu_worker()
     _quiet(ray)
     # What is prepared is held in memory, a block at a time.
-    blocks = len(pending) if prepare is not None else min(len(pending), MOST_BLOCKS)
+    blocks = len(pending) if prepare is not None else _blocks(len(pending), worker.count, together)
     dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=blocks)
     if prepare is not None:
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
         _UnitActor,
         fn_constructor_args=(make, str(units.path), worker.threads if models else 0),
-        batch_size=1,
+        batch_size=None,
         num_cpus=worker.cpus,
         num_gpus=worker.gpus,
         compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
@@ -98,11 +105,17 @@ def run_units(
         for row in dataset.iter_rows():
             if row["failure"]:
                 raise unpacked(stage, row["failure"])
-            ready.setdefault(row["worker"], time.monotonic() - began - row["seconds"])
+            ready.setdefault(row["worker"], row["began"] - began)
             beat.tick()
     except ray.exceptions.RayError as error:
         raise translated(stage, error) from error
     return Ran(len(pending), len(names) - len(pending), sum(ready.values()) / len(ready))
+
+
+def _blocks(pending: int, workers: int, together: int) -> int:
+    """Blocks to hand the units out in: some for each worker, so that all end at about the same time."""
+    each = min(together, max(1, pending // (_SHARES * workers)))
+    return min(-(-pending // each), MOST_BLOCKS)
 
 
 def stream(session: Session, stage: str, batches: Iterable[list[dict[str, Any]]], work: Work) -> Iterator[pa.Table]:
@@ -170,7 +183,7 @@ class _Prepare:
 
 
 class _UnitActor:
-    """Builds the work once, then makes and commits one unit per call."""
+    """Builds the work once, then makes and commits the units it is handed, one after the other."""
 
     def __init__(self, make: Callable[[], Work], units: str, threads: int) -> None:
         if threads:
@@ -183,25 +196,55 @@ class _UnitActor:
         except Exception as error:
             self.failure = packed(error)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        began, failure = time.monotonic(), self.failure
-        try:
-            failure = failure or self.made(batch)
-        except Exception as error:
-            failure = packed(error)
-        seconds = time.monotonic() - began
-        return {"seconds": np.array([seconds]), "worker": np.array([self.name]), "failure": np.array([failure])}
+    def __call__(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        waiting: Callable[[], str] = _nothing
+        for place in range(len(batch["name"])):
+            began = time.time()
+            task = {key: value[place] for key, value in batch.items()}
+            finish = self.begun(task)
+            failure = waiting()
+            waiting = finish
+            yield self._told(began, failure)
+        failure = waiting()
+        if failure:
+            yield self._told(time.time(), failure)
 
-    def made(self, batch: Mapping[str, Any]) -> str:
-        """Make and commit the unit, or tell what its preparation failed on."""
-        task: dict[str, Any] = {key: value[0] for key, value in batch.items()}
+    def _told(self, began: float, failure: str) -> dict[str, Any]:
+        return {"began": np.array([began]), "worker": np.array([self.name]), "failure": np.array([failure])}
+
+    def begun(self, task: dict[str, Any]) -> Callable[[], str]:
+        """Begin a unit; returns what finishes and commits it, and tells what it failed on."""
+        if self.failure:
+            return lambda: self.failure
         rest = json.loads(task.pop("json", "{}"))
         if "_failure" in rest:
-            return str(rest["_failure"])
+            return lambda: str(rest["_failure"])
         for key, (shape, kind) in rest.pop("_empty", {}).items():
             task[key] = np.zeros(shape, kind)
         name = str(task["name"])
         if self.units[name].exists():
-            return ""  # made before the actor was lost that had it among others
-        self.units.commit(name, lambda folder: write_tables(self.work({**task, **rest}), folder))
+            return _nothing  # made before the actor was lost that had it among others
+        try:
+            make = _in_two_parts(self.work, {**task, **rest})
+        except Exception as error:
+            failure = packed(error)
+            return lambda: failure
+        return partial(self._commit, name, make)
+
+    def _commit(self, name: str, make: Callable[[], Tables]) -> str:
+        try:
+            self.units.commit(name, lambda folder: write_tables(make(), folder))
+        except Exception as error:
+            return packed(error)
         return ""
+
+
+def _in_two_parts(work: Any, task: Task) -> Callable[[], Tables]:
+    """Begin the work if it can be begun; returns what makes the rest of it."""
+    if not hasattr(work, "begin"):
+        return partial(work, task)
+    return partial(work.finish, work.begin(task))
+
+
+def _nothing() -> str:
+    return ""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from fairsynth.config import DataConfig, ImageRules
 from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import inspect_image
-from fairsynth.data.likeness import THUMBNAIL_BYTES, perceptual_hash, thumbnail
+from fairsynth.data.likeness import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
 from fairsynth.data.location import ImageReader
 from fairsynth.data.reading import Aside, Entry, Reading
 from fairsynth.data.storage import Storage
@@ -33,7 +33,7 @@ CHECKED = pa.schema(
         ("detail", pa.string()),
     ]
 )
-LOOK = (pa.field("hash", pa.binary(8)), pa.field("thumbnail", pa.binary(THUMBNAIL_BYTES)))
+LOOK = (pa.field("hash", pa.binary(HASH_BYTES)), pa.field("thumbnail", pa.binary(THUMBNAIL_BYTES)))
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".mpo"),

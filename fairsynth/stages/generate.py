@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from PIL import Image
 from fairsynth.config import ANY_IMAGE, ModelsConfig
 from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
 from fairsynth.data.decode import decode
-from fairsynth.data.likeness import perceptual_hash, thumbnail
+from fairsynth.data.likeness import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
 from fairsynth.groups import Group
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages import image_plan
@@ -27,11 +29,13 @@ from fairsynth.vectors import matrix, vectors
 
 # Below this spread of every channel's values an image shows nothing (a safety checker's black frame, a collapsed adapter).
 MIN_SPREAD = 3.0
+# Threads that write files: enough to keep up with a GPU that makes ten images in a second.
+_WRITERS = 4
 SEEN = pa.schema(
     [
         ("sha256", pa.string()),
-        ("phash", pa.binary()),
-        ("look", pa.binary()),
+        ("phash", pa.binary(HASH_BYTES)),
+        ("look", pa.binary(THUMBNAIL_BYTES)),
         ("constant", pa.bool_()),
         ("text_score", pa.float64()),
         ("centroid_score", pa.float64()),
@@ -78,10 +82,35 @@ class PlannedRows:
         return pa.Table.from_pylist(self.table.slice(start, end - start).to_pylist(), schema=image_plan.SCHEMA)
 
 
+class Written(NamedTuple):
+    """An image's file, what the file shows, and what that looks like."""
+
+    content: bytes
+    pixels_HW3: NDArray[np.uint8]
+    seen: dict[str, Any]
+
+
+class Begun(NamedTuple):
+    """A unit whose images are made and whose files are being written."""
+
+    planned: pa.Table
+    files: list[Future[Written]]
+
+
+def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
+    content = encode(image_HW3, codec)
+    # What is judged is what the file shows, as with real images: compression is part of it.
+    pixels = decode(content, size, ANY_IMAGE)
+    image = Image.fromarray(pixels)
+    seen = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": shows_nothing(pixels)}
+    return Written(content, pixels, seen | {"sha256": hashlib.sha256(content).hexdigest()})
+
+
 class GenerateUnit:
     """Makes the images of a unit: ``__call__`` takes its name and returns the table ``images``.
 
-    Its columns are the plan's, those of ``SEEN``, the encoded ``file`` and the CLIP ``embedding``.
+    Its columns are the plan's, those of ``SEEN``, the encoded ``file`` and the CLIP ``embedding``. ``begin`` and
+    ``finish`` do the same in two parts, so that the next unit can be begun while this one's files are written.
     """
 
     def __init__(
@@ -94,35 +123,35 @@ class GenerateUnit:
         self.make, self.encoder = ImageMaker(models, sampling, adapters), ClipEncoder(models)
         self.groups = sorted(judgement.texts)
         self.texts_GD = self.encoder.texts([judgement.texts[group] for group in self.groups])
+        self.writers = ThreadPoolExecutor(_WRITERS)
         self.detectors: dict[str, tuple[CopyDetector, list[str]]] = {}
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+        return self.finish(self.begin(task))
+
+    def begin(self, task: Mapping[str, Any]) -> Begun:
+        """Make a unit's images; their files are written by threads, beside what comes next."""
         planned = self.rows(str(task["name"]))
-        files = [encode(image, self.codec) for image in self.make(planned.to_pylist())]
-        # What is judged is what the files show, as with real images: compression is part of it.
-        pixels = np.stack([decode(file, self.make.size, ANY_IMAGE) for file in files])
+        write = partial(_write, codec=self.codec, size=self.make.size)
+        return Begun(planned, [self.writers.submit(write, image) for image in self.make(planned.to_pylist())])
+
+    def finish(self, begun: Begun) -> dict[str, pa.Table]:
+        """Look at the images of a unit that was begun."""
+        planned, written = begun.planned, [future.result() for future in begun.files]
+        pixels = np.stack([file.pixels_HW3 for file in written])
         embeddings = self.encoder.images(pixels)
-        seen = self._looked_at(pixels) | self._compared(planned, embeddings)
-        seen |= self._copies(planned, embeddings, pixels)
-        seen["sha256"] = [hashlib.sha256(file).hexdigest() for file in files]
+        seen = {name: [file.seen[name] for file in written] for name in written[0].seen}
+        seen |= self._compared(planned, embeddings) | self._copies(planned, embeddings, pixels)
         table = pa.Table.from_arrays(
             [
                 *planned.columns,
                 *(pa.array(seen[f.name], f.type) for f in SEEN),
-                pa.array(files, pa.binary()),
+                pa.array([file.content for file in written], pa.binary()),
                 vectors(embeddings),
             ],
             [*planned.column_names, *SEEN.names, "file", "embedding"],
         )
         return {"images": table}
-
-    def _looked_at(self, pixels_NHW3: NDArray[np.uint8]) -> dict[str, Any]:
-        images = [Image.fromarray(pixels) for pixels in pixels_NHW3]
-        return {
-            "phash": [perceptual_hash(image) for image in images],
-            "look": [thumbnail(image) for image in images],
-            "constant": [shows_nothing(pixels) for pixels in pixels_NHW3],
-        }
 
     def _compared(self, planned: pa.Table, embeddings_ND: NDArray[np.float32]) -> dict[str, Any]:
         """Similarity to the group's prompt and centroid (the prompt's where there is none), probe, zero-shot CLIP."""

@@ -17,6 +17,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
 from fairsynth.stages.content import LIMITS, Examined, examine, wrong_extensions
 from fairsynth.stages.ingest import check_groups, check_k
+from fairsynth.vectors import byte_rows
 
 SCHEMA = 1
 
@@ -125,9 +126,11 @@ def _near(seen: Examined, checked: pa.Table) -> list[dict[str, Any]]:
         if sha:
             firsts.setdefault(sha, place)
     places = list(firsts.values())
-    columns = [checked.column(name).take(pa.array(places, pa.int64())).to_pylist() for name in ("hash", "thumbnail")]
+    hashes, looks = (
+        byte_rows(checked.column(name).take(pa.array(places, pa.int64()))) for name in ("hash", "thumbnail")
+    )
     found = []
-    for members in near_copies(*columns):
+    for members in near_copies(hashes, looks):
         entries: list[Entry] = [seen.entries[places[i]] for i in members]
         found.append(
             {

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,14 @@ from numpy.typing import NDArray
 from fairsynth.config import FilterConfig
 from fairsynth.data.likeness import near_copies, spread_out
 from fairsynth.groups import Group
+from fairsynth.vectors import byte_rows
 
 ACCEPTED = "accepted"
 # In this order: the first that holds is an image's reason.
 REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
+_OPEN = 0
+"""The code of what is not decided yet."""
+_CODES = {name: code for code, name in enumerate(("", *REASONS, ACCEPTED))}
 # More is never made of a missing image at once, however few of a group's images are accepted.
 MOST_PER_MISSING = 4
 
@@ -40,20 +43,26 @@ def verdicts(
     image_id. ``images`` has the columns of the plan and of ``generate.SEEN``; the result depends on the set of rows,
     not on their order. ``copy_threshold``: the score above which an image counts as a copy; None: none does.
     """
-    reason = np.full(images.num_rows, "", object)
+    found = np.zeros(images.num_rows, np.int8)
     marks = unusable(images, config, copy_threshold)
-    score, ids = scores(images, config.text_weight), images["image_id"].to_numpy()
-    order = np.lexsort((ids, -score))
     for name, mark in marks.items():
-        reason[(reason == "") & mark] = name
+        found[(found == _OPEN) & mark] = _CODES[name]
+    order = _best_first(images, config)
     rank = np.argsort(order)
     groups = {group: rows[np.argsort(rank[rows])] for group, rows in members(images).items()}
-    _mark_duplicates(images, order, list(groups.values()), reason, config)
+    _mark_duplicates(images, order, list(groups.values()), found, config)
     for group, best in groups.items():
-        usable = best[reason[best] == ""]
+        usable = best[found[best] == _OPEN]
         limit = min(quota.get(group, 0), math.floor(config.keep * len(best) + 1e-9))
-        reason[usable[:limit]], reason[usable[limit:]] = ACCEPTED, "low_score"
-    return pa.chunked_array([pa.array(reason, pa.string())])
+        found[usable[:limit]], found[usable[limit:]] = _CODES[ACCEPTED], _CODES["low_score"]
+    names = pa.DictionaryArray.from_arrays(pa.array(found), pa.array(list(_CODES)))
+    return pa.chunked_array([names.cast(pa.string())])
+
+
+def _best_first(images: pa.Table, config: FilterConfig) -> NDArray[np.int64]:
+    """Places of all images, best scores first, ties by image_id."""
+    scored = pa.table({"score": scores(images, config.text_weight), "id": images["image_id"]})
+    return pc.sort_indices(scored, [("score", "descending"), ("id", "ascending")]).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
 
 def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | None) -> dict[str, NDArray[np.bool_]]:
@@ -73,7 +82,7 @@ def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | Non
 
 def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
     """Places of every group's images."""
-    codes = [images[name].combine_chunks().dictionary_encode() for name in ("label", "attribute")]
+    codes = [images[name].unify_dictionaries().combine_chunks().dictionary_encode() for name in ("label", "attribute")]
     label, attribute = (code.indices.to_numpy(zero_copy_only=False).astype(np.int64) for code in codes)
     labels, attributes = (code.dictionary.to_pylist() for code in codes)
     both = label * max(1, len(attributes)) + attribute
@@ -87,26 +96,30 @@ def _mark_duplicates(
     images: pa.Table,
     order: NDArray[np.int64],
     groups: Sequence[NDArray[np.int64]],
-    reason: NDArray[Any],
+    found: NDArray[np.int8],
     config: FilterConfig,
 ) -> None:
     """Of equal files, and of images of a group that look alike, the best one stays. ``groups``: places, best first."""
-    usable = order[reason[order] == ""]
-    _, first = np.unique(images["sha256"].take(pa.array(usable)).to_numpy(), return_index=True)
-    again = np.ones(len(usable), bool)
-    again[first] = False
-    reason[usable[again]] = "duplicate"
+    usable = order[found[order] == _OPEN]
+    found[usable[_again(images["sha256"].take(pa.array(usable)))]] = _CODES["duplicate"]
     if not config.near_duplicates:
         return
     for best in groups:
-        left = best[reason[best] == ""]
-        hashes, looks = (images[name].take(pa.array(left)).to_pylist() for name in ("phash", "look"))
+        left = best[found[best] == _OPEN]
+        hashes, looks = (byte_rows(images[name].take(pa.array(left))) for name in ("phash", "look"))
         for alike in near_copies(hashes, looks):
             # In a chain of images that change little by little, the ends do not look alike: both may stay.
-            kept = spread_out([hashes[i] for i in alike], [looks[i] for i in alike])
+            kept = spread_out(hashes[alike], looks[alike])
             again = np.ones(len(alike), bool)
             again[kept] = False
-            reason[left[np.array(alike)[again]]] = "near_duplicate"
+            found[left[np.array(alike)[again]]] = _CODES["near_duplicate"]
+
+
+def _again(values: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which values stood before already."""
+    # Codes count values as they first appear.
+    codes = values.combine_chunks().dictionary_encode().indices.to_numpy()
+    return codes <= np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])) if len(codes) else np.zeros(0, bool)
 
 
 def missing(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group, int]) -> dict[Group, int]:

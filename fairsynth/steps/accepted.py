@@ -20,14 +20,15 @@ _LEFT_OUT = ("verdict", "reason", "unit", "phash")
 
 
 def accepted(artifact: Artifact) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Row and file of every accepted image, a unit's at a time, by image_id inside a unit.
+    """Row and file of every accepted image, in the table's order: a unit's at a time.
 
     Text that is missing (an image without adapter) is empty: readers that guess a column's type from its
     first rows would take it for none. Raises DataError if a unit does not hold what the stage's table says.
     """
-    table = accepted_table(artifact)
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_null(field.type)]
-    rows = (row for batch in table.to_batches(max_chunksize=1000) for row in batch.to_pylist())
+    table = pq.ParquetFile(artifact.path / TABLE)
+    texts = [field.name for field in table.schema_arrow if pa.types.is_string(field.type) or pa.types.is_null(field.type)]
+    batches = (batch.filter(pc.equal(batch["verdict"], "accepted")) for batch in table.iter_batches(1000))
+    rows = (row for batch in batches for row in batch.to_pylist())
     for unit, members in groupby(rows, key=lambda row: str(row["unit"])):
         files = unit_files(artifact, unit)
         for row in members:
@@ -38,12 +39,6 @@ def accepted(artifact: Artifact) -> Iterator[tuple[dict[str, Any], bytes]]:
                 )
             row |= {name: "" for name in texts if row[name] is None}
             yield {k: v for k, v in row.items() if k not in _LEFT_OUT}, files[row["image_id"]]
-
-
-def accepted_table(artifact: Artifact) -> pa.Table:
-    """The rows of the accepted images, by unit and image_id; no files."""
-    table = pq.read_table(artifact.path / TABLE, filters=pc.field("verdict") == "accepted")
-    return table.sort_by([("unit", "ascending"), ("image_id", "ascending")])
 
 
 def unit_files(artifact: Artifact, unit: str) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Counts, Units, write_json
@@ -17,7 +18,7 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
-from fairsynth.steps.accepted import TABLE, read_files
+from fairsynth.steps.accepted import TABLE, accepted
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
 
@@ -101,15 +102,15 @@ def tune(context: Context) -> Done:
 
 def _pack_synthetic(context: Context, units: Units) -> None:
     artifact = context.artifacts["synthesize"]
-    rows = [row for row in pq.read_table(artifact.path / TABLE).to_pylist() if row["verdict"] == "accepted"]
+    told = pq.read_table(artifact.path / TABLE, columns=["label", "attribute", "verdict"])
+    rows = told.filter(pc.equal(told["verdict"], "accepted")).to_pylist()
     if not rows:
         raise DataError(
             "no synthetic image was accepted, so fairsynth has nothing to learn from; raise filter.keep, or compare "
             "the other methods alone: --tune.methods '[erm, group-dro]'"
         )
-    files = read_files(artifact, rows)
     # They were judged when they were made; the rules for real images do not hold for them.
-    _pack(context, units, "synthetic", rows, enumerate(files[row["image_id"]] for row in rows), ANY_IMAGE)
+    _pack(context, units, "synthetic", rows, enumerate(file for _, file in accepted(artifact)), ANY_IMAGE)
 
 
 def evaluate(context: Context) -> Done:

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from fairsynth.engine.units import Ran
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.stages.embed import same_content
+from fairsynth.stages.selection import ACCEPTED, members
 from fairsynth.steps.accepted import TABLE, read_files, spread
 from fairsynth.steps.audit import read_audit
 from fairsynth.steps.context import Context, Done, Stopwatch, found
@@ -165,14 +167,15 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     from fairsynth.stages.report import sheet
 
     synthesized: Artifact = context.artifacts["synthesize"]
-    rows = pq.read_table(synthesized.path / TABLE).to_pylist()
+    table = pq.read_table(synthesized.path / TABLE, columns=["image_id", "unit", "label", "attribute", "verdict"])
+    places, good = members(table), pc.equal(table["verdict"], ACCEPTED).to_numpy()
     train: Manifest = context.manifest.split(TRAIN)
     grids = []
-    for group in sorted({*train.counts(), *(Group(row["label"], row["attribute"]) for row in rows)}):
-        members = [row for row in rows if (row["label"], row["attribute"]) == group]
+    for group in sorted({*train.counts(), *places}):
+        mine = places.get(group, np.zeros(0, np.int64))
         kept, dropped = (
-            spread([row for row in members if (row["verdict"] == "accepted") == good], GRID_IMAGES)
-            for good in (True, False)
+            table.take(pa.array(spread(mine[good[mine] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
+            for wanted in (True, False)
         )
         files = read_files(synthesized, kept + dropped)
         shown = spread(train.of_group(group).rows(), GRID_IMAGES)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Counts
 from fairsynth.engine.units import Work
@@ -28,11 +27,12 @@ from fairsynth.steps import judging
 from fairsynth.steps.accepted import TABLE
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.finetune import adapter_units, words
-from fairsynth.steps.rounds import Rounds
+from fairsynth.steps.rounds import Rounds, write_table
 from fairsynth.steps.synthetic_view import public_name, show
 from fairsynth.steps.views import shows
 
-VERSION = 2
+VERSION = 3
+_COUNTED = ["reason", "constant", "label_probability", "attribute_probability"]
 _ABSENT = "no training images: nothing to learn it from (synthesize.absent_groups decides)"
 
 
@@ -72,8 +72,8 @@ def synthesize(context: Context) -> Done:
     sources = {group: possible[group][route.way] for group, route in routes.items()}
     images, verdict = rounds.until_full(quota, sources)
     table = _with_provenance(context, images, verdict)
-    pq.write_table(table, folder / TABLE)
-    pq.write_table(tried, folder / "trials.parquet")
+    write_table(table, folder / TABLE)
+    write_table(tried, folder / "trials.parquet")
     lacking = selection.missing(images, verdict, quota)
     accepted = pc.sum(pc.equal(verdict, selection.ACCEPTED)).as_py() or 0
     shortfall = "; SHORTFALL " + ", ".join(f"{g} lacks {n}" for g, n in lacking.items()) if lacking else ""
@@ -156,7 +156,7 @@ def _with_provenance(context: Context, images: pa.Table, verdict: pa.ChunkedArra
         "verdict": pc.if_else(good, selection.ACCEPTED, "rejected"),
         "reason": pc.if_else(good, "", verdict),
     }
-    constant = {
+    constant: dict[str, Any] = {
         "base_model": public_name(config.models.diffusion),
         "base_model_revision": context.model_identity["diffusion"],
         "scheduler": config.synthesize.scheduler,
@@ -165,18 +165,25 @@ def _with_provenance(context: Context, images: pa.Table, verdict: pa.ChunkedArra
         "image_size": config.models.image_size,
         "dtype": config.models.dtype,
     }
-    added |= {name: pa.repeat(pa.scalar(value), images.num_rows) for name, value in constant.items()}
+    added |= {name: _repeated(value, images.num_rows) for name, value in constant.items()}
     table = images.drop_columns(["look"])
     for name, column in added.items():
         table = table.append_column(name, column)
     return table
 
 
+def _repeated(value: Any, n: int) -> pa.Array:
+    """The same value in every row, text held once."""
+    if not isinstance(value, str):
+        return pa.repeat(pa.scalar(value), n)
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n), pa.array([value]))
+
+
 def _hashes(context: Context, adapters: pa.ChunkedArray) -> pa.Array:
     """SHA-256 of the weights of the adapter in each row, null where there is none."""
-    codes = adapters.combine_chunks().dictionary_encode()
+    codes = adapters.unify_dictionaries().combine_chunks()
     hashes = [_hash(context, name) for name in codes.dictionary.to_pylist()]
-    return pa.array(hashes, pa.string()).take(codes.indices)
+    return pa.DictionaryArray.from_arrays(codes.indices, pa.array(hashes, pa.string()))
 
 
 def _hash(context: Context, adapter: str) -> str:
@@ -213,10 +220,10 @@ def _group_facts(
 ) -> list[dict[str, Any]]:
     """What report.json says of each group."""
     real, remarks, facts = context.manifest.split(TRAIN).counts(), context.artifacts["cluster"].record["groups"], []
-    places = selection.members(table)
+    places, told = selection.members(table), table.select(_COUNTED)
     for group in sorted({*quota, *_all_groups(context)}):
         route, mine = routes.get(group), sources.get(group, ())
-        counts = _counted(table.take(pa.array(places[group])) if group in places else table.slice(0, 0))
+        counts = _counted(told.take(pa.array(places.get(group, []), pa.int64())))
         facts.append(
             {
                 "label": group.label,

@@ -184,6 +184,9 @@ class FilterConfig(Section):
     """Times that images are made before a shortfall is reported."""
 
 
+Method = Literal["erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"]
+
+
 class ClassifyConfig(Section):
     """The classifier and the fixed part of its training."""
 
@@ -200,19 +203,21 @@ class ClassifyConfig(Section):
     """Random shifts, and flips where flip is on."""
     flip: bool = True
     """Mirror training images at random; off where mirrored images change their label."""
+    synthetic: Literal["pretrain", "mix", "fill"] = "pretrain"
+    """How fairsynth learns from synthetic images. pretrain: from them first, then from the real ones; mix: from both at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest."""
+    stage_2: Literal["last-layer", "full", "group-dro", "dfr"] = "last-layer"
+    """What fairsynth trains on real images after pretraining: the linear layer (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), or everything."""
 
 
 class TuneConfig(Section):
-    """The search: the same number of trials for every method, judged by validation worst-group accuracy."""
+    """The search: the same number of trials for every method, judged on validation images."""
 
     trials: Positive = 16
     grace_epochs: Positive = 5
-    """Epochs before ASHA may stop a trial."""
-    methods: Annotated[tuple[Literal["erm", "group-dro", "fairsynth"], ...], Field(min_length=1)] = (
-        "erm",
-        "group-dro",
-        "fairsynth",
-    )
+    """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
+    select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"
+    """The validation figure by which epochs and trials are chosen. worst-class needs no attributes of validation images."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("erm", "group-dro", "fairsynth")
     """What is trained and compared; each at most once."""
 
 
@@ -241,6 +246,8 @@ class ResourcesConfig(Section):
     """Workers that train one cluster together, data parallel, with finetune.parameters: full."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures that one Ray Train run or trial survives."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds of a classifier's training between its checkpoints, at least."""
 
 
 class RunConfig(Section):
@@ -286,10 +293,18 @@ class RunConfig(Section):
                 f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but there are only "
                 f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
             )
-        if self.synthesize.fill and "fairsynth" in self.tune.methods:
+        if "ffr" in self.tune.methods and self.finetune.generator != "vanilla":
             raise ValueError(
-                "synthesize.fill leaves out what the common groups have, but fairsynth learns from the synthetic images "
-                "alone at first and needs all groups; drop fill, or leave fairsynth out: --tune.methods '[erm, group-dro]'"
+                f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator is "
+                f"{self.finetune.generator}; choose --finetune.generator vanilla, or leave ffr out"
+            )
+        if self.synthesize.fill and ({"ffr"} | ({"fairsynth"} if self.classify.synthetic == "pretrain" else set())) & {
+            *self.tune.methods
+        }:
+            raise ValueError(
+                "synthesize.fill leaves out what the common groups have, but ffr, and fairsynth with classify.synthetic "
+                "pretrain, learn from the synthetic images alone at first and need all groups; drop fill, let fairsynth "
+                "learn from both (--classify.synthetic fill), or leave them out: --tune.methods '[erm, group-dro]'"
             )
         if len(set(self.tune.methods)) < len(self.tune.methods):
             raise ValueError(f"tune.methods names a method twice: {', '.join(self.tune.methods)}")

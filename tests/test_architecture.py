@@ -36,7 +36,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 # A stage is one file, but for these: their files may import each other.
 FAMILIES = (
-    {"classify", "losses", "search_space", "training_data", "evaluate"},
+    {
+        "classify",
+        "batches",
+        "checkpoint",
+        "dfr",
+        "halving",
+        "losses",
+        "methods",
+        "search_space",
+        "training_data",
+        "evaluate",
+        "report",
+        "state_files",
+    },
     {
         "finetune",
         "adapter_files",

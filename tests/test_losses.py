@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairsynth.stages.losses import GroupDRO, supcon
+from fairsynth.stages.losses import GroupDRO, group_weights, supcon
 
 
 def slow_supcon(features: np.ndarray, labels: list[int], temperature: float) -> float:
@@ -72,22 +72,35 @@ def batches(n: int = 50) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(rng.exponential(2, 12), rng.choice(4, 12, p=[0.5, 0.3, 0.19, 0.01])) for _ in range(n)]
 
 
+COUNTS = np.array([500, 300, 190, 10])
+
+
+@pytest.mark.parametrize("adjustment", [0.0, 1.0, 4.0])
 @pytest.mark.parametrize("step_size", [0.01, 0.1, 1.0])
-def test_group_dro_weights_follow_the_algorithm(step_size: float) -> None:
-    dro, q = GroupDRO(4, step_size), [0.25] * 4
+def test_group_dro_weights_follow_the_algorithm(step_size: float, adjustment: float) -> None:
+    dro, q = GroupDRO(4, step_size, adjustment, COUNTS), [0.25] * 4
     for losses, groups in batches():
         found = dro(torch.from_numpy(losses), torch.from_numpy(groups)).item()
         # arXiv 1911.08731, algorithm 1: weights first, then the weighted sum; an absent group's loss is 0.
         means = [float(losses[groups == g].mean()) if (groups == g).any() else 0.0 for g in range(4)]
-        q = [weight * math.exp(step_size * mean) for weight, mean in zip(q, means, strict=True)]
+        # Section 3.3: what is compared is the loss plus C / sqrt(n_g); what is descended is the loss.
+        raised = [mean + adjustment / math.sqrt(n) for mean, n in zip(means, COUNTS, strict=True)]
+        q = [weight * math.exp(step_size * mean) for weight, mean in zip(q, raised, strict=True)]
         q = [weight / sum(q) for weight in q]
         assert found == pytest.approx(sum(w * m for w, m in zip(q, means, strict=True)), rel=1e-5)
         assert dro.q_G.tolist() == pytest.approx(q, rel=1e-4)
     assert any((groups != 3).all() for _, groups in batches())
 
 
+def test_a_group_without_training_images_is_not_adjusted() -> None:
+    dro = GroupDRO(2, 1.0, 3.0, np.array([9, 0]))
+    dro(torch.tensor([1.0]), torch.tensor([0]))
+    q = math.exp(1 + 3 / 3) / (math.exp(1 + 3 / 3) + 1)
+    assert dro.q_G.tolist() == pytest.approx([q, 1 - q])
+
+
 def test_an_absent_group_has_loss_zero_and_loses_weight() -> None:
-    dro = GroupDRO(2, 0.5)
+    dro = GroupDRO(2, 0.5, 0.0, COUNTS[:2])
     loss = dro(torch.tensor([2.0, 4.0]), torch.tensor([0, 0]))
     q = math.exp(0.5 * 3) / (math.exp(0.5 * 3) + 1)
     assert dro.q_G.tolist() == pytest.approx([q, 1 - q]) and loss.item() == pytest.approx(q * 3)
@@ -95,7 +108,7 @@ def test_an_absent_group_has_loss_zero_and_loses_weight() -> None:
 
 def test_group_dro_weights_carry_no_gradient() -> None:
     losses = torch.tensor([1.0, 3.0, 5.0], requires_grad=True)
-    dro = GroupDRO(2, 1.0)
+    dro = GroupDRO(2, 1.0, 0.0, COUNTS[:2])
     dro(losses, torch.tensor([0, 1, 1])).backward()
     q = dro.q_G.tolist()
     assert not dro.q_G.requires_grad and losses.grad is not None
@@ -103,7 +116,17 @@ def test_group_dro_weights_carry_no_gradient() -> None:
 
 
 def test_equal_losses_keep_the_weights_uniform() -> None:
-    dro = GroupDRO(3, 0.1)
+    dro = GroupDRO(3, 0.1, 0.0, COUNTS[:3])
     for _ in range(10):
         assert dro(torch.full((6,), 1.5), torch.arange(6) % 3).item() == pytest.approx(1.5)
     assert dro.q_G.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_reweights_weights_go_with_one_over_n_and_add_up_to_the_groups() -> None:
+    weights = group_weights(np.repeat(np.arange(3), (60, 30, 10)), 3)
+    # 1/60 : 1/30 : 1/10 is 1 : 2 : 6, and the sum is 3.
+    assert weights.tolist() == pytest.approx([3 / 9, 6 / 9, 18 / 9])
+
+
+def test_groups_that_are_absent_have_no_weight() -> None:
+    assert group_weights(np.array([0, 0, 2]), 4).tolist() == pytest.approx([2 / 3, 0, 4 / 3, 0])

@@ -8,18 +8,19 @@ import pytest
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.stages import search_space
-from fairsynth.stages.search_space import SPACES, setting
+from fairsynth.stages.methods import TITLES
+from fairsynth.stages.search_space import Range, setting, space
 
 CONFIG = ClassifyConfig(pretrain_epochs=40)
-METHODS = sorted(SPACES)
+METHODS = sorted(TITLES)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_first_trial_has_the_defaults_for_every_seed(method: str) -> None:
     for seed in (0, 1, 99):
-        assert setting(method, 0, CONFIG, seed) == {name: space[0] for name, space in SPACES[method].items()} | {
-            "epochs": 40
-        }
+        assert setting(method, 0, CONFIG, seed) == {
+            name: known.default for name, known in space(method, CONFIG).items()
+        } | {"epochs": 40}
 
 
 def test_the_fields_own_defaults() -> None:
@@ -32,13 +33,24 @@ def test_the_fields_own_defaults() -> None:
 def test_values_lie_in_their_ranges_and_fill_them(method: str) -> None:
     drawn = [setting(method, trial, CONFIG, 0) for trial in range(1, 201)]
     assert {s["epochs"] for s in drawn} == {20, 30, 40}
-    for name, (default, low, high, logarithmic) in SPACES[method].items():
+    for name, (default, low, high, logarithmic) in space(method, CONFIG).items():
         values = [s[name] for s in drawn]
         assert low <= default <= high and low <= min(values) and max(values) <= high
         scale = math.log if logarithmic else float
         places = sorted((scale(v) - scale(low)) / (scale(high) - scale(low)) for v in values)
         # 200 uniform draws: the largest gap to the uniform distribution is below 0.14 in all but 1 of 1000 cases.
         assert max(abs(place - (i + 0.5) / 200) for i, place in enumerate(places)) < 0.14
+
+
+def test_only_what_the_second_stage_needs_is_searched() -> None:
+    def names(**changed: str) -> set[str]:
+        return set(space("fairsynth", ClassifyConfig(**changed))) - set(space("erm", CONFIG))  # type: ignore[arg-type]
+
+    supcon = {"beta", "temperature"}
+    assert names() == supcon | {"head_learning_rate", "head_weight_decay"}
+    assert names(stage_2="group-dro") == names() | {"step_size", "adjustment"}
+    assert names(stage_2="full") == supcon | {"full_learning_rate", "full_weight_decay"}
+    assert names(stage_2="dfr") == names(synthetic="mix") == names(synthetic="fill", stage_2="full") == supcon
 
 
 def test_the_same_trial_is_always_the_same_and_others_differ() -> None:
@@ -50,8 +62,9 @@ def test_the_same_trial_is_always_the_same_and_others_differ() -> None:
 
 def test_a_new_hyperparameter_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [setting("fairsynth", trial, CONFIG, 5) for trial in range(8)]
-    wider = {"aaa": (0.5, 0.0, 1.0, False), **SPACES["fairsynth"], "zzz": (1.0, 0.1, 10.0, True)}
-    monkeypatch.setitem(search_space.SPACES, "fairsynth", wider)
+    narrow = search_space.space
+    wider = {"aaa": Range(0.5, 0.0, 1.0, False), **narrow("fairsynth", CONFIG), "zzz": Range(1.0, 0.1, 10.0, True)}
+    monkeypatch.setattr(search_space, "space", lambda method, config: wider)
     after = [dict(setting("fairsynth", trial, CONFIG, 5)) for trial in range(8)]
     assert {s.pop("aaa") for s in after} and {s.pop("zzz") for s in after}
     assert after == before

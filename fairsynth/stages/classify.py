@@ -1,15 +1,13 @@
-"""Stage 6, classify: train a classifier by one method and setting, choosing the epoch by validation WGA.
-
-``fairsynth``: stage 1 on balanced synthetic images with b CE + (1 - b) SupCon, stage 2 with the
-encoder frozen, the linear layer alone, cross-entropy on the biased real images (arXiv 2511.08711;
-with frozen features SupCon has nothing left to train). ``erm`` and ``group-dro``: one stage on real images.
-"""
+"""Stage 6, classify: train a classifier by one method and setting, choosing the epoch by validation figures."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,172 +17,272 @@ from torch import Tensor
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.classifier import Classifier, build_classifier
 from fairsynth.models.device import pick_device
-from fairsynth.stages.losses import GroupDRO, supcon
+from fairsynth.stages import batches, dfr
+from fairsynth.stages.batches import Data, Images
+from fairsynth.stages.checkpoint import Point, read_point, write_point
+from fairsynth.stages.losses import GroupDRO, group_weights, supcon
+from fairsynth.stages.methods import REFITS, Phase, phases
 
-# Mean and deviation of ImageNet, which transformers' ResNets were trained with.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images uint8 (N, S, S, 3) with label and group indices int64 (N,); g = y * n_attributes + a."""
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    groups: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a classifier is trained and chosen on: never the test split."""
-
-    train: Images
-    validation: Images
-    synthetic: Images
-    n_labels: int
-    n_groups: int
+Rule = Literal["worst-group", "worst-class", "accuracy"]
+_TOGETHER = 256  # images that are looked at together
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Result of one epoch: validation WGA and mean accuracy; only ``selectable`` epochs may be chosen."""
+    """Result of one epoch: its mean loss, and accuracies on validation images; only ``selectable`` ones may be chosen."""
 
     number: int
     stage: int
     loss: float
     worst_group_accuracy: float
+    worst_class_accuracy: float
     accuracy: float
     selectable: bool
 
+    def merit(self, rule: Rule) -> tuple[float, float]:
+        """What epochs and trials are chosen by: the rule's figure, then the mean accuracy."""
+        figures = {"worst-group": self.worst_group_accuracy, "worst-class": self.worst_class_accuracy}
+        return figures.get(rule, self.accuracy), self.accuracy
+
+
+@dataclass
+class _Loop:
+    """What a phase works with; of it only optimizer, errors and Group-DRO's weights are not made again on resume."""
+
+    phase: Phase
+    images: Images
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    dro: GroupDRO | None = None
+    errors: NDArray[np.bool_] | None = None
+    features: Tensor | None = None
+
 
 class Training:
-    """One training run. Iterate over ``epochs``; ``model`` then holds the best selectable epoch."""
+    """One training run. Iterate over ``epochs``; ``model`` then holds the best selectable epoch.
+
+    Between two epochs ``save`` keeps all that the rest depends on; a run that was restored from that file goes on
+    as if it had never stopped, to the bit.
+    """
 
     def __init__(
-        self, method: str, setting: Mapping[str, float], data: Data, config: ClassifyConfig, seed: int
+        self,
+        method: str,
+        setting: Mapping[str, float],
+        data: Data,
+        config: ClassifyConfig,
+        seed: int,
+        rule: Rule = "worst-group",
     ) -> None:
-        self.method, self.setting, self.data, self.config = method, setting, data, config
+        self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
+        self.rule: Rule = rule
         self.device = pick_device()
         self.model: Classifier = build_classifier(config, data.n_labels, seed).to(self.device)
         self.rng = torch.Generator().manual_seed(seed + 1)
+        self.phases = phases(method, setting, config)
+        self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self._best_state: dict[str, Tensor] = {}
+        self._begun = 0
+        self._loop: _Loop | None = None
+        self._restored: Point | None = None
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train; yields after each epoch. Afterwards the best state is loaded."""
-        if self.method == "fairsynth":
-            yield from self._encoder_epochs(self.data.synthetic, 1, selectable=False)
-            yield from self._head_epochs(first=int(self.setting["epochs"]))
-        else:
-            yield from self._encoder_epochs(self.data.train, 1, selectable=True)
+        """Train; yields after each epoch, first those that a restored run has behind it. Then the best state is loaded."""
+        yield from list(self.history)
+        behind = len(self.history)
+        for phase in self.phases:
+            if behind >= phase.epochs:
+                behind -= phase.epochs
+                continue
+            yield from self._run(phase, behind)
+            behind = 0
         self.model.load_state_dict(self._best_state)
         self.model.eval()
 
-    def _encoder_epochs(self, images: Images, stage: int, selectable: bool) -> Iterator[Epoch]:
-        setting = self.setting
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=setting["learning_rate"], weight_decay=setting["weight_decay"]
-        )
-        dro = GroupDRO(self.data.n_groups, setting["step_size"]) if self.method == "group-dro" else None
-        for number in range(int(setting["epochs"])):
-            self.model.train()
-            losses = []
-            for index in self._batches(images, balanced=dro is not None):
-                features = self.model.features(self._tensor(images.pixels[index], augment=True))
-                labels = torch.from_numpy(images.labels[index]).to(self.device)
-                loss = self._loss(features, labels, torch.from_numpy(images.groups[index]).to(self.device), dro)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            yield self._judge(number, stage, float(np.mean(losses)), selectable)
+    def _run(self, phase: Phase, behind: int) -> Iterator[Epoch]:
+        if phase.loss in REFITS:
+            yield self._refit(phase)
+            return
+        self._loop = self._entered(phase)
+        for _ in range(behind, phase.epochs):
+            yield self._judged(phase, self._epoch(self._loop))
 
-    def _loss(self, features: Tensor, labels: Tensor, groups: Tensor, dro: GroupDRO | None) -> Tensor:
-        ce = torch.nn.functional.cross_entropy(self.model.head(features), labels, reduction="none")
-        if dro is not None:
-            return dro(ce, groups)
-        if self.method != "fairsynth":
+    def _entered(self, phase: Phase) -> _Loop:
+        """Everything that a phase begins with; after a restore, as it was."""
+        point, self._restored = self._restored, None
+        images, errors = self._images(phase), None
+        if phase.sampling == "errors":
+            errors = point.errors() if point else self._wrong(images)
+        if phase.anew and point is None:
+            self.model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
+        trained = self.model.head if phase.head_only else self.model
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=phase.learning_rate, weight_decay=phase.weight_decay)
+        dro = self._dro(images) if phase.loss == "group-dro" else None
+        if point:
+            point.put_back(optimizer, dro)
+        features = self._features(images) if phase.head_only else None
+        return _Loop(phase, images, optimizer, self._loss(phase, images, dro), dro, errors, features)
+
+    def _images(self, phase: Phase) -> Images:
+        train, synthetic = self.data.train, self.data.synthetic
+        if phase.images == "mixed":
+            return batches.joined(train, synthetic, np.arange(len(synthetic)))
+        if phase.images == "filled":
+            return batches.filled(train, synthetic, np.random.default_rng(self.seed + 3))
+        return synthetic if phase.images == "synthetic" else train
+
+    def _dro(self, images: Images) -> GroupDRO:
+        counts = np.bincount(images.groups, minlength=self.data.n_groups)
+        return GroupDRO(self.data.n_groups, self.setting["step_size"], self.setting["adjustment"], counts)
+
+    def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """From features, labels and groups of a batch to its loss."""
+        weights = group_weights(images.groups, self.data.n_groups).to(self.device)
+
+        def loss(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+            ce = torch.nn.functional.cross_entropy(self.model.head(features), labels, reduction="none")
+            if dro is not None:
+                return dro(ce, groups)
+            if phase.loss == "reweight":
+                return (weights[groups] * ce).mean()
+            if phase.loss == "supcon":
+                beta = self.setting["beta"]
+                return beta * ce.mean() + (1 - beta) * supcon(features, labels, self.setting["temperature"])
             return ce.mean()
-        beta = self.setting["beta"]
-        return beta * ce.mean() + (1 - beta) * supcon(features, labels, self.setting["temperature"])
 
-    def _head_epochs(self, first: int) -> Iterator[Epoch]:
-        """Stage 2 on features computed once: the frozen encoder gives the same ones every epoch."""
-        self.model.eval()
-        features, labels = self._features(self.data.train), torch.from_numpy(self.data.train.labels).to(self.device)
-        optimizer = torch.optim.AdamW(
-            self.model.head.parameters(),
-            lr=self.setting["head_learning_rate"],
-            weight_decay=self.setting["head_weight_decay"],
-        )
-        for number in range(self.config.finetune_epochs):
-            losses = []
-            for index in self._batches(self.data.train, balanced=False):
-                loss = torch.nn.functional.cross_entropy(self.model.head(features[index]), labels[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            yield self._judge(first + number, 2, float(np.mean(losses)), True)
+        return loss
 
-    def _batches(self, images: Images, balanced: bool) -> Iterator[NDArray[np.int64]]:
-        """Shuffled index batches of one epoch; ``balanced``: drawn with replacement, every group equally often."""
-        if balanced:
-            weights = 1 / np.bincount(images.groups, minlength=self.data.n_groups).clip(1)
-            order = torch.multinomial(
-                torch.from_numpy(weights[images.groups]), len(images), True, generator=self.rng
-            ).numpy()
-        else:
-            order = torch.randperm(len(images), generator=self.rng).numpy()
-        for start in range(0, len(order), self.config.batch_size):
-            batch = order[start : start + self.config.batch_size]
-            # Batch norm cannot learn from a single image.
-            if len(batch) > 1 or len(order) == 1:
-                yield batch
+    def _epoch(self, loop: _Loop) -> float:
+        """One pass over a phase's images; returns its mean loss."""
+        phase, images = loop.phase, loop.images
+        # A frozen encoder gives the same features in every epoch.
+        self.model.train(not phase.head_only)
+        losses = []
+        times = int(self.setting.get("up_weight", 1))
+        places = batches.order(images, phase.sampling, self.rng, loop.errors, times)
+        for index in batches.cut(places, self.config.batch_size):
+            features = self.model.features(self._seen(images, index)) if loop.features is None else loop.features[index]
+            labels, groups = (torch.from_numpy(v[index]).to(self.device) for v in (images.labels, images.groups))
+            loss = loop.loss(features, labels, groups)
+            loop.optimizer.zero_grad()
+            loss.backward()
+            loop.optimizer.step()
+            losses.append(loss.item())
+        return float(np.mean(losses))
 
-    def _tensor(self, pixels_NHW3: NDArray[np.uint8], augment: bool) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(self.device).float() / 255
-        if augment and self.config.augment:
-            images = _shift(images, self.rng)
-            if self.config.flip:
-                mirrored = (torch.rand(len(images), generator=self.rng) < 0.5).to(self.device)
-                images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
-        return (images - mean) / std
+    def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
+        pixels = batches.to_tensor(images.pixels[index], self.device)
+        if self.config.augment:
+            pixels = batches.augmented(pixels, self.config.flip, self.rng)
+        return batches.normalised(pixels)
 
     @torch.no_grad()
     def _features(self, images: Images) -> Tensor:
-        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // 256)))
-        return torch.cat([self.model.features(self._tensor(images.pixels[chunk], augment=False)) for chunk in chunks])
+        self.model.eval()
+        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _TOGETHER)))
+        pixels = (batches.to_tensor(images.pixels[chunk], self.device) for chunk in chunks)
+        return torch.cat([self.model.features(batches.normalised(part)) for part in pixels])
 
     @torch.no_grad()
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, labels)."""
-        self.model.eval()
         return self.model.head(self._features(images)).softmax(1).cpu().numpy()  # type: ignore[no-any-return]
 
-    def _judge(self, number: int, stage: int, loss: float, selectable: bool) -> Epoch:
-        right = self.probabilities(self.data.validation).argmax(1) == self.data.validation.labels
-        groups = self.data.validation.groups
-        worst = min(float(right[groups == g].mean()) for g in np.unique(groups))
-        epoch = Epoch(number, stage, loss, worst, float(right.mean()), selectable)
-        if selectable and (
-            self.best is None or (worst, epoch.accuracy) > (self.best.worst_group_accuracy, self.best.accuracy)
-        ):
+    def _wrong(self, images: Images) -> NDArray[np.bool_]:
+        """Which images the classifier gets wrong."""
+        return self.probabilities(images).argmax(1) != images.labels  # type: ignore[no-any-return]
+
+    def _judged(self, phase: Phase, loss: float) -> Epoch:
+        validation = self.data.validation
+        predicted = self.probabilities(validation).argmax(1)
+        return self._noted(phase, loss, predicted, validation.labels, validation.groups)
+
+    def _noted(
+        self,
+        phase: Phase,
+        loss: float,
+        predicted: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        groups: NDArray[np.int64],
+    ) -> Epoch:
+        """Put an epoch on record, and the state with it if it is the best so far."""
+        right = predicted == labels
+        worst, worst_class = (min(float(right[of == v].mean()) for v in np.unique(of)) for of in (groups, labels))
+        number = len(self.history)
+        epoch = Epoch(number, phase.stage, loss, worst, worst_class, float(right.mean()), phase.selectable)
+        if phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule)):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
+        self.history.append(epoch)
         return epoch
 
+    def _refit(self, phase: Phase) -> Epoch:
+        """DFR's linear layer. Its figures are those of half the validation images, from a layer that has not seen them."""
+        validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
+        train, known = self._labelled(self.data.train), self._labelled(validation)
+        mean, deviation = train.features_ND.mean(0), train.features_ND.std(0)
+        deviation = np.where(deviation > 0, deviation, 1.0)
+        train, known = (rows._replace(features_ND=(rows.features_ND - mean) / deviation) for rows in (train, known))
+        learnt, judged = (known.take(half) for half in dfr.halves(known.groups_N, rng))
+        if phase.loss == "dfr-train":
+            learnt = train
+        strength, predicted = dfr.choose(learnt, judged, self.data.n_labels, rng)
+        rows = train if phase.loss == "dfr-train" else known
+        layer = dfr.refitted(rows, strength, self.data.n_labels, REFITS[phase.loss], rng).after(mean, deviation)
+        with torch.no_grad():
+            self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
+            self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
+        loss = float(np.mean(predicted != judged.labels_N))
+        return self._noted(phase, loss, predicted, judged.labels_N, judged.groups_N)
 
-def _shift(images_N3HW: Tensor, rng: torch.Generator) -> Tensor:
-    """Move each image by up to a sixteenth of its side, repeating the border."""
-    n, _, height, width = images_N3HW.shape
-    most = max(1, height // 16)
-    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng).to(images_N3HW.device)
-    rows = (torch.arange(height, device=images_N3HW.device) + offsets[0]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=images_N3HW.device) + offsets[1]).clamp(0, width - 1)
-    return images_N3HW[
-        torch.arange(n, device=images_N3HW.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
-    ].permute(0, 3, 1, 2)
+    def _labelled(self, images: Images) -> dfr.Labelled:
+        return dfr.Labelled(self._features(images).double().cpu().numpy(), images.labels, images.groups)
+
+    def save(self, path: Path) -> None:
+        """Write the state between two epochs."""
+        loop = self._loop
+        write_point(
+            path,
+            self._identity(),
+            [vars(epoch) for epoch in self.history],
+            self.best.number if self.best else None,
+            {"model": self.model.state_dict(), "best": self._best_state},
+            self.rng,
+            loop.optimizer if loop else None,
+            loop.dro if loop else None,
+            loop.errors if loop else None,
+        )
+
+    def restore(self, path: Path) -> bool:
+        """Go on from a state that ``save`` wrote for the same run; False if there is none."""
+        point = read_point(path, self._identity())
+        if point is None:
+            return False
+        self.history = [Epoch(**epoch) for epoch in point.facts["history"]]
+        self.best = self.history[point.facts["best"]] if point.facts["best"] is not None else None
+        self._best_state = point.part("best")
+        self.model.load_state_dict(point.part("model"))
+        self.rng.set_state(point.tensors["rng"])
+        inside = len(self.history) not in np.cumsum([phase.epochs for phase in self.phases])
+        self._restored = point if inside else None
+        return True
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "setting": dict(self.setting),
+            "classify": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "rule": self.rule,
+        }
+
+
+def saved_epochs(run: Training, path: Path, seconds: float) -> Iterator[Epoch]:
+    """The epochs of a run that goes on from the state in a file, if there is one, and writes it from time to time."""
+    run.restore(path)
+    behind, last = len(run.history), time.monotonic()
+    for count, epoch in enumerate(run.epochs(), start=1):
+        yield epoch
+        if count > behind and time.monotonic() - last >= seconds:
+            run.save(path)
+            last = time.monotonic()

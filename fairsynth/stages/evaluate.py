@@ -12,7 +12,7 @@ import pyarrow as pa
 from fairsynth.config import ClassifyConfig
 from fairsynth.groups import Group, MethodScores, mean_interval, score
 from fairsynth.manifest import seed_for
-from fairsynth.stages.classify import Training
+from fairsynth.stages.classify import Rule, Training, saved_epochs
 from fairsynth.stages.training_data import load_data, load_pack
 
 
@@ -31,11 +31,14 @@ class EvaluateUnit:
         tests: Sequence[Mapping[str, str]],
         labels: Sequence[str],
         classify: ClassifyConfig,
+        rule: Rule,
         seed: int,
-        classifiers: Path,
+        folder: Path,
+        checkpoint_seconds: float = 30.0,
     ) -> None:
         self.packs, self.test_pack, self.settings, self.tests = packs, test_pack, settings, tests
-        self.labels, self.classify, self.seed, self.classifiers = list(labels), classify, seed, classifiers
+        self.labels, self.classify, self.rule, self.seed = list(labels), classify, rule, seed
+        self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         from fairsynth.models.classifier import save_classifier
@@ -47,10 +50,12 @@ class EvaluateUnit:
             load_data(self.packs, method),
             self.classify,
             seed_for(self.seed, "final", index) % 2**31,
+            self.rule,
         )
-        epochs = list(run.epochs())
+        checkpoint = self.folder / "checkpoints" / f"{task['name']}.safetensors"
+        epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
         probabilities = run.probabilities(load_pack(self.test_pack))
-        save_classifier(run.model, self.classifiers / task["name"])
+        save_classifier(run.model, self.folder / "classifiers" / task["name"])
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -23,21 +25,32 @@ def supcon(features_ND: Tensor, labels_N: Tensor, temperature: float) -> Tensor:
     return per_anchor[anchors].mean() if bool(anchors.any()) else features_ND.sum() * 0.0
 
 
-class GroupDRO:
-    """Group-DRO's weights (Sagawa et al. 2020, arXiv 1911.08731, algorithm 1).
+def group_weights(groups_N: NDArray[np.int64], n_groups: int) -> Tensor:
+    """ReWeight's weights (G,): in proportion to 1 / n_g, their sum the number of groups that there are; absent ones get 0."""
+    counts = np.bincount(groups_N, minlength=n_groups)
+    weights = np.where(counts > 0, 1 / counts.clip(1), 0.0)
+    return torch.tensor(weights / weights.sum() * (counts > 0).sum(), dtype=torch.float32)
 
-    Per batch: L_g = mean loss of group g (0 if absent), q_g <- q_g exp(step_size L_g), renormalised
-    before the weighted sum; q starts uniform.
+
+class GroupDRO:
+    """Group-DRO's weights (Sagawa et al. 2020, arXiv 1911.08731, algorithm 1 and section 3.3).
+
+    Per batch: L_g = mean loss of group g (0 if absent), q_g <- q_g exp(step_size (L_g + adjustment / sqrt(n_g))),
+    renormalised before the weighted sum; q starts uniform. n_g: images of the group in training; a group without any
+    is not adjusted.
     """
 
-    def __init__(self, n_groups: int, step_size: float) -> None:
+    def __init__(self, n_groups: int, step_size: float, adjustment: float, counts_G: NDArray[np.int64]) -> None:
         self.step_size = step_size
         self.q_G = torch.full((n_groups,), 1 / n_groups)
+        counts = torch.from_numpy(np.asarray(counts_G, np.int64))
+        self.adjustments_G = torch.where(counts > 0, adjustment / counts.clamp(min=1).sqrt(), 0.0)
 
     def __call__(self, losses_N: Tensor, groups_N: Tensor) -> Tensor:
         """The weighted loss of a batch; updates q."""
         one_hot = torch.nn.functional.one_hot(groups_N, len(self.q_G)).to(losses_N.dtype)
         means_G = (one_hot.T @ losses_N) / one_hot.sum(0).clamp(min=1)
-        q_G = self.q_G.to(losses_N.device) * torch.exp(self.step_size * means_G.detach())
+        adjusted_G = means_G.detach() + self.adjustments_G.to(means_G)
+        q_G = self.q_G.to(losses_N.device) * torch.exp(self.step_size * adjusted_G)
         self.q_G = q_G / q_G.sum()
         return self.q_G @ means_G

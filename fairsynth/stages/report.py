@@ -16,9 +16,9 @@ from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
 from fairsynth.groups import MethodScores, mean_interval
 from fairsynth.printing import printable
+from fairsynth.stages.methods import TITLES
 
 VERSION = 2
-TITLES = {"erm": "ERM", "group-dro": "Group-DRO", "fairsynth": "fairsynth"}
 
 
 def method_entry(method: MethodScores) -> dict[str, Any]:

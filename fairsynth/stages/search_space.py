@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.manifest import seed_for
 
-# name: (default, low, high, logarithmic)
-_STAGE_1 = {"learning_rate": (1e-3, 3e-4, 5e-3, True), "weight_decay": (1e-3, 1e-5, 1e-1, True)}
-SPACES: dict[str, dict[str, tuple[float, float, float, bool]]] = {
+
+class Range(NamedTuple):
+    """Where a value is drawn from, evenly or, if ``logarithmic``, evenly in its logarithm; trial 0 has the default."""
+
+    default: float
+    low: float
+    high: float
+    logarithmic: bool
+
+    def at(self, share: float) -> float:
+        """The value at a share from 0 to 1 of the way."""
+        value = (
+            self.low * (self.high / self.low) ** share
+            if self.logarithmic
+            else self.low + (self.high - self.low) * share
+        )
+        return float(f"{value:.4g}")
+
+
+_STAGE_1 = {"learning_rate": Range(1e-3, 3e-4, 5e-3, True), "weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
+# Reweighting and Group-DRO are known to need strong weight decay (Sagawa et al. 2020).
+_STRONG = {**_STAGE_1, "weight_decay": Range(1e-3, 1e-5, 1.0, True)}
+_DRO = {"step_size": Range(0.01, 0.001, 0.1, True), "adjustment": Range(0.0, 0.0, 4.0, False)}
+_HEAD = {"head_learning_rate": Range(1e-3, 1e-4, 1e-2, True), "head_weight_decay": Range(1.0, 1e-2, 10.0, True)}
+_FULL = {"full_learning_rate": Range(1e-3, 1e-5, 3e-3, True), "full_weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
+_SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 0.3, True)}
+_SPACES: dict[str, dict[str, Range]] = {
     "erm": _STAGE_1,
-    "group-dro": {**_STAGE_1, "weight_decay": (1e-3, 1e-5, 1.0, True), "step_size": (0.01, 0.001, 0.1, True)},
-    "fairsynth": {
-        **_STAGE_1,
-        "beta": (0.5, 0.3, 1.0, False),
-        "temperature": (0.1, 0.05, 0.3, True),
-        "head_learning_rate": (1e-3, 1e-4, 1e-2, True),
-        "head_weight_decay": (1.0, 1e-2, 10.0, True),
-    },
+    "resample": _STRONG,
+    "reweight": _STRONG,
+    "group-dro": {**_STRONG, **_DRO},
+    "jtt": {**_STRONG, "first_share": Range(0.5, 0.2, 0.8, False), "up_weight": Range(20.0, 5.0, 100.0, True)},
+    "dfr": _STAGE_1,
+    "dfr-train": _STAGE_1,
+    "ffr": {**_STAGE_1, **_FULL},
 }
+_STAGE_2: dict[str, dict[str, Range]] = {
+    "last-layer": _HEAD,
+    "full": _FULL,
+    "group-dro": {**_HEAD, **_DRO},
+    "dfr": {},
+}
+
+
+def space(method: str, config: ClassifyConfig) -> Mapping[str, Range]:
+    """What is searched for a method. Raises KeyError for an unknown one."""
+    if method != "fairsynth":
+        return _SPACES[method]
+    second = _STAGE_2[config.stage_2] if config.synthetic == "pretrain" else {}
+    return {**_STAGE_1, **_SUPCON, **second}
 
 
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mapping[str, float]:
@@ -30,10 +68,9 @@ def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mappi
     A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the others as they are.
     """
     drawn: dict[str, float] = {}
-    for name, (default, low, high, logarithmic) in SPACES[method].items():
-        u = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
-        value = low * (high / low) ** u if logarithmic else low + (high - low) * u
-        drawn[name] = default if trial == 0 else float(f"{value:.4g}")
+    for name, known in space(method, config).items():
+        share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
+        drawn[name] = known.default if trial == 0 else known.at(share)
     share = (
         1.0 if trial == 0 else np.random.default_rng(seed_for(seed, method, trial, "epochs")).choice([0.5, 0.75, 1.0])
     )

@@ -11,7 +11,8 @@ import numpy as np
 from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
 from fairsynth.groups import group_index
-from fairsynth.stages.classify import Data, Images
+from fairsynth.stages.batches import Data, Images
+from fairsynth.stages.methods import SYNTHETIC
 
 
 def pack(
@@ -46,8 +47,8 @@ def load_pack(folder: Path) -> Images:
 
 
 def load_data(packs: Path, method: str) -> Data:
-    """Training, validation and (for fairsynth) synthetic images of a run."""
+    """Training, validation and (for methods that learn from them) synthetic images of a run."""
     train = load_pack(packs / "pack-train")
     n_labels, n_groups = (int(n) for n in np.load(packs / "pack-train" / "sizes.npy", allow_pickle=False))
-    synthetic = load_pack(packs / "pack-synthetic") if method == "fairsynth" else train
+    synthetic = load_pack(packs / "pack-synthetic") if method in SYNTHETIC else train
     return Data(train, load_pack(packs / "pack-val"), synthetic, n_labels, n_groups)

@@ -26,7 +26,9 @@ def accepted(artifact: Artifact) -> Iterator[tuple[dict[str, Any], bytes]]:
     first rows would take it for none. Raises DataError if a unit does not hold what the stage's table says.
     """
     table = pq.ParquetFile(artifact.path / TABLE)
-    texts = [field.name for field in table.schema_arrow if pa.types.is_string(field.type) or pa.types.is_null(field.type)]
+    texts = [
+        field.name for field in table.schema_arrow if pa.types.is_string(field.type) or pa.types.is_null(field.type)
+    ]
     batches = (batch.filter(pc.equal(batch["verdict"], "accepted")) for batch in table.iter_batches(1000))
     rows = (row for batch in batches for row in batch.to_pylist())
     for unit, members in groupby(rows, key=lambda row: str(row["unit"])):

@@ -18,11 +18,12 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
+from fairsynth.stages.methods import SYNTHETIC
 from fairsynth.steps.accepted import TABLE, accepted
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
 
-TUNE_VERSION = EVALUATE_VERSION = 2
+TUNE_VERSION = EVALUATE_VERSION = 3
 
 
 def _pack_real(context: Context, units: Units, name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -62,7 +63,8 @@ def tune(context: Context) -> Done:
     """The best setting of every method, searched with the same number of trials."""
     config = context.config
     recipe = {"classify": config.classify.model_dump(), "tune": config.tune.model_dump(), "seed": config.seed}
-    inputs: tuple[str, ...] = ("synthesize", "ingest") if "fairsynth" in config.tune.methods else ("ingest",)
+    synthetic = not set(SYNTHETIC).isdisjoint(config.tune.methods)
+    inputs: tuple[str, ...] = ("synthesize", "ingest") if synthetic else ("ingest",)
     inputs += ("cluster",) if config.data.attribute == "discover" else ()
     artifact = context.artifact(
         "tune",
@@ -73,7 +75,8 @@ def tune(context: Context) -> Done:
     )
     if artifact.finished or context.lookup_only:
         return found(artifact) if artifact.finished else Done(artifact)
-    from fairsynth.engine.search import best, search
+    from fairsynth.engine.search import Search
+    from fairsynth.stages.halving import best
 
     watch, _ = Stopwatch(context, artifact), artifact.open()
     units = artifact.units()
@@ -81,15 +84,16 @@ def tune(context: Context) -> Done:
     before = units.done()
     for split in (TRAIN, VALIDATION):
         _pack_real(context, units, split, context.manifest.split(split).rows())
-    if "fairsynth" in config.tune.methods:
+    if synthetic:
         _pack_synthetic(context, units)
-    chosen, table = {}, []
-    for method in config.tune.methods:
-        trials = search(context.session, method, units.path, units, config.classify, config.tune, config.seed)
-        table += [vars(trial) | {"setting": dict(trial.setting)} for trial in trials]
-        chosen[method] = dict(best(trials).setting)
-    write_json(artifact.path / "trials.json", table)
-    shutil.rmtree(artifact.path / "ray", ignore_errors=True)
+    trials = Search(units.path, units, config.classify, config.tune, config.seed).run(context.session)
+    chosen = {
+        method: dict(best([trial for trial in trials if trial.method == method], config.tune.select).setting)
+        for method in config.tune.methods
+    }
+    write_json(artifact.path / "trials.json", [vars(trial) for trial in trials])
+    for folder in ("ray", "checkpoints"):
+        shutil.rmtree(artifact.path / folder, ignore_errors=True)
     train = len(context.manifest.split(TRAIN)) + len(context.manifest.split(VALIDATION))
     counts = Counts(len(context.manifest), train, 0, len(context.manifest) - train)
     return watch.finish(
@@ -140,8 +144,10 @@ def evaluate(context: Context) -> Done:
         tests,
         context.group_names[0],
         config.classify,
+        config.tune.select,
         config.seed,
-        folder / "classifiers",
+        folder,
+        config.resources.checkpoint_seconds,
     )
     ran = run_units(context.session, "evaluate", units, names, make)
     tables = [
@@ -150,6 +156,7 @@ def evaluate(context: Context) -> Done:
         for index in range(config.evaluate.seeds)
     ]
     pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     everything, all_tests = len(context.manifest), len(context.manifest.split(TEST))
     counts = Counts(everything, len(test), all_tests - len(test), everything - all_tests)
     return watch.finish(

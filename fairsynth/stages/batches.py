@@ -1,0 +1,143 @@
+"""Stage 6, classify: images as arrays, in which order they are learnt from, and as what the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Mean and deviation of ImageNet, which transformers' ResNets were trained with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Pixels(Protocol):
+    """Images uint8 (N, S, S, 3), perhaps on disk: rows by their places."""
+
+    def __getitem__(self, places: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images uint8 (N, S, S, 3) with label and group indices int64 (N,); g = y * n_attributes + a."""
+
+    pixels: Pixels
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a classifier is trained and chosen on: never the test split."""
+
+    train: Images
+    validation: Images
+    synthetic: Images
+    n_labels: int
+    n_groups: int
+
+
+class _Joined:
+    """The rows of several arrays, one after the other, without a copy of them."""
+
+    def __init__(self, parts: Sequence[tuple[Pixels, NDArray[np.int64]]]) -> None:
+        self.parts = [pixels for pixels, _ in parts]
+        self.part = np.concatenate([np.full(len(places), i) for i, (_, places) in enumerate(parts)])
+        self.place = np.concatenate([places for _, places in parts])
+
+    def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        parts, inside = self.part[places], self.place[places]
+        first = self.parts[0][inside[:0]]
+        found = np.empty((len(inside), *first.shape[1:]), np.uint8)
+        for i, pixels in enumerate(self.parts):
+            found[parts == i] = pixels[inside[parts == i]]
+        return found
+
+
+def joined(one: Images, two: Images, places: NDArray[np.int64]) -> Images:
+    """All images of ``one`` and some of ``two``."""
+    pixels = _Joined([(one.pixels, np.arange(len(one))), (two.pixels, places)])
+    labels, groups = (
+        np.concatenate([getattr(one, n), getattr(two, n)[places]]).astype(np.int64) for n in ("labels", "groups")
+    )
+    return Images(pixels, labels, groups)
+
+
+def filled(train: Images, synthetic: Images, rng: np.random.Generator) -> Images:
+    """Real images and, of each group, a random choice of the synthetic ones that it lacks to be as large as the largest."""
+    n_groups = int(max(train.groups.max(), synthetic.groups.max(initial=0))) + 1
+    have = np.bincount(train.groups, minlength=n_groups)
+    places = [
+        rng.permutation(np.flatnonzero(synthetic.groups == g))[: have.max() - have[g]]
+        for g in range(n_groups)
+        if have[g] < have.max()
+    ]
+    return joined(train, synthetic, np.sort(np.concatenate([*places, np.zeros(0, np.int64)])))
+
+
+def order(
+    images: Images,
+    sampling: Literal["shuffled", "groups", "errors"],
+    rng: torch.Generator,
+    errors: NDArray[np.bool_] | None = None,
+    times: int = 1,
+) -> NDArray[np.int64]:
+    """The places of an epoch's images.
+
+    ``groups``: as many as there are, with replacement, every group that there is equally often. ``errors``: all
+    shuffled, with those that ``errors`` marks ``times`` times (JTT).
+    """
+    if sampling == "groups":
+        weights = 1 / np.bincount(images.groups).clip(1)
+        return torch.multinomial(torch.from_numpy(weights[images.groups]), len(images), True, generator=rng).numpy()  # type: ignore[no-any-return]
+    places = np.arange(len(images))
+    if sampling == "errors" and errors is not None:
+        places = np.repeat(places, np.where(errors, times, 1))
+    return places[torch.randperm(len(places), generator=rng).numpy()]
+
+
+def cut(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of an epoch. A last batch of one image is left out: batch norm cannot learn from it."""
+    for start in range(0, len(places), size):
+        batch = places[start : start + size]
+        if len(batch) > 1 or len(places) == 1:
+            yield batch
+
+
+def to_tensor(pixels_NHW3: NDArray[np.uint8], device: str) -> Tensor:
+    """float32 (N, 3, H, W) from 0 to 1."""
+    return torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(device).float() / 255
+
+
+def normalised(images_N3HW: Tensor) -> Tensor:
+    """By ImageNet's mean and deviation."""
+    mean, std = (torch.tensor(v, device=images_N3HW.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+    return (images_N3HW - mean) / std
+
+
+def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
+    """Each image moved by up to a sixteenth of its side and, with ``flip``, mirrored at random."""
+    images = _shift(images_N3HW, rng)
+    if flip:
+        mirrored = (torch.rand(len(images), generator=rng) < 0.5).to(images.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    return images
+
+
+def _shift(images_N3HW: Tensor, rng: torch.Generator) -> Tensor:
+    """Move each image by up to a sixteenth of its side, repeating the border."""
+    n, _, height, width = images_N3HW.shape
+    most = max(1, height // 16)
+    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng).to(images_N3HW.device)
+    rows = (torch.arange(height, device=images_N3HW.device) + offsets[0]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images_N3HW.device) + offsets[1]).clamp(0, width - 1)
+    return images_N3HW[
+        torch.arange(n, device=images_N3HW.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+    ].permute(0, 3, 1, 2)

@@ -1,0 +1,183 @@
+"""The search on Ray Tune: what it ends with is what a plain loop ends with, whatever was killed on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairsynth.artifacts import Units
+from fairsynth.config import ClassifyConfig, ResourcesConfig, TuneConfig
+from fairsynth.engine.search import Search
+from fairsynth.engine.session import Session
+from fairsynth.stages.batches import Images
+from fairsynth.stages.halving import Trial, best, promoted
+from fairsynth.stages.state_files import read_state
+from tests.test_classify import images
+
+CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)
+TUNE = TuneConfig(trials=5, grace_epochs=2, methods=("erm", "fairsynth", "jtt"))
+
+
+def write_pack(folder: Path, pack: Images) -> None:
+    """Images as the steps write them."""
+    folder.mkdir(parents=True)
+    np.save(folder / "pixels.npy", np.asarray(pack.pixels))
+    np.save(folder / "labels.npy", pack.labels)
+    np.save(folder / "groups.npy", pack.groups)
+    np.save(folder / "sizes.npy", np.array([2, 4]))
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packs")
+    for name, sizes, seed in (("train", (24, 4, 8, 24), 0), ("val", (8,) * 4, 1), ("synthetic", (12,) * 4, 2)):
+        write_pack(folder / f"pack-{name}", images(sizes, seed))
+    return folder
+
+
+class Loop(Search):
+    """The same search in a plain loop. ``ran``: trials and the epochs up to which they were asked for."""
+
+    ran: list[tuple[str, int, int]]
+
+    def _run_rung(self, session: Session, trials: Any) -> None:
+        for trial in trials:
+            self.ran.append(trial)
+            self.trial(*trial, 1e9, lambda *told: None)
+
+
+def search(kind: type[Search], packs: Path, folder: Path, tune: TuneConfig = TUNE) -> Any:
+    return kind(packs, Units(folder / "units"), CLASSIFY, tune, 3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Trial], Path]:
+    """All trials of the loop, and the folder that it left behind."""
+    folder = tmp_path_factory.mktemp("loop")
+    loop = search(Loop, packs, folder)
+    object.__setattr__(loop, "ran", [])
+    return loop.run(Session(ResourcesConfig())), folder
+
+
+def test_trials_fall_out_at_rungs_and_the_best_run_to_their_ends(undisturbed: tuple[list[Trial], Path]) -> None:
+    trials, folder = undisturbed
+    assert [(t.method, t.number) for t in trials] == [(m, n) for m in TUNE.methods for n in range(5)]
+    for method in ("erm", "fairsynth"):
+        mine = [t for t in trials if t.method == method]
+        # The best 2 of 5 go on after 2 epochs, and the best of these after 6, if it has any left.
+        assert [t.epochs for t in mine].count(2) == 3
+        rung = [Trial(**_read(folder, f"{method}-{n}-after-2")) for n in range(5)]
+        assert {t.number for t in mine if t.epochs > 2} == promoted(rung)
+        assert best(mine, "worst-group").finished
+    assert all(t.finished for t in trials if t.method == "jtt")
+    assert all(t.worst_group_accuracy is None for t in trials if t.method == "fairsynth" and t.epochs <= 2)
+
+
+def _read(folder: Path, unit: str) -> dict[str, Any]:
+    import json
+
+    content = json.loads((folder / "units" / unit / "trial.json").read_text())
+    return content | {"promise": tuple(content["promise"])}
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session(ResourcesConfig(workers=2, checkpoint_seconds=0.0))
+    yield session
+    session.close()
+
+
+def killer(stop: threading.Event, until: Callable[[], bool], killed: list[int]) -> None:
+    """Kills the first trial's process that is found once ``until`` says so."""
+    while not stop.wait(0.02):
+        if not until():
+            continue
+        found = subprocess.run(["pgrep", "-f", "ray::ImplicitFunc.train"], capture_output=True, text=True)
+        for pid in map(int, found.stdout.split()):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+            return
+
+
+def test_on_ray_with_a_killed_trial_the_search_is_the_loops(
+    packs: Path, tmp_path: Path, session: Session, undisturbed: tuple[list[Trial], Path]
+) -> None:
+    lengths: dict[str, list[int]] = {}
+    stop, killed = threading.Event(), list[int]()
+
+    def known() -> bool:
+        """Notes how far each trial's checkpoint is; true once JTT, whose trials run whole, has one."""
+        for path in (tmp_path / "checkpoints").glob("jtt-*.safetensors"):
+            found = read_state(path)
+            if found:
+                lengths.setdefault(path.name, []).append(len(found[0]["history"]))
+        return any(lengths.values())
+
+    thread = threading.Thread(target=killer, args=(stop, known, killed))
+    thread.start()
+    try:
+        trials = search(Search, packs, tmp_path).run(session)
+    finally:
+        stop.set()
+        thread.join()
+    assert killed and trials == undisturbed[0]
+    assert not list((tmp_path / "checkpoints").glob("jtt-*"))
+    # No checkpoint ever fell back: the killed trial went on from its own.
+    assert all(seen == sorted(seen) for seen in lengths.values())
+
+
+def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_trials(
+    packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]
+) -> None:
+    _, folder = undisturbed
+    shutil.copytree(folder, tmp_path / "run")
+    # What a search leaves that was killed in its second rung: some trials done, some with a checkpoint, some not begun.
+    units = tmp_path / "run" / "units"
+    for name in os.listdir(units):
+        if "-after-" not in name or name.endswith(("erm-1-after-2", "fairsynth-4-after-2")):
+            shutil.rmtree(units / name)
+    loop = search(Loop, packs, tmp_path / "run")
+    object.__setattr__(loop, "ran", [])
+    assert loop.run(Session(ResourcesConfig())) == undisturbed[0]
+
+
+def test_a_driver_that_is_killed_leaves_what_the_next_one_needs(
+    packs: Path, tmp_path: Path, session: Session, undisturbed: tuple[list[Trial], Path]
+) -> None:
+    code = (
+        "from pathlib import Path; from tests.test_search import *; "
+        f"search(Search, Path({str(packs)!r}), Path({str(tmp_path)!r})).run(Session(ResourcesConfig(workers=2)))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    units = Units(tmp_path / "units")
+    for _ in range(3000):
+        if len(units.done()) >= 4 or child.poll() is not None:
+            break
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    before = units.done()
+    assert 4 <= len(before) < 20
+    assert search(Search, packs, tmp_path).run(session) == undisturbed[0]
+
+
+def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]) -> None:
+    other = TUNE.model_copy(update={"select": "accuracy", "methods": ("erm",)})
+    loop = search(Loop, packs, tmp_path, other)
+    object.__setattr__(loop, "ran", [])
+    trials = loop.run(Session(ResourcesConfig()))
+    assert trials != undisturbed[0][:5] and [t.setting for t in trials] == [t.setting for t in undisturbed[0][:5]]
+    assert all(trial.accuracy == trial.promise[0] for trial in trials)

@@ -270,42 +270,63 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
+        for problem in (self._prompts(), self._full(), self._methods()):
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    def _prompts(self) -> str:
+        """What is wrong with the prompts and the split; empty if nothing is."""
         for where, text in (("finetune.prompt", self.finetune.prompt), ("synthesize.prompt", self.synthesize.prompt)):
             needed = ("{label}",) if self.data.attribute == "discover" else ("{label}", "{attribute}")
             missing = [field for field in needed if field not in text]
             if missing:
-                raise ValueError(f"{where} must contain {' and '.join(missing)}; it is {text!r}")
+                return f"{where} must contain {' and '.join(missing)}; it is {text!r}"
         if "{token}" not in self.finetune.prompt:
-            raise ValueError(f"finetune.prompt must contain {{token}}; it is {self.finetune.prompt!r}")
+            return f"finetune.prompt must contain {{token}}; it is {self.finetune.prompt!r}"
         if self.data.split_fractions is not None and abs(sum(self.data.split_fractions) - 1) > 1e-9:
-            raise ValueError(f"data.split_fractions must add up to 1; they are {self.data.split_fractions}")
-        if self.finetune.parameters == "full" and self.finetune.generator == "lora":
-            raise ValueError(
+            return f"data.split_fractions must add up to 1; they are {self.data.split_fractions}"
+        return ""
+
+    def _full(self) -> str:
+        """What does not go with training whole UNets."""
+        if self.finetune.parameters != "full":
+            return ""
+        workers, together = self.resources.workers, self.resources.workers_per_cluster
+        if self.finetune.generator == "lora":
+            return (
                 "finetune.parameters is full, but finetune.generator is lora; choose dreambooth or clustered-dreambooth"
             )
-        full, workers = self.finetune.parameters == "full", self.resources.workers
-        if full and workers and self.resources.workers_per_cluster > workers:
-            raise ValueError(
-                f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but resources.workers is {workers}"
-            )
-        if full and self.resources.workers_per_cluster > self.finetune.batch_size:
-            raise ValueError(
-                f"resources.workers_per_cluster is {self.resources.workers_per_cluster}, but there are only "
+        if workers and together > workers:
+            return f"resources.workers_per_cluster is {together}, but resources.workers is {workers}"
+        if together > self.finetune.batch_size:
+            return (
+                f"resources.workers_per_cluster is {together}, but there are only "
                 f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
             )
-        if "ffr" in self.tune.methods and self.finetune.generator != "vanilla":
-            raise ValueError(
-                f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator is "
-                f"{self.finetune.generator}; choose --finetune.generator vanilla, or leave ffr out"
+        return ""
+
+    def _methods(self) -> str:
+        """What does not go with the methods that are compared."""
+        methods, alone = self.tune.methods, self.classify.synthetic == "pretrain"
+        if len(set(methods)) < len(methods):
+            return f"tune.methods names a method twice: {', '.join(methods)}"
+        if "ffr" in methods and self.finetune.generator != "vanilla":
+            return (
+                f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator "
+                f"is {self.finetune.generator}; choose --finetune.generator vanilla, or leave ffr out"
             )
-        if self.synthesize.fill and ({"ffr"} | ({"fairsynth"} if self.classify.synthetic == "pretrain" else set())) & {
-            *self.tune.methods
-        }:
-            raise ValueError(
-                "synthesize.fill leaves out what the common groups have, but ffr, and fairsynth with classify.synthetic "
-                "pretrain, learn from the synthetic images alone at first and need all groups; drop fill, let fairsynth "
-                "learn from both (--classify.synthetic fill), or leave them out: --tune.methods '[erm, group-dro]'"
+        if not self.synthesize.fill:
+            return ""
+        if "ffr" in methods:
+            return (
+                "synthesize.fill leaves out what the common groups have, but ffr learns from the synthetic images alone "
+                "at first and needs all groups; drop fill, or leave ffr out of tune.methods"
             )
-        if len(set(self.tune.methods)) < len(self.tune.methods):
-            raise ValueError(f"tune.methods names a method twice: {', '.join(self.tune.methods)}")
-        return self
+        if "fairsynth" in methods and alone:
+            return (
+                "synthesize.fill leaves out what the common groups have, but fairsynth learns from the synthetic images "
+                "alone at first and needs all groups; drop fill, let it learn from both at once (--classify.synthetic "
+                "fill), or leave fairsynth out: --tune.methods '[erm, group-dro]'"
+            )
+        return ""

@@ -44,6 +44,7 @@ FAMILIES = (
         "halving",
         "losses",
         "methods",
+        "metrics",
         "search_space",
         "training_data",
         "evaluate",

@@ -297,13 +297,21 @@ def test_filling_up_groups_does_not_go_with_fairsynth_and_a_way_out_is_named(met
     given: dict[str, object] = {"synthesize__fill": True} | ({"tune__methods": methods} if methods else {})
     text = message(**given)
     assert text.startswith("synthesize.fill leaves out what the common groups have, but fairsynth ")
-    way_out = "drop fill, or leave fairsynth out: --tune.methods '[erm, group-dro]'"
-    assert text.endswith(way_out)
-    # The way out does lead out, word for word.
-    words = ["--synthesize.fill", "true", *shlex.split(way_out.rpartition(": ")[2])]
-    config = load_config(overrides=parse_overrides(words))
-    assert config.synthesize.fill and config.tune.methods == ("erm", "group-dro")
+    ways_out = "--classify.synthetic fill", "--tune.methods '[erm, group-dro]'"
+    for way in ways_out:
+        # The way out does lead out, word for word.
+        assert way in text
+        config = load_config(overrides=parse_overrides(["--synthesize.fill", "true", *shlex.split(way)]))
+        assert config.synthesize.fill
     assert "fairsynth" in load_config(overrides={"synthesize.fill": False}).tune.methods
+
+
+def test_ffr_needs_images_of_the_unchanged_base_model_and_of_all_groups() -> None:
+    text = message(tune__methods=["erm", "ffr"])
+    assert "finetune.generator is clustered-dreambooth" in text and "--finetune.generator vanilla" in text
+    assert load_config(overrides={"tune.methods": ["ffr"], "finetune.generator": "vanilla"}).tune.methods == ("ffr",)
+    filled = message(tune__methods=["ffr"], finetune__generator="vanilla", synthesize__fill=True)
+    assert filled.startswith("synthesize.fill leaves out what the common groups have, but ffr ")
 
 
 def test_a_config_cannot_be_changed() -> None:

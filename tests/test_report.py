@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairsynth.groups import Group, MethodScores, score
+from fairsynth.groups import Group, MethodScores, score, wilson
 from fairsynth.stages.report import method_entry, page, sheet, table_lines
 from tests.audits import MADE, audit, synthesis
 from tests.looking import Page
@@ -29,6 +29,9 @@ def method(name: str, *right: tuple[int, int, int]) -> MethodScores:
         pairs = [(i < hits, group) for group, n, hits in counts for i in range(n)]
         scores.append(score([hit for hit, _ in pairs], [g for _, g in pairs], GROUPS, dict.fromkeys(GROUPS, 1)))
     return MethodScores(name, tuple(range(len(right))), tuple(scores))
+
+
+MORE = {"equalized_odds_difference": [0.31, 0.33], "ece": [0.071, 0.073]}
 
 
 @pytest.fixture
@@ -54,9 +57,10 @@ def report() -> dict:
         "quarantined": 6,
         "excluded": 4,
     }
+    ours = method("fairsynth", (8, 8, 4), (8, 7, 4))
     methods = [
-        method_entry(method("erm", (9, 5, 3), (10, 4, 2))),
-        method_entry(method("fairsynth", (8, 8, 4), (8, 7, 4))),
+        method_entry(method("erm", (9, 5, 3), (10, 4, 2)), MORE, ours),
+        method_entry(ours, {"equalized_odds_difference": [0.1234, 0.2], "ece": [None, 0.1]}, ours),
     ]
     severity = {"ratio": 0.999, "seed": 3, "kept": 654, "removed": 321, "sha256": "0123456789abcdef" * 4}
     data = {
@@ -75,6 +79,34 @@ def report() -> dict:
         "audit": audit(QUOTES),
         "stages": [stage],
     }
+
+
+def test_further_figures_are_told_and_what_is_undefined_is_a_dash(report: dict) -> None:
+    erm, ours = report["methods"]
+    assert erm["ece"]["mean"] == pytest.approx(0.072) and erm["ece"]["per_seed"] == [0.071, 0.073]
+    assert ours["ece"] == {"mean": None, "ci95": None, "per_seed": None}
+    text = Page(page(report, [])).text
+    assert "32.0%" in text and "16.2%" in text and "7.2%" in text
+
+
+def test_methods_are_compared_with_fairsynth_seed_by_seed(report: dict) -> None:
+    erm, ours = report["methods"]
+    # 8 of 10 and 7 of 10 against 5 of 10 and 4 of 10.
+    assert erm["fairsynth_minus_this"] == {
+        "mean": pytest.approx(0.3),
+        "ci95": [pytest.approx(0.3)] * 2,
+        "verdict": "improved",
+    }
+    assert "fairsynth_minus_this" not in ours
+    text = Page(page(report, [])).text
+    assert "fairsynth against ERM: +30.0 points" in " ".join(text.split())
+
+
+def test_each_group_has_the_interval_that_its_test_images_allow(report: dict) -> None:
+    group = report["methods"][0]["groups"][0]
+    assert (group["n"], group["accuracy"]) == (10, 0.95)
+    assert group["ci95"] == pytest.approx(list(wilson(10, 10)))  # 9.5 of 10, rounded to even
+    assert report["methods"][0]["groups"][2]["ci95"] is None
 
 
 def test_a_method_entry_has_every_figure_and_an_empty_group_has_none() -> None:
@@ -97,7 +129,7 @@ def test_a_method_entry_has_every_figure_and_an_empty_group_has_none() -> None:
 def test_a_figure_that_is_undefined_is_null_and_a_dash(report: dict) -> None:
     # The groups with test images have no training images, so the training prior says nothing.
     undefined = [score([True, False], [GROUPS[0], GROUPS[1]], GROUPS, {GROUPS[2]: 5}) for _ in range(2)]
-    entry = method_entry(MethodScores("erm", (0, 1), tuple(undefined)))
+    entry = method_entry(MethodScores("erm", (0, 1), tuple(undefined)), MORE)
     assert entry["accuracy_train_prior"] == {"mean": None, "ci95": None, "per_seed": None}
     json.dumps(entry, allow_nan=False)
     report["methods"] = [entry]
@@ -173,6 +205,7 @@ def test_the_page_says_what_became_of_the_images(report: dict) -> None:
     assert f"{QUOTES} a remark" in text
     report["data"] |= {"severity": None, "remarks": []}
     report["audit"]["warnings"] = []
+    report["methods"] = report["methods"][1:]  # nothing to compare fairsynth with
     assert "Severity" not in page(report, []) and "<li>" not in page(report, [])
 
 

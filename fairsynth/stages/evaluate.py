@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from fairsynth.config import ClassifyConfig
-from fairsynth.groups import Group, MethodScores, mean_interval, score
+from fairsynth.groups import Group, MethodScores, score
 from fairsynth.manifest import seed_for
 from fairsynth.stages.classify import Rule, Training, saved_epochs
+from fairsynth.stages.metrics import paired
 from fairsynth.stages.training_data import load_data, load_pack
 
 
@@ -109,15 +110,5 @@ def score_methods(
 
 
 def verdict(ours: MethodScores, baseline: MethodScores) -> str:
-    """``improved`` if the 95 % interval of the paired WGA difference over seeds lies above 0,
-    ``not improved`` if it lies at or below 0, else ``inconclusive``."""
-    pairs = zip(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"), strict=True)
-    differences = [a - b for a, b in pairs]
-    if len(differences) < 2:
-        return "inconclusive"
-    interval = mean_interval([0.5 + d / 2 for d in differences])
-    assert interval is not None
-    # The interval is of (1 + difference) / 2, which stays inside [0, 1].
-    if interval.low > 0.5:
-        return "improved"
-    return "not improved" if interval.high <= 0.5 else "inconclusive"
+    """``improved``, ``not improved`` or ``inconclusive``, by the paired difference in WGA (``metrics.paired``)."""
+    return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])

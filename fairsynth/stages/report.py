@@ -14,33 +14,50 @@ from PIL import Image
 
 from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
-from fairsynth.groups import MethodScores, mean_interval
+from fairsynth.groups import MethodScores, mean_interval, wilson
 from fairsynth.printing import printable
 from fairsynth.stages.methods import TITLES
+from fairsynth.stages.metrics import paired
 
-VERSION = 2
+VERSION = 3
 
 
-def method_entry(method: MethodScores) -> dict[str, Any]:
-    """A method's part of report.json."""
+def method_entry(
+    method: MethodScores, more: Mapping[str, Sequence[float | None]] | None = None, ours: MethodScores | None = None
+) -> dict[str, Any]:
+    """A method's part of report.json.
+
+    ``more``: further figures, a value per seed. ``ours``: the method that it is compared with, seed by seed.
+    """
     entry: dict[str, Any] = {"name": method.name, "seeds": list(method.seeds)}
     for figure in ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior"):
-        values = method.values(figure)
-        # The training prior is undefined where no test group has training images; JSON knows no NaN.
-        defined = all(math.isfinite(value) for value in values)
-        interval = mean_interval(values) if defined else None
-        entry[figure] = {
-            "mean": float(np.mean(values)) if defined else None,
-            "ci95": list(interval) if interval else None,
-            "per_seed": values if defined else None,
-        }
+        entry[figure] = _over_seeds(method.values(figure))
+    for figure, values in (more or {}).items():
+        entry[figure] = _over_seeds(values)
     group, n = method.worst_group()
     entry["worst_group"] = {"label": group.label, "attribute": group.attribute, "n": n}
     entry["groups"] = [
-        {"label": g.label, "attribute": g.attribute, "n": n, "accuracy": accuracy}
+        {"label": g.label, "attribute": g.attribute, "n": n, "accuracy": accuracy, "ci95": _wilson(accuracy, n)}
         for g, n, accuracy in method.pooled_groups()
     ]
+    if ours is not None and ours.name != method.name and ours.seeds == method.seeds:
+        figures = (m.values("worst_group_accuracy") for m in (ours, method))
+        entry["fairsynth_minus_this"] = paired(*figures)
     return entry
+
+
+def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    # The training prior is undefined where no test group has training images; JSON knows no NaN.
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(known) < len(values):
+        return {"mean": None, "ci95": None, "per_seed": None}
+    interval = mean_interval(known)
+    return {"mean": float(np.mean(known)), "ci95": list(interval) if interval else None, "per_seed": known}
+
+
+def _wilson(accuracy: float | None, n: int) -> list[float] | None:
+    """What the number of test images allows to say; seeds share them, so they do not count as more images."""
+    return None if accuracy is None else list(wilson(round(accuracy * n), n))
 
 
 def table_lines(report: Mapping[str, Any]) -> list[str]:

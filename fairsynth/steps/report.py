@@ -73,6 +73,7 @@ def _place(source: Path, target: Path) -> None:
 
 def _content(context: Context) -> dict[str, Any]:
     from fairsynth.stages.evaluate import score_methods, test_counts, verdict
+    from fairsynth.stages.metrics import more_figures
     from fairsynth.stages.report import method_entry
 
     predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
@@ -81,7 +82,7 @@ def _content(context: Context) -> dict[str, Any]:
     labels, attributes = context.group_names
     groups = [Group(label, attribute) for label in labels for attribute in attributes]
     methods = score_methods(predictions, groups, splits[TRAIN])
-    by_name = {method.name: method for method in methods}
+    by_name, more = {method.name: method for method in methods}, more_figures(predictions, labels)
     judged = verdict(by_name["fairsynth"], by_name["erm"]) if {"fairsynth", "erm"} <= by_name.keys() else "inconclusive"
     dataset = {
         split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups]
@@ -103,7 +104,7 @@ def _content(context: Context) -> dict[str, Any]:
         "dataset": dataset,
         "data": _data_facts(context),
         "discovered": _discovered(context, predictions),
-        "methods": [method_entry(m) for m in methods],
+        "methods": [method_entry(m, more[m.name], by_name.get("fairsynth")) for m in methods],
         "stages": stages,
         "groups": context.artifacts["synthesize"].record["groups"],
         "synthesis": {

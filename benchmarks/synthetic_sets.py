@@ -3,7 +3,7 @@
 ``python benchmarks/synthetic_sets.py [--severities 0.95 0.99 0.999] [--out DIR] [--json FILE]``. For each severity the
 stages up to ``audit`` run as they do in ``make demo``. Judges, small ResNets of label and attribute (``judging.py``), look
 at all images that were made and at the accepted ones; beside them stand plain prompts of the base model at the same
-guidance, 100 images of each group. Nothing of the judges flows back into fairsynth.
+guidance, 300 images of each group. Nothing of the judges flows back into fairsynth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fairsynth.configuration import load_config
 from fairsynth.groups import Group
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")
-PLAIN = 100
+PLAIN = 300
 Row = dict[str, Any]
 
 

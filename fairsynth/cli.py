@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
 from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.printing import printable
+
+if TYPE_CHECKING:
+    from fairsynth.config import RunConfig
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 INTERRUPTED = 130
@@ -47,17 +50,23 @@ def _guarded(work: Callable[[], int]) -> int:
         return 1
 
 
-def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
-    from fairsynth.checks import check_early
+def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:
+    """The config that a command line asks for, and its output folder. Raises ConfigError(nothing) if it says nothing."""
     from fairsynth.configuration import load_config, parse_overrides
-    from fairsynth.lock import locked
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
     if path is None and preset is None and not rest:
-        raise ConfigError("nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'")
-    overrides = parse_overrides(rest) | ({"out": out} if out else {})
-    config = load_config(path, preset, overrides)
-    root = Path(config.out).expanduser().resolve()
+        raise ConfigError(nothing)
+    config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
+    return config, Path(config.out).expanduser().resolve()
+
+
+def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
+    from fairsynth.checks import check_early
+    from fairsynth.lock import locked
+
+    nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
+    config, root = _config_of(tokens, preset, out, nothing)
     reading = check_early(config, root)
     with locked(root):
         from fairsynth.pipeline import run
@@ -98,6 +107,42 @@ def _add_stage(stage: str) -> None:
 
 for _stage in STAGES:
     _add_stage(_stage)
+
+
+@app.command
+def bench(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+    """Compare methods, generators and severities: bench [CONFIG.yaml] [--preset NAME] [--out DIR] [--bench.key VALUE ...].
+
+    For example --bench.severities '[95%, 99%]' --bench.methods '[erm, group-dro, dfr, fairsynth]' --bench.generators
+    '[vanilla, clustered-dreambooth]' --evaluate.seeds 5; --bench.ablation true tries other settings one at a time.
+    Writes OUT/bench: table.md, table.csv, bench.json, curve.png. The same command resumes.
+
+    Parameters
+    ----------
+    preset
+        demo, waterbirds, celeba or utkface.
+    out
+        Output folder; on a cluster it must be shared by all nodes.
+    """
+    return _guarded(lambda: _bench(tokens, preset, out))
+
+
+def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
+    from fairsynth.lock import locked
+
+    config, root = _config_of(
+        tokens, preset, out, "compare what? give a CONFIG.yaml or a preset, for example 'fairsynth bench --preset demo'"
+    )
+    from fairsynth.bench import bench, cells
+    from fairsynth.checks import check_early
+
+    for own in [cell.config(config) for cell in cells(config)]:
+        check_early(own, root)
+    with locked(root):
+        folder = bench(config)
+    print((folder / "table.md").read_text("utf-8"))
+    print(f"table, curve and all values: {folder}")
+    return 0
 
 
 @app.command

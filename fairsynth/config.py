@@ -8,13 +8,13 @@ first stage that needs it, and whatever cannot change a result belongs to ``reso
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from fairsynth.data_config import ANY_IMAGE, DataConfig, Fraction, ImageRules, Positive, Section, formats
+from fairsynth.data_config import ANY_IMAGE, DataConfig, Fraction, ImageRules, Positive, Section, Severity, formats
 
-__all__ = ["ANY_IMAGE", "DataConfig", "Fraction", "ImageRules", "Positive", "Section", "formats"]
+__all__ = ["ANY_IMAGE", "DataConfig", "Fraction", "ImageRules", "Positive", "Section", "Severity", "formats"]
 Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
 ROUTES: tuple[Way, ...] = get_args(Way)
 Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
@@ -171,7 +171,8 @@ class SynthesizeConfig(Section):
 class FilterConfig(Section):
     """The filter. CLIP score = text_weight * similarity to prompt + (1 - text_weight) * similarity to the real centroid."""
 
-    text_weight: Fraction = 0.5
+    text_weight: Fraction | Literal["random"] = 0.5
+    """random: images are not scored, but drawn; for comparison."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of the images of a group that is kept at most, best scores first."""
     min_probability: Fraction = 0.5
@@ -203,6 +204,8 @@ class ClassifyConfig(Section):
     """Random shifts, and flips where flip is on."""
     flip: bool = True
     """Mirror training images at random; off where mirrored images change their label."""
+    beta: Fraction | None = None
+    """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, 0.5 at first."""
     synthetic: Literal["pretrain", "mix", "fill"] = "pretrain"
     """How fairsynth learns from synthetic images. pretrain: from them first, then from the real ones; mix: from both at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest."""
     stage_2: Literal["last-layer", "full", "group-dro", "dfr"] = "last-layer"
@@ -225,6 +228,25 @@ class EvaluateConfig(Section):
     """The final training runs with the best setting of each method."""
 
     seeds: Positive = 3
+
+
+class BenchConfig(Section):
+    """The grid of ``fairsynth bench``: methods x generators x severities x seeds."""
+
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (None,)
+    """Levels of data.severity; original: as the dataset is."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
+        *("erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"),
+    )
+    """What is compared; ffr takes part where vanilla is among the generators."""
+    generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
+    """What makes the images that fairsynth learns from: a row of the table each."""
+    seeds: Positive = 1
+    """Repetitions of everything: of adapters, images and search; evaluate.seeds trainings each."""
+    ablation: bool = False
+    """Also run fairsynth with other k, text_weight, beta, per_group, stage_2 and synthetic than the config's, one at a time."""
+    variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """Further rows: {name: {section.key: value}}, fairsynth with these settings."""
 
 
 class ResourcesConfig(Section):
@@ -266,6 +288,7 @@ class RunConfig(Section):
     classify: ClassifyConfig = ClassifyConfig()
     tune: TuneConfig = TuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    bench: BenchConfig = BenchConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
     @model_validator(mode="after")

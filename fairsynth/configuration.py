@@ -47,6 +47,18 @@ def load_config(
     for key, value in (overrides or {}).items():
         whole_section = "." not in key and isinstance(value, dict)
         merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
+    return _validated(merged)
+
+
+def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """The config with other values (dotted keys). Raises ConfigError as ``load_config`` does."""
+    merged = config.model_dump()
+    for key, value in overrides.items():
+        merged = _put(merged, key.split("."), value)
+    return _validated(merged)
+
+
+def _validated(merged: Mapping[str, Any]) -> RunConfig:
     problems = [f"unknown key {key!r}{_suggest(key, sorted(_known_keys(RunConfig)))}" for key in _unknown_keys(merged)]
     if problems:
         raise ConfigError("; ".join(problems))

@@ -17,6 +17,7 @@ from fairsynth.data.reading import Reading
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
 from fairsynth.printing import printable
+from fairsynth.stages.methods import SYNTHETIC
 from fairsynth.steps import audit, classify, finetune, prepare, report, synthesize
 from fairsynth.steps.context import Context, Done
 
@@ -31,6 +32,18 @@ STAGES: dict[str, Callable[[Context], Done]] = {
     "evaluate": classify.evaluate,  # best settings x seeds -> test predictions
     "report": report.report,  # everything -> report.html, report.json
 }
+
+
+# What only methods that learn from synthetic images need, and attributes that are to be discovered.
+_GENERATION = ("embed", "cluster", "finetune", "synthesize", "audit")
+
+
+def needed(config: RunConfig, last: str) -> list[str]:
+    """The stages up to ``last`` that its result depends on, in order."""
+    names = list(STAGES)[: list(STAGES).index(last) + 1]
+    real_only = SYNTHETIC.isdisjoint(config.tune.methods) and config.data.attribute != "discover"
+    left_out = _GENERATION if real_only and last in ("tune", "evaluate") else ()
+    return [name for name in names if name not in left_out]
 
 
 @dataclass(frozen=True)
@@ -53,21 +66,29 @@ def run(
     Raises ConfigError if ``only`` needs an earlier stage that has not been run, and whatever the
     stages raise (``fairsynth.errors``).
     """
-    began, cached = time.monotonic(), []
+    began = time.monotonic()
     with session_of(config.resources) as session:
         context = Context(config, Path(config.out).expanduser().resolve(), session, reading=reading)
-        for name, step in STAGES.items():
-            started = time.monotonic()
-            if only is not None and name != only:
-                _require(context, name, step, only)
-            else:
-                done = step(context)
-                context.artifacts[name] = done.artifact
-                cached += [name] if done.cached else []
-                _tell(say, name, done, time.monotonic() - started)
-            if name == only:
-                break
+        cached = through(context, only or "report", say, only)
     return Outcome(context.artifacts, tuple(cached), time.monotonic() - began)
+
+
+def through(context: Context, last: str, say: Callable[[str], None], only: str | None = None) -> list[str]:
+    """Run the stages that ``last`` depends on, and it; with ``only`` that one alone. Returns those found finished.
+
+    Raises as ``run`` does.
+    """
+    cached = []
+    for name in needed(context.config, last):
+        started, step = time.monotonic(), STAGES[name]
+        if only is not None and name != only:
+            _require(context, name, step, only)
+        else:
+            done = step(context)
+            context.artifacts[name] = done.artifact
+            cached += [name] if done.cached else []
+            _tell(say, name, done, time.monotonic() - started)
+    return cached
 
 
 def _tell(say: Callable[[str], None], name: str, done: Done, seconds: float) -> None:

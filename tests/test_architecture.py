@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fairsynth.stages",),
     ("fairsynth.engine",),
     ("fairsynth.steps", "fairsynth.checks"),
-    ("fairsynth.pipeline",),
+    ("fairsynth.pipeline", "fairsynth.bench"),
     ("fairsynth.cli",),
     ("jobs",),
 )
@@ -45,6 +45,9 @@ FAMILIES = (
         "losses",
         "methods",
         "metrics",
+        "bench_table",
+        "bench_picture",
+        "published",
         "search_space",
         "training_data",
         "evaluate",

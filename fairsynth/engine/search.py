@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ class Search:
         self._run_rung(session, [(method, number, 0) for method, number in everyone if (method, number) in alive])
         return [self._read(method, number, 0) for method, number in everyone]
 
+    def seconds(self) -> dict[str, float]:
+        """Worker seconds of each method's trials, all their pieces together."""
+        spent = dict.fromkeys(self.config.methods, 0.0)
+        for path in self.units.path.glob("*/trial.json"):
+            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            # A trial that fell out at a rung has two records of the same piece.
+            if record["finished"] or "-after-" in path.parent.name:
+                spent[record["method"]] += record["seconds"]
+        return {method: round(value, 1) for method, value in spent.items()}
+
     def _longest(self, method: str) -> int:
         """Epochs of the method's longest trial."""
         whole = self.settings(method, 0)
@@ -102,7 +113,7 @@ class Search:
 
     def trial(self, method: str, number: int, until: int, checkpoint_seconds: float, report: Any) -> None:
         """Run one trial to its end or to an epoch, and commit what came of it. ``report`` is called for every epoch."""
-        chosen, rule = self.settings(method, number), self.config.select
+        chosen, rule, began = self.settings(method, number), self.config.select, time.monotonic()
         run = Training(method, chosen, load_data(self.packs, method), self.classify, self.seed, rule)
         checkpoint, count = self.units.path.parent / "checkpoints" / f"{method}-{number}.safetensors", 0
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
@@ -112,7 +123,8 @@ class Search:
         whole = count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
-        self._commit(trial_of(method, number, chosen, run.history[:count], run.best, rule, whole), until)
+        trial = trial_of(method, number, chosen, run.history[:count], run.best, rule, whole)
+        self._commit(replace(trial, seconds=round(time.monotonic() - began, 2)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)
 

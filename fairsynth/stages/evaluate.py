@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ class EvaluateUnit:
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         from fairsynth.models.classifier import save_classifier
 
+        began = time.monotonic()
         method, _, index = str(task["name"]).rpartition("-")
         run = Training(
             method,
@@ -62,6 +64,7 @@ class EvaluateUnit:
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
         return {
             "epochs": log,
+            "cost": pa.table({"seconds": [round(time.monotonic() - began, 2)]}),
             "predictions": pa.table(
                 {
                     "method": [method] * n,

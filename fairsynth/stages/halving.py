@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairsynth.stages.classify import Epoch, Rule
 from fairsynth.stages.methods import COMPARABLE
@@ -34,6 +34,8 @@ class Trial:
     promise: tuple[float, float]
     epochs: int
     finished: bool
+    seconds: float = field(default=0.0, compare=False)
+    """That its last piece took; no part of what it is."""
 
     def merit(self, rule: Rule) -> tuple[float, float]:
         """What trials are chosen by: as ``Epoch.merit``; below all others where no epoch may be chosen."""

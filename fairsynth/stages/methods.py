@@ -24,7 +24,7 @@ TITLES = {
     "fairsynth": "fairsynth",
 }
 # These learn from synthetic images.
-SYNTHETIC = ("ffr", "fairsynth")
+SYNTHETIC = frozenset({"ffr", "fairsynth"})
 # Of these, epochs of two trials can be compared with each other: the first phases of JTT and DFR are not what they end as.
 COMPARABLE = ("erm", "resample", "reweight", "group-dro", "ffr", "fairsynth")
 # DFR averages so many linear layers, each refitted on another balanced subsample.

@@ -59,7 +59,8 @@ def space(method: str, config: ClassifyConfig) -> Mapping[str, Range]:
     if method != "fairsynth":
         return _SPACES[method]
     second = _STAGE_2[config.stage_2] if config.synthetic == "pretrain" else {}
-    return {**_STAGE_1, **_SUPCON, **second}
+    supcon = _SUPCON if config.beta is None else {"temperature": _SUPCON["temperature"]}
+    return {**_STAGE_1, **supcon, **second}
 
 
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mapping[str, float]:
@@ -74,4 +75,6 @@ def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mappi
     share = (
         1.0 if trial == 0 else np.random.default_rng(seed_for(seed, method, trial, "epochs")).choice([0.5, 0.75, 1.0])
     )
+    if method == "fairsynth" and config.beta is not None:
+        drawn["beta"] = config.beta
     return {**drawn, "epochs": max(1, round(config.pretrain_epochs * float(share)))}

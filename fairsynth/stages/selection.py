@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fairsynth.config import FilterConfig
 from fairsynth.data.likeness import near_copies, spread_out
 from fairsynth.groups import Group
+from fairsynth.manifest import seed_for
 from fairsynth.vectors import byte_rows
 
 ACCEPTED = "accepted"
@@ -28,8 +30,13 @@ _CODES = {name: code for code, name in enumerate(("", *REASONS, ACCEPTED))}
 MOST_PER_MISSING = 4
 
 
-def scores(images: pa.Table, text_weight: float) -> NDArray[np.float64]:
-    """alpha * similarity to the prompt + (1 - alpha) * similarity to the real centroid (arXiv 2511.08711, CLIP-Score)."""
+def scores(images: pa.Table, text_weight: float | Literal["random"]) -> NDArray[np.float64]:
+    """alpha * similarity to the prompt + (1 - alpha) * similarity to the real centroid (arXiv 2511.08711, CLIP-Score).
+
+    ``random``: a number from 0 to 1 that hangs on the image's seed alone.
+    """
+    if text_weight == "random":
+        return np.array([seed_for("score", seed) for seed in images["seed"].to_pylist()], np.float64) / 2**63
     text, centroid = (images[name].to_numpy() for name in ("text_score", "centroid_score"))
     return text_weight * text + (1 - text_weight) * centroid  # type: ignore[no-any-return]
 

@@ -63,7 +63,7 @@ def tune(context: Context) -> Done:
     """The best setting of every method, searched with the same number of trials."""
     config = context.config
     recipe = {"classify": config.classify.model_dump(), "tune": config.tune.model_dump(), "seed": config.seed}
-    synthetic = not set(SYNTHETIC).isdisjoint(config.tune.methods)
+    synthetic = not SYNTHETIC.isdisjoint(config.tune.methods)
     inputs: tuple[str, ...] = ("synthesize", "ingest") if synthetic else ("ingest",)
     inputs += ("cluster",) if config.data.attribute == "discover" else ()
     artifact = context.artifact(
@@ -86,7 +86,8 @@ def tune(context: Context) -> Done:
         _pack_real(context, units, split, context.manifest.split(split).rows())
     if synthetic:
         _pack_synthetic(context, units)
-    trials = Search(units.path, units, config.classify, config.tune, config.seed).run(context.session)
+    search = Search(units.path, units, config.classify, config.tune, config.seed)
+    trials = search.run(context.session)
     chosen = {
         method: dict(best([trial for trial in trials if trial.method == method], config.tune.select).setting)
         for method in config.tune.methods
@@ -101,6 +102,7 @@ def tune(context: Context) -> Done:
         Ran(len(units.done() - before), len(before), 0.0),
         f"{config.tune.trials} trials for each of {', '.join(chosen)}",
         settings=chosen,
+        worker_seconds=search.seconds(),
     )
 
 
@@ -159,6 +161,16 @@ def evaluate(context: Context) -> Done:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     everything, all_tests = len(context.manifest), len(context.manifest.split(TEST))
     counts = Counts(everything, len(test), all_tests - len(test), everything - all_tests)
+    seconds = {
+        method: sum(
+            pq.read_table(units[f"{method}-{i}"] / "cost.parquet")["seconds"][0].as_py()
+            for i in range(config.evaluate.seeds)
+        )
+        for method in settings
+    }
     return watch.finish(
-        counts, ran, f"{len(settings)} methods x {config.evaluate.seeds} seeds on {len(test)} test images"
+        counts,
+        ran,
+        f"{len(settings)} methods x {config.evaluate.seeds} seeds on {len(test)} test images",
+        worker_seconds=seconds,
     )

@@ -22,6 +22,7 @@ from fairsynth.manifest import TEST, Manifest
 from fairsynth.models.sources import clip_source, diffusion_source, revision
 
 DISCOVERED = "discovered.parquet"
+DEMO_SEVERITY = 0.95
 
 
 @dataclass
@@ -82,9 +83,15 @@ class Context:
         return tuple(sorted({v for v in self.manifest.column(n) if v}) for n in ("label", "attribute"))  # type: ignore[return-value]
 
     @property
+    def demo_severity(self) -> float:
+        """The built-in dataset's own severity: less than its usual one only if less is asked for."""
+        return min(DEMO_SEVERITY, self.config.data.severity or DEMO_SEVERITY)
+
+    @property
     def demo_root(self) -> Path:
         """Where the built-in dataset is written."""
-        return self.root / "dataset" / f"demo-{self.config.seed}"
+        less = "" if self.demo_severity == DEMO_SEVERITY else f"-{self.demo_severity:g}"
+        return self.root / "dataset" / f"demo-{self.config.seed}{less}"
 
     @cached_property
     def storage(self) -> Storage:

@@ -77,7 +77,7 @@ def _demo(context: Context) -> DataConfig | None:
     if context.lookup_only and not root.exists():
         return None
     root.parent.mkdir(parents=True, exist_ok=True)
-    dataset.write(root, seed=context.config.seed)
+    dataset.write(root, context.demo_severity, context.config.seed)
     return context.config.data.model_copy(update={"root": str(root), "format": "folder"})
 
 

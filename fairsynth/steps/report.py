@@ -113,7 +113,7 @@ def _content(context: Context) -> dict[str, Any]:
         },
         "audit": read_audit(context.artifacts["audit"]),
         "settings": context.artifacts["tune"].record["settings"],
-        "config": context.config.model_dump(exclude={"out", "resources"}),
+        "config": context.config.model_dump(exclude={"out", "resources", "bench"}),
     }
 
 

@@ -62,13 +62,21 @@ class Cell:
 
 
 def cells(config: RunConfig) -> list[Cell]:
-    """All cells in the order in which they run: a severity after the other, the cheap ones first."""
-    return [
+    """All cells in the order in which they run: a severity after the other, the cheap ones first.
+
+    Raises ConfigError if there is none.
+    """
+    found = [
         cell
         for severity in config.bench.severities
         for repetition in range(config.bench.seeds)
         for cell in _cells(config, severity, repetition)
     ]
+    if not found:
+        raise ConfigError(
+            "nothing to compare: ffr needs vanilla among bench.generators, and fairsynth a generator or a variant"
+        )
+    return found
 
 
 def _cells(config: RunConfig, severity: float | None, repetition: int) -> Iterator[Cell]:
@@ -93,8 +101,6 @@ def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     Raises ConfigError for a cell whose settings cannot be, before anything runs, and what the stages raise.
     """
     grid = cells(config)
-    if not grid:
-        raise ConfigError("nothing to compare: bench.methods names only methods that need images of a generator")
     configs = [cell.config(config) for cell in grid]
     measured: list[Measured] = []
     root = Path(config.out).expanduser().resolve()

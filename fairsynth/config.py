@@ -8,17 +8,17 @@ first stage that needs it, and whatever cannot change a result belongs to ``reso
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from fairsynth.data_config import ANY_IMAGE, DataConfig, Fraction, ImageRules, Positive, Section, Severity, formats
+from fairsynth.compare_config import BenchConfig, ClassifyConfig, EvaluateConfig, TuneConfig
+from fairsynth.data_config import ANY_IMAGE, DataConfig, Fraction, Generator, ImageRules, Positive, Section, formats
 
-__all__ = ["ANY_IMAGE", "DataConfig", "Fraction", "ImageRules", "Positive", "Section", "Severity", "formats"]
+__all__ = ["ANY_IMAGE", "ClassifyConfig", "DataConfig", "ImageRules", "Section", "TuneConfig", "formats"]
 Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
 ROUTES: tuple[Way, ...] = get_args(Way)
 Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
-Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
 
 
 class ModelsConfig(Section):
@@ -185,70 +185,6 @@ class FilterConfig(Section):
     """Times that images are made before a shortfall is reported."""
 
 
-Method = Literal["erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"]
-
-
-class ClassifyConfig(Section):
-    """The classifier and the fixed part of its training."""
-
-    backbone: str = "microsoft/resnet-50"
-    """A transformers ResNet (hub id or folder), or ``small``: a little ResNet with random weights."""
-    backbone_revision: str | None = None
-    image_size: Positive = 224
-    batch_size: Positive = 128
-    pretrain_epochs: Positive = 50
-    """Most epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
-    finetune_epochs: Positive = 50
-    """Most epochs of stage 2: the linear layer on real images."""
-    augment: bool = True
-    """Random shifts, and flips where flip is on."""
-    flip: bool = True
-    """Mirror training images at random; off where mirrored images change their label."""
-    beta: Fraction | None = None
-    """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, 0.5 at first."""
-    synthetic: Literal["pretrain", "mix", "fill"] = "pretrain"
-    """How fairsynth learns from synthetic images. pretrain: from them first, then from the real ones; mix: from both at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest."""
-    stage_2: Literal["last-layer", "full", "group-dro", "dfr"] = "last-layer"
-    """What fairsynth trains on real images after pretraining: the linear layer (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), or everything."""
-
-
-class TuneConfig(Section):
-    """The search: the same number of trials for every method, judged on validation images."""
-
-    trials: Positive = 16
-    grace_epochs: Positive = 5
-    """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
-    select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"
-    """The validation figure by which epochs and trials are chosen. worst-class needs no attributes of validation images."""
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("erm", "group-dro", "fairsynth")
-    """What is trained and compared; each at most once."""
-
-
-class EvaluateConfig(Section):
-    """The final training runs with the best setting of each method."""
-
-    seeds: Positive = 3
-
-
-class BenchConfig(Section):
-    """The grid of ``fairsynth bench``: methods x generators x severities x seeds."""
-
-    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (None,)
-    """Levels of data.severity; original: as the dataset is."""
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
-        *("erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"),
-    )
-    """What is compared; ffr takes part where vanilla is among the generators."""
-    generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
-    """What makes the images that fairsynth learns from: a row of the table each."""
-    seeds: Positive = 1
-    """Repetitions of everything: of adapters, images and search; evaluate.seeds trainings each."""
-    ablation: bool = False
-    """Also run fairsynth with other k, text_weight, beta, per_group, stage_2 and synthetic than the config's, one at a time."""
-    variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
-    """Further rows: {name: {section.key: value}}, fairsynth with these settings."""
-
-
 class ResourcesConfig(Section):
     """What the run may use. Nothing here can change a result beyond rounding."""
 
@@ -332,8 +268,13 @@ class RunConfig(Section):
     def _methods(self) -> str:
         """What does not go with the methods that are compared."""
         methods, alone = self.tune.methods, self.classify.synthetic == "pretrain"
-        if len(set(methods)) < len(methods):
-            return f"tune.methods names a method twice: {', '.join(methods)}"
+        lists = {"tune.methods": methods} | {
+            f"bench.{name}": getattr(self.bench, name) for name in ("methods", "severities", "generators")
+        }
+        for where, values in lists.items():
+            if len(set(values)) < len(values):
+                told = ("original" if value is None else str(value) for value in values)
+                return f"{where} names something twice: {', '.join(told)}"
         if "ffr" in methods and self.finetune.generator != "vanilla":
             return (
                 f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator "

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
+Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
 
 
 def _text_keys(value: object) -> object:

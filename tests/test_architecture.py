@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the ground up: a module imports from its own layer and from those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("fairsynth", "fairsynth.errors", "fairsynth.config", "fairsynth.data_config"),
+    ("fairsynth", "fairsynth.errors", "fairsynth.config", "fairsynth.compare_config", "fairsynth.data_config"),
     (
         "fairsynth.manifest",
         "fairsynth.groups",

@@ -61,7 +61,7 @@ def by_loops(packs: Path, folder: Path, method: str, trials: int, seed: int) -> 
     code = (
         "import sys, torch; torch.set_num_threads(1); sys.path.insert(0, {here!r}); from pathlib import Path; "
         "from search_overhead import search_of; search = search_of(Path({packs!r}), Path({out!r}), {method!r}, {trials}, {seed}); "
-        "[search.trial({method!r}, n, 0, 1e9, lambda *told: None) for n in {mine}]"
+        "[search.trial(task, 1e9, lambda *told: None) for task in search._wave({method!r}, {mine}, [])]"
     )
     facts = {"here": str(Path(__file__).parent), "packs": str(packs), "out": str(folder)}
     facts |= {"method": method, "trials": trials, "seed": seed}  # type: ignore[dict-item]

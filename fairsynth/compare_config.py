@@ -40,6 +40,13 @@ class TuneConfig(Section):
     """The search: the same number of trials for every method, judged on validation images."""
 
     trials: Positive = 16
+    """Of every method."""
+    search: Literal["random", "optuna"] = "random"
+    """optuna: after the first wave by Optuna's tree-structured Parzen estimator (pip install 'fairsynth[optuna]')."""
+    wave: Positive = 8
+    """Trials of a method that run side by side before the next ones are chosen, with optuna or worker_minutes."""
+    worker_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes of all workers together after which no further wave begins, for no method; null: only trials count."""
     grace_epochs: Positive = 5
     """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
     select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"

@@ -48,6 +48,7 @@ FAMILIES = (
         "bench_table",
         "bench_picture",
         "published",
+        "search_picture",
         "search_space",
         "training_data",
         "evaluate",

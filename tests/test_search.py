@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ClassifyConfig, ResourcesConfig, TuneConfig
-from fairsynth.engine.search import Search
+from fairsynth.engine.search import Search, Task
 from fairsynth.engine.session import Session
 from fairsynth.stages.batches import Images
 from fairsynth.stages.halving import Trial, best, promoted
@@ -50,14 +50,12 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Loop(Search):
-    """The same search in a plain loop. ``ran``: trials and the epochs up to which they were asked for."""
+    """The same search in a plain loop."""
 
-    ran: list[tuple[str, int, int]]
-
-    def _run_rung(self, session: Session, trials: Any) -> None:
-        for trial in trials:
-            self.ran.append(trial)
-            self.trial(*trial, 1e9, lambda *told: None)
+    def _run_rung(self, session: Session, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if not self.units[task.unit].exists():
+                self.trial(task, 1e9, lambda *told: None)
 
 
 def search(kind: type[Search], packs: Path, folder: Path, tune: TuneConfig = TUNE) -> Any:
@@ -69,7 +67,6 @@ def undisturbed(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """All trials of the loop, and the folder that it left behind."""
     folder = tmp_path_factory.mktemp("loop")
     loop = search(Loop, packs, folder)
-    object.__setattr__(loop, "ran", [])
     return loop.run(Session(ResourcesConfig())), folder
 
 
@@ -172,15 +169,40 @@ def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_trials(
         if "-after-" not in name or name.endswith(("erm-1-after-4", "fairsynth-4-after-4")):
             shutil.rmtree(units / name)
     loop = search(Loop, packs, tmp_path / "run")
-    object.__setattr__(loop, "ran", [])
     assert loop.run(Session(ResourcesConfig())) == undisturbed[0]
 
 
 def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]) -> None:
     other = TUNE.model_copy(update={"select": "accuracy", "methods": ("erm",)})
     loop = search(Loop, packs, tmp_path, other)
-    object.__setattr__(loop, "ran", [])
     trials = loop.run(Session(ResourcesConfig()))
     assert [t.setting for t in trials] == [t.setting for t in undisturbed[0][:5]]
     assert all(trial.accuracy == trial.promise[0] for trial in trials)
-    assert replace(loop, seed=4).settings("erm", 1) != loop.settings("erm", 1)
+    assert replace(loop, seed=4)._wave("erm", [1], []) != loop._wave("erm", [1], [])
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, kind: Any) -> None:
+    tune = TUNE.model_copy(update={"search": kind, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0})
+    whole = search(Loop, packs, tmp_path / "whole", tune).run(Session(ResourcesConfig()))
+    assert [trial.number for trial in whole] == list(range(5))
+    again = search(Loop, packs, tmp_path / "again", tune)
+    for task in again._wave("erm", [0, 1], []):
+        again.trial(task, 1e9, lambda *told: None)
+    assert again.run(Session(ResourcesConfig())) == whole
+    # The first wave is drawn alike, the later ones by what came of it.
+    drawn = [again._wave("erm", [n], [])[0].setting for n in range(5)]
+    same = [trial.setting == one for trial, one in zip(whole, drawn, strict=True)]
+    assert same == ([True] * 5 if kind == "random" else [True, True, False, False, False])
+
+
+def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) -> None:
+    tune = TUNE.model_copy(update={"wave": 2, "methods": ("erm", "reweight"), "worker_minutes": 1e-6})
+    trials = search(Loop, packs, tmp_path, tune).run(Session(ResourcesConfig()))
+    # The same number for every method.
+    assert [(trial.method, trial.number) for trial in trials] == [
+        ("erm", 0),
+        ("erm", 1),
+        ("reweight", 0),
+        ("reweight", 1),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,23 @@ from fairsynth.errors import InfrastructureError
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.halving import Trial, promoted, rungs, trial_of
 from fairsynth.stages.methods import phases
-from fairsynth.stages.search_space import setting
+from fairsynth.stages.search_space import setting, suggested
 from fairsynth.stages.training_data import load_data
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial, and the epoch up to which it is to run; 0: to its end."""
+
+    method: str
+    number: int
+    setting: Mapping[str, float]
+    until: int = 0
+
+    @property
+    def unit(self) -> str:
+        """The name of what it leaves."""
+        return f"{self.method}-{self.number}" + (f"-after-{self.until}" if self.until else "")
 
 
 @dataclass(frozen=True)
@@ -30,33 +45,54 @@ class Search:
     config: TuneConfig
     seed: int
 
-    def settings(self, method: str, number: int) -> Mapping[str, float]:
-        """The setting of a trial."""
-        return setting(method, number, self.classify, self.seed)
-
     def run(self, session: Session) -> list[Trial]:
         """Run all trials that have no unit yet; returns all of them, by method and number.
 
-        What it ends with does not depend on how often it was interrupted, nor on workers and their speed. Raises
-        InfrastructureError if a trial failed for good.
+        What it ends with does not depend on how often it was interrupted, nor on workers and their speed, unless
+        ``worker_minutes`` is set. Raises InfrastructureError if a trial failed for good.
         """
-        everyone = [(method, number) for method in self.config.methods for number in range(self.config.trials)]
-        stops = {
-            method: rungs(method, self._longest(method), self.config.grace_epochs) for method in self.config.methods
+        config, found = self.config, dict[str, list[Trial]]()
+        waves = config.search != "random" or config.worker_minutes is not None
+        size = config.wave if waves else config.trials
+        for start in range(0, config.trials, size):
+            if start and config.worker_minutes and sum(self.seconds().values()) >= 60 * config.worker_minutes:
+                break
+            numbers = range(start, min(start + size, config.trials))
+            tasks = [task for method in config.methods for task in self._wave(method, numbers, found.get(method, []))]
+            for trial in self._halved(session, tasks):
+                found.setdefault(trial.method, []).append(trial)
+        return [trial for method in config.methods for trial in found[method]]
+
+    def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[Task]:
+        """The next trials of a method."""
+        if not known or self.config.search == "random":
+            return [Task(method, n, setting(method, n, self.classify, self.seed)) for n in numbers]
+        # Those that fell out stay below all that ran to their ends.
+        rule = self.config.select
+        values = [trial.merit(rule)[0] if trial.finished else trial.promise[0] - 1 for trial in known]
+        past = [(trial.setting, value) for trial, value in zip(known, values, strict=True)]
+        chosen = suggested(method, numbers, past, self.classify, self.seed)
+        return [Task(method, n, one) for n, one in zip(numbers, chosen, strict=True)]
+
+    def _halved(self, session: Session, tasks: Sequence[Task]) -> list[Trial]:
+        """Run trials rung by rung; returns all of them."""
+        grace = self.config.grace_epochs
+        stops: dict[str, list[int]] = {
+            method: rungs(method, self._longest(method), grace) for method in self.config.methods
         }
-        alive = set(everyone)
+        alive = list(tasks)
         for rung in range(max(map(len, stops.values()))):
-            there = [trial for trial in everyone if trial in alive and rung < len(stops[trial[0]])]
-            self._run_rung(session, [(m, n, stops[m][rung]) for m, n in there])
+            there = [replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])]
+            self._run_rung(session, there)
             for method in self.config.methods:
-                mine = [self._read(m, n, stops[m][rung]) for m, n in there if m == method]
+                mine = [self._read(task) for task in there if task.method == method]
                 stay = promoted(mine)
                 for trial in mine:
                     if trial.number not in stay:
                         self._commit(trial, 0)
-                        alive.discard((method, trial.number))
-        self._run_rung(session, [(method, number, 0) for method, number in everyone if (method, number) in alive])
-        return [self._read(method, number, 0) for method, number in everyone]
+                alive = [task for task in alive if task.method != method or not mine or task.number in stay]
+        self._run_rung(session, alive)
+        return [self._read(task) for task in tasks]
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials, all their pieces together."""
@@ -70,12 +106,12 @@ class Search:
 
     def _longest(self, method: str) -> int:
         """Epochs of the method's longest trial."""
-        whole = self.settings(method, 0)
+        whole = setting(method, 0, self.classify, self.seed)
         return sum(phase.epochs for phase in phases(method, whole, self.classify))
 
-    def _run_rung(self, session: Session, trials: Sequence[tuple[str, int, int]]) -> None:
-        """Run trials up to an epoch, or to their ends where it is 0."""
-        pending = [trial for trial in trials if not self.units[_unit(*trial)].exists()]
+    def _run_rung(self, session: Session, tasks: Sequence[Task]) -> None:
+        """Run trials as far as they are to go."""
+        pending = [task for task in tasks if not self.units[task.unit].exists()]
         if not pending:
             return
         session.connect()
@@ -83,7 +119,7 @@ class Search:
 
         worker = session.worker()
         space = {
-            "trial": tune.grid_search([list(trial) for trial in pending]),
+            "trial": tune.grid_search([asdict(task) for task in pending]),
             "packs": str(self.packs),
             "units": str(self.units.path),
             "classify": self.classify.model_dump(),
@@ -111,30 +147,31 @@ class Search:
                     f"stage tune: a trial failed: {' '.join(str(result.error).split())[-400:]}; the same command goes on"
                 )
 
-    def trial(self, method: str, number: int, until: int, checkpoint_seconds: float, report: Any) -> None:
-        """Run one trial to its end or to an epoch, and commit what came of it. ``report`` is called for every epoch."""
-        chosen, rule, began = self.settings(method, number), self.config.select, time.monotonic()
-        run = Training(method, chosen, load_data(self.packs, method), self.classify, self.seed, rule)
-        checkpoint, count = self.units.path.parent / "checkpoints" / f"{method}-{number}.safetensors", 0
+    def trial(self, task: Task, checkpoint_seconds: float, report: Any) -> None:
+        """Run one trial as far as it is to go, and commit what came of it. ``report`` is called for every epoch."""
+        rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
+        data = load_data(self.packs, task.method)
+        run = Training(task.method, task.setting, data, self.classify, self.seed, rule)
+        checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-            report(method, number, count, epoch)
+            report(count, epoch)
             if count == until:
                 break
         whole = count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
-        trial = trial_of(method, number, chosen, run.history[:count], run.best, rule, whole)
+        trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
         self._commit(replace(trial, seconds=round(time.monotonic() - began, 2)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)
 
     def _commit(self, trial: Trial, until: int) -> None:
-        name = _unit(trial.method, trial.number, until)
+        name = Task(trial.method, trial.number, trial.setting, until).unit
         if not self.units[name].exists():
             self.units.commit(name, lambda folder: write_json(folder / "trial.json", vars(trial)))
 
-    def _read(self, method: str, number: int, until: int) -> Trial:
-        content = json.loads((self.units[_unit(method, number, until)] / "trial.json").read_text("utf-8"))
+    def _read(self, task: Task) -> Trial:
+        content = json.loads((self.units[task.unit] / "trial.json").read_text("utf-8"))
         return Trial(**content | {"promise": tuple(content["promise"])})
 
 
@@ -147,16 +184,11 @@ def run_trial(space: Mapping[str, Any]) -> None:
     classify, config = ClassifyConfig.model_validate(space["classify"]), TuneConfig.model_validate(space["tune"])
     search = Search(Path(space["packs"]), Units(Path(space["units"])), classify, config, space["seed"])
 
-    def report(method: str, number: int, count: int, epoch: Any) -> None:
+    task = Task(**space["trial"])
+
+    def report(count: int, epoch: Any) -> None:
         figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
-        tune.report(
-            figures | {"method": method, "number": number, "epoch": count, "merit": epoch.merit(config.select)[0]}
-        )
+        names = {"method": task.method, "number": task.number, "epoch": count}
+        tune.report(figures | names | {"merit": epoch.merit(config.select)[0]})
 
-    method, number, until = space["trial"]
-    search.trial(method, number, until, space["checkpoint_seconds"], report)
-
-
-def _unit(method: str, number: int, until: int) -> str:
-    """The unit of a trial that ended, or of one that ran up to an epoch."""
-    return f"{method}-{number}" if not until else f"{method}-{number}-after-{until}"
+    search.trial(task, space["checkpoint_seconds"], report)

@@ -84,11 +84,16 @@ def sheet(files: Sequence[bytes], columns: int = 12, side: int = 64) -> str:
         grid.paste(tile, ((i % columns) * side, i // columns * side))
     buffer = io.BytesIO()
     grid.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return embedded(buffer.getvalue())
 
 
-def page(report: Mapping[str, Any], grids: Sequence[Mapping[str, Any]]) -> str:
+def embedded(png: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def page(report: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], search: str = "") -> str:
     """The HTML page. All text from data is escaped; nothing is loaded from elsewhere, no scripts."""
     environment = Environment(loader=PackageLoader("fairsynth", "stages"), autoescape=True)
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
-    return environment.get_template("report.html").render(report=report, grids=grids, titles=TITLES)
+    return environment.get_template("report.html").render(report=report, grids=grids, titles=TITLES, search=search)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fairsynth.config import ClassifyConfig
+from fairsynth.errors import ConfigError
 from fairsynth.manifest import seed_for
 
 
@@ -63,6 +64,10 @@ def space(method: str, config: ClassifyConfig) -> Mapping[str, Range]:
     return {**_STAGE_1, **supcon, **second}
 
 
+# Shares of the epochs that a trial may run for: fewer are a way to stop before the shortcut is learnt.
+_EPOCHS = (0.5, 0.75, 1.0)
+
+
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mapping[str, float]:
     """The setting of a trial: trial 0 has the defaults, every other draws each value from its own stream.
 
@@ -72,9 +77,46 @@ def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mappi
     for name, known in space(method, config).items():
         share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
         drawn[name] = known.default if trial == 0 else known.at(share)
-    share = (
-        1.0 if trial == 0 else np.random.default_rng(seed_for(seed, method, trial, "epochs")).choice([0.5, 0.75, 1.0])
-    )
-    if method == "fairsynth" and config.beta is not None:
-        drawn["beta"] = config.beta
-    return {**drawn, "epochs": max(1, round(config.pretrain_epochs * float(share)))}
+    rng = np.random.default_rng(seed_for(seed, method, trial, "epochs"))
+    return _whole(method, drawn, 1.0 if trial == 0 else float(rng.choice(_EPOCHS)), config)
+
+
+def _whole(method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig) -> Mapping[str, float]:
+    fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
+    return {**drawn, **fixed, "epochs": max(1, round(config.pretrain_epochs * share))}
+
+
+def suggested(
+    method: str,
+    numbers: Sequence[int],
+    known: Sequence[tuple[Mapping[str, float], float]],
+    config: ClassifyConfig,
+    seed: int,
+) -> list[Mapping[str, float]]:
+    """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from settings and what came of them.
+
+    The same for the same ``known``, whoever asks. Raises ConfigError if Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError(
+            "tune.search is optuna, which is not installed; pip install 'fairsynth[optuna]', or --tune.search random"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions: dict[str, Any] = {
+        name: optuna.distributions.FloatDistribution(r.low, r.high, log=r.logarithmic)
+        for name, r in space(method, config).items()
+    } | {"epochs": optuna.distributions.CategoricalDistribution(_EPOCHS)}
+    # A seed for each wave: its first draws would otherwise be those of the wave before.
+    sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *numbers) % 2**32, n_startup_trials=1)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for past, value in known:
+        share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - past["epochs"]))
+        values = {name: share if name == "epochs" else past[name] for name in distributions}
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=distributions, value=value))
+    asked = [study.ask(fixed_distributions=distributions).params for _ in numbers]
+    return [
+        _whole(method, {n: float(f"{v:.4g}") for n, v in a.items() if n != "epochs"}, float(a["epochs"]), config)
+        for a in asked
+    ]

@@ -24,6 +24,7 @@ from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
 
 TUNE_VERSION = EVALUATE_VERSION = 3
+TRIALS, PICTURE = "trials.csv", "search.png"
 
 
 def _pack_real(context: Context, units: Units, name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -77,6 +78,7 @@ def tune(context: Context) -> Done:
         return found(artifact) if artifact.finished else Done(artifact)
     from fairsynth.engine.search import Search
     from fairsynth.stages.halving import best
+    from fairsynth.stages.search_picture import draw, to_csv
 
     watch, _ = Stopwatch(context, artifact), artifact.open()
     units = artifact.units()
@@ -93,6 +95,8 @@ def tune(context: Context) -> Done:
         for method in config.tune.methods
     }
     write_json(artifact.path / "trials.json", [vars(trial) for trial in trials])
+    (artifact.path / TRIALS).write_text(to_csv(trials, config.tune.select), "utf-8")
+    draw(trials, config.tune.select, artifact.path / PICTURE)
     for folder in ("ray", "checkpoints"):
         shutil.rmtree(artifact.path / folder, ignore_errors=True)
     train = len(context.manifest.split(TRAIN)) + len(context.manifest.split(VALIDATION))

@@ -22,6 +22,7 @@ from fairsynth.stages.embed import same_content
 from fairsynth.stages.selection import ACCEPTED, members
 from fairsynth.steps.accepted import TABLE, read_files, spread
 from fairsynth.steps.audit import read_audit
+from fairsynth.steps.classify import PICTURE, TRIALS
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 
 GRID_IMAGES = 24
@@ -41,7 +42,8 @@ def report(context: Context) -> Done:
     watch, folder = Stopwatch(context, artifact), artifact.open()
     content = _content(context)
     write_json(folder / "report.json", content)
-    (folder / "report.html").write_text(stage.page(content, _grids(context)), "utf-8")
+    search = stage.embedded((context.artifacts["tune"].path / PICTURE).read_bytes())
+    (folder / "report.html").write_text(stage.page(content, _grids(context), search), "utf-8")
     _lay_out(context, folder)
     n = len(context.manifest)
     return watch.finish(Counts(n, n, 0, 0), Ran(1, 0, 0.0), f"verdict: {content['verdict']}")
@@ -60,7 +62,13 @@ def _lay_out(context: Context, folder: Path) -> None:
     shutil.rmtree(classifier, ignore_errors=True)
     if ours.exists():
         shutil.copytree(ours, classifier)
-    for source in (evaluated / "predictions.parquet", folder / "report.html", folder / "report.json"):
+    tuned = context.artifacts["tune"].path
+    for source in (
+        *(tuned / name for name in (TRIALS, PICTURE)),
+        evaluated / "predictions.parquet",
+        folder / "report.html",
+        folder / "report.json",
+    ):
         _place(source, context.root / source.name)
 
 

@@ -204,6 +204,8 @@ class ResourcesConfig(Section):
     """Workers that train one cluster together, data parallel, with finetune.parameters: full."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures that one Ray Train run or trial survives."""
+    workers_per_classifier: Positive = 1
+    """Workers that train one classifier together, data parallel, each trial and each final training."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     """Seconds of a classifier's training between its checkpoints, at least."""
 

@@ -242,6 +242,34 @@ def test_group_dro_sees_every_group_equally_often(data: Data, monkeypatch: pytes
     assert len(drawn) == 480 and (drawn.bincount(minlength=4) / 480).tolist() == pytest.approx([0.25] * 4, abs=0.07)
 
 
+def test_resampling_draws_every_group_equally_often(data: Data) -> None:
+    run = run_of(data, "resample")
+    (phase,) = run.phases
+    assert phase.loss == "ce"
+    drawn = np.concatenate([classify.batches.order(data.train, phase.sampling, run.rng) for _ in range(20)])
+    assert len(drawn) == 1200
+    shares = np.bincount(data.train.groups[drawn]) / 1200
+    assert shares == pytest.approx([0.25] * 4, abs=0.05)
+
+
+def test_a_group_without_images_is_never_drawn(data: Data) -> None:
+    lone = data.train.groups != 1
+    some = Images(data.train.pixels[lone], data.train.labels[lone], data.train.groups[lone])
+    drawn = classify.batches.order(some, "groups", torch.Generator().manual_seed(0))
+    assert set(some.groups[drawn].tolist()) == {0, 2, 3}
+
+
+def test_ffr_learns_from_synthetic_images_and_then_trains_everything_on_real_ones(data: Data) -> None:
+    run = run_of(data, "ffr")
+    encoders = [(epoch, state(run.model.encoder)) for epoch in run.epochs()]
+    assert [(e.stage, e.selectable) for e, _ in encoders] == [(1, False)] * 3 + [(2, True)] * 3
+    assert not any(same(one, two) for (_, one), (_, two) in itertools.pairwise(encoders))
+    assert [(p.images, p.loss, p.head_only) for p in run.phases] == [("synthetic", "ce", False), ("train", "ce", False)]
+    # Its first stage is ERM on synthetic images, with fairsynth's budget.
+    alone, _ = train(Data(data.synthetic, data.validation, data.synthetic, 2, 4), "erm", 7)
+    assert [e.loss for e, _ in encoders[:3]] == [e.loss for e in alone.history]
+
+
 def test_jtt_repeats_what_the_first_classifier_got_wrong_and_begins_anew(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,3 +206,17 @@ def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) ->
         ("reweight", 0),
         ("reweight", 1),
     ]
+
+
+def test_trials_on_two_workers_each_are_those_of_one(packs: Path, tmp_path: Path) -> None:
+    """Data parallel by Ray Train: the same draws and epochs, figures alike beyond rounding."""
+    tune = TUNE.model_copy(update={"methods": ("group-dro",), "trials": 1, "grace_epochs": 99})
+    session = Session(ResourcesConfig(workers=2, workers_per_classifier=2))
+    try:
+        (found,) = search(Search, packs, tmp_path / "two", tune).run(session)
+    finally:
+        session.close()
+    (alone,) = search(Loop, packs, tmp_path / "one", tune).run(Session(ResourcesConfig()))
+    assert (found.setting, found.epochs, found.finished) == (alone.setting, alone.epochs, True)
+    assert found.accuracy == pytest.approx(alone.accuracy, abs=0.1)
+    assert not list((tmp_path / "two" / "checkpoints").glob("*"))

@@ -16,6 +16,7 @@ from fairsynth.artifacts import Artifact, Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.engine.failures import packed
 from fairsynth.engine.session import Worker
+from fairsynth.engine.together import share_of_worker
 from fairsynth.errors import FairsynthError
 from fairsynth.groups import Group
 from fairsynth.stages.finetune import lot_name
@@ -23,7 +24,6 @@ from fairsynth.stages.finetune import lot_name
 if TYPE_CHECKING:
     import torch
 
-    from fairsynth.stages.full_training import Share
     from fairsynth.stages.lot_state import Trained
 
 # Seconds between looks for a notice that the machine will be taken away; it comes half a minute or more before.
@@ -143,7 +143,7 @@ class _Work:
     def _full(self) -> None:
         from fairsynth.stages.full_training import FullTrainer, load_full, save_full
 
-        share = _share()
+        share = share_of_worker()
         trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, share)
         for job in self.jobs:
             path, first = self._checkpoint([job]), share.rank == 0
@@ -173,19 +173,6 @@ class _Work:
 
 def _unpacked(job: Mapping[str, Any]) -> AdapterJob:
     return AdapterJob(**{**job, "group": Group(*job["group"]), "image_ids": tuple(job["image_ids"])})
-
-
-def _share() -> Share:
-    """This worker's place among those that train one cluster together."""
-    import ray.train
-    import torch
-
-    from fairsynth.stages.full_training import Share
-
-    context = ray.train.get_context()
-    if context.get_world_size() == 1:
-        return Share()
-    return Share(context.get_world_rank(), context.get_world_size(), torch.distributed.all_reduce)
 
 
 class _Notice:

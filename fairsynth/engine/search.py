@@ -6,13 +6,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fairsynth.artifacts import Units, write_json
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.engine.session import Session
+from fairsynth.engine.together import train_together
 from fairsynth.errors import InfrastructureError
+from fairsynth.models.share import Share
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.halving import Trial, promoted, rungs, trial_of
 from fairsynth.stages.methods import phases
@@ -115,6 +118,11 @@ class Search:
         if not pending:
             return
         session.connect()
+        if session.resources.workers_per_classifier > 1:
+            seconds = session.resources.checkpoint_seconds
+            jobs = {task.unit: partial(self._together, task, seconds) for task in pending}
+            train_together(session, "tune", jobs, self.units.path.parent / "ray")
+            return
         from ray import tune
 
         worker = session.worker()
@@ -147,11 +155,17 @@ class Search:
                     f"stage tune: a trial failed: {' '.join(str(result.error).split())[-400:]}; the same command goes on"
                 )
 
-    def trial(self, task: Task, checkpoint_seconds: float, report: Any) -> None:
-        """Run one trial as far as it is to go, and commit what came of it. ``report`` is called for every epoch."""
+    def _together(self, task: Task, checkpoint_seconds: float, share: Share) -> None:
+        self.trial(task, checkpoint_seconds, lambda *told: None, share)
+
+    def trial(self, task: Task, checkpoint_seconds: float, report: Any, share: Share | None = None) -> None:
+        """Run one trial as far as it is to go, and commit what came of it. ``report`` is called for every epoch.
+
+        Of several processes (``share``) the first commits.
+        """
         rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
         data = load_data(self.packs, task.method)
-        run = Training(task.method, task.setting, data, self.classify, self.seed, rule)
+        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, share)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
             report(count, epoch)
@@ -160,6 +174,8 @@ class Search:
         whole = count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
+        if share is not None and not share.first:
+            return
         trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
         self._commit(replace(trial, seconds=round(time.monotonic() - began, 2)), until)
         if whole:

@@ -121,7 +121,7 @@ class Session:
             count = math.floor(cores / wanted.threads)
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
-    def require_room(self, worker: Worker, together: int) -> None:
+    def require_room(self, worker: Worker, together: int, setting: str = "resources.workers_per_cluster") -> None:
         """Raise InfrastructureError if so many workers can never run at once: Ray would wait for ever."""
         import ray
 
@@ -132,7 +132,7 @@ class Session:
             if together * each > total.get(kind, 0):
                 raise InfrastructureError(
                     f"{together} workers that train together need {together * each:g} {kind}s, but there are "
-                    f"{total.get(kind, 0):g}; lower resources.workers_per_cluster"
+                    f"{total.get(kind, 0):g}; lower {setting}"
                 )
 
     def lot_worker(self, adapters: int) -> tuple[Worker, int]:

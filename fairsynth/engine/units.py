@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,10 @@ from fairsynth.artifacts import Units
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.heartbeat import Heartbeat
 from fairsynth.engine.session import Session
+from fairsynth.engine.together import train_together
+
+if TYPE_CHECKING:
+    from fairsynth.models.share import Share
 
 # Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
 MOST_BLOCKS = 512
@@ -56,6 +60,24 @@ def run_local(
         if not units[name].exists():
             tables = work({"name": name, **(prepare(name) if prepare else {})})
             units.commit(name, partial(write_tables, tables))
+
+
+def run_together(session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any]) -> Ran:
+    """The same for work that several workers do together: ``make()(task, share)``; the first of them commits."""
+    units.sweep()
+    done = units.done()
+    pending = [name for name in names if name not in done]
+    if pending:
+        session.connect()
+        jobs = {name: partial(_made_together, units, name, make) for name in pending}
+        train_together(session, stage, jobs, units.path.parent / "ray")
+    return Ran(len(pending), len(names) - len(pending), 0.0)
+
+
+def _made_together(units: Units, name: str, make: Callable[[], Any], share: Share) -> None:
+    tables = make()({"name": name}, share)
+    if share.first:
+        units.commit(name, partial(write_tables, tables))
 
 
 def run_units(

@@ -122,22 +122,26 @@ def normalised(images_N3HW: Tensor) -> Tensor:
     return (images_N3HW - mean) / std
 
 
-def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
-    """Each image moved by up to a sixteenth of its side and, with ``flip``, mirrored at random."""
-    images = _shift(images_N3HW, rng)
+def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator, n: int, mine: slice) -> Tensor:
+    """Each image moved by up to a sixteenth of its side and, with ``flip``, mirrored at random.
+
+    The images are the part ``mine`` of a batch of ``n``, for all of which is drawn: an image moves alike however
+    many share the batch.
+    """
+    images = _shift(images_N3HW, rng, n, mine)
     if flip:
-        mirrored = (torch.rand(len(images), generator=rng) < 0.5).to(images.device)
+        mirrored = (torch.rand(n, generator=rng) < 0.5)[mine].to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images
 
 
-def _shift(images_N3HW: Tensor, rng: torch.Generator) -> Tensor:
+def _shift(images_N3HW: Tensor, rng: torch.Generator, n: int, mine: slice) -> Tensor:
     """Move each image by up to a sixteenth of its side, repeating the border."""
-    n, _, height, width = images_N3HW.shape
+    own, _, height, width = images_N3HW.shape
     most = max(1, height // 16)
-    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng).to(images_N3HW.device)
+    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng)[:, mine].to(images_N3HW.device)
     rows = (torch.arange(height, device=images_N3HW.device) + offsets[0]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images_N3HW.device) + offsets[1]).clamp(0, width - 1)
     return images_N3HW[
-        torch.arange(n, device=images_N3HW.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+        torch.arange(own, device=images_N3HW.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
     ].permute(0, 3, 1, 2)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairsynth.config import ClassifyConfig
+from fairsynth.errors import InfrastructureError
 from fairsynth.models.classifier import Classifier, build_classifier
 from fairsynth.models.device import pick_device
+from fairsynth.models.share import Share, share_norms
 from fairsynth.stages import batches, dfr
 from fairsynth.stages.batches import Data, Images
 from fairsynth.stages.checkpoint import Point, read_point, write_point
@@ -73,11 +75,12 @@ class Training:
         config: ClassifyConfig,
         seed: int,
         rule: Rule = "worst-group",
+        share: Share | None = None,
     ) -> None:
         self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
         self.rule: Rule = rule
-        self.device = pick_device()
-        self.model: Classifier = build_classifier(config, data.n_labels, seed).to(self.device)
+        self.share, self.device = share or Share(), pick_device()
+        self.model = self._untrained()
         self.rng = torch.Generator().manual_seed(seed + 1)
         self.phases = phases(method, setting, config)
         self.history: list[Epoch] = []
@@ -86,6 +89,11 @@ class Training:
         self._begun = 0
         self._loop: _Loop | None = None
         self._restored: Point | None = None
+
+    def _untrained(self) -> Classifier:
+        model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
+        share_norms(model.encoder, self.share)
+        return model
 
     def epochs(self) -> Iterator[Epoch]:
         """Train; yields after each epoch, first those that a restored run has behind it. Then the best state is loaded."""
@@ -115,7 +123,7 @@ class Training:
         if phase.sampling == "errors":
             errors = point.errors() if point else self._wrong(images)
         if phase.anew and point is None:
-            self.model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
+            self.model = self._untrained()
         trained = self.model.head if phase.head_only else self.model
         optimizer = torch.optim.AdamW(trained.parameters(), lr=phase.learning_rate, weight_decay=phase.weight_decay)
         dro = self._dro(images) if phase.loss == "group-dro" else None
@@ -162,27 +170,38 @@ class Training:
         times = int(self.setting.get("up_weight", 1))
         places = batches.order(images, phase.sampling, self.rng, loop.errors, times)
         for index in batches.cut(places, self.config.batch_size):
-            features = self.model.features(self._seen(images, index)) if loop.features is None else loop.features[index]
+            features = self._encoded(images, index) if loop.features is None else loop.features[index]
             labels, groups = (torch.from_numpy(v[index]).to(self.device) for v in (images.labels, images.groups))
             loss = loop.loss(features, labels, groups)
             loop.optimizer.zero_grad()
             loss.backward()
+            if loop.features is None:
+                self.share.sum_gradients(self.model.encoder.parameters())
             loop.optimizer.step()
             losses.append(loss.item())
         return float(np.mean(losses))
 
+    def _encoded(self, images: Images, index: NDArray[np.int64]) -> Tensor:
+        """Features of a batch. Each process encodes its part; all see all of them, and so compute the same loss."""
+        return self.share.joined(self.model.features(self._seen(images, index)), len(index))
+
     def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
-        pixels = batches.to_tensor(images.pixels[index], self.device)
+        """This process's part of a batch, augmented as it would be without the others."""
+        mine = self.share.mine
+        pixels = batches.to_tensor(images.pixels[index[mine]], self.device)
         if self.config.augment:
-            pixels = batches.augmented(pixels, self.config.flip, self.rng)
+            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), mine)
         return batches.normalised(pixels)
 
     @torch.no_grad()
     def _features(self, images: Images) -> Tensor:
         self.model.eval()
         chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _TOGETHER)))
-        pixels = (batches.to_tensor(images.pixels[chunk], self.device) for chunk in chunks)
-        return torch.cat([self.model.features(batches.normalised(part)) for part in pixels])
+        found = []
+        for chunk in chunks:
+            pixels = batches.to_tensor(images.pixels[chunk[self.share.mine]], self.device)
+            found.append(self.share.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
+        return torch.cat(found)
 
     @torch.no_grad()
     def probabilities(self, images: Images) -> NDArray[np.float32]:
@@ -239,8 +258,10 @@ class Training:
         return dfr.Labelled(self._features(images).double().cpu().numpy(), images.labels, images.groups)
 
     def save(self, path: Path) -> None:
-        """Write the state between two epochs."""
+        """Write the state between two epochs; of several processes the first does it."""
         loop = self._loop
+        if not self.share.first:
+            return
         write_point(
             path,
             self._identity(),
@@ -256,6 +277,10 @@ class Training:
     def restore(self, path: Path) -> bool:
         """Go on from a state that ``save`` wrote for the same run; False if there is none."""
         point = read_point(path, self._identity())
+        length = len(point.facts["history"]) if point else 0
+        if self.share.agreed(length) != length:
+            # On a shared disk it may be seen late; whoever starts this process tries again.
+            raise InfrastructureError(f"the checkpoint {path} is not the same for all processes that train together")
         if point is None:
             return False
         self.history = [Epoch(**epoch) for epoch in point.facts["history"]]

@@ -13,6 +13,7 @@ import pyarrow as pa
 from fairsynth.config import ClassifyConfig
 from fairsynth.groups import Group, MethodScores, score
 from fairsynth.manifest import seed_for
+from fairsynth.models.share import Share
 from fairsynth.stages.classify import Rule, Training, saved_epochs
 from fairsynth.stages.metrics import paired
 from fairsynth.stages.training_data import load_data, load_pack
@@ -42,7 +43,8 @@ class EvaluateUnit:
         self.labels, self.classify, self.rule, self.seed = list(labels), classify, rule, seed
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
 
-    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+    def __call__(self, task: Mapping[str, Any], share: Share | None = None) -> dict[str, pa.Table]:
+        """The unit's tables; of several processes (``share``) the first also writes the classifier."""
         from fairsynth.models.classifier import save_classifier
 
         began = time.monotonic()
@@ -54,11 +56,13 @@ class EvaluateUnit:
             self.classify,
             seed_for(self.seed, "final", index) % 2**31,
             self.rule,
+            share,
         )
         checkpoint = self.folder / "checkpoints" / f"{task['name']}.safetensors"
         epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
         probabilities = run.probabilities(load_pack(self.test_pack))
-        save_classifier(run.model, self.folder / "classifiers" / task["name"])
+        if run.share.first:
+            save_classifier(run.model, self.folder / "classifiers" / task["name"])
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])

@@ -10,7 +10,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import FinetuneConfig
+from fairsynth.models.share import Share
 from fairsynth.stages.denoising import EXPLODED, Batch, Draw, Latents, Sampler
 from fairsynth.stages.lot_state import Progress, Trained
 from fairsynth.stages.state_files import read_state, write_state
@@ -26,15 +27,6 @@ from fairsynth.stages.state_files import read_state, write_state
 Tensors = Mapping[str, torch.Tensor]
 # Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
 _BUCKET = 2**25
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which worker this is, and how a tensor is summed over all of them, in place."""
-
-    rank: int = 0
-    world: int = 1
-    sum: Callable[[torch.Tensor], None] = field(default=lambda tensor: None)
 
 
 @dataclass(frozen=True)

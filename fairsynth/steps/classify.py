@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Counts, Units, write_json
 from fairsynth.config import ANY_IMAGE, ImageRules
-from fairsynth.engine.units import Ran, run_units
+from fairsynth.engine.units import Ran, run_together, run_units
 from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
@@ -155,14 +155,16 @@ def evaluate(context: Context) -> Done:
         folder,
         config.resources.checkpoint_seconds,
     )
-    ran = run_units(context.session, "evaluate", units, names, make)
+    run = run_together if config.resources.workers_per_classifier > 1 else run_units
+    ran = run(context.session, "evaluate", units, names, make)
     tables = [
         pq.read_table(units[f"{method}-{index}"] / "predictions.parquet")
         for method in settings
         for index in range(config.evaluate.seeds)
     ]
     pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in ("ray", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     everything, all_tests = len(context.manifest), len(context.manifest.split(TEST))
     counts = Counts(everything, len(test), all_tests - len(test), everything - all_tests)
     seconds = {

@@ -1,0 +1,118 @@
+"""Several processes that train one network together, as if one did: sums over them, and normalisation over all their images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which process this is, of how many, and how a tensor is summed over all of them, in place."""
+
+    rank: int = 0
+    world: int = 1
+    sum: Callable[[Tensor], Any] = field(default=lambda tensor: None)
+
+    @property
+    def first(self) -> bool:
+        """True in the one process that writes."""
+        return self.rank == 0
+
+    @property
+    def mine(self) -> slice:
+        """This process's part of a batch."""
+        return slice(self.rank, None, self.world)
+
+    def joined(self, part_MD: Tensor, n: int) -> Tensor:
+        """The rows of all processes, in the batch's order (N, D); gradients flow to this process's own rows alone.
+
+        So that where each process computes the loss of the whole batch, its rows get that loss's gradient.
+        """
+        if self.world == 1:
+            return part_MD
+        whole = part_MD.new_zeros(n, *part_MD.shape[1:])
+        whole[self.mine] = part_MD.detach()
+        self.sum(whole)
+        return whole.index_copy(0, torch.arange(n, device=whole.device)[self.mine], part_MD)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up each parameter's gradient over all processes."""
+        if self.world == 1:
+            return
+        trained = [p for p in parameters if p.requires_grad]
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
+        together = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        self.sum(together)
+        for parameter, part in zip(trained, together.split([p.numel() for p in trained]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def agreed(self, value: int) -> int:
+        """The first process's value, in all."""
+        told = torch.tensor([value if self.first else 0])
+        self.sum(told)
+        return int(told)
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over processes: what one of them adds changes the results of all."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: Share) -> Tensor:
+        ctx.share = share
+        total = values.clone()
+        share.sum(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        ctx.share.sum(total)
+        return total, None
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the images of all processes; torch's own has no form for CPUs."""
+
+    share: Share
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """As ``nn.BatchNorm2d``."""
+        if not self.training:
+            return super().forward(images_NCHW)
+        channels, n = images_NCHW.shape[1], images_NCHW.numel() // max(1, images_NCHW.shape[1])
+        sums = [images_NCHW.sum((0, 2, 3)), images_NCHW.square().sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]
+        total = _Sum.apply(torch.cat(sums), self.share)
+        count = total[-1].detach()
+        mean = total[:channels] / count
+        variance = (total[channels:-1] / count - mean.square()).clamp(min=0)
+        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return images_NCHW * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+
+def share_norms(module: nn.Module, share: Share) -> None:
+    """Let all batch normalisations of a network see the images of all processes. The weights' names stay."""
+    if share.world == 1:
+        return
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
+            shared.load_state_dict(child.state_dict())
+            shared.to(child.weight.device).train(child.training)
+            shared.share = share
+            setattr(module, name, shared)
+        else:
+            share_norms(child, share)

@@ -114,6 +114,8 @@ class DataConfig(Section):
     """Seed of that split; it does not change with the run's seed."""
     severity: Severity = None
     """Bias of the training split: 0.99, 99% or another ratio keeps that share of a label's images aligned; original or null: as it is."""
+    severity_validation: bool = False
+    """Bring the validation split to that severity too, but for 10 images of each label that go against it (From Fake to Real's rule): then no method has many images of rare groups to choose or refit by."""
     severity_seed: int = 0
     """Seed of the choice; more severe sets lie inside less severe ones of the same seed."""
     aligned: Words = {}

@@ -110,6 +110,37 @@ def test_three_attributes_keep_their_shares() -> None:
     assert kept["a", "y"] + kept["a", "z"] == 16 and kept["a", "y"] in (6, 7)
 
 
+UTKFACE = {("man", "old"): 103, ("man", "young"): 934, ("woman", "old"): 5731, ("woman", "young"): 636}
+UTKFACE_VALIDATION = {("man", "old"): 13, ("man", "young"): 119, ("woman", "old"): 724, ("woman", "young"): 80}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "old_men", "young_women"), [(0.99, 10, 10), (0.999, 10, 10), (0.97, 10, 23), (0.9, 13, 80)]
+)
+def test_validation_follows_if_asked_to_but_keeps_ten(ratio: float, old_men: int, young_women: int) -> None:
+    """At 99 % and 99.9 % the sizes that From Fake to Real published for UTKFace."""
+    everything = [*entries(UTKFACE), *entries(UTKFACE_VALIDATION, "val"), *entries(UTKFACE, "test")]
+    level = at_severity(everything, ratio, 0, validation=True)
+    kept = Counter((e.split, e.label, e.attribute) for e in level.kept)
+    assert (kept["val", "man", "old"], kept["val", "woman", "young"]) == (old_men, young_women)
+    assert (kept["val", "man", "young"], kept["val", "woman", "old"]) == (119, 724)
+    assert sum(n for (split, *_), n in kept.items() if split == "test") == sum(UTKFACE.values())
+    # The training split is the same with and without.
+    plain = at_severity(everything, ratio, 0)
+    assert plain.kept_ids == level.kept_ids and plain.record["removed"] == level.record["removed"]
+    assert (plain.record["removed_validation"], level.record["removed_validation"]) == (0, 93 - old_men - young_women)
+
+
+def test_less_severe_validation_sets_hold_the_more_severe_ones() -> None:
+    everything = [*entries(TWO), *entries(TWO, "val")]
+
+    def kept(ratio: float) -> set[str]:
+        return {e.path for e in at_severity(everything, ratio, 4, validation=True).kept if e.split == "val"}
+
+    levels = [kept(ratio) for ratio in (0.8, 0.9, 0.95, 0.97)]
+    assert all(more < less for less, more in itertools.pairwise(levels))
+
+
 def test_validation_and_test_stay_as_they_are() -> None:
     level = at_severity([*OTHERS, *entries(TWO)], 0.99, 0)
     assert [e for e in level.kept if e.split != "train"] == OTHERS

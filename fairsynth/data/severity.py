@@ -18,8 +18,10 @@ from typing import Any
 
 from fairsynth.data.reading import Entry
 from fairsynth.errors import DataError
-from fairsynth.manifest import TRAIN, image_id, seed_for
+from fairsynth.manifest import TRAIN, VALIDATION, image_id, seed_for
 from fairsynth.printing import printable
+
+VALIDATION_FLOOR = 10
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Level:
     def record(self) -> dict[str, Any]:
         """The level for artifacts and reports; ``sha256`` is of the kept ids, one per line."""
         counts = Counter((e.label, _attribute(e)) for e in self.kept if e.split == TRAIN)
+        gone = Counter(e.split for e in self.removed)
         return {
             "ratio": self.ratio,
             "seed": self.seed,
             "aligned": self.aligned,
             "kept": len(self.kept_ids),
-            "removed": len(self.removed),
+            "removed": gone[TRAIN],
+            "removed_validation": gone[VALIDATION],
             "train": [{"label": y, "attribute": a, "n": n} for (y, a), n in sorted(counts.items())],
             "sha256": hashlib.sha256("".join(f"{i}\n" for i in self.kept_ids).encode()).hexdigest(),
         }
@@ -58,16 +62,21 @@ def conflicting_allowed(aligned: int, ratio: float) -> int:
     return math.ceil(aligned * (1 - r) / r)
 
 
-def at_severity(entries: Sequence[Entry], ratio: float, seed: int, aligned: Mapping[str, str] | None = None) -> Level:
-    """Bring the training entries to a ratio; validation and test stay as they are.
+def at_severity(
+    entries: Sequence[Entry],
+    ratio: float,
+    seed: int,
+    aligned: Mapping[str, str] | None = None,
+    validation: bool = False,
+) -> Level:
+    """Bring the training entries to a ratio; test stays as it is, and so does validation.
 
+    With ``validation`` the validation entries are brought to it too, but keep ``VALIDATION_FLOOR`` images of each label
+    that go against it, if there are so many (as From Fake to Real does).
     Raises DataError: ``aligned`` names what is not there, no correlation would come out, or the
     dataset has fewer conflicting images than the ratio asks for.
     """
-    members: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
-    for entry in entries:
-        if entry.split == TRAIN:
-            members[entry.label][_attribute(entry)].append(entry)
+    members = _members(entries, TRAIN)
     pairs = _pairs(members, dict(aligned or {}))
     removed: set[str] = set()
     for label, attribute in pairs.items():
@@ -82,8 +91,29 @@ def at_severity(entries: Sequence[Entry], ratio: float, seed: int, aligned: Mapp
                 f"{printable(attribute)!r}, but there are {have}: it is at {actual:.2%} already; choose a higher severity, or original"
             )
         removed |= {entry.path for entry in _order(others, seed)[allowed:]}
+    if validation:
+        removed |= _from_validation(entries, pairs, ratio, seed)
     kept = [entry for entry in entries if entry.path not in removed]
     return Level(ratio, seed, pairs, kept, [entry for entry in entries if entry.path in removed])
+
+
+def _from_validation(entries: Sequence[Entry], pairs: Mapping[str, str], ratio: float, seed: int) -> set[str]:
+    """Paths of the validation images that go."""
+    members, removed = _members(entries, VALIDATION), set[str]()
+    for label, attribute in pairs.items():
+        allowed = max(VALIDATION_FLOOR, conflicting_allowed(len(members[label][attribute]), ratio))
+        others = {a: found for a, found in members[label].items() if a != attribute}
+        removed |= {entry.path for entry in _order(others, seed)[allowed:]}
+    return removed
+
+
+def _members(entries: Sequence[Entry], split: str) -> dict[str, dict[str, list[Entry]]]:
+    """The entries of a split by label and attribute."""
+    members: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        if entry.split == split:
+            members[entry.label][_attribute(entry)].append(entry)
+    return members
 
 
 def _attribute(entry: Entry) -> str:

@@ -44,7 +44,7 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     reading = load(data.model_copy(update={"format": name}), storage)
     orphans = _orphans(storage, reading)
     if data.severity is not None:
-        level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned)
+        level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned, data.severity_validation)
         gone = [Aside(entry.path, "severity") for entry in level.removed]
         reading = Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
     found = inspect(config, reading, _checked(config, storage, reading), orphans)

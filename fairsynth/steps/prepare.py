@@ -85,7 +85,7 @@ def _at_level(data: DataConfig, reading: Reading, remarks: list[str]) -> tuple[l
     """The dataset at the asked severity; what goes is excluded with that reason."""
     if data.severity is None:
         return remarks, None, reading
-    level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned)
+    level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned, data.severity_validation)
     gone = [Aside(entry.path, "severity") for entry in level.removed]
     less = Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
     return stage.check_groups(level.kept, data), level, less
@@ -94,7 +94,9 @@ def _at_level(data: DataConfig, reading: Reading, remarks: list[str]) -> tuple[l
 def _asked(data: DataConfig) -> dict[str, Any]:
     """What the manifest depends on besides the files: where they are and what values are called is not in it."""
     without = {"root", "label_names", "attribute_names", "discovered"}
-    return data.model_dump(exclude=without | ({"severity_seed", "aligned"} if data.severity is None else set()))
+    return data.model_dump(
+        exclude=without | ({"severity_seed", "severity_validation", "aligned"} if data.severity is None else set())
+    )
 
 
 def _stamp(context: Context, reading: Reading) -> str:

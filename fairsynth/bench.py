@@ -17,15 +17,16 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, write_json
 from fairsynth.config import RunConfig
-from fairsynth.configuration import changed
+from fairsynth.configuration import changed, load_config
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.pipeline import through
+from fairsynth.printing import printable
 from fairsynth.stages.bench_table import Measured, markdown, rows, to_csv, to_json
 from fairsynth.stages.methods import SYNTHETIC
-from fairsynth.stages.published import TABLES
+from fairsynth.stages.published import TABLES, Published
 from fairsynth.steps.context import Context
 
 FOLDER = "bench"
@@ -64,8 +65,14 @@ class Cell:
 def cells(config: RunConfig) -> list[Cell]:
     """All cells in the order in which they run: a severity after the other, the cheap ones first.
 
-    Raises ConfigError if there is none.
+    Raises ConfigError if there is none, or if a variant has no name or another row's.
     """
+    taken = {*config.bench.generators, *(ABLATION if config.bench.ablation else ())}
+    for name in config.bench.variants:
+        if not name.strip() or name in taken:
+            raise ConfigError(
+                f"bench.variants: {name!r} is no name for a variant: it must be one that no other row has"
+            )
     found = [
         cell
         for severity in config.bench.severities
@@ -106,7 +113,7 @@ def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     root = Path(config.out).expanduser().resolve()
     with session_of(config.resources) as session:
         for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
-            what = f"{cell.level}, {cell.variant or 'real images'}" + (
+            what = f"{cell.level}, {printable(cell.variant) or 'real images'}" + (
                 f", repetition {cell.repetition}" if config.bench.seeds > 1 else ""
             )
             say(f"[{number}/{len(grid)}] {what}: {', '.join(cell.methods)}")
@@ -134,8 +141,9 @@ def _measured(context: Context, cell: Cell) -> list[Measured]:
             cell.level,
             cell.repetition,
             scores,
-            images,
-            seconds + sum(spent[stage]["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
+            images if scores.name in SYNTHETIC else 0,
+            (seconds if scores.name in SYNTHETIC else 0.0)
+            + sum(spent[stage]["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
             more[scores.name],
         )
         for scores in score_methods(predictions, groups, context.manifest.split(TRAIN).counts())
@@ -147,9 +155,18 @@ def _generation(context: Context) -> tuple[int, float]:
     synthesized: Artifact | None = context.artifacts.get("synthesize")
     if synthesized is None:
         return 0, 0.0
-    wall = sum(context.artifacts[name].record["seconds"] for name in ("embed", "cluster", "finetune", "synthesize"))
-    context.session.connect()
-    return sum(group["made"] for group in synthesized.record["groups"]), wall * context.session.worker().count
+    records = (context.artifacts[name].record for name in ("embed", "cluster", "finetune", "synthesize"))
+    seconds = sum(record["seconds"] * record.get("workers", 1) for record in records)
+    return sum(group["made"] for group in synthesized.record["groups"]), seconds
+
+
+def _published(config: RunConfig) -> tuple[Published, ...]:
+    """Figures of others for the same question: the preset's labels and attributes."""
+    if config.data.format not in TABLES:
+        return ()
+    known = load_config(None, config.data.format).data
+    same = all(getattr(config.data, n) == getattr(known, n) for n in ("label_column", "attribute_column", "options"))
+    return TABLES[config.data.format] if same else ()
 
 
 def write(root: Path, config: RunConfig, measured: list[Measured]) -> None:
@@ -158,9 +175,8 @@ def write(root: Path, config: RunConfig, measured: list[Measured]) -> None:
 
     table, folder = rows(measured), root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    published = TABLES.get(config.data.format, ())
-    unit = "GPU-hours" if config.resources.gpus_per_worker else "worker-hours"
-    texts = {"table.md": markdown(table, published, unit), "table.csv": to_csv(table)}
+    published = _published(config)
+    texts = {"table.md": markdown(table, published), "table.csv": to_csv(table)}
     for name, text in texts.items():
         partial = folder / f".{name}"
         partial.write_text(text, "utf-8")

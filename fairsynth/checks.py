@@ -18,7 +18,7 @@ from fairsynth.manifest import TRAIN
 def check_early(config: RunConfig, root: Path) -> Reading | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
-    Raises DataError or ConfigError: no dataset, bad metadata, k larger than a group, an output
+    Raises DataError or ConfigError: no dataset, bad metadata, a severity that it cannot have, k larger than a group, an output
     folder inside the dataset, a way for a group that there cannot be.
     """
     if config.data.format == "demo":
@@ -27,6 +27,7 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
         _check_routes(config, ALIGNED, ATTRIBUTES)
         return None
     from fairsynth.data.dataset import load
+    from fairsynth.data.severity import at_severity
     from fairsynth.stages.ingest import check_groups, check_k
 
     storage = Storage(config.data.root, config.data.follow_links)
@@ -38,8 +39,11 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
             )
     reading = load(config.data, storage)
     check_groups(reading.entries, config.data)
+    kept, data, ratio = reading.entries, config.data, config.data.severity
+    if ratio is not None:
+        kept = at_severity(kept, ratio, data.severity_seed, data.aligned, data.severity_validation).kept
     if config.data.attribute == "column":
-        check_k(config, Counter(Group(e.label, e.attribute) for e in reading.entries if e.split == TRAIN))
+        check_k(config, Counter(Group(e.label, e.attribute) for e in kept if e.split == TRAIN))
         _check_routes(config, {e.label for e in reading.entries}, {e.attribute for e in reading.entries})
     return reading
 

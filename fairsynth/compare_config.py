@@ -19,7 +19,8 @@ class ClassifyConfig(Section):
     """A transformers ResNet (hub id or folder), or ``small``: a little ResNet with random weights."""
     backbone_revision: str | None = None
     image_size: Positive = 224
-    batch_size: Positive = 128
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 128
+    """Images of a step; batch normalisation cannot learn from one."""
     pretrain_epochs: Positive = 50
     """Most epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
     finetune_epochs: Positive = 50
@@ -50,7 +51,7 @@ class TuneConfig(Section):
     grace_epochs: Positive = 5
     """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
     select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"
-    """The validation figure by which epochs and trials are chosen. worst-class needs no attributes of validation images."""
+    """The validation figure by which epochs and trials are chosen. worst-class looks at labels alone."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("erm", "group-dro", "fairsynth")
     """What is trained and compared; each at most once."""
 

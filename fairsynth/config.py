@@ -205,7 +205,7 @@ class ResourcesConfig(Section):
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures that one Ray Train run or trial survives."""
     workers_per_classifier: Positive = 1
-    """Workers that train one classifier together, data parallel, each trial and each final training."""
+    """Workers that train one classifier together, data parallel, each trial and each final training; one classifier after the other."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     """Seconds of a classifier's training between its checkpoints, at least."""
 
@@ -215,7 +215,7 @@ class RunConfig(Section):
 
     out: Annotated[str, Field(min_length=1)] = "runs/default"
     """Output folder; on a cluster it must be shared by all nodes."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig = DataConfig()
     models: ModelsConfig = ModelsConfig()
     embed: EmbedConfig = EmbedConfig()

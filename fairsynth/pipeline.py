@@ -34,15 +34,16 @@ STAGES: dict[str, Callable[[Context], Done]] = {
 }
 
 
-# What only methods that learn from synthetic images need, and attributes that are to be discovered.
+# What only methods that learn from synthetic images need; the first two also attributes that are to be discovered.
 _GENERATION = ("embed", "cluster", "finetune", "synthesize", "audit")
 
 
 def needed(config: RunConfig, last: str) -> list[str]:
     """The stages up to ``last`` that its result depends on, in order."""
     names = list(STAGES)[: list(STAGES).index(last) + 1]
-    real_only = SYNTHETIC.isdisjoint(config.tune.methods) and config.data.attribute != "discover"
-    left_out = _GENERATION if real_only and last in ("tune", "evaluate") else ()
+    if last not in ("tune", "evaluate") or not SYNTHETIC.isdisjoint(config.tune.methods):
+        return names
+    left_out = _GENERATION[2:] if config.data.attribute == "discover" else _GENERATION
     return [name for name in names if name not in left_out]
 
 

@@ -41,6 +41,7 @@ FAMILIES = (
         "batches",
         "checkpoint",
         "dfr",
+        "epoch",
         "halving",
         "losses",
         "methods",

@@ -10,11 +10,25 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from fairsynth.bench import ABLATION, Cell, cells
+from fairsynth.bench import ABLATION, Cell, _published, cells
 from fairsynth.configuration import load_config
 from fairsynth.errors import ConfigError
 from fairsynth.pipeline import needed
 from tests.conftest import fairsynth, small_arguments
+from tests.worlds import encoded, picture
+
+
+def images_of_groups(folder: Path, sizes: dict[tuple[str, str], int]) -> None:
+    """An image folder with so many images of each group in every split."""
+    lines = ["file_name,label,attribute,split"]
+    for split in ("train", "val", "test"):
+        for (label, attribute), n in sizes.items():
+            for i in range(n):
+                name = f"{split}-{label}-{attribute}-{i}.png"
+                folder.mkdir(exist_ok=True)
+                (folder / name).write_bytes(encoded(picture(0, 0, len(lines)), "PNG"))
+                lines.append(f"{name},{label},{attribute},{split}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
 
 
 def grid(**bench: object) -> list[Cell]:
@@ -77,6 +91,10 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
         (["--bench.variants", "{mine: {cluster.kk: 3}}"], "unknown key 'cluster.kk' (did you mean 'cluster.k'?)"),
         (["--bench.variants", "{mine: {cluster.k: 0}}"], "cluster.k"),
         (["--bench.methods", "[ermm]"], "bench.methods"),
+        (["--bench.variants", "{vanilla: {synthesize.guidance: 2}}"], "'vanilla' is no name for a variant"),
+        (["--bench.variants", "{'': {cluster.k: 2}}"], "is no name for a variant"),
+        (["--classify.batch_size", "1"], "classify.batch_size"),
+        (["--seed", "-1"], "seed"),
         ([], "compare what?"),
     ],
 )
@@ -87,9 +105,37 @@ def test_a_grid_that_cannot_be_is_refused_before_anything_runs(arguments: list[s
     assert not (tmp_path / "out").exists()
 
 
-def test_variants_with_the_severity_of_others_are_refused() -> None:
-    with pytest.raises(ConfigError):
+def test_settings_that_there_are_not_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'nothing'"):
         Cell(None, 0, ("fairsynth",), "v", {"nothing": 1}).config(load_config(None, "demo"))
+
+
+def test_a_severity_that_the_dataset_cannot_have_is_refused_at_once(tmp_path: Path) -> None:
+    images_of_groups(tmp_path / "data", {("cat", "in"): 30, ("cat", "out"): 2, ("dog", "in"): 2, ("dog", "out"): 30})
+    options = [
+        "--data.format",
+        "folder",
+        "--data.root",
+        str(tmp_path / "data"),
+        "--bench.severities",
+        "[original, 80%]",
+    ]
+    result = fairsynth("bench", "--preset", "demo", "--out", str(tmp_path / "out"), *options)
+    assert result.returncode == 3 and "choose a higher severity, or original" in result.stderr
+    assert not (tmp_path / "out" / "stages").exists()
+
+
+def test_published_figures_stand_beside_the_same_question_alone() -> None:
+    def told(preset: str, **changed: object) -> int:
+        return len(_published(load_config(None, preset, {f"data.{k}": v for k, v in changed.items()})))
+
+    assert told("waterbirds", root="x") == told("celeba", root="x") == 16 and told("demo") == 0
+    assert told("celeba", root="x", label_column="Smiling") == 0
+
+
+def test_discovered_attributes_need_clusters_but_no_images() -> None:
+    config = load_config(None, "demo", {"data.attribute": "discover", "tune.methods": ["erm"]})
+    assert needed(config, "evaluate") == ["ingest", "embed", "cluster", "tune", "evaluate"]
 
 
 def test_a_small_grid_runs_resumes_and_agrees_with_the_run(finished_run: Path, tmp_path: Path) -> None:
@@ -164,7 +210,7 @@ def test_test_images_reach_nothing_but_the_evaluation(finished_run: Path) -> Non
     assert found["test"] == set() and len(found["train"]) == len(marks["train"]) and found["val"] == marks["val"]
     (evaluate,) = (finished_run / "stages").glob("evaluate-*")
     tests = {image.tobytes() for image in np.load(evaluate / "units" / "pack-test" / "pixels.npy")}
-    assert set(pixels) == {"pack-train", "pack-val", "pack-synthetic"} and len(tests) > 1000
+    assert set(pixels) == {"pack-train", "pack-val", "pack-synthetic-fairsynth"} and len(tests) > 1000
     assert not tests & set.union(*pixels.values())
     predicted = pq.read_table(evaluate / "predictions.parquet")["image_id"].to_pylist()
     assert set(predicted) == marks["test"]

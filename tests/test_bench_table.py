@@ -83,7 +83,7 @@ def test_the_markdown_has_a_line_per_method_and_a_column_per_severity() -> None:
     # The name is text: it can neither begin a cell nor be mathematics or HTML.
     ours = lines[5]
     assert ours.startswith(r"| fairsynth, a\|b \`$x$\` \<i\> |  | 65.0 (") and ours.replace(r"\|", "").count("|") == 4
-    assert r"| fairsynth, a\|b \`$x$\` \<i\> | 1,234 | 2.000 |" in lines
+    assert r"| fairsynth, a\|b \`$x$\` \<i\> | 99 % | 1,234 | 2.000 |" in lines
     assert "Published by others, not measured here" in text and "| ERM | 63.7 / 88.0 |" in lines
     assert "GPU-hours" in text and "Published" not in markdown(rows(table()))
 
@@ -98,6 +98,15 @@ def test_the_csv_and_the_json_have_every_figure() -> None:
     assert first["figures"]["worst_group_accuracy"]["values"] == [[0.2, 0.4]]
     assert first["figures"]["ece"] == {"mean": None, "ci95": None, "values": None}
     assert ours["worker_seconds"] == 7200.0
+
+
+def test_the_curve_bears_repetitions_with_equal_means(tmp_path: Path) -> None:
+    third = (9, 3, 9, 9), (9, 4, 9, 9), (9, 3, 9, 9)
+    draw(rows([measured("erm", "95 %", *third, repetition=i) for i in range(3)]), tmp_path / "a.png")
+    # The mean of all, and the mean of the repetitions' means, may differ in their last bit.
+    uneven = [measured("erm", "95 %", *[(9, 3, 9, 9)] * n, repetition=n) for n in (3, 7)]
+    draw(rows(uneven), tmp_path / "b.png")
+    assert (tmp_path / "b.png").exists()
 
 
 def test_the_curve_shows_every_method(tmp_path: Path) -> None:

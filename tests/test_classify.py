@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from fairsynth.config import ClassifyConfig
 from fairsynth.stages import classify
 from fairsynth.stages.batches import Data, Images
-from fairsynth.stages.classify import Epoch, Training, saved_epochs
+from fairsynth.stages.classify import Training, saved_epochs
+from fairsynth.stages.epoch import Epoch
 from fairsynth.stages.losses import GroupDRO
 from fairsynth.stages.methods import TITLES
 from tests.worlds import picture

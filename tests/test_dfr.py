@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fairsynth.stages.dfr import GRID, Labelled, Linear, balanced, choose, fit, halves, refitted, worst_group
+from fairsynth.stages.dfr import GRID, Labelled, Linear, balanced, choose, fit, halves, refit, refitted, worst_group
 
 
 def rows(sizes: tuple[int, ...], n_labels: int = 2, seed: int = 0, d: int = 6) -> Labelled:
@@ -68,6 +68,31 @@ def test_a_class_without_images_is_never_predicted(there: tuple[int, int]) -> No
 def test_one_class_cannot_be_refitted() -> None:
     with pytest.raises(ValueError, match="two labels"):
         fit(rows((9, 9), n_labels=1), 1.0, 2)
+
+
+def test_without_a_group_of_two_there_is_nothing_to_judge_by() -> None:
+    lone = rows((1, 1, 1, 1))
+    with pytest.raises(ValueError, match="no group has two validation images"):
+        refit(rows((20,) * 4), lone, "dfr", 2, np.random.default_rng(0))
+    # Training images teach, and one validation image of a group is enough to judge by.
+    _, judged, predicted = refit(rows((20,) * 4), lone, "dfr-train", 2, np.random.default_rng(0))
+    assert len(judged.labels_N) == len(predicted) == 4
+
+
+def test_a_refit_takes_features_as_they_are() -> None:
+    train, known, fair = rows((500, 10, 10, 500), seed=8), rows((60,) * 4, seed=10), rows((300,) * 4, seed=9)
+    layer, judged, _ = refit(train, known, "dfr", 2, np.random.default_rng(0))
+    assert len(judged.labels_N) == 120
+    assert worst_group(layer.predict(fair.features_ND), fair) > 0.7
+    # Another unit of measurement changes nothing.
+    scale, shift = np.array([1, 10, 0.1, 5, 1, 1]), np.arange(6.0)
+    other, _, _ = refit(
+        *(r._replace(features_ND=r.features_ND * scale + shift) for r in (train, known)),
+        "dfr",
+        2,
+        np.random.default_rng(0),
+    )
+    assert np.array_equal(other.predict(fair.features_ND * scale + shift), layer.predict(fair.features_ND))
 
 
 def test_the_strength_is_that_with_the_best_worst_group() -> None:

@@ -6,8 +6,11 @@ import random
 
 import pytest
 
-from fairsynth.stages.classify import Epoch
+from fairsynth.config import ClassifyConfig
+from fairsynth.stages.epoch import Epoch
 from fairsynth.stages.halving import Trial, best, promoted, rungs, trial_of
+from fairsynth.stages.methods import TITLES, Phase, phases
+from fairsynth.stages.search_space import setting
 
 
 def trial(
@@ -21,24 +24,21 @@ def epoch(number: int, wga: float, accuracy: float, selectable: bool = True) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "longest", "grace", "expected"),
-    [
-        ("erm", 50, 5, [5, 15, 45]),
-        ("erm", 45, 5, [5, 15]),
-        ("erm", 16, 20, []),
-        ("erm", 5, 5, []),
-        ("ffr", 10, 1, [1, 3, 9]),
-    ],
+    ("longest", "grace", "expected"),
+    [(50, 5, [5, 15, 45]), (45, 5, [5, 15]), (16, 20, []), (5, 5, []), (10, 1, [1, 3, 9])],
 )
 def test_rungs_begin_after_the_grace_period_and_end_before_the_end(
-    method: str, longest: int, grace: int, expected: list[int]
+    longest: int, grace: int, expected: list[int]
 ) -> None:
-    assert rungs(method, longest, grace) == expected
+    assert rungs([Phase("ce", longest)], grace) == expected
 
 
-@pytest.mark.parametrize("method", ["jtt", "dfr", "dfr-train"])
-def test_methods_whose_first_phase_says_little_of_the_end_run_whole(method: str) -> None:
-    assert rungs(method, 100, 1) == []
+def test_methods_of_several_phases_run_whole() -> None:
+    config = ClassifyConfig(pretrain_epochs=50)
+    single = {name for name in TITLES if rungs(phases(name, setting(name, 0, config, 0), config), 5)}
+    assert single == {"erm", "resample", "reweight", "group-dro"}
+    mixed = config.model_copy(update={"synthetic": "mix"})
+    assert rungs(phases("fairsynth", setting("fairsynth", 0, mixed, 0), mixed), 5) == [5, 15, 45]
 
 
 @pytest.mark.parametrize(("n", "kept"), [(1, 1), (2, 1), (3, 1), (4, 2), (16, 6), (27, 9)])

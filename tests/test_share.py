@@ -110,6 +110,19 @@ def test_normalisation_is_over_all_images_and_so_is_its_gradient() -> None:
         assert torch.allclose(images_out, plain.eval()(images), atol=1e-5)
 
 
+def test_a_large_mean_does_not_swallow_the_variance() -> None:
+    images = torch.randn(6, 2, 5, 5, generator=torch.Generator().manual_seed(0)) + 3000
+    expected = nn.BatchNorm2d(2)(images.double().float())
+
+    def work(share: Share) -> torch.Tensor:
+        network = nn.Sequential(nn.BatchNorm2d(2))
+        share_norms(network, share)
+        return network(images[share.mine]).detach()
+
+    for rank, found in enumerate(together(2, work)):
+        assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)
+
+
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "dfr", "fairsynth"])
 def test_training_together_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:

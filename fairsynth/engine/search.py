@@ -58,7 +58,9 @@ class Search:
         waves = config.search != "random" or config.worker_minutes is not None
         size = config.wave if waves else config.trials
         for start in range(0, config.trials, size):
-            if start and config.worker_minutes and sum(self.seconds().values()) >= 60 * config.worker_minutes:
+            # Waves that were begun by an earlier run do not count against what stood before them.
+            before = sum(seconds for (_, number), seconds in self._spent().items() if number < start)
+            if start and config.worker_minutes and before >= 60 * config.worker_minutes:
                 break
             numbers = range(start, min(start + size, config.trials))
             tasks = [task for method in config.methods for task in self._wave(method, numbers, found.get(method, []))]
@@ -79,10 +81,7 @@ class Search:
 
     def _halved(self, session: Session, tasks: Sequence[Task]) -> list[Trial]:
         """Run trials rung by rung; returns all of them."""
-        grace = self.config.grace_epochs
-        stops: dict[str, list[int]] = {
-            method: rungs(method, self._longest(method), grace) for method in self.config.methods
-        }
+        stops: dict[str, list[int]] = {method: self._rungs(method) for method in self.config.methods}
         alive = list(tasks)
         for rung in range(max(map(len, stops.values()))):
             there = [replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])]
@@ -91,26 +90,31 @@ class Search:
                 mine = [self._read(task) for task in there if task.method == method]
                 stay = promoted(mine)
                 for trial in mine:
-                    if trial.number not in stay:
-                        self._commit(trial, 0)
+                    # Its seconds are in the rung's record.
+                    if trial.number not in stay or trial.finished:
+                        self._commit(replace(trial, seconds=0.0), 0)
                 alive = [task for task in alive if task.method != method or not mine or task.number in stay]
         self._run_rung(session, alive)
-        return [self._read(task) for task in tasks]
+        spent = self._spent()
+        return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
+
+    def _rungs(self, method: str) -> list[int]:
+        whole = phases(method, setting(method, 0, self.classify, self.seed), self.classify)
+        return rungs(whole, self.config.grace_epochs)
 
     def seconds(self) -> dict[str, float]:
-        """Worker seconds of each method's trials, all their pieces together."""
-        spent = dict.fromkeys(self.config.methods, 0.0)
+        """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
+        spent = self._spent()
+        return {m: round(sum(s for (other, _), s in spent.items() if other == m), 1) for m in self.config.methods}
+
+    def _spent(self) -> dict[tuple[str, int], float]:
+        """Worker seconds of each trial, all its pieces together."""
+        spent: dict[tuple[str, int], float] = {}
         for path in self.units.path.glob("*/trial.json"):
             record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            # A trial that fell out at a rung has two records of the same piece.
-            if record["finished"] or "-after-" in path.parent.name:
-                spent[record["method"]] += record["seconds"]
-        return {method: round(value, 1) for method, value in spent.items()}
-
-    def _longest(self, method: str) -> int:
-        """Epochs of the method's longest trial."""
-        whole = setting(method, 0, self.classify, self.seed)
-        return sum(phase.epochs for phase in phases(method, whole, self.classify))
+            key = record["method"], record["number"]
+            spent[key] = spent.get(key, 0.0) + record["seconds"]
+        return spent
 
     def _run_rung(self, session: Session, tasks: Sequence[Task]) -> None:
         """Run trials as far as they are to go."""
@@ -177,7 +181,8 @@ class Search:
         if share is not None and not share.first:
             return
         trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
-        self._commit(replace(trial, seconds=round(time.monotonic() - began, 2)), until)
+        seconds = (time.monotonic() - began) * (share.world if share else 1)
+        self._commit(replace(trial, seconds=round(seconds, 2)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)
 

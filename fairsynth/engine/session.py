@@ -88,6 +88,13 @@ class Session:
             log_to_driver=False,
         )
 
+    @property
+    def workers(self) -> int:
+        """Workers that a stage has used so far: 1 where Ray was not needed."""
+        import ray
+
+        return self.worker().count if ray.is_initialized() else 1
+
     def worker(self) -> Worker:
         """Size and number of workers.
 

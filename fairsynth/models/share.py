@@ -51,6 +51,15 @@ class Share:
         for parameter, part in zip(trained, together.split([p.numel() for p in trained]), strict=True):
             parameter.grad = part.view_as(parameter)
 
+    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """The mean over all processes, which have the same gradients but for rounding: so that they stay alike."""
+        if self.world == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.sum(parameter.grad)
+                parameter.grad /= self.world
+
     def agreed(self, value: int) -> int:
         """The first process's value, in all."""
         told = torch.tensor([value if self.first else 0])
@@ -85,14 +94,14 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(images_NCHW)
         channels, n = images_NCHW.shape[1], images_NCHW.numel() // max(1, images_NCHW.shape[1])
-        sums = [images_NCHW.sum((0, 2, 3)), images_NCHW.square().sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]
-        total = _Sum.apply(torch.cat(sums), self.share)
-        count = total[-1].detach()
-        mean = total[:channels] / count
-        variance = (total[channels:-1] / count - mean.square()).clamp(min=0)
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        total = _Sum.apply(torch.cat([images_NCHW.sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]), self.share)
+        count = total[channels].detach()
+        centred = images_NCHW - (total[:channels] / count)[:, None, None]
+        # A second message: squares of what is not centred yet would lose the variance in their rounding.
+        variance = _Sum.apply(centred.square().sum((0, 2, 3)), self.share) / count
+        self._remember((total[:channels] / count).detach(), variance.detach() * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
-        return images_NCHW * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return centred * scale[:, None, None] + self.bias[:, None, None]
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

@@ -29,8 +29,8 @@ def draw(table: Sequence[Row], target: Path) -> None:
         places = [severities.index(row.severity) + shift for row in mine]
         means = [100 * (row.mean(_FIGURE) or 0.0) for row in mine]
         bounds = [row.interval(_FIGURE) for row in mine]
-        below = [m - 100 * b.low if b else 0.0 for m, b in zip(means, bounds, strict=True)]
-        above = [100 * b.high - m if b else 0.0 for m, b in zip(means, bounds, strict=True)]
+        below = [max(0.0, m - 100 * b.low) if b else 0.0 for m, b in zip(means, bounds, strict=True)]
+        above = [max(0.0, 100 * b.high - m) if b else 0.0 for m, b in zip(means, bounds, strict=True)]
         axes.errorbar(
             places,
             means,

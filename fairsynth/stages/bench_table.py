@@ -38,11 +38,6 @@ class Measured:
     seconds: float
     more: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """What a row is called."""
-        return f"{TITLES[self.method]}, {self.variant}" if self.variant else TITLES[self.method]
-
 
 @dataclass(frozen=True)
 class Row:
@@ -54,13 +49,22 @@ class Row:
 
     method: str
     variant: str
-    name: str
     severity: str
     values: Mapping[str, list[list[float]]]
     worst_group: str
     worst_group_n: int
     images: int
     seconds: float
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"{TITLES[self.method]}, {self.variant}" if self.variant else TITLES[self.method]
+
+    @property
+    def markdown_name(self) -> str:
+        """The same for a table's cell: a variant's name is anybody's text."""
+        return f"{TITLES[self.method]}, {plain(self.variant)}" if self.variant else TITLES[self.method]
 
     def mean(self, figure: str) -> float | None:
         """The mean over everything; None where it is undefined."""
@@ -92,16 +96,14 @@ def _row(parts: Sequence[Measured]) -> Row:
     together = MethodScores(first.method, (), tuple(s for part in parts for s in part.scores.scores))
     group, n = together.worst_group()
     images, seconds = (sum(getattr(part, name) for part in parts) / len(parts) for name in ("images", "seconds"))
-    return Row(
-        first.method, first.variant, first.name, first.severity, values, str(group), n, round(images), float(seconds)
-    )
+    return Row(first.method, first.variant, first.severity, values, str(group), n, round(images), float(seconds))
 
 
-def markdown(table: Sequence[Row], published: Sequence[Published] = (), unit: str = "core-hours") -> str:
+def markdown(table: Sequence[Row], published: Sequence[Published] = (), unit: str = "worker-hours") -> str:
     """Worst-group accuracy by method and severity; accuracy and cost beside it; figures of others apart."""
     severities = list(dict.fromkeys(row.severity for row in table))
     lines = [_grid(table, severities, "worst_group_accuracy", "Worst-group accuracy"), ""]
-    lines += [_grid(table, severities, "accuracy", "Accuracy (mean over images)"), "", _costs(table, severities, unit)]
+    lines += [_grid(table, severities, "accuracy", "Accuracy (mean over images)"), "", _costs(table, unit)]
     if published:
         levels = list(dict.fromkeys(p.severity for p in published))
         cells = {(p.method, p.severity): f"{p.worst_group_accuracy:.1f} / {p.average:.1f}" for p in published}
@@ -115,10 +117,9 @@ def markdown(table: Sequence[Row], published: Sequence[Published] = (), unit: st
 def _grid(table: Sequence[Row], severities: Sequence[str], figure: str, title: str) -> str:
     by_name: dict[str, dict[str, Row]] = {}
     for row in table:
-        by_name.setdefault(row.name, {})[row.severity] = row
+        by_name.setdefault(row.markdown_name, {})[row.severity] = row
     body = [
-        [plain(name), *(_share(cells[s], figure) if s in cells else "" for s in severities)]
-        for name, cells in by_name.items()
+        [name, *(_share(cells[s], figure) if s in cells else "" for s in severities)] for name, cells in by_name.items()
     ]
     return f"**{title}**, mean and 95 % interval over {_over(table)}:\n\n" + _table(["method", *severities], body)
 
@@ -136,13 +137,15 @@ def _share(row: Row, figure: str) -> str:
     return f"{mean * 100:.1f}" + (f" ({interval.low * 100:.1f} – {interval.high * 100:.1f})" if interval else "")
 
 
-def _costs(table: Sequence[Row], severities: Sequence[str], unit: str) -> str:
-    last = {row.name: row for row in table}  # at the last severity that a row has
+def _costs(table: Sequence[Row], unit: str) -> str:
+    last = {row.markdown_name: row for row in table}
     body = [
-        [plain(name), f"{row.images:,}" if row.images else "0", f"{row.seconds / 3600:.3f}"]
+        [name, row.severity, f"{row.images:,}" if row.images else "0", f"{row.seconds / 3600:.3f}"]
         for name, row in last.items()
     ]
-    return f"**Cost** at {severities[-1]}, of one repetition:\n\n" + _table(["method", "images made", unit], body)
+    return "**Cost** of one repetition at the last severity:\n\n" + _table(
+        ["method", "bias", "images made", unit], body
+    )
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

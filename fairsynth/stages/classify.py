@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,36 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairsynth.config import ClassifyConfig
-from fairsynth.errors import InfrastructureError
+from fairsynth.errors import DataError, InfrastructureError
 from fairsynth.models.classifier import Classifier, build_classifier
 from fairsynth.models.device import pick_device
 from fairsynth.models.share import Share, share_norms
 from fairsynth.stages import batches, dfr
 from fairsynth.stages.batches import Data, Images
 from fairsynth.stages.checkpoint import Point, read_point, write_point
+from fairsynth.stages.epoch import Epoch, Rule
 from fairsynth.stages.losses import GroupDRO, group_weights, supcon
-from fairsynth.stages.methods import REFITS, Phase, phases
+from fairsynth.stages.methods import TITLES, Phase, phases
 
-Rule = Literal["worst-group", "worst-class", "accuracy"]
 _TOGETHER = 256  # images that are looked at together
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Result of one epoch: its mean loss, and accuracies on validation images; only ``selectable`` ones may be chosen."""
-
-    number: int
-    stage: int
-    loss: float
-    worst_group_accuracy: float
-    worst_class_accuracy: float
-    accuracy: float
-    selectable: bool
-
-    def merit(self, rule: Rule) -> tuple[float, float]:
-        """What epochs and trials are chosen by: the rule's figure, then the mean accuracy."""
-        figures = {"worst-group": self.worst_group_accuracy, "worst-class": self.worst_class_accuracy}
-        return figures.get(rule, self.accuracy), self.accuracy
 
 
 @dataclass
@@ -86,7 +68,6 @@ class Training:
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self._best_state: dict[str, Tensor] = {}
-        self._begun = 0
         self._loop: _Loop | None = None
         self._restored: Point | None = None
 
@@ -109,7 +90,7 @@ class Training:
         self.model.eval()
 
     def _run(self, phase: Phase, behind: int) -> Iterator[Epoch]:
-        if phase.loss in REFITS:
+        if phase.loss in dfr.REFITS:
             yield self._refit(phase)
             return
         self._loop = self._entered(phase)
@@ -177,6 +158,7 @@ class Training:
             loss.backward()
             if loop.features is None:
                 self.share.sum_gradients(self.model.encoder.parameters())
+            self.share.mean_gradients(self.model.head.parameters())
             loop.optimizer.step()
             losses.append(loss.item())
         return float(np.mean(losses))
@@ -230,24 +212,21 @@ class Training:
         worst, worst_class = (min(float(right[of == v].mean()) for v in np.unique(of)) for of in (groups, labels))
         number = len(self.history)
         epoch = Epoch(number, phase.stage, loss, worst, worst_class, float(right.mean()), phase.selectable)
-        if phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule)):
+        better = phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
+        # Of several processes the first decides, should their figures differ in a last bit.
+        if self.share.agreed(int(better)):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
         self.history.append(epoch)
         return epoch
 
     def _refit(self, phase: Phase) -> Epoch:
-        """DFR's linear layer. Its figures are those of half the validation images, from a layer that has not seen them."""
+        """DFR's linear layer; its figures are those of validation images that a layer like it has not seen."""
         validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
-        train, known = self._labelled(self.data.train), self._labelled(validation)
-        mean, deviation = train.features_ND.mean(0), train.features_ND.std(0)
-        deviation = np.where(deviation > 0, deviation, 1.0)
-        train, known = (rows._replace(features_ND=(rows.features_ND - mean) / deviation) for rows in (train, known))
-        learnt, judged = (known.take(half) for half in dfr.halves(known.groups_N, rng))
-        if phase.loss == "dfr-train":
-            learnt = train
-        strength, predicted = dfr.choose(learnt, judged, self.data.n_labels, rng)
-        rows = train if phase.loss == "dfr-train" else known
-        layer = dfr.refitted(rows, strength, self.data.n_labels, REFITS[phase.loss], rng).after(mean, deviation)
+        train, known = (self._labelled(images) for images in (self.data.train, validation))
+        try:
+            layer, judged, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
+        except ValueError as error:
+            raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}") from None
         with torch.no_grad():
             self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
             self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
@@ -255,12 +234,13 @@ class Training:
         return self._noted(phase, loss, predicted, judged.labels_N, judged.groups_N)
 
     def _labelled(self, images: Images) -> dfr.Labelled:
-        return dfr.Labelled(self._features(images).double().cpu().numpy(), images.labels, images.groups)
+        return dfr.Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)
 
     def save(self, path: Path) -> None:
         """Write the state between two epochs; of several processes the first does it."""
         loop = self._loop
-        if not self.share.first:
+        # After a restore, and before another epoch, the file holds this state already.
+        if not self.share.first or self._restored is not None:
             return
         write_point(
             path,

@@ -15,6 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
+# So many linear layers are averaged, each fitted on another balanced subsample.
+REFITS = {"dfr": 20, "dfr-train": 10}
 # The strengths that the authors' code tries.
 GRID = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
@@ -25,7 +27,7 @@ class Linear(NamedTuple):
     weight_KD: NDArray[np.float64]
     bias_K: NDArray[np.float64]
 
-    def predict(self, features_ND: NDArray[np.float64]) -> NDArray[np.int64]:
+    def predict(self, features_ND: NDArray[np.floating]) -> NDArray[np.int64]:
         """The class of every row, int64 (N,)."""
         return (features_ND @ self.weight_KD.T + self.bias_K).argmax(1)
 
@@ -38,7 +40,7 @@ class Linear(NamedTuple):
 class Labelled(NamedTuple):
     """Features (N, D) with classes and groups (N,)."""
 
-    features_ND: NDArray[np.float64]
+    features_ND: NDArray[np.floating]
     labels_N: NDArray[np.int64]
     groups_N: NDArray[np.int64]
 
@@ -94,10 +96,38 @@ def worst_group(predicted_N: NDArray[np.int64], rows: Labelled) -> float:
     return min(float(right[rows.groups_N == g].mean()) for g in np.unique(rows.groups_N))
 
 
+def refit(
+    train: Labelled, known: Labelled, method: str, n_labels: int, rng: np.random.Generator
+) -> tuple[Linear, Labelled, NDArray[np.int64]]:
+    """The layer of ``dfr`` (from the images ``known``, of validation) or ``dfr-train``, for unscaled features.
+
+    Also the validation images that the strength was chosen by, and what was predicted of them then: for dfr half of
+    each group, for the other half teaches. Raises ValueError if there are too few images.
+    """
+    mean = np.asarray(train.features_ND.mean(0, dtype=np.float64))
+    deviation = np.asarray(train.features_ND.std(0, dtype=np.float64))
+    deviation[deviation == 0] = 1.0
+
+    def scaled(rows: Labelled) -> Labelled:
+        return rows._replace(features_ND=(rows.features_ND - mean) / deviation)
+
+    known = scaled(known)
+    # Of a large training set only what is refitted is held a second time.
+    rows = scaled(train) if method == "dfr-train" else known
+    learnt, judged = (rows, known) if method == "dfr-train" else map(known.take, halves(known.groups_N, rng))
+    strength, predicted = choose(learnt, judged, n_labels, rng)
+    return refitted(rows, strength, n_labels, REFITS[method], rng).after(mean, deviation), judged, predicted
+
+
 def choose(
     learnt: Labelled, judged: Labelled, n_labels: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.int64]]:
-    """The strength whose fit on a balanced subsample of ``learnt`` has the best WGA on ``judged``; its predictions there."""
+    """The strength whose fit on a balanced subsample of ``learnt`` has the best WGA on ``judged``; its predictions there.
+
+    Raises ValueError if there is nothing to judge by.
+    """
+    if not len(judged.labels_N):
+        raise ValueError("no group has two validation images, one to learn from and one to judge by")
     subsample = learnt.take(balanced(learnt.groups_N, rng))
     found = []
     for strength in GRID:

@@ -14,7 +14,8 @@ from fairsynth.config import ClassifyConfig
 from fairsynth.groups import Group, MethodScores, score
 from fairsynth.manifest import seed_for
 from fairsynth.models.share import Share
-from fairsynth.stages.classify import Rule, Training, saved_epochs
+from fairsynth.stages.classify import Training, saved_epochs
+from fairsynth.stages.epoch import Rule
 from fairsynth.stages.metrics import paired
 from fairsynth.stages.training_data import load_data, load_pack
 
@@ -68,7 +69,7 @@ class EvaluateUnit:
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
         return {
             "epochs": log,
-            "cost": pa.table({"seconds": [round(time.monotonic() - began, 2)]}),
+            "cost": pa.table({"seconds": [round((time.monotonic() - began) * run.share.world, 2)]}),
             "predictions": pa.table(
                 {
                     "method": [method] * n,

@@ -7,11 +7,11 @@ at the same epoch, so the outcome is that of the settings and the seed alone: no
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fairsynth.stages.classify import Epoch, Rule
-from fairsynth.stages.methods import COMPARABLE
+from fairsynth.stages.epoch import Epoch, Rule
+from fairsynth.stages.methods import Phase
 
 # One of so many goes on at each rung.
 FACTOR = 3
@@ -35,7 +35,7 @@ class Trial:
     epochs: int
     finished: bool
     seconds: float = field(default=0.0, compare=False)
-    """That its last piece took; no part of what it is."""
+    """Of all workers that trained it; no part of what it is."""
 
     def merit(self, rule: Rule) -> tuple[float, float]:
         """What trials are chosen by: as ``Epoch.merit``; below all others where no epoch may be chosen."""
@@ -67,10 +67,12 @@ def trial_of(
     )
 
 
-def rungs(method: str, longest: int, grace: int) -> list[int]:
-    """The epochs after which only the best go on, the first of them after ``grace``."""
-    if method not in COMPARABLE:
-        return []
+def rungs(stages: Sequence[Phase], grace: int) -> list[int]:
+    """The epochs of a method after which only the best go on, the first of them after ``grace``.
+
+    None for methods of several phases: what the first ones reach says little of the end, and they differ in length.
+    """
+    longest = sum(phase.epochs for phase in stages) if len(stages) == 1 else 0
     return [grace * FACTOR**i for i in range(64) if grace * FACTOR**i < longest]
 
 

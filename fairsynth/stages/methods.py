@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairsynth.config import ClassifyConfig
+from fairsynth.stages.dfr import REFITS
 
 TITLES = {
     "erm": "ERM",
@@ -25,10 +26,6 @@ TITLES = {
 }
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
-# Of these, epochs of two trials can be compared with each other: the first phases of JTT and DFR are not what they end as.
-COMPARABLE = ("erm", "resample", "reweight", "group-dro", "ffr", "fairsynth")
-# DFR averages so many linear layers, each refitted on another balanced subsample.
-REFITS = {"dfr": 20, "dfr-train": 10}
 
 Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
 

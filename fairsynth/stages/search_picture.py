@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairsynth.stages.classify import Rule
+from fairsynth.stages.epoch import Rule
 from fairsynth.stages.halving import Trial, best
 from fairsynth.stages.methods import TITLES
 

@@ -50,5 +50,5 @@ def load_data(packs: Path, method: str) -> Data:
     """Training, validation and (for methods that learn from them) synthetic images of a run."""
     train = load_pack(packs / "pack-train")
     n_labels, n_groups = (int(n) for n in np.load(packs / "pack-train" / "sizes.npy", allow_pickle=False))
-    synthetic = load_pack(packs / "pack-synthetic") if method in SYNTHETIC else train
+    synthetic = load_pack(packs / f"pack-synthetic-{method}") if method in SYNTHETIC else train
     return Data(train, load_pack(packs / "pack-val"), synthetic, n_labels, n_groups)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Counts, Units, write_json
@@ -18,8 +17,8 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
-from fairsynth.stages.methods import SYNTHETIC
-from fairsynth.steps.accepted import TABLE, accepted
+from fairsynth.stages.methods import SYNTHETIC, TITLES
+from fairsynth.steps.accepted import TABLE, accepted_mask, stream, unfiltered_mask
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
 
@@ -104,23 +103,27 @@ def tune(context: Context) -> Done:
     return watch.finish(
         counts,
         Ran(len(units.done() - before), len(before), 0.0),
-        f"{config.tune.trials} trials for each of {', '.join(chosen)}",
+        f"{len(trials) // len(chosen)} trials for each of {', '.join(chosen)}",
         settings=chosen,
         worker_seconds=search.seconds(),
     )
 
 
 def _pack_synthetic(context: Context, units: Units) -> None:
-    artifact = context.artifacts["synthesize"]
-    told = pq.read_table(artifact.path / TABLE, columns=["label", "attribute", "verdict"])
-    rows = told.filter(pc.equal(told["verdict"], "accepted")).to_pylist()
-    if not rows:
-        raise DataError(
-            "no synthetic image was accepted, so fairsynth has nothing to learn from; raise filter.keep, or compare "
-            "the other methods alone: --tune.methods '[erm, group-dro]'"
-        )
-    # They were judged when they were made; the rules for real images do not hold for them.
-    _pack(context, units, "synthetic", rows, enumerate(file for _, file in accepted(artifact)), ANY_IMAGE)
+    """For fairsynth the accepted images; for FFR, which knows no filter, as many of those that were made."""
+    artifact, methods = context.artifacts["synthesize"], context.config.tune.methods
+    masks = {"fairsynth": accepted_mask, "ffr": unfiltered_mask}
+    for method in (method for method in masks if method in methods):
+        mask = masks[method](artifact)
+        if not mask.any():
+            raise DataError(
+                f"no synthetic image was accepted, so {TITLES[method]} has nothing to learn from; raise filter.keep, or "
+                "compare the other methods alone: --tune.methods '[erm, group-dro]'"
+            )
+        told = pq.read_table(artifact.path / TABLE, columns=["label", "attribute"]).filter(pa.array(mask))
+        # They were judged when they were made; the rules for real images do not hold for them.
+        contents = enumerate(file for _, file in stream(artifact, mask))
+        _pack(context, units, f"synthetic-{method}", told.to_pylist(), contents, ANY_IMAGE)
 
 
 def evaluate(context: Context) -> Done:

@@ -130,6 +130,7 @@ class Stopwatch:
             time.monotonic() - self.began,
             digest,
             startup_seconds=round(startup, 2),
+            workers=self.context.session.workers,
             units=ran.made + ran.cached,
             cached=ran.cached,
             summary=summary,

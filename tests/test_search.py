@@ -217,8 +217,7 @@ def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, ki
     whole = search(Loop, packs, tmp_path / "whole", tune).run(Session(ResourcesConfig()))
     assert [trial.number for trial in whole] == list(range(5))
     again = search(Loop, packs, tmp_path / "again", tune)
-    for task in again._wave("erm", [0, 1], []):
-        again.trial(task, 1e9, lambda *told: None)
+    again._halved(Session(ResourcesConfig()), again._wave("erm", [0, 1], []))
     assert again.run(Session(ResourcesConfig())) == whole
     # The first wave is drawn alike, the later ones by what came of it.
     drawn = [again._wave("erm", [n], [])[0].setting for n in range(5)]

@@ -8,8 +8,11 @@ from pathlib import Path
 from fairsynth.stages.bench_table import Row
 
 _FIGURE = "worst_group_accuracy"
-# fairsynth's lines stand out; colours that people with any colour vision tell apart (Okabe and Ito).
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#000000")
+# Colours that people with any colour vision tell apart (Okabe and Ito, then Tol).
+_COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#000000"),
+    *("#882255", "#117733", "#AA4499", "#DDCC77"),
+)
 
 
 def draw(table: Sequence[Row], target: Path) -> None:

@@ -26,7 +26,9 @@ def report(text: str) -> dict[str, Any]:
     figure = {"mean": 0.5, "ci95": [0.4, 0.6], "per_seed": [0.5]}
     group = {"label": text, "attribute": text}
     figures = ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior")
-    method = {"name": "erm", "worst_group": group | {"n": 3}, "groups": [group | {"n": 3, "accuracy": 0.5}]}
+    figures += ("equalized_odds_difference", "ece")
+    entry = group | {"n": 3, "accuracy": 0.5, "ci95": [0.1, 0.9]}
+    method = {"name": "erm", "worst_group": group | {"n": 3}, "groups": [entry]}
     method |= dict.fromkeys(figures, figure)
     made = {"real": 1, "synthetic": 1, "generator": "own", "k": 1, "rejected": {text: 1}, "remark": text} | MADE
     agreement = {"label": text, "n": 3, "adjusted_mutual_information": 0.5, "purity": 0.5}

@@ -132,7 +132,6 @@ def _measured(context: Context, cell: Cell) -> list[Measured]:
     labels, attributes = context.group_names
     groups = [Group(label, attribute) for label in labels for attribute in attributes]
     more = more_figures(predictions, labels)
-    spent = {name: artifact.record for name, artifact in context.artifacts.items()}
     images, seconds = _generation(context)
     return [
         Measured(
@@ -143,7 +142,7 @@ def _measured(context: Context, cell: Cell) -> list[Measured]:
             scores,
             images if scores.name in SYNTHETIC else 0,
             (seconds if scores.name in SYNTHETIC else 0.0)
-            + sum(spent[stage]["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
+            + sum(context.artifacts[stage].record["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
             more[scores.name],
         )
         for scores in score_methods(predictions, groups, context.manifest.split(TRAIN).counts())

@@ -204,7 +204,6 @@ def run_trial(space: Mapping[str, Any]) -> None:
     torch.set_num_threads(space["threads"])
     classify, config = ClassifyConfig.model_validate(space["classify"]), TuneConfig.model_validate(space["tune"])
     search = Search(Path(space["packs"]), Units(Path(space["units"])), classify, config, space["seed"])
-
     task = Task(**space["trial"])
 
     def report(count: int, epoch: Any) -> None:

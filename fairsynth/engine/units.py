@@ -63,7 +63,7 @@ def run_local(
 
 
 def run_together(session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any]) -> Ran:
-    """The same for work that several workers do together: ``make()(task, share)``; the first of them commits."""
+    """Units that several workers make together, one unit after the other: ``make()(task, share)``; the first worker commits."""
     units.sweep()
     done = units.done()
     pending = [name for name in names if name not in done]

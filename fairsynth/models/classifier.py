@@ -23,8 +23,10 @@ class Classifier(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_sizes[-1], n_labels)
 
     def features(self, images_N3HW: Tensor) -> Tensor:
-        """Pooled features (N, D)."""
-        return self.encoder(pixel_values=images_N3HW).pooler_output.flatten(1)  # type: ignore[no-any-return]
+        """Pooled features, float32 (N, D); on a GPU the encoder computes in bfloat16 where that is safe."""
+        with torch.autocast(images_N3HW.device.type, torch.bfloat16, enabled=images_N3HW.is_cuda):
+            pooled = self.encoder(pixel_values=images_N3HW).pooler_output
+        return pooled.flatten(1).float()  # type: ignore[no-any-return]
 
     def forward(self, images_N3HW: Tensor) -> Tensor:
         """Logits (N, labels)."""

@@ -93,6 +93,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """As ``nn.BatchNorm2d``."""
         if not self.training:
             return super().forward(images_NCHW)
+        # Sums of half precision would lose what they are for.
+        given, images_NCHW = images_NCHW.dtype, images_NCHW.float()
         channels, n = images_NCHW.shape[1], images_NCHW.numel() // max(1, images_NCHW.shape[1])
         total = _Sum.apply(torch.cat([images_NCHW.sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]), self.share)
         count = total[channels].detach()
@@ -101,7 +103,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         variance = _Sum.apply(centred.square().sum((0, 2, 3)), self.share) / count
         self._remember((total[:channels] / count).detach(), variance.detach() * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(given)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

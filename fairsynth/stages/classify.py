@@ -73,6 +73,8 @@ class Training:
 
     def _untrained(self) -> Classifier:
         model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
+        if self.device == "cuda":
+            model.to(memory_format=torch.channels_last)
         share_norms(model.encoder, self.share)
         return model
 

@@ -70,9 +70,7 @@ def plain(half: bool, data: Data, config: ClassifyConfig, epochs: int) -> list[f
             pixels = batches.augmented(pixels, config.flip, rng, len(index), slice(None))
             with torch.autocast(device, torch.bfloat16, enabled=half):
                 logits = head(model(batches.normalised(pixels)).pooler_output.flatten(1))
-            loss = torch.nn.functional.cross_entropy(
-                logits.float(), torch.from_numpy(images.labels[index]).to(device)
-            )
+            loss = torch.nn.functional.cross_entropy(logits.float(), torch.from_numpy(images.labels[index]).to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

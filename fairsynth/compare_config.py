@@ -9,6 +9,8 @@ from pydantic import Field
 
 from fairsynth.data_config import Fraction, Generator, Positive, Section, Severity
 
+Synthetic = Literal["pretrain", "mix", "fill"]
+Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
 Method = Literal["erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"]
 
 
@@ -30,11 +32,11 @@ class ClassifyConfig(Section):
     flip: bool = True
     """Mirror training images at random; off where mirrored images change their label."""
     beta: Fraction | None = None
-    """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, 0.5 at first."""
-    synthetic: Literal["pretrain", "mix", "fill"] = "pretrain"
-    """How fairsynth learns from synthetic images. pretrain: from them first, then from the real ones; mix: from both at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest."""
-    stage_2: Literal["last-layer", "full", "group-dro", "dfr"] = "last-layer"
-    """What fairsynth trains on real images after pretraining: the linear layer (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), or everything."""
+    """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, at first 0.5, or 1 where real images are learnt from, too."""
+    synthetic: Synthetic | None = None
+    """How fairsynth learns from synthetic images. pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched."""
+    stage_2: Stage2 | None = None
+    """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched. The paper's way is pretrain and last-layer."""
 
 
 class TuneConfig(Section):
@@ -76,6 +78,6 @@ class BenchConfig(Section):
     seeds: Positive = 1
     """Repetitions of everything: of adapters, images and search; evaluate.seeds trainings each."""
     ablation: bool = False
-    """Also run fairsynth with other k, text_weight, beta, per_group, stage_2 and synthetic than the config's, one at a time."""
+    """Also run fairsynth with other k, text_weight, beta and per_group than the config's, one at a time, and in each of its ways alone."""
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     """Further rows: {name: {section.key: value}}, fairsynth with these settings."""

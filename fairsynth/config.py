@@ -269,7 +269,7 @@ class RunConfig(Section):
 
     def _methods(self) -> str:
         """What does not go with the methods that are compared."""
-        methods, alone = self.tune.methods, self.classify.synthetic == "pretrain"
+        methods, alone = self.tune.methods, self.classify.synthetic in (None, "pretrain")
         lists = {"tune.methods": methods} | {
             f"bench.{name}": getattr(self.bench, name) for name in ("methods", "severities", "generators")
         }

@@ -35,8 +35,9 @@ WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "full": ("fairsynth", {"stage_2": "full"}),
     "then group-dro": ("fairsynth", {"stage_2": "group-dro"}),
     "then dfr": ("fairsynth", {"stage_2": "dfr"}),
-    "mix": ("fairsynth", {"synthetic": "mix"}),
-    "fill": ("fairsynth", {"synthetic": "fill"}),
+    "mix": ("fairsynth", {"synthetic": "mix", "stage_2": "none"}),
+    "mix then dfr": ("fairsynth", {"synthetic": "mix", "stage_2": "dfr"}),
+    "fill": ("fairsynth", {"synthetic": "fill", "stage_2": "none"}),
 }
 
 

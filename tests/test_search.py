@@ -24,12 +24,15 @@ from fairsynth.artifacts import Units
 from fairsynth.config import ClassifyConfig, ResourcesConfig, TuneConfig
 from fairsynth.engine.search import Search, Task
 from fairsynth.engine.session import Session
+from fairsynth.errors import DataError
 from fairsynth.stages.batches import Images
 from fairsynth.stages.halving import Trial, best, promoted
+from fairsynth.stages.methods import WAYS
 from fairsynth.stages.state_files import read_state
 from tests.test_classify import images
 
 CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)
+ONLY_DFR = CLASSIFY.model_copy(update={"synthetic": "pretrain", "stage_2": "dfr"})
 TUNE = TuneConfig(trials=5, grace_epochs=2, methods=("erm", "group-dro", "jtt"))
 
 
@@ -241,6 +244,34 @@ def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) ->
         ("reweight", 0),
         ("reweight", 1),
     ]
+
+
+def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: Path, session: Session) -> None:
+    """No matter of trying again: DFR has one validation image of each group, none to judge by."""
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
+    tune = TUNE.model_copy(update={"methods": ("erm", "dfr"), "trials": 1})
+    with pytest.raises(DataError, match=r"^DFR cannot refit its linear layer: no group has two validation images"):
+        search(Search, tmp_path / "packs", tmp_path, tune).run(session)
+    # The other method's trial is kept.
+    assert [name for name in Units(tmp_path / "units").done() if "erm" in name]
+
+
+def test_a_way_of_fairsynth_that_the_images_do_not_allow_falls_out(packs: Path, tmp_path: Path) -> None:
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
+    # Not halved, though some ways have one phase: others have two.
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
+    trials = search(Loop, tmp_path / "packs", tmp_path, tune).run(Session(ResourcesConfig()))
+    fit = {(t.setting["synthetic"], t.setting["stage_2"]): t.worst_group_accuracy is not None for t in trials}
+    assert fit == {w: w[1] != "dfr" for w in WAYS[:4]} and all(t.finished for t in trials)
+    assert best(trials, "worst-group").setting["stage_2"] != "dfr"
+    # A way that was asked for by name is not left out in silence.
+    only = replace(search(Loop, tmp_path / "packs", tmp_path / "only", tune), classify=ONLY_DFR)
+    with pytest.raises(DataError, match=r"^fairsynth cannot refit its linear layer"):
+        only.run(Session(ResourcesConfig()))
 
 
 def test_trials_on_two_workers_each_are_those_of_one(packs: Path, tmp_path: Path) -> None:

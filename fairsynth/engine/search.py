@@ -12,15 +12,19 @@ from typing import Any
 
 from fairsynth.artifacts import Units, write_json
 from fairsynth.config import ClassifyConfig, TuneConfig
+from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
 from fairsynth.engine.together import train_together
-from fairsynth.errors import InfrastructureError
+from fairsynth.errors import DataError, FairsynthError, InfrastructureError
 from fairsynth.models.share import Share
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.halving import Trial, promoted, rungs, trial_of
-from fairsynth.stages.methods import phases
+from fairsynth.stages.methods import Setting, phases, ways
 from fairsynth.stages.search_space import setting, suggested
 from fairsynth.stages.training_data import load_data
+
+# Under which name a trial reports why it failed.
+FAILURE = "failure"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Task:
 
     method: str
     number: int
-    setting: Mapping[str, float]
+    setting: Setting
     until: int = 0
 
     @property
@@ -52,7 +56,7 @@ class Search:
         """Run all trials that have no unit yet; returns all of them, by method and number.
 
         What it ends with does not depend on how often it was interrupted, nor on workers and their speed, unless
-        ``worker_minutes`` is set. Raises InfrastructureError if a trial failed for good.
+        ``worker_minutes`` is set. Raises what a trial raised on purpose, or InfrastructureError if one failed for good.
         """
         config, found = self.config, dict[str, list[Trial]]()
         waves = config.search != "random" or config.worker_minutes is not None
@@ -99,8 +103,12 @@ class Search:
         return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
 
     def _rungs(self, method: str) -> list[int]:
-        whole = phases(method, setting(method, 0, self.classify, self.seed), self.classify)
-        return rungs(whole, self.config.grace_epochs)
+        """For fairsynth none, unless all its ways have one phase."""
+        first = [setting(method, n, self.classify, self.seed) for n in range(self._ways(method))]
+        return min((rungs(phases(method, s, self.classify), self.config.grace_epochs) for s in first), key=len)
+
+    def _ways(self, method: str) -> int:
+        return len(ways(self.classify)) if method == "fairsynth" else 1
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
@@ -155,9 +163,9 @@ class Search:
         ).fit()
         for result in results:
             if result.error is not None:
-                raise InfrastructureError(
-                    f"stage tune: a trial failed: {' '.join(str(result.error).split())[-400:]}; the same command goes on"
-                )
+                raise translated("tune", result.error) from result.error
+            if failure := (result.metrics or {}).get(FAILURE):
+                raise unpacked("tune", failure)
 
     def _together(self, task: Task, checkpoint_seconds: float, share: Share) -> None:
         self.trial(task, checkpoint_seconds, lambda *told: None, share)
@@ -171,16 +179,23 @@ class Search:
         data = load_data(self.packs, task.method)
         run = Training(task.method, task.setting, data, self.classify, self.seed, rule, share)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
-        for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-            report(count, epoch)
-            if count == until:
-                break
-        whole = count == sum(phase.epochs for phase in run.phases)
+        fit = True
+        try:
+            for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
+                report(count, epoch)
+                if count == until:
+                    break
+        except DataError:
+            if self._ways(task.method) == 1:
+                raise
+            fit = False  # these images do not allow this way; others are tried, too
+        whole = not fit or count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
         if share is not None and not share.first:
             return
-        trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
+        best = run.best if fit else None
+        trial = trial_of(task.method, task.number, task.setting, run.history[:count], best, rule, whole)
         seconds = (time.monotonic() - began) * (share.world if share else 1)
         self._commit(replace(trial, seconds=round(seconds, 2)), until)
         if whole:
@@ -211,4 +226,9 @@ def run_trial(space: Mapping[str, Any]) -> None:
         names = {"method": task.method, "number": task.number, "epoch": count}
         tune.report(figures | names | {"merit": epoch.merit(config.select)[0]})
 
-    search.trial(task, space["checkpoint_seconds"], report)
+    try:
+        search.trial(task, space["checkpoint_seconds"], report)
+    except InfrastructureError:
+        raise  # Ray tries again
+    except FairsynthError as error:
+        tune.report({FAILURE: packed(error), "merit": -1.0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from fairsynth.stages.batches import Data, Images
 from fairsynth.stages.checkpoint import Point, read_point, write_point
 from fairsynth.stages.epoch import Epoch, Rule
 from fairsynth.stages.losses import GroupDRO, group_weights, supcon
-from fairsynth.stages.methods import TITLES, Phase, phases
+from fairsynth.stages.methods import TITLES, Phase, Setting, numbers, phases
 
 _TOGETHER = 256  # images that are looked at together
 
@@ -52,7 +52,7 @@ class Training:
     def __init__(
         self,
         method: str,
-        setting: Mapping[str, float],
+        setting: Setting,
         data: Data,
         config: ClassifyConfig,
         seed: int,
@@ -64,7 +64,7 @@ class Training:
         self.share, self.device = share or Share(), pick_device()
         self.model = self._untrained()
         self.rng = torch.Generator().manual_seed(seed + 1)
-        self.phases = phases(method, setting, config)
+        self.phases, self.numbers = phases(method, setting, config), numbers(setting)
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self._best_state: dict[str, Tensor] = {}
@@ -74,7 +74,7 @@ class Training:
     def _untrained(self) -> Classifier:
         model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
         if self.device == "cuda":
-            model.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_norms(model.encoder, self.share)
         return model
 
@@ -125,7 +125,7 @@ class Training:
 
     def _dro(self, images: Images) -> GroupDRO:
         counts = np.bincount(images.groups, minlength=self.data.n_groups)
-        return GroupDRO(self.data.n_groups, self.setting["step_size"], self.setting["adjustment"], counts)
+        return GroupDRO(self.data.n_groups, self.numbers["step_size"], self.numbers["adjustment"], counts)
 
     def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """From features, labels and groups of a batch to its loss."""
@@ -138,8 +138,8 @@ class Training:
             if phase.loss == "reweight":
                 return (weights[groups] * ce).mean()
             if phase.loss == "supcon":
-                beta = self.setting["beta"]
-                return beta * ce.mean() + (1 - beta) * supcon(features, labels, self.setting["temperature"])
+                beta = self.numbers["beta"]
+                return beta * ce.mean() + (1 - beta) * supcon(features, labels, self.numbers["temperature"])
             return ce.mean()
 
         return loss
@@ -150,7 +150,7 @@ class Training:
         # A frozen encoder gives the same features in every epoch.
         self.model.train(not phase.head_only)
         losses = []
-        times = int(self.setting.get("up_weight", 1))
+        times = int(self.numbers.get("up_weight", 1))
         places = batches.order(images, phase.sampling, self.rng, loop.errors, times)
         for index in batches.cut(places, self.config.batch_size):
             features = self._encoded(images, index) if loop.features is None else loop.features[index]

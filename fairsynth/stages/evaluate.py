@@ -16,6 +16,7 @@ from fairsynth.manifest import seed_for
 from fairsynth.models.share import Share
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.epoch import Rule
+from fairsynth.stages.methods import Setting
 from fairsynth.stages.metrics import paired
 from fairsynth.stages.training_data import load_data, load_pack
 
@@ -31,7 +32,7 @@ class EvaluateUnit:
         self,
         packs: Path,
         test_pack: Path,
-        settings: Mapping[str, Mapping[str, float]],
+        settings: Mapping[str, Setting],
         tests: Sequence[Mapping[str, str]],
         labels: Sequence[str],
         classify: ClassifyConfig,

@@ -7,11 +7,11 @@ at the same epoch, so the outcome is that of the settings and the seed alone: no
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fairsynth.stages.epoch import Epoch, Rule
-from fairsynth.stages.methods import Phase
+from fairsynth.stages.methods import Phase, Setting
 
 # One of so many goes on at each rung.
 FACTOR = 3
@@ -27,7 +27,7 @@ class Trial:
 
     method: str
     number: int
-    setting: Mapping[str, float]
+    setting: Setting
     worst_group_accuracy: float | None
     worst_class_accuracy: float | None
     accuracy: float | None
@@ -47,7 +47,7 @@ class Trial:
 def trial_of(
     method: str,
     number: int,
-    setting: Mapping[str, float],
+    setting: Setting,
     history: list[Epoch],
     best: Epoch | None,
     rule: Rule,

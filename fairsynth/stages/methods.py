@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from fairsynth.compare_config import Stage2, Synthetic
 from fairsynth.config import ClassifyConfig
 from fairsynth.stages.dfr import REFITS
 
@@ -26,6 +27,29 @@ TITLES = {
 }
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
+
+Setting = Mapping[str, float | str]
+"""What the search decides for a training run: numbers by their names and, for fairsynth, its way."""
+
+
+class Way(NamedTuple):
+    """How fairsynth uses synthetic images, and what it trains on real ones then."""
+
+    synthetic: Synthetic
+    stage_2: Stage2
+
+
+# In the order in which the search tries them; the first one is the paper's.
+WAYS = (
+    Way("pretrain", "last-layer"),
+    Way("mix", "dfr"),
+    Way("pretrain", "dfr"),
+    Way("mix", "none"),
+    Way("pretrain", "full"),
+    Way("fill", "dfr"),
+    Way("pretrain", "group-dro"),
+    Way("fill", "none"),
+)
 
 Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
 
@@ -52,8 +76,34 @@ class Phase:
     stage: int = 1
 
 
-def phases(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:
+def ways(config: ClassifyConfig) -> tuple[Way, ...]:
+    """The ways that a config leaves open: any one if it says both parts."""
+    if config.synthetic and config.stage_2:
+        return (Way(config.synthetic, config.stage_2),)
+    return tuple(
+        way for way in WAYS if config.synthetic in (None, way.synthetic) and config.stage_2 in (None, way.stage_2)
+    )
+
+
+def way_of(setting: Setting, config: ClassifyConfig) -> Way:
+    """The way that a setting says, else the first that the config leaves open."""
+    said = setting.get("synthetic"), setting.get("stage_2")
+    return next((way for way in ways(config) if way == said), ways(config)[0])
+
+
+def numbers(setting: Setting) -> dict[str, float]:
+    """The numbers of a setting."""
+    return {name: value for name, value in setting.items() if not isinstance(value, str)}
+
+
+def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]:
     """What a method does, in order. Raises KeyError for a setting without the method's values, or an unknown method."""
+    if method == "fairsynth":
+        return _ours(numbers(setting), way_of(setting, config), config)
+    return _theirs(method, numbers(setting), config)
+
+
+def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:
     epochs, rates = int(setting["epochs"]), (setting["learning_rate"], setting["weight_decay"])
     if method == "jtt":
         first = max(1, round(epochs * setting["first_share"]))
@@ -68,8 +118,6 @@ def phases(method: str, setting: Mapping[str, float], config: ClassifyConfig) ->
             Phase("ce", epochs, *rates, images="synthetic", selectable=False),
             _second("ce", setting, config, head_only=False),
         ]
-    if method == "fairsynth":
-        return _ours(setting, config)
     loss: Mapping[str, tuple[Loss, Literal["shuffled", "groups"]]] = {
         "erm": ("ce", "shuffled"),
         "resample": ("ce", "groups"),
@@ -80,18 +128,22 @@ def phases(method: str, setting: Mapping[str, float], config: ClassifyConfig) ->
     return [Phase(kind, epochs, *rates, sampling=sampling)]
 
 
-def _ours(setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:
+def _ours(setting: Mapping[str, float], way: Way, config: ClassifyConfig) -> list[Phase]:
+    images: Mapping[Synthetic, Literal["synthetic", "mixed", "filled"]] = {
+        "pretrain": "synthetic",
+        "mix": "mixed",
+        "fill": "filled",
+    }
     epochs, rates = int(setting["epochs"]), (setting["learning_rate"], setting["weight_decay"])
-    if config.synthetic == "mix":
-        return [Phase("supcon", epochs, *rates, images="mixed")]
-    if config.synthetic == "fill":
-        return [Phase("supcon", epochs, *rates, images="filled")]
-    first = Phase("supcon", epochs, *rates, images="synthetic", selectable=False)
-    if config.stage_2 == "dfr":
+    alone = way.stage_2 == "none"
+    first = Phase("supcon", epochs, *rates, images=images[way.synthetic], selectable=alone)
+    if alone:
+        return [first]
+    if way.stage_2 == "dfr":
         return [first, _refit("dfr")]
     # With frozen features SupCon has nothing left to train.
-    loss: Loss = "group-dro" if config.stage_2 == "group-dro" else "ce"
-    return [first, _second(loss, setting, config, head_only=config.stage_2 != "full")]
+    loss: Loss = "group-dro" if way.stage_2 == "group-dro" else "ce"
+    return [first, _second(loss, setting, config, head_only=way.stage_2 != "full")]
 
 
 def _second(loss: Loss, setting: Mapping[str, float], config: ClassifyConfig, head_only: bool) -> Phase:

@@ -10,10 +10,11 @@ import numpy as np
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import ConfigError
 from fairsynth.manifest import seed_for
+from fairsynth.stages.methods import Setting, Way, numbers, way_of, ways
 
 
 class Range(NamedTuple):
-    """Where a value is drawn from, evenly or, if ``logarithmic``, evenly in its logarithm; trial 0 has the default."""
+    """Where a value is drawn from, evenly or, if ``logarithmic``, evenly in its logarithm; the first trials have the default."""
 
     default: float
     low: float
@@ -37,6 +38,8 @@ _DRO = {"step_size": Range(0.01, 0.001, 0.1, True), "adjustment": Range(0.0, 0.0
 _HEAD = {"head_learning_rate": Range(1e-3, 1e-4, 1e-2, True), "head_weight_decay": Range(1.0, 1e-2, 10.0, True)}
 _FULL = {"full_learning_rate": Range(1e-3, 1e-5, 3e-3, True), "full_weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
 _SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 0.3, True)}
+# Where real and synthetic images are learnt from together, cross-entropy alone did better on validation images.
+_TOGETHER = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
 _SPACES: dict[str, dict[str, Range]] = {
     "erm": _STAGE_1,
     "resample": _STRONG,
@@ -52,47 +55,53 @@ _STAGE_2: dict[str, dict[str, Range]] = {
     "full": _FULL,
     "group-dro": {**_HEAD, **_DRO},
     "dfr": {},
+    "none": {},
 }
 
 
-def space(method: str, config: ClassifyConfig) -> Mapping[str, Range]:
-    """What is searched for a method. Raises KeyError for an unknown one."""
+def space(method: str, config: ClassifyConfig, way: Way | None = None) -> Mapping[str, Range]:
+    """The numbers that are searched for a method, for fairsynth those of one of its ways. Raises KeyError for an unknown one."""
     if method != "fairsynth":
         return _SPACES[method]
-    second = _STAGE_2[config.stage_2] if config.synthetic == "pretrain" else {}
-    supcon = _SUPCON if config.beta is None else {"temperature": _SUPCON["temperature"]}
-    return {**_STAGE_1, **supcon, **second}
+    way = way or ways(config)[0]
+    supcon = _SUPCON if way.synthetic == "pretrain" else _TOGETHER
+    values = {**_STAGE_1, **supcon, **_STAGE_2[way.stage_2]}
+    return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 
 
 # Shares of the epochs that a trial may run for: fewer are a way to stop before the shortcut is learnt.
 _EPOCHS = (0.5, 0.75, 1.0)
 
 
-def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Mapping[str, float]:
-    """The setting of a trial: trial 0 has the defaults, every other draws each value from its own stream.
+def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Setting:
+    """The setting of a trial: the first (of fairsynth: the first of each way) has the defaults, others draw each value.
 
-    A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the others as they are.
+    fairsynth's ways take turns. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the
+    others as they are.
     """
+    open_ways: tuple[Way | None, ...] = ways(config) if method == "fairsynth" else (None,)
+    first, way = trial < len(open_ways), open_ways[trial % len(open_ways)]
     drawn: dict[str, float] = {}
-    for name, known in space(method, config).items():
+    for name, known in space(method, config, way).items():
         share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
-        drawn[name] = known.default if trial == 0 else known.at(share)
+        drawn[name] = known.default if first else known.at(share)
     rng = np.random.default_rng(seed_for(seed, method, trial, "epochs"))
-    return _whole(method, drawn, 1.0 if trial == 0 else float(rng.choice(_EPOCHS)), config)
+    return _whole(method, drawn, 1.0 if first else float(rng.choice(_EPOCHS)), config, way)
 
 
-def _whole(method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig) -> Mapping[str, float]:
+def _whole(method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, way: Way | None) -> Setting:
     fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
-    return {**drawn, **fixed, "epochs": max(1, round(config.pretrain_epochs * share))}
+    said = way._asdict() if way else {}
+    return {**drawn, **fixed, **said, "epochs": max(1, round(config.pretrain_epochs * share))}
 
 
 def suggested(
     method: str,
-    numbers: Sequence[int],
-    known: Sequence[tuple[Mapping[str, float], float]],
+    places: Sequence[int],
+    known: Sequence[tuple[Setting, float]],
     config: ClassifyConfig,
     seed: int,
-) -> list[Mapping[str, float]]:
+) -> list[Setting]:
     """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from settings and what came of them.
 
     The same for the same ``known``, whoever asks. Raises ConfigError if Optuna is not installed.
@@ -104,19 +113,40 @@ def suggested(
             "tune.search is optuna, which is not installed; pip install 'fairsynth[optuna]', or --tune.search random"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions: dict[str, Any] = {
-        name: optuna.distributions.FloatDistribution(r.low, r.high, log=r.logarithmic)
-        for name, r in space(method, config).items()
-    } | {"epochs": optuna.distributions.CategoricalDistribution(_EPOCHS)}
     # A seed for each wave: its first draws would otherwise be those of the wave before.
-    sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *numbers) % 2**32, n_startup_trials=1)
+    sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *places) % 2**32, n_startup_trials=1)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for past, value in known:
-        share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - past["epochs"]))
-        values = {name: share if name == "epochs" else past[name] for name in distributions}
-        study.add_trial(optuna.trial.create_trial(params=values, distributions=distributions, value=value))
-    asked = [study.ask(fixed_distributions=distributions).params for _ in numbers]
-    return [
-        _whole(method, {n: float(f"{v:.4g}") for n, v in a.items() if n != "epochs"}, float(a["epochs"]), config)
-        for a in asked
-    ]
+        way = way_of(past, config) if method == "fairsynth" else None
+        told = _distributions(method, config, way)
+        share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
+        values = {**past, "epochs": share, "way": " ".join(way or ())}
+        study.add_trial(
+            optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
+        )
+    return [_asked(study, method, config) for _ in places]
+
+
+def _distributions(method: str, config: ClassifyConfig, way: Way | None) -> dict[str, Any]:
+    """A way's values as Optuna knows them, and where ways are searched the way itself."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    found: dict[str, Any] = {
+        name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, way).items()
+    }
+    if way and len(ways(config)) > 1:
+        found["way"] = CategoricalDistribution([" ".join(one) for one in ways(config)])
+    return found | {"epochs": CategoricalDistribution(_EPOCHS)}
+
+
+def _asked(study: Any, method: str, config: ClassifyConfig) -> Setting:
+    """The next setting: first a way, then its values."""
+    trial, way = study.ask(), None
+    if method == "fairsynth":
+        names = {" ".join(one): one for one in ways(config)}
+        way = names[trial.suggest_categorical("way", list(names))] if len(names) > 1 else ways(config)[0]
+    drawn = {
+        name: float(f"{trial.suggest_float(name, r.low, r.high, log=r.logarithmic):.4g}")
+        for name, r in space(method, config, way).items()
+    }
+    return _whole(method, drawn, float(trial.suggest_categorical("epochs", _EPOCHS)), config, way)

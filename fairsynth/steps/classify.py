@@ -22,7 +22,7 @@ from fairsynth.steps.accepted import TABLE, accepted_mask, stream, unfiltered_ma
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
 
-TUNE_VERSION = EVALUATE_VERSION = 3
+TUNE_VERSION = EVALUATE_VERSION = 4
 TRIALS, PICTURE = "trials.csv", "search.png"
 
 
@@ -142,7 +142,9 @@ def evaluate(context: Context) -> Done:
     test = with_test_kinds(context, artifact) if discovering else context.manifest.split(TEST)
     _pack_real(context, units, TEST, test.rows())
     # JSON keeps no order: the methods come in the config's.
-    settings: dict[str, dict[str, float]] = {method: tuned.record["settings"][method] for method in config.tune.methods}
+    settings: dict[str, dict[str, float | str]] = {
+        method: tuned.record["settings"][method] for method in config.tune.methods
+    }
     names = [f"{method}-{index}" for index in range(config.evaluate.seeds) for method in settings]
     tests = [{key: row[key] for key in ("image_id", "label", "attribute", "true_attribute")} for row in test.rows()]
     make = partial(

@@ -25,7 +25,8 @@ from fairsynth.manifest import TRAIN
 from fairsynth.pipeline import through
 from fairsynth.printing import printable
 from fairsynth.stages.bench_table import Measured, markdown, rows, to_csv, to_json
-from fairsynth.stages.methods import SYNTHETIC, WAYS
+from fairsynth.stages.methods import SYNTHETIC
+from fairsynth.stages.policies import POLICIES
 from fairsynth.stages.published import TABLES, Published
 from fairsynth.steps.context import Context
 
@@ -36,7 +37,7 @@ ABLATION: Mapping[str, Mapping[str, Any]] = {
     **{f"text weight {a}": {"filter.text_weight": a} for a in (0.0, 0.5, 1.0, "random")},
     **{f"beta {b}": {"classify.beta": b} for b in (0.25, 0.5, 0.75, 1.0)},
     **{f"{n} per group": {"synthesize.per_group": n} for n in (100, 300, 1000)},
-    **{", ".join(way): {f"classify.{part}": said for part, said in way._asdict().items()} for way in WAYS},
+    **{", ".join(policy): {f"classify.{part}": said for part, said in policy._asdict().items()} for policy in POLICIES},
 }
 
 

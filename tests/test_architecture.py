@@ -45,6 +45,7 @@ FAMILIES = (
         "halving",
         "losses",
         "methods",
+        "policies",
         "metrics",
         "bench_table",
         "bench_picture",

@@ -37,6 +37,7 @@ def report(text: str) -> dict[str, Any]:
         "methods": [method],
         "groups": [group | made],
         "synthesis": synthesis(text),
+        "settings": {},
         "audit": audit(text),
         "stages": [],
         "data": {

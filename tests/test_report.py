@@ -76,6 +76,7 @@ def report() -> dict:
         "methods": methods,
         "groups": [group],
         "synthesis": synthesis(EVIL),
+        "settings": {"erm": {"epochs": 3}, "fairsynth": {"synthetic": "mix", "stage_2": "dfr", "epochs": 3}},
         "audit": audit(QUOTES),
         "stages": [stage],
     }
@@ -87,6 +88,14 @@ def test_further_figures_are_told_and_what_is_undefined_is_a_dash(report: dict) 
     assert ours["ece"] == {"mean": None, "ci95": None, "per_seed": None}
     text = Page(page(report, [])).text
     assert "32.0%" in text and "16.2%" in text and "7.2%" in text
+
+
+def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict) -> None:
+    text = Page(page(report, [])).text
+    assert "fairsynth's classifier: learnt from real and synthetic images together, then the linear layer" in text
+    assert "(mix, dfr)" in text
+    del report["settings"]["fairsynth"]
+    assert "fairsynth's classifier" not in Page(page(report, [])).text
 
 
 def test_methods_are_compared_with_fairsynth_seed_by_seed(report: dict) -> None:

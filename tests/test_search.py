@@ -27,7 +27,7 @@ from fairsynth.engine.session import Session
 from fairsynth.errors import DataError
 from fairsynth.stages.batches import Images
 from fairsynth.stages.halving import Trial, best, promoted
-from fairsynth.stages.methods import WAYS
+from fairsynth.stages.policies import POLICIES
 from fairsynth.stages.state_files import read_state
 from tests.test_classify import images
 
@@ -258,17 +258,17 @@ def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: P
     assert [name for name in Units(tmp_path / "units").done() if "erm" in name]
 
 
-def test_a_way_of_fairsynth_that_the_images_do_not_allow_falls_out(packs: Path, tmp_path: Path) -> None:
+def test_a_policy_of_fairsynth_that_the_images_do_not_allow_falls_out(packs: Path, tmp_path: Path) -> None:
     shutil.copytree(packs, tmp_path / "packs")
     shutil.rmtree(tmp_path / "packs" / "pack-val")
     write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
-    # Not halved, though some ways have one phase: others have two.
+    # Not halved, though some policies have one phase: others have two.
     tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
     trials = search(Loop, tmp_path / "packs", tmp_path, tune).run(Session(ResourcesConfig()))
     fit = {(t.setting["synthetic"], t.setting["stage_2"]): t.worst_group_accuracy is not None for t in trials}
-    assert fit == {w: w[1] != "dfr" for w in WAYS[:4]} and all(t.finished for t in trials)
+    assert fit == {w: w[1] != "dfr" for w in POLICIES[:4]} and all(t.finished for t in trials)
     assert best(trials, "worst-group").setting["stage_2"] != "dfr"
-    # A way that was asked for by name is not left out in silence.
+    # A policy that was asked for by name is not left out in silence.
     only = replace(search(Loop, tmp_path / "packs", tmp_path / "only", tune), classify=ONLY_DFR)
     with pytest.raises(DataError, match=r"^fairsynth cannot refit its linear layer"):
         only.run(Session(ResourcesConfig()))

@@ -12,11 +12,12 @@ import pytest
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import ConfigError
 from fairsynth.stages import search_space
-from fairsynth.stages.methods import TITLES, WAYS, Setting, numbers, phases, way_of
+from fairsynth.stages.methods import TITLES, numbers, phases
+from fairsynth.stages.policies import POLICIES, Setting, policy_of
 from fairsynth.stages.search_space import Range, setting, space, suggested
 
 CONFIG = ClassifyConfig(pretrain_epochs=40, synthetic="pretrain", stage_2="last-layer")
-# All ways of fairsynth.
+# All policies of fairsynth.
 OPEN = ClassifyConfig(pretrain_epochs=40)
 METHODS = sorted(TITLES)
 
@@ -61,14 +62,14 @@ def test_only_what_the_second_stage_needs_is_searched() -> None:
     assert names(synthetic="fill", stage_2="full") == names(stage_2="full")
 
 
-def test_the_ways_of_fairsynth_take_turns_each_first_with_its_defaults() -> None:
-    drawn = [setting("fairsynth", trial, OPEN, 0) for trial in range(3 * len(WAYS))]
-    assert [(s["synthetic"], s["stage_2"]) for s in drawn] == [*WAYS] * 3
+def test_the_policies_of_fairsynth_take_turns_each_first_with_its_defaults() -> None:
+    drawn = [setting("fairsynth", trial, OPEN, 0) for trial in range(3 * len(POLICIES))]
+    assert [(s["synthetic"], s["stage_2"]) for s in drawn] == [*POLICIES] * 3
     for trial, one in enumerate(drawn):
-        known = space("fairsynth", OPEN, WAYS[trial % len(WAYS)])
+        known = space("fairsynth", OPEN, POLICIES[trial % len(POLICIES)])
         assert set(one) == {*known, "synthetic", "stage_2", "epochs"}
-        assert all(one[name] == known[name].default for name in known) == (trial < len(WAYS))
-    # What the config says is not searched; both parts may be said, also where no way of the list has them.
+        assert all(one[name] == known[name].default for name in known) == (trial < len(POLICIES))
+    # What the config says is not searched; both parts may be said, also where no policy of the list has them.
     mixed = ClassifyConfig(synthetic="mix")
     assert [setting("fairsynth", trial, mixed, 0)["stage_2"] for trial in range(4)] == ["dfr", "none"] * 2
     only = ClassifyConfig(synthetic="fill", stage_2="group-dro")
@@ -87,7 +88,7 @@ def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stag
         assert found[0].images == {"pretrain": "synthetic", "mix": "mixed", "fill": "filled"}[str(one["synthetic"])]
 
 
-def test_optuna_chooses_among_the_ways_and_learns_which_is_good() -> None:
+def test_optuna_chooses_among_the_policies_and_learns_which_is_good() -> None:
     def worth(one: Setting) -> float:
         return float(one["synthetic"] == "mix") + float(one["stage_2"] == "dfr")
 
@@ -96,7 +97,7 @@ def test_optuna_chooses_among_the_ways_and_learns_which_is_good() -> None:
         chosen = suggested("fairsynth", range(8 * wave, 8 * wave + 8), known, OPEN, 0)
         known += [(s, worth(s)) for s in chosen]
     for one, _ in known:
-        assert phases("fairsynth", one, OPEN) and set(space("fairsynth", OPEN, way_of(one, OPEN))) <= set(one)
+        assert phases("fairsynth", one, OPEN) and set(space("fairsynth", OPEN, policy_of(one, OPEN))) <= set(one)
     assert np.mean([value for _, value in known[-8:]]) > np.mean([value for _, value in known[:8]]) + 0.3
 
 
@@ -111,7 +112,7 @@ def test_a_new_hyperparameter_leaves_the_others_as_they_are(monkeypatch: pytest.
     before = [setting("fairsynth", trial, CONFIG, 5) for trial in range(8)]
     narrow = search_space.space
     wider = {"aaa": Range(0.5, 0.0, 1.0, False), **narrow("fairsynth", CONFIG), "zzz": Range(1.0, 0.1, 10.0, True)}
-    monkeypatch.setattr(search_space, "space", lambda method, config, way: wider)
+    monkeypatch.setattr(search_space, "space", lambda method, config, policy: wider)
     after = [dict(setting("fairsynth", trial, CONFIG, 5)) for trial in range(8)]
     assert {s.pop("aaa") for s in after} and {s.pop("zzz") for s in after}
     assert after == before

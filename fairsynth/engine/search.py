@@ -19,7 +19,8 @@ from fairsynth.errors import DataError, FairsynthError, InfrastructureError
 from fairsynth.models.share import Share
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.halving import Trial, promoted, rungs, trial_of
-from fairsynth.stages.methods import Setting, phases, ways
+from fairsynth.stages.methods import phases
+from fairsynth.stages.policies import Setting, policies
 from fairsynth.stages.search_space import setting, suggested
 from fairsynth.stages.training_data import load_data
 
@@ -103,12 +104,12 @@ class Search:
         return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
 
     def _rungs(self, method: str) -> list[int]:
-        """For fairsynth none, unless all its ways have one phase."""
-        first = [setting(method, n, self.classify, self.seed) for n in range(self._ways(method))]
+        """For fairsynth none, unless all its policies have one phase."""
+        first = [setting(method, n, self.classify, self.seed) for n in range(self._policies(method))]
         return min((rungs(phases(method, s, self.classify), self.config.grace_epochs) for s in first), key=len)
 
-    def _ways(self, method: str) -> int:
-        return len(ways(self.classify)) if method == "fairsynth" else 1
+    def _policies(self, method: str) -> int:
+        return len(policies(self.classify)) if method == "fairsynth" else 1
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
@@ -186,9 +187,9 @@ class Search:
                 if count == until:
                     break
         except DataError:
-            if self._ways(task.method) == 1:
+            if self._policies(task.method) == 1:
                 raise
-            fit = False  # these images do not allow this way; others are tried, too
+            fit = False  # these images do not allow this policy; others are tried, too
         whole = not fit or count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)

@@ -24,7 +24,8 @@ from fairsynth.stages.batches import Data, Images
 from fairsynth.stages.checkpoint import Point, read_point, write_point
 from fairsynth.stages.epoch import Epoch, Rule
 from fairsynth.stages.losses import GroupDRO, group_weights, supcon
-from fairsynth.stages.methods import TITLES, Phase, Setting, numbers, phases
+from fairsynth.stages.methods import TITLES, Phase, numbers, phases
+from fairsynth.stages.policies import Setting
 
 _TOGETHER = 256  # images that are looked at together
 

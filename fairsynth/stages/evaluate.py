@@ -16,8 +16,8 @@ from fairsynth.manifest import seed_for
 from fairsynth.models.share import Share
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.epoch import Rule
-from fairsynth.stages.methods import Setting
 from fairsynth.stages.metrics import paired
+from fairsynth.stages.policies import Setting
 from fairsynth.stages.training_data import load_data, load_pack
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fairsynth.stages.epoch import Epoch, Rule
-from fairsynth.stages.methods import Phase, Setting
+from fairsynth.stages.methods import Phase
+from fairsynth.stages.policies import Setting
 
 # One of so many goes on at each rung.
 FACTOR = 3

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from fairsynth.compare_config import Stage2, Synthetic
+from fairsynth.compare_config import Synthetic
 from fairsynth.config import ClassifyConfig
 from fairsynth.stages.dfr import REFITS
+from fairsynth.stages.policies import Policy, Setting, policy_of
 
 TITLES = {
     "erm": "ERM",
@@ -27,29 +28,6 @@ TITLES = {
 }
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
-
-Setting = Mapping[str, float | str]
-"""What the search decides for a training run: numbers by their names and, for fairsynth, its way."""
-
-
-class Way(NamedTuple):
-    """How fairsynth uses synthetic images, and what it trains on real ones then."""
-
-    synthetic: Synthetic
-    stage_2: Stage2
-
-
-# In the order in which the search tries them; the first one is the paper's.
-WAYS = (
-    Way("pretrain", "last-layer"),
-    Way("mix", "dfr"),
-    Way("pretrain", "dfr"),
-    Way("mix", "none"),
-    Way("pretrain", "full"),
-    Way("fill", "dfr"),
-    Way("pretrain", "group-dro"),
-    Way("fill", "none"),
-)
 
 Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
 
@@ -76,21 +54,6 @@ class Phase:
     stage: int = 1
 
 
-def ways(config: ClassifyConfig) -> tuple[Way, ...]:
-    """The ways that a config leaves open: any one if it says both parts."""
-    if config.synthetic and config.stage_2:
-        return (Way(config.synthetic, config.stage_2),)
-    return tuple(
-        way for way in WAYS if config.synthetic in (None, way.synthetic) and config.stage_2 in (None, way.stage_2)
-    )
-
-
-def way_of(setting: Setting, config: ClassifyConfig) -> Way:
-    """The way that a setting says, else the first that the config leaves open."""
-    said = setting.get("synthetic"), setting.get("stage_2")
-    return next((way for way in ways(config) if way == said), ways(config)[0])
-
-
 def numbers(setting: Setting) -> dict[str, float]:
     """The numbers of a setting."""
     return {name: value for name, value in setting.items() if not isinstance(value, str)}
@@ -99,7 +62,7 @@ def numbers(setting: Setting) -> dict[str, float]:
 def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]:
     """What a method does, in order. Raises KeyError for a setting without the method's values, or an unknown method."""
     if method == "fairsynth":
-        return _ours(numbers(setting), way_of(setting, config), config)
+        return _ours(numbers(setting), policy_of(setting, config), config)
     return _theirs(method, numbers(setting), config)
 
 
@@ -128,22 +91,22 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
     return [Phase(kind, epochs, *rates, sampling=sampling)]
 
 
-def _ours(setting: Mapping[str, float], way: Way, config: ClassifyConfig) -> list[Phase]:
+def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) -> list[Phase]:
     images: Mapping[Synthetic, Literal["synthetic", "mixed", "filled"]] = {
         "pretrain": "synthetic",
         "mix": "mixed",
         "fill": "filled",
     }
     epochs, rates = int(setting["epochs"]), (setting["learning_rate"], setting["weight_decay"])
-    alone = way.stage_2 == "none"
-    first = Phase("supcon", epochs, *rates, images=images[way.synthetic], selectable=alone)
+    alone = policy.stage_2 == "none"
+    first = Phase("supcon", epochs, *rates, images=images[policy.synthetic], selectable=alone)
     if alone:
         return [first]
-    if way.stage_2 == "dfr":
+    if policy.stage_2 == "dfr":
         return [first, _refit("dfr")]
     # With frozen features SupCon has nothing left to train.
-    loss: Loss = "group-dro" if way.stage_2 == "group-dro" else "ce"
-    return [first, _second(loss, setting, config, head_only=way.stage_2 != "full")]
+    loss: Loss = "group-dro" if policy.stage_2 == "group-dro" else "ce"
+    return [first, _second(loss, setting, config, head_only=policy.stage_2 != "full")]
 
 
 def _second(loss: Loss, setting: Mapping[str, float], config: ClassifyConfig, head_only: bool) -> Phase:

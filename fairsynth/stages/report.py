@@ -18,6 +18,7 @@ from fairsynth.groups import MethodScores, mean_interval, wilson
 from fairsynth.printing import printable
 from fairsynth.stages.methods import TITLES
 from fairsynth.stages.metrics import paired
+from fairsynth.stages.policies import Policy, told
 
 VERSION = 3
 
@@ -96,4 +97,7 @@ def page(report: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], search: 
     """The HTML page. All text from data is escaped; nothing is loaded from elsewhere, no scripts."""
     environment = Environment(loader=PackageLoader("fairsynth", "stages"), autoescape=True)
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
-    return environment.get_template("report.html").render(report=report, grids=grids, titles=TITLES, search=search)
+    said = report["settings"].get("fairsynth")
+    policy = told(Policy(said["synthetic"], said["stage_2"])) if said else ""
+    page = environment.get_template("report.html")
+    return page.render(report=report, grids=grids, titles=TITLES, search=search, policy=policy)

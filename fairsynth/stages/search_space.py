@@ -10,7 +10,8 @@ import numpy as np
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import ConfigError
 from fairsynth.manifest import seed_for
-from fairsynth.stages.methods import Setting, Way, numbers, way_of, ways
+from fairsynth.stages.methods import numbers
+from fairsynth.stages.policies import Policy, Setting, policies, policy_of
 
 
 class Range(NamedTuple):
@@ -59,13 +60,13 @@ _STAGE_2: dict[str, dict[str, Range]] = {
 }
 
 
-def space(method: str, config: ClassifyConfig, way: Way | None = None) -> Mapping[str, Range]:
-    """The numbers that are searched for a method, for fairsynth those of one of its ways. Raises KeyError for an unknown one."""
+def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> Mapping[str, Range]:
+    """The numbers that are searched for a method, for fairsynth those of one of its policies. Raises KeyError for an unknown one."""
     if method != "fairsynth":
         return _SPACES[method]
-    way = way or ways(config)[0]
-    supcon = _SUPCON if way.synthetic == "pretrain" else _TOGETHER
-    values = {**_STAGE_1, **supcon, **_STAGE_2[way.stage_2]}
+    policy = policy or policies(config)[0]
+    supcon = _SUPCON if policy.synthetic == "pretrain" else _TOGETHER
+    values = {**_STAGE_1, **supcon, **_STAGE_2[policy.stage_2]}
     return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 
 
@@ -74,24 +75,26 @@ _EPOCHS = (0.5, 0.75, 1.0)
 
 
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Setting:
-    """The setting of a trial: the first (of fairsynth: the first of each way) has the defaults, others draw each value.
+    """The setting of a trial: the first (of fairsynth: the first of each policy) has the defaults, others draw each value.
 
-    fairsynth's ways take turns. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the
+    fairsynth's policies take turns. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the
     others as they are.
     """
-    open_ways: tuple[Way | None, ...] = ways(config) if method == "fairsynth" else (None,)
-    first, way = trial < len(open_ways), open_ways[trial % len(open_ways)]
+    left_open: tuple[Policy | None, ...] = policies(config) if method == "fairsynth" else (None,)
+    first, policy = trial < len(left_open), left_open[trial % len(left_open)]
     drawn: dict[str, float] = {}
-    for name, known in space(method, config, way).items():
+    for name, known in space(method, config, policy).items():
         share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
         drawn[name] = known.default if first else known.at(share)
     rng = np.random.default_rng(seed_for(seed, method, trial, "epochs"))
-    return _whole(method, drawn, 1.0 if first else float(rng.choice(_EPOCHS)), config, way)
+    return _whole(method, drawn, 1.0 if first else float(rng.choice(_EPOCHS)), config, policy)
 
 
-def _whole(method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, way: Way | None) -> Setting:
+def _whole(
+    method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
+) -> Setting:
     fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
-    said = way._asdict() if way else {}
+    said = policy._asdict() if policy else {}
     return {**drawn, **fixed, **said, "epochs": max(1, round(config.pretrain_epochs * share))}
 
 
@@ -117,36 +120,36 @@ def suggested(
     sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *places) % 2**32, n_startup_trials=1)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for past, value in known:
-        way = way_of(past, config) if method == "fairsynth" else None
-        told = _distributions(method, config, way)
+        policy = policy_of(past, config) if method == "fairsynth" else None
+        told = _distributions(method, config, policy)
         share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
-        values = {**past, "epochs": share, "way": " ".join(way or ())}
+        values = {**past, "epochs": share, "policy": " ".join(policy or ())}
         study.add_trial(
             optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
         )
     return [_asked(study, method, config) for _ in places]
 
 
-def _distributions(method: str, config: ClassifyConfig, way: Way | None) -> dict[str, Any]:
-    """A way's values as Optuna knows them, and where ways are searched the way itself."""
+def _distributions(method: str, config: ClassifyConfig, policy: Policy | None) -> dict[str, Any]:
+    """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     found: dict[str, Any] = {
-        name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, way).items()
+        name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
     }
-    if way and len(ways(config)) > 1:
-        found["way"] = CategoricalDistribution([" ".join(one) for one in ways(config)])
+    if policy and len(policies(config)) > 1:
+        found["policy"] = CategoricalDistribution([" ".join(one) for one in policies(config)])
     return found | {"epochs": CategoricalDistribution(_EPOCHS)}
 
 
 def _asked(study: Any, method: str, config: ClassifyConfig) -> Setting:
-    """The next setting: first a way, then its values."""
-    trial, way = study.ask(), None
+    """The next setting: first a policy, then its values."""
+    trial, policy = study.ask(), None
     if method == "fairsynth":
-        names = {" ".join(one): one for one in ways(config)}
-        way = names[trial.suggest_categorical("way", list(names))] if len(names) > 1 else ways(config)[0]
+        names = {" ".join(one): one for one in policies(config)}
+        policy = names[trial.suggest_categorical("policy", list(names))] if len(names) > 1 else policies(config)[0]
     drawn = {
         name: float(f"{trial.suggest_float(name, r.low, r.high, log=r.logarithmic):.4g}")
-        for name, r in space(method, config, way).items()
+        for name, r in space(method, config, policy).items()
     }
-    return _whole(method, drawn, float(trial.suggest_categorical("epochs", _EPOCHS)), config, way)
+    return _whole(method, drawn, float(trial.suggest_categorical("epochs", _EPOCHS)), config, policy)

@@ -18,6 +18,7 @@ from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
 from fairsynth.stages.methods import SYNTHETIC, TITLES
+from fairsynth.stages.policies import Setting, policies, policy_of
 from fairsynth.steps.accepted import TABLE, accepted_mask, stream, unfiltered_mask
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
@@ -103,10 +104,17 @@ def tune(context: Context) -> Done:
     return watch.finish(
         counts,
         Ran(len(units.done() - before), len(before), 0.0),
-        f"{len(trials) // len(chosen)} trials for each of {', '.join(chosen)}",
+        f"{len(trials) // len(chosen)} trials for each of {', '.join(chosen)}{_policy(context, chosen.get('fairsynth'))}",
         settings=chosen,
         worker_seconds=search.seconds(),
     )
+
+
+def _policy(context: Context, ours: Setting | None) -> str:
+    """What the search chose for fairsynth, for people; nothing if it had no choice."""
+    if ours is None or len(policies(context.config.classify)) == 1:
+        return ""
+    return f"; fairsynth: {', '.join(policy_of(ours, context.config.classify))}"
 
 
 def _pack_synthetic(context: Context, units: Units) -> None:

@@ -291,8 +291,8 @@ class RunConfig(Section):
             )
         if "fairsynth" in methods and alone:
             return (
-                "synthesize.fill leaves out what the common groups have, but fairsynth learns from the synthetic images "
-                "alone at first and needs all groups; drop fill, let it learn from both at once (--classify.synthetic "
+                "synthesize.fill leaves out what the common groups have, but fairsynth may learn from the synthetic "
+                "images alone at first and then needs all groups; drop fill, let it learn from both at once (--classify.synthetic "
                 "fill), or leave fairsynth out: --tune.methods '[erm, group-dro]'"
             )
         return ""

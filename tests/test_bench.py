@@ -14,6 +14,7 @@ from fairsynth.bench import ABLATION, Cell, _published, cells
 from fairsynth.configuration import load_config
 from fairsynth.errors import ConfigError
 from fairsynth.pipeline import needed
+from fairsynth.stages.policies import POLICIES
 from tests.conftest import fairsynth, small_arguments
 from tests.worlds import encoded, picture
 
@@ -72,13 +73,20 @@ def test_cells_of_real_images_need_no_generation() -> None:
     assert len(needed(real, "report")) == 9  # a run makes the synthetic set, whatever is compared
 
 
+POLICY_ROWS = {", ".join(policy) for policy in POLICIES}
+
+
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
     found = grid(ablation=True, generators=[], methods=["fairsynth"], variants={"mine": {"filter.keep": 1.0}})
     assert [c.variant for c in found] == [*ABLATION, "mine"]
     base = load_config(None, "demo")
     for cell in found:
-        assert len(cell.settings) == 1 or [*cell.settings] == ["classify.synthetic", "classify.stage_2"]
-        assert cell.config(base) != base
+        policy = {name: cell.settings[name] for name in cell.settings if name.startswith("classify.s")}
+        assert len(policy) in (0, 2) and len(cell.settings) - len(policy) == (
+            not policy or cell.variant not in POLICY_ROWS
+        )
+        assert cell.config(base).classify != base.classify or cell.variant == "mine"
+    assert len(ABLATION) == 15 + len(POLICIES)
     assert found[0].config(base).cluster.k == 1 and found[-1].config(base).filter.keep == 1.0
 
 

@@ -73,6 +73,7 @@ def test_a_classifier_learns_as_well(data: classify.Data, method: str, monkeypat
         runs = [Training(method, SETTING | {"epochs": 8}, data, CONFIG, seed) for seed in range(3)]
         for run in runs:
             list(run.epochs())
+            assert next(run.model.parameters()).device.type == run.device == classify.pick_device()
         return float(np.mean([judged(run, data)[1] for run in runs]))
 
     found = accuracy()
@@ -87,6 +88,7 @@ def test_a_classifier_goes_on_from_a_checkpoint(data: classify.Data, tmp_path: P
     for count, _ in enumerate(saved_epochs(broken, tmp_path / "state", 0.0)):
         if count == 3:
             break
+    assert Training("fairsynth", SETTING, data, CONFIG, 3).restore(tmp_path / "state")
     resumed = Training("fairsynth", SETTING, data, CONFIG, 3)
     found = list(saved_epochs(resumed, tmp_path / "state", 0.0))
     assert len(found) == len(expected)

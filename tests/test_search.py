@@ -254,24 +254,25 @@ def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: P
     tune = TUNE.model_copy(update={"methods": ("erm", "dfr"), "trials": 1})
     with pytest.raises(DataError, match=r"^DFR cannot refit its linear layer: no group has two validation images"):
         search(Search, tmp_path / "packs", tmp_path, tune).run(session)
-    # The other method's trial is kept.
+    # Nobody tried again, and the other method's trial is kept.
+    assert not list((tmp_path / "ray").rglob("error.*"))
     assert [name for name in Units(tmp_path / "units").done() if "erm" in name]
 
 
-def test_a_policy_of_fairsynth_that_the_images_do_not_allow_falls_out(packs: Path, tmp_path: Path) -> None:
+def test_policies_that_the_images_do_not_allow_are_not_tried(packs: Path, tmp_path: Path) -> None:
     shutil.copytree(packs, tmp_path / "packs")
     shutil.rmtree(tmp_path / "packs" / "pack-val")
-    write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
+    write_pack(tmp_path / "packs" / "pack-val", images((8, 8, 8, 1), 1))
     # Not halved, though some policies have one phase: others have two.
-    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 3})
     trials = search(Loop, tmp_path / "packs", tmp_path, tune).run(Session(ResourcesConfig()))
-    fit = {(t.setting["synthetic"], t.setting["stage_2"]): t.worst_group_accuracy is not None for t in trials}
-    assert fit == {w: w[1] != "dfr" for w in POLICIES[:4]} and all(t.finished for t in trials)
-    assert best(trials, "worst-group").setting["stage_2"] != "dfr"
-    # A policy that was asked for by name is not left out in silence.
+    assert [(t.setting["synthetic"], t.setting["stage_2"]) for t in trials] == [p for p in POLICIES if p[1] != "dfr"][
+        :3
+    ]
+    assert all(t.finished and t.worst_group_accuracy is not None for t in trials)
+    # One that was asked for is not left out: of the other groups there are two images.
     only = replace(search(Loop, tmp_path / "packs", tmp_path / "only", tune), classify=ONLY_DFR)
-    with pytest.raises(DataError, match=r"^fairsynth cannot refit its linear layer"):
-        only.run(Session(ResourcesConfig()))
+    assert {t.setting["stage_2"] for t in only.run(Session(ResourcesConfig()))} == {"dfr"}
 
 
 def test_trials_on_two_workers_each_are_those_of_one(packs: Path, tmp_path: Path) -> None:

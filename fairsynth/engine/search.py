@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
 from fairsynth.engine.together import train_together
-from fairsynth.errors import DataError, FairsynthError, InfrastructureError
+from fairsynth.errors import FairsynthError, InfrastructureError
 from fairsynth.models.share import Share
 from fairsynth.stages.classify import Training, saved_epochs
 from fairsynth.stages.halving import Trial, promoted, rungs, trial_of
 from fairsynth.stages.methods import phases
-from fairsynth.stages.policies import Setting, policies
+from fairsynth.stages.policies import Policy, Setting, judgeable, policies
 from fairsynth.stages.search_space import setting, suggested
-from fairsynth.stages.training_data import load_data
+from fairsynth.stages.training_data import load_data, load_pack
 
 # Under which name a trial reports why it failed.
 FAILURE = "failure"
@@ -76,12 +76,12 @@ class Search:
     def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[Task]:
         """The next trials of a method."""
         if not known or self.config.search == "random":
-            return [Task(method, n, setting(method, n, self.classify, self.seed)) for n in numbers]
+            return [Task(method, n, self._setting(method, n)) for n in numbers]
         # Those that fell out stay below all that ran to their ends.
         rule = self.config.select
         values = [trial.merit(rule)[0] if trial.finished else trial.promise[0] - 1 for trial in known]
         past = [(trial.setting, value) for trial, value in zip(known, values, strict=True)]
-        chosen = suggested(method, numbers, past, self.classify, self.seed)
+        chosen = suggested(method, numbers, past, self.classify, self.seed, self.left_open)
         return [Task(method, n, one) for n, one in zip(numbers, chosen, strict=True)]
 
     def _halved(self, session: Session, tasks: Sequence[Task]) -> list[Trial]:
@@ -105,11 +105,16 @@ class Search:
 
     def _rungs(self, method: str) -> list[int]:
         """For fairsynth none, unless all its policies have one phase."""
-        first = [setting(method, n, self.classify, self.seed) for n in range(self._policies(method))]
+        first = [self._setting(method, n) for n in range(len(self.left_open) if method == "fairsynth" else 1)]
         return min((rungs(phases(method, s, self.classify), self.config.grace_epochs) for s in first), key=len)
 
-    def _policies(self, method: str) -> int:
-        return len(policies(self.classify)) if method == "fairsynth" else 1
+    def _setting(self, method: str, number: int) -> Setting:
+        return setting(method, number, self.classify, self.seed, self.left_open)
+
+    @cached_property
+    def left_open(self) -> tuple[Policy, ...]:
+        """The policies of fairsynth among which it searches."""
+        return judgeable(policies(self.classify), load_pack(self.packs / "pack-val").groups)
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
@@ -180,23 +185,16 @@ class Search:
         data = load_data(self.packs, task.method)
         run = Training(task.method, task.setting, data, self.classify, self.seed, rule, share)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
-        fit = True
-        try:
-            for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-                report(count, epoch)
-                if count == until:
-                    break
-        except DataError:
-            if self._policies(task.method) == 1:
-                raise
-            fit = False  # these images do not allow this policy; others are tried, too
-        whole = not fit or count == sum(phase.epochs for phase in run.phases)
+        for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
+            report(count, epoch)
+            if count == until:
+                break
+        whole = count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
         if share is not None and not share.first:
             return
-        best = run.best if fit else None
-        trial = trial_of(task.method, task.number, task.setting, run.history[:count], best, rule, whole)
+        trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
         seconds = (time.monotonic() - began) * (share.world if share else 1)
         self._commit(replace(trial, seconds=round(seconds, 2)), until)
         if whole:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
 from fairsynth.config import ClassifyConfig
+from fairsynth.models.device import has_half_precision
 
 SMALL = "small"
 
@@ -23,10 +24,11 @@ class Classifier(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_sizes[-1], n_labels)
 
     def features(self, images_N3HW: Tensor) -> Tensor:
-        """Pooled features, float32 (N, D); on a GPU the encoder computes in bfloat16 where that is safe."""
-        with torch.autocast(images_N3HW.device.type, torch.bfloat16, enabled=images_N3HW.is_cuda):
-            pooled = self.encoder(pixel_values=images_N3HW).pooler_output
-        return pooled.flatten(1).float()  # type: ignore[no-any-return]
+        """Pooled features, float32 (N, D); on a GPU that can the encoder computes in bfloat16 where that is safe."""
+        device = images_N3HW.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_half_precision(device)):
+            maps = self.encoder(pixel_values=images_N3HW).last_hidden_state
+        return self.encoder.pooler(maps.float()).flatten(1)  # type: ignore[no-any-return]
 
     def forward(self, images_N3HW: Tensor) -> Tensor:
         """Logits (N, labels)."""

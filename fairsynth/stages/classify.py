@@ -226,6 +226,8 @@ class Training:
         """DFR's linear layer; its figures are those of validation images that a layer like it has not seen."""
         validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
         train, known = (self._labelled(images) for images in (self.data.train, validation))
+        if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
+            return self._judged(phase, float("nan"))  # its training diverged, and its figures say so
         try:
             layer, judged, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
         except ValueError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fairsynth.compare_config import ClassifyConfig, Stage2, Synthetic
 
@@ -50,7 +53,7 @@ def told(policy: Policy) -> str:
 
 
 def policies(config: ClassifyConfig) -> tuple[Policy, ...]:
-    """The policies that a config leaves open: any one if it says both parts."""
+    """The policies that a config leaves open: any one, in the list or not, if it says both parts."""
     if config.synthetic and config.stage_2:
         return (Policy(config.synthetic, config.stage_2),)
     return tuple(
@@ -60,7 +63,20 @@ def policies(config: ClassifyConfig) -> tuple[Policy, ...]:
     )
 
 
+def judgeable(open_ones: Sequence[Policy], validation_groups_N: NDArray[np.int64]) -> tuple[Policy, ...]:
+    """Of several policies those whose validation figures can be compared.
+
+    A refit learns from one half of each group and is judged by the other, so a group of one image would be left out
+    of its worst group alone. All of them if there are no others.
+    """
+    refits = np.unique(validation_groups_N, return_counts=True)[1].min(initial=2) >= 2
+    return tuple(policy for policy in open_ones if refits or policy.stage_2 != "dfr") or tuple(open_ones)
+
+
 def policy_of(setting: Setting, config: ClassifyConfig) -> Policy:
-    """The policy that a setting says, else the first that the config leaves open."""
-    said = setting.get("synthetic"), setting.get("stage_2")
-    return next((policy for policy in policies(config) if policy == said), policies(config)[0])
+    """The policy that a setting says, else the first that the config leaves open. Raises KeyError for another."""
+    left_open = policies(config)
+    if "synthetic" not in setting and "stage_2" not in setting:
+        return left_open[0]
+    known: dict[tuple[object, ...], Policy] = {tuple(policy): policy for policy in left_open}
+    return known[setting["synthetic"], setting["stage_2"]]

@@ -74,14 +74,14 @@ def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> 
 _EPOCHS = (0.5, 0.75, 1.0)
 
 
-def setting(method: str, trial: int, config: ClassifyConfig, seed: int) -> Setting:
+def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
     """The setting of a trial: the first (of fairsynth: the first of each policy) has the defaults, others draw each value.
 
-    fairsynth's policies take turns. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the
+    The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the
     others as they are.
     """
-    left_open: tuple[Policy | None, ...] = policies(config) if method == "fairsynth" else (None,)
-    first, policy = trial < len(left_open), left_open[trial % len(left_open)]
+    turns: Sequence[Policy | None] = (left_open or policies(config)) if method == "fairsynth" else (None,)
+    first, policy = trial < len(turns), turns[trial % len(turns)]
     drawn: dict[str, float] = {}
     for name, known in space(method, config, policy).items():
         share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
@@ -104,6 +104,7 @@ def suggested(
     known: Sequence[tuple[Setting, float]],
     config: ClassifyConfig,
     seed: int,
+    left_open: Sequence[Policy] = (),
 ) -> list[Setting]:
     """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from settings and what came of them.
 
@@ -119,35 +120,38 @@ def suggested(
     # A seed for each wave: its first draws would otherwise be those of the wave before.
     sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *places) % 2**32, n_startup_trials=1)
     study = optuna.create_study(direction="maximize", sampler=sampler)
+    turns = (left_open or policies(config)) if method == "fairsynth" else ()
     for past, value in known:
-        policy = policy_of(past, config) if method == "fairsynth" else None
-        told = _distributions(method, config, policy)
+        policy = policy_of(past, config) if turns else None
+        told = _distributions(method, config, policy, turns)
         share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
         values = {**past, "epochs": share, "policy": " ".join(policy or ())}
         study.add_trial(
             optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
         )
-    return [_asked(study, method, config) for _ in places]
+    return [_asked(study, method, config, turns) for _ in places]
 
 
-def _distributions(method: str, config: ClassifyConfig, policy: Policy | None) -> dict[str, Any]:
+def _distributions(
+    method: str, config: ClassifyConfig, policy: Policy | None, turns: Sequence[Policy]
+) -> dict[str, Any]:
     """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     found: dict[str, Any] = {
         name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
     }
-    if policy and len(policies(config)) > 1:
-        found["policy"] = CategoricalDistribution([" ".join(one) for one in policies(config)])
+    if len(turns) > 1:
+        found["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
     return found | {"epochs": CategoricalDistribution(_EPOCHS)}
 
 
-def _asked(study: Any, method: str, config: ClassifyConfig) -> Setting:
+def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Policy]) -> Setting:
     """The next setting: first a policy, then its values."""
-    trial, policy = study.ask(), None
-    if method == "fairsynth":
-        names = {" ".join(one): one for one in policies(config)}
-        policy = names[trial.suggest_categorical("policy", list(names))] if len(names) > 1 else policies(config)[0]
+    trial, policy = study.ask(), turns[0] if turns else None
+    if len(turns) > 1:
+        names = {" ".join(one): one for one in turns}
+        policy = names[trial.suggest_categorical("policy", list(names))]
     drawn = {
         name: float(f"{trial.suggest_float(name, r.low, r.high, log=r.logarithmic):.4g}")
         for name, r in space(method, config, policy).items()

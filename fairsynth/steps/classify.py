@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +22,9 @@ from fairsynth.stages.policies import Setting, policies, policy_of
 from fairsynth.steps.accepted import TABLE, accepted_mask, stream, unfiltered_mask
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
+
+if TYPE_CHECKING:
+    from fairsynth.engine.search import Search
 
 TUNE_VERSION = EVALUATE_VERSION = 4
 TRIALS, PICTURE = "trials.csv", "search.png"
@@ -104,17 +107,19 @@ def tune(context: Context) -> Done:
     return watch.finish(
         counts,
         Ran(len(units.done() - before), len(before), 0.0),
-        f"{len(trials) // len(chosen)} trials for each of {', '.join(chosen)}{_policy(context, chosen.get('fairsynth'))}",
+        f"{len(trials) // len(chosen)} trials for each of {', '.join(chosen)}{_policy(search, chosen.get('fairsynth'))}",
         settings=chosen,
         worker_seconds=search.seconds(),
     )
 
 
-def _policy(context: Context, ours: Setting | None) -> str:
+def _policy(search: Search, ours: Setting | None) -> str:
     """What the search chose for fairsynth, for people; nothing if it had no choice."""
-    if ours is None or len(policies(context.config.classify)) == 1:
+    every = policies(search.classify)
+    if ours is None or len(every) == 1:
         return ""
-    return f"; fairsynth: {', '.join(policy_of(ours, context.config.classify))}"
+    chosen = f"; fairsynth: {', '.join(policy_of(ours, search.classify))}"
+    return chosen if search.left_open == every else f"{chosen} (no dfr: a group has but one validation image)"
 
 
 def _pack_synthetic(context: Context, units: Units) -> None:

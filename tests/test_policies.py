@@ -1,0 +1,47 @@
+"""What fairsynth's search chooses among, and which of it the validation images can judge."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from fairsynth.compare_config import Stage2, Synthetic
+from fairsynth.config import ClassifyConfig
+from fairsynth.stages.policies import POLICIES, Policy, judgeable, policies, policy_of, told
+
+WITHOUT = tuple(policy for policy in POLICIES if policy.stage_2 != "dfr")
+
+
+def test_what_the_config_says_is_not_searched() -> None:
+    assert policies(ClassifyConfig()) == POLICIES
+    assert policies(ClassifyConfig(stage_2="dfr")) == tuple(p for p in POLICIES if p.stage_2 == "dfr")
+    assert policies(ClassifyConfig(synthetic="mix", stage_2="full")) == (Policy("mix", "full"),)
+
+
+def test_a_setting_says_its_policy_or_none_and_no_other() -> None:
+    config = ClassifyConfig(synthetic="mix")
+    assert policy_of({"epochs": 3}, config) == ("mix", "dfr")
+    assert policy_of({"synthetic": "mix", "stage_2": "none"}, config) == ("mix", "none")
+    with pytest.raises(KeyError):
+        policy_of({"synthetic": "fill", "stage_2": "none"}, config)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((2, 2, 2), POLICIES), ((9, 1, 9), WITHOUT), ((9, 0, 9), POLICIES), ((1, 1, 1), WITHOUT), ((), POLICIES)],
+)
+def test_a_refit_is_compared_with_others_only_where_every_group_has_an_image_to_judge_it(
+    sizes: tuple[int, ...], expected: tuple[Policy, ...]
+) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    assert judgeable(POLICIES, groups) == expected
+    # Where there is nothing else, it is tried, and says what it lacks.
+    only = (Policy("mix", "dfr"), Policy("fill", "dfr"))
+    assert judgeable(only, groups) == only
+
+
+def test_every_policy_has_words() -> None:
+    texts = {told(Policy(synthetic, stage_2)) for synthetic in get_args(Synthetic) for stage_2 in get_args(Stage2)}
+    assert len(texts) == 15

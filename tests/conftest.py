@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Before anything imports ray or transformers.
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -66,8 +67,12 @@ def fairsynth(*arguments: str, timeout: float = 400) -> subprocess.CompletedProc
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of an undisturbed small run. Copy it before changing anything in it."""
-    out = tmp_path_factory.mktemp("finished") / "out"
-    result = fairsynth("run", *small_arguments(out))
-    assert result.returncode == 0, result.stderr[-3000:]
-    (out.parent / "stdout.txt").write_text(result.stdout)
-    return out
+    base = tmp_path_factory.getbasetemp()
+    # Test processes that run side by side share one.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "stdout.txt").exists():
+            result = fairsynth("run", *small_arguments(folder / "out"))
+            assert result.returncode == 0, result.stderr[-3000:]
+            (folder / "stdout.txt").write_text(result.stdout)
+    return folder / "out"

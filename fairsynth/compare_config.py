@@ -34,9 +34,9 @@ class ClassifyConfig(Section):
     beta: Fraction | None = None
     """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, at first 0.5, or 1 where real images are learnt from, too."""
     synthetic: Synthetic | None = None
-    """How fairsynth learns from synthetic images. pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched, among eight policies."""
+    """How fairsynth learns from synthetic images. pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched, where every group has 50 validation images to judge by."""
     stage_2: Stage2 | None = None
-    """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched, among eight policies. The paper's are pretrain and last-layer."""
+    """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched, where every group has 50 validation images to judge by. The paper's are pretrain and last-layer."""
 
 
 class TuneConfig(Section):

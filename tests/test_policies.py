@@ -11,8 +11,6 @@ from fairsynth.compare_config import Stage2, Synthetic
 from fairsynth.config import ClassifyConfig
 from fairsynth.stages.policies import POLICIES, Policy, judgeable, policies, policy_of, told
 
-WITHOUT = tuple(policy for policy in POLICIES if policy.stage_2 != "dfr")
-
 
 def test_what_the_config_says_is_not_searched() -> None:
     assert policies(ClassifyConfig()) == POLICIES
@@ -29,16 +27,13 @@ def test_a_setting_says_its_policy_or_none_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [((2, 2, 2), POLICIES), ((9, 1, 9), WITHOUT), ((9, 0, 9), POLICIES), ((1, 1, 1), WITHOUT), ((), POLICIES)],
+    ("sizes", "all_of_them"), [((50, 50, 90), True), ((90, 49, 90), False), ((60, 0, 60), True), ((), True)]
 )
-def test_a_refit_is_compared_with_others_only_where_every_group_has_an_image_to_judge_it(
-    sizes: tuple[int, ...], expected: tuple[Policy, ...]
-) -> None:
+def test_policies_are_chosen_among_only_by_groups_of_enough_images(sizes: tuple[int, ...], all_of_them: bool) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    assert judgeable(POLICIES, groups) == expected
-    # Where there is nothing else, it is tried, and says what it lacks.
-    only = (Policy("mix", "dfr"), Policy("fill", "dfr"))
+    assert judgeable(POLICIES, groups) == (POLICIES if all_of_them else POLICIES[:1])
+    # One that was asked for stays.
+    only = (Policy("fill", "dfr"),)
     assert judgeable(only, groups) == only
 
 

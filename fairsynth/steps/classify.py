@@ -18,7 +18,7 @@ from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.embed import same_content
 from fairsynth.stages.methods import SYNTHETIC, TITLES
-from fairsynth.stages.policies import Setting, policies, policy_of
+from fairsynth.stages.policies import ENOUGH, Setting, policies, policy_of
 from fairsynth.steps.accepted import TABLE, accepted_mask, stream, unfiltered_mask
 from fairsynth.steps.context import Context, Done, Stopwatch, found
 from fairsynth.steps.discover import with_test_kinds
@@ -119,7 +119,11 @@ def _policy(search: Search, ours: Setting | None) -> str:
     if ours is None or len(every) == 1:
         return ""
     chosen = f"; fairsynth: {', '.join(policy_of(ours, search.classify))}"
-    return chosen if search.left_open == every else f"{chosen} (no dfr: a group has but one validation image)"
+    return (
+        chosen
+        if search.left_open == every
+        else f"{chosen} (not searched: a group has under {ENOUGH} validation images)"
+    )
 
 
 def _pack_synthetic(context: Context, units: Units) -> None:

@@ -116,7 +116,7 @@ def test_a_dataset_without_attributes(tmp_path: Path) -> None:
         csv.writer(handle).writerows([("file_name", "split", "label", "ground"), *rows])
     words = [word for key, value in PROMPTS.items() for word in (f"--{key}", value)]
     changed = {"data__attribute": "discover", "data__attribute_column": "ground", "data__discovered": 3}
-    shared = {"evaluate__seeds": 1, "tune__methods": "[erm, fairsynth]"}
+    shared = {"evaluate__seeds": 1, "tune__methods": "[erm, fairsynth]", "finetune__generator": "vanilla"}
     result = fairsynth(*arguments(root, out, **changed, **shared), *words)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "worst-group accuracy is over these groups" in result.stdout

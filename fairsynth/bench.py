@@ -38,11 +38,11 @@ _POLICIES = {
 }
 _PAPERS = _POLICIES[", ".join(POLICIES[0])]
 ABLATION: Mapping[str, Mapping[str, Any]] = {
+    **_POLICIES,
+    **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},
     **{f"k {k}": {"cluster.k": k, **_PAPERS} for k in (1, 2, 5, "auto")},
     **{f"text weight {a}": {"filter.text_weight": a, **_PAPERS} for a in (0.0, 0.5, 1.0, "random")},
-    **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},
     **{f"{n} per group": {"synthesize.per_group": n, **_PAPERS} for n in (100, 300, 1000)},
-    **_POLICIES,
 }
 
 

@@ -77,8 +77,8 @@ _EPOCHS = (0.5, 0.75, 1.0)
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
     """The setting of a trial: the first (of fairsynth: the first of each policy) has the defaults, others draw each value.
 
-    The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves the
-    others as they are.
+    The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed,
+    method, trial, name), so adding a value leaves the others as they are.
     """
     turns: Sequence[Policy | None] = (left_open or policies(config)) if method == "fairsynth" else (None,)
     first, policy = trial < len(turns), turns[trial % len(turns)]

@@ -87,7 +87,10 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
         )
         assert cell.config(base).classify != base.classify or cell.variant == "mine"
     assert len(ABLATION) == 15 + len(POLICIES)
-    assert next(c for c in found if c.variant == "k 1").config(base).cluster.k == 1 and found[-1].config(base).filter.keep == 1.0
+    assert (
+        next(c for c in found if c.variant == "k 1").config(base).cluster.k == 1
+        and found[-1].config(base).filter.keep == 1.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ demo: $(RUNTIME)
 	.venv/bin/fairsynth run --preset demo --out runs/demo $(ARGS)
 
 test: $(DEVELOPMENT)
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPMENT)
 	.venv/bin/ruff check .

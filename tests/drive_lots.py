@@ -95,12 +95,34 @@ class Disturber(threading.Thread):
 
 
 def train_where(loop: dict[str, Any]) -> dict[str, Any]:
-    """``train_lot``, which notes first on which node it runs."""
-    folder = Path(loop["stage"]) / "where"
-    folder.mkdir(exist_ok=True)
-    with (folder / loop["name"]).open("a") as file:
-        file.write(f"{ray.get_runtime_context().get_node_id()}\n")
-    return train_lot(loop)
+    """``train_lot``, which notes first on which node it runs, then each checkpoint and each notice, by the lot's steps."""
+    from fairsynth.stages import lot_state
+    from fairsynth.stages.lot import Lot
+
+    def note(what: str, text: object) -> None:
+        folder = Path(loop["stage"]) / what
+        folder.mkdir(exist_ok=True)
+        with (folder / loop["name"]).open("a") as file:
+            file.write(f"{text}\n")
+
+    save_state, save = lot_state.save_state, Lot._save
+
+    def saving(state: lot_state.LotState, path: Path) -> None:
+        save_state(state, path)
+        note("saved", state.steps)
+
+    def seeing(self: Lot) -> None:
+        before = self.noticed
+        save(self)
+        if self.noticed and not before:
+            note("noticed", self.steps)
+
+    note("where", ray.get_runtime_context().get_node_id())
+    lot_state.save_state, Lot._save = saving, seeing  # type: ignore[assignment, method-assign]
+    try:
+        return train_lot(loop)
+    finally:
+        lot_state.save_state, Lot._save = save_state, save  # type: ignore[method-assign]
 
 
 def main(folder: Path) -> None:
@@ -119,9 +141,13 @@ def main(folder: Path) -> None:
     training.train_lot = train_where
     session = Session(ResourcesConfig(adapters_per_run=PER_LOT))
     ran = training.train_adapters(session, jobs, models(folder), CONFIG, artifact, embeddings(folder), {})
-    places = {path.name: path.read_text().split() for path in (artifact.path / "where").iterdir()}
+    places, saved, noticed = (
+        {path.name: path.read_text().split() for path in (artifact.path / what).glob("*")}
+        for what in ("where", "saved", "noticed")
+    )
     alive = sum(node["Alive"] for node in ray.nodes())
     told = disturber.told | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
+    told |= {"saved": saved, "noticed": noticed}
     (folder / "told.json").write_text(json.dumps(told), "utf-8")
     ray.shutdown()
     cluster.shutdown()

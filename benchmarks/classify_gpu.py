@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import ResNetConfig, ResNetModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fairsynth.config import ClassifyConfig
+from fairsynth.models.device import pick_device
 from fairsynth.stages import batches
 from fairsynth.stages.batches import Data, Images
 from fairsynth.stages.classify import Training
@@ -45,20 +47,17 @@ def some(n: int, size: int, seed: int) -> Images:
 def ours(method: str, data: Data, config: ClassifyConfig, epochs: int) -> list[float]:
     """Seconds of each epoch after the first, the judging of a few validation images included."""
     run, seconds, began = Training(method, SETTING | {"epochs": epochs}, data, config, 0), [], time.perf_counter()
-    for number, _ in zip(range(epochs), run.epochs(), strict=False):
+    for _ in islice(run.epochs(), epochs):
         seconds.append(time.perf_counter() - began)
         began = time.perf_counter()
-        if number + 1 == epochs:
-            break
     return seconds[1:]
 
 
 def plain(half: bool, data: Data, config: ClassifyConfig, epochs: int) -> list[float]:
     """The same by the shortest loop."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = ResNetModel.from_pretrained(config.backbone, use_safetensors=True)
-    model = torch.nn.Sequential(encoder).to(device).train()
-    head = torch.nn.Linear(encoder.config.hidden_sizes[-1], data.n_labels).to(device)
+    device = pick_device()
+    model = ResNetModel.from_pretrained(config.backbone, use_safetensors=True).to(device).train()
+    head = torch.nn.Linear(model.config.hidden_sizes[-1], data.n_labels).to(device)
     if half:
         model.to(memory_format=torch.channels_last)
     parameters, rng = [*model.parameters(), *head.parameters()], torch.Generator().manual_seed(0)

@@ -31,12 +31,12 @@ from fairsynth.stages.published import TABLES, Published
 from fairsynth.steps.context import Context
 
 FOLDER = "bench"
-# Questions that the paper leaves open, answered by changing one thing at a time. By the paper's policy: with it the
-# encoder learns from synthetic images alone, so what they are worth shows most.
 _POLICIES = {
     ", ".join(policy): {f"classify.{part}": said for part, said in policy._asdict().items()} for policy in POLICIES
 }
 _PAPERS = _POLICIES[", ".join(POLICIES[0])]
+# Questions that the paper leaves open: each policy alone, then one thing at a time by the paper's policy. With it the
+# encoder learns from synthetic images alone, so what they are worth shows most.
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     **_POLICIES,
     **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},

@@ -81,16 +81,13 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
     assert [c.variant for c in found] == [*ABLATION, "mine"]
     base = load_config(None, "demo")
     for cell in found:
-        policy = {name: cell.settings[name] for name in cell.settings if name.startswith("classify.s")}
-        assert len(policy) in (0, 2) and len(cell.settings) - len(policy) == (
-            not policy or cell.variant not in POLICY_ROWS
-        )
-        assert cell.config(base).classify != base.classify or cell.variant == "mine"
+        policy = {name for name in cell.settings if name in ("classify.synthetic", "classify.stage_2")}
+        others = 0 if cell.variant in POLICY_ROWS else 1
+        assert len(policy) == (0 if cell.variant == "mine" else 2) and len(cell.settings) - len(policy) == others
+        assert (cell.config(base).classify != base.classify) == bool(policy)
     assert len(ABLATION) == 15 + len(POLICIES)
-    assert (
-        next(c for c in found if c.variant == "k 1").config(base).cluster.k == 1
-        and found[-1].config(base).filter.keep == 1.0
-    )
+    assert next(c for c in found if c.variant == "k 1").config(base).cluster.k == 1
+    assert found[-1].config(base).filter.keep == 1.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -68,12 +69,25 @@ def test_each_unit_is_begun_before_the_one_before_it_is_finished(tmp_path: Path)
     assert Units(tmp_path).done() == {"a", "b", "c"}
 
 
-def test_writing_files_costs_no_time_beside_making_images(tmp_path: Path) -> None:
-    work = Slow(0.1)
-    began = time.monotonic()
-    ran(_UnitActor(lambda: work, str(tmp_path), 0), list("abcdefgh"))
-    # One after the other it would be 1.6 s, and what commits take.
-    assert 0.9 <= time.monotonic() - began < 1.55
+class Patient(Slow):
+    """The files of a unit are written only once the next unit is being made: one after the other it would never end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.overlapped = dict[str, Event](), list[bool]()
+
+    def begin(self, task: Mapping[str, Any]) -> tuple[str, Future[None]]:
+        name, after = task["name"], chr(ord(task["name"]) + 1)
+        self.begun.setdefault(name, Event()).set()
+        next_one = self.begun.setdefault(after, Event())
+        return name, self.threads.submit(lambda: self.overlapped.append(next_one.wait(0.5 if name == "d" else 20)))
+
+
+def test_files_are_written_while_the_next_images_are_made(tmp_path: Path) -> None:
+    work = Patient()
+    assert ran(_UnitActor(lambda: work, str(tmp_path), 0), list("abcd")) == []
+    assert work.overlapped == [True, True, True, False]  # nothing comes after d
+    assert Units(tmp_path).done() == {*"abcd"}
 
 
 def test_what_was_made_already_is_not_made_again(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(images_NCHW)
         # Sums of half precision would lose what they are for.
-        given, images_NCHW = images_NCHW.dtype, images_NCHW.float()
+        given = images_NCHW.dtype
+        images_NCHW = images_NCHW.to(torch.promote_types(given, torch.float32))
         channels, n = images_NCHW.shape[1], images_NCHW.numel() // max(1, images_NCHW.shape[1])
         total = _Sum.apply(torch.cat([images_NCHW.sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]), self.share)
         count = total[channels].detach()

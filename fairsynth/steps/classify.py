@@ -119,11 +119,9 @@ def _policy(search: Search, ours: Setting | None) -> str:
     if ours is None or len(every) == 1:
         return ""
     chosen = f"; fairsynth: {', '.join(policy_of(ours, search.classify))}"
-    return (
-        chosen
-        if search.left_open == every
-        else f"{chosen} (not searched: a group has under {ENOUGH} validation images)"
-    )
+    if search.left_open != every:
+        chosen += f" (not searched: a group has under {ENOUGH} validation images)"
+    return chosen
 
 
 def _pack_synthetic(context: Context, units: Units) -> None:

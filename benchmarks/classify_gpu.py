@@ -25,11 +25,11 @@ from stacked_sd15 import machine
 from transformers import ResNetConfig, ResNetModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fairsynth.classify import images as batches
+from fairsynth.classify.images import Data, Images
+from fairsynth.classify.training import Training
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.device import pick_device
-from fairsynth.stages import batches
-from fairsynth.stages.batches import Data, Images
-from fairsynth.stages.classify import Training
 
 SETTING = {
     "learning_rate": 1e-4, "weight_decay": 1e-3, "step_size": 0.01, "adjustment": 0.0, "beta": 0.5, "temperature": 0.1,

@@ -33,13 +33,13 @@ import yaml
 from safetensors import safe_open
 from stacked_vs_peft import machine, spread
 
-from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import RunConfig
-from fairsynth.configuration import load_config
+from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.sources import demo_folder
-from fairsynth.stages.finetune import plan_adapters
+from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.plan import plan_adapters
 
 ALONE = Path(__file__).with_name("diffusers_alone.py")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1"}

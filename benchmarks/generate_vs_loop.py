@@ -30,13 +30,13 @@ from stacked_vs_peft import machine, spread
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig, ResourcesConfig
-from fairsynth.configuration import load_config
+from fairsynth.config.load import load_config
 from fairsynth.data.copies import THUMBNAIL_BYTES
+from fairsynth.data.vectors import vectors
 from fairsynth.groups import Group
 from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import demo_folder
-from fairsynth.stages.image_plan import Source, plan_images
-from fairsynth.vectors import vectors
+from fairsynth.stages.synthesize.image_plan import Source, plan_images
 
 GROUP = Group("low", "building")
 STEPS, GUIDANCE, SIZE, UNIT = 12, 2.0, 32, 64
@@ -69,9 +69,9 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
     """Images/s without the start, seconds of the start, seconds in all."""
     from fairsynth.engine.session import session_of
     from fairsynth.engine.units import run_units
-    from fairsynth.stages.codec import Codec
-    from fairsynth.stages.generate import GenerateUnit, Judgement
-    from fairsynth.stages.probe import Probe
+    from fairsynth.models.probe import Probe
+    from fairsynth.stages.synthesize.codec import Codec
+    from fairsynth.stages.synthesize.generate import GenerateUnit, Judgement
 
     training, rng = root / "training", np.random.default_rng(0)
     training.mkdir(parents=True)

@@ -52,7 +52,7 @@ def write_dataset(root: Path, n: int) -> None:
 
 def plain_loop(root: Path) -> float:
     """Seconds of the loop that one would write without fairsynth."""
-    from fairsynth.configuration import load_config
+    from fairsynth.config.load import load_config
     from fairsynth.models.diffusion import encode_posteriors, load_pipeline
     from fairsynth.models.encoder import ClipEncoder
 
@@ -77,7 +77,7 @@ def plain_loop(root: Path) -> float:
 
 def fairsynth_stages(root: Path, out: Path) -> dict[str, float]:
     """Seconds of ingest and embed without start-up, from their artifacts."""
-    from fairsynth.configuration import load_config
+    from fairsynth.config.load import load_config
     from fairsynth.pipeline import run
 
     config = load_config(preset="demo", overrides={"data.format": "folder", "data.root": str(root), "out": str(out)})

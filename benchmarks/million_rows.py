@@ -31,12 +31,12 @@ from stacked_vs_peft import machine
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
 from fairsynth.engine.session import session_of
+from fairsynth.exports.formats import write_folder
 from fairsynth.groups import Group
-from fairsynth.stages.generate import SEEN, PlannedRows
-from fairsynth.stages.image_plan import Source, plan_images
-from fairsynth.stages.set_formats import write_folder
-from fairsynth.steps.accepted import TABLE, accepted
-from fairsynth.steps.rounds import Rounds, write_table
+from fairsynth.stages.synthesize.generate import SEEN, PlannedRows
+from fairsynth.stages.synthesize.image_plan import Source, plan_images
+from fairsynth.stages.synthesize.output import TABLE, accepted
+from fairsynth.stages.synthesize.rounds import Rounds, write_table
 
 GROUPS = (Group("low", "building"), Group("high", "flower"))
 

@@ -22,7 +22,7 @@ from stacked_vs_peft import machine
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ResourcesConfig
-from fairsynth.configuration import load_config
+from fairsynth.config.load import load_config
 from fairsynth.engine.search import Search
 from fairsynth.engine.session import session_of
 

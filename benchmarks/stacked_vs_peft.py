@@ -32,15 +32,15 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch.nn import functional
 
-from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.config import FinetuneConfig
-from fairsynth.configuration import load_config
+from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_pipeline, load_unet
 from fairsynth.models.stacked import StackedAdapters
-from fairsynth.stages.denoising import Latents, Sampler
-from fairsynth.stages.stacked_training import StackedTrainer
+from fairsynth.stages.finetune.denoising import Latents, Sampler
+from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.stacked_training import StackedTrainer
 
 NAME = "alone"
 PEERS: dict[str, dict[str, bool]] = {"peft": {}, "peft, fused AdamW": {"fused": True}}

@@ -22,7 +22,7 @@ from generators import groups_of, pixels_of
 from judging import Judges
 from stacked_vs_peft import machine
 
-from fairsynth.configuration import load_config
+from fairsynth.config.load import load_config
 from fairsynth.groups import Group
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")

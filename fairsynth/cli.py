@@ -52,7 +52,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:
     """The config that a command line asks for, and its output folder. Raises ConfigError(nothing) if it says nothing."""
-    from fairsynth.configuration import load_config, parse_overrides
+    from fairsynth.config.load import load_config, parse_overrides
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
     if path is None and preset is None and not rest:
@@ -62,8 +62,8 @@ def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothi
 
 
 def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
-    from fairsynth.checks import check_early
     from fairsynth.lock import locked
+    from fairsynth.preflight import check_early
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
     config, root = _config_of(tokens, preset, out, nothing)
@@ -73,7 +73,7 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
 
         outcome = run(config, only, reading=reading)
     if only in (None, "report"):
-        from fairsynth.steps.report import summary_lines
+        from fairsynth.stages.report.step import summary_lines
 
         print("\n".join(["", *summary_lines(root)]))
     if len(outcome.cached) == len(outcome.artifacts):
@@ -133,8 +133,8 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
     config, root = _config_of(
         tokens, preset, out, "compare what? give a CONFIG.yaml or a preset, for example 'fairsynth bench --preset demo'"
     )
-    from fairsynth.bench import bench, cells
-    from fairsynth.checks import check_early
+    from fairsynth.commands.bench.grid import bench, cells
+    from fairsynth.preflight import check_early
 
     for own in [cell.config(config) for cell in cells(config)]:
         check_early(own, root)
@@ -171,7 +171,7 @@ def inspect(
 def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_json: bool) -> int:
     import json
 
-    from fairsynth.configuration import load_config, parse_overrides
+    from fairsynth.config.load import load_config, parse_overrides
 
     if not tokens or tokens[0].startswith("-"):
         raise ConfigError("inspect what? give the dataset's folder: fairsynth inspect DATA")
@@ -183,8 +183,8 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
         overrides["data.format"] = layout or overrides.get("data.format", "auto")
     config = load_config(None, preset, overrides)
 
-    from fairsynth.stages.inspect_text import lines
-    from fairsynth.steps.inspect import inspect_dataset
+    from fairsynth.commands.inspect.run import inspect_dataset
+    from fairsynth.commands.inspect.text import lines
 
     found = inspect_dataset(config)
     if as_json:
@@ -225,7 +225,7 @@ def export(
 
 
 def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
-    from fairsynth.steps.export import export_kohya
+    from fairsynth.commands.export.adapters import export_kohya
 
     if len(tokens) != 1 or tokens[0].startswith("-") or other:
         raise ConfigError(
@@ -244,7 +244,7 @@ def _export_images(
     preset: str | None,
     out: str | None,
 ) -> int:
-    from fairsynth.configuration import load_config, parse_overrides
+    from fairsynth.config.load import load_config, parse_overrides
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
     if path is None and preset is None and not rest:
@@ -255,7 +255,7 @@ def _export_images(
         )
     config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
 
-    from fairsynth.steps.export_set import export_set
+    from fairsynth.commands.export.images import export_set
 
     print(export_set(config, form, to))
     return 0

@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairsynth.artifacts import Artifact
+from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.config import RunConfig
 from fairsynth.data.reading import Reading
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
 from fairsynth.printing import printable
-from fairsynth.stages.methods import SYNTHETIC
-from fairsynth.steps import audit, classify, finetune, prepare, report, synthesize
-from fairsynth.steps.context import Context, Done
+from fairsynth.stages.audit import step as audit
+from fairsynth.stages.context import Context, Done
+from fairsynth.stages.finetune import step as finetune
+from fairsynth.stages.ingest import step as prepare
+from fairsynth.stages.report import step as report
+from fairsynth.stages.synthesize import step as synthesize
+from fairsynth.stages.tune import step as classify
 
 STAGES: dict[str, Callable[[Context], Done]] = {
     "ingest": prepare.ingest,  # dataset -> manifest, quarantine

@@ -35,7 +35,7 @@ SMALL = {
     "classify.finetune_epochs": 1,
     "tune.trials": 1,
     "evaluate.seeds": 2,
-    # Where tests run side by side a second worker has no core; tests/test_nodes.py has three.
+    # Where tests run side by side a second worker has no core; tests/end_to_end/test_nodes.py has three.
     "resources.workers": 1,
     "resources.adapters_per_run": 4,
     "classify.image_size": 32,

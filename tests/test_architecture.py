@@ -1,149 +1,68 @@
-"""Which module may import which, and what nobody may do: read from the source, and each rule shown to bite."""
+"""Which module may import which, how large things may be, and what nobody may do: by paths alone, and each rule shown to bite."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.structure import (
+    PACKAGES,
+    ROOT,
+    SOURCES,
+    file_lengths,
+    files_per_folder,
+    function_lengths,
+    imports,
+    own,
+    own_imports,
+)
 
-# From the ground up: a module imports from its own layer and from those below.
+# From the ground up: what lies in a folder of the package (or is a file at its top) imports from its own layer and from
+# those below. Files at the top that no layer names are words and types.
+WORDS = "words and types"
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("fairsynth", "fairsynth.errors", "fairsynth.config", "fairsynth.compare_config", "fairsynth.data_config"),
-    (
-        "fairsynth.manifest",
-        "fairsynth.groups",
-        "fairsynth.artifacts",
-        "fairsynth.adapter_jobs",
-        "fairsynth.configuration",
-        "fairsynth.lock",
-        "fairsynth.markdown",
-        "fairsynth.plan",
-        "fairsynth.printing",
-        "fairsynth.prompts",
-        "fairsynth.vectors",
-    ),
-    ("fairsynth.data", "fairsynth.models", "fairsynth.demo"),
-    ("fairsynth.stages",),
-    ("fairsynth.engine",),
-    ("fairsynth.steps", "fairsynth.checks"),
-    ("fairsynth.pipeline", "fairsynth.bench"),
-    ("fairsynth.cli",),
+    ("errors", "config"),
+    (WORDS,),
+    ("data", "models"),
+    ("engine", "classify", "exports", "demo"),
+    ("stages",),
+    ("pipeline", "preflight"),
+    ("commands",),
+    ("cli",),
     ("jobs",),
 )
-# A stage is one file, but for these: their files may import each other.
-FAMILIES = (
-    {
-        "classify",
-        "batches",
-        "checkpoint",
-        "dfr",
-        "epoch",
-        "halving",
-        "losses",
-        "methods",
-        "policies",
-        "metrics",
-        "bench_table",
-        "bench_picture",
-        "published",
-        "search_picture",
-        "search_space",
-        "training_data",
-        "evaluate",
-        "report",
-        "state_files",
-    },
-    {
-        "finetune",
-        "adapter_files",
-        "class_images",
-        "denoising",
-        "full_training",
-        "latents",
-        "lot",
-        "lot_state",
-        "model_card",
-        "prompt_texts",
-        "stacked_training",
-        "state_files",
-    },
-    {"ingest", "content", "inspect", "inspect_text"},
-    {"cluster", "discover"},
-    {
-        "image_plan",
-        "routing",
-        "probe",
-        "generate",
-        "selection",
-        "codec",
-        "codec_files",
-        "set_formats",
-        "set_facts",
-        "dataset_card",
-        "croissant",
-        "audit",
-        "copy_audit",
-        "fidelity",
-        "memorisation",
-        "realism",
-    },
-)
+# What stage packages share, and what of a stage package other stages may import.
+SHARED, FACES = ("context", "stage", "views"), ("output", "view")
 # Reading with these can run code that somebody else wrote.
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES, MOST_IMPORTS, MEDIAN_IMPORTS = 20, 300, 50, 15, 4
 
 
-def sources() -> dict[str, str]:
-    """Name and source of every module of fairsynth and jobs."""
-    found = {}
-    for package in ("fairsynth", "jobs"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
-    return found
+def layer(module: str) -> int:
+    """Height of the module's layer, by the folder that it lies in."""
+    package, _, rest = module.partition(".")
+    place = package if package == "jobs" else rest.partition(".")[0] or "errors"
+    heights = {name: height for height, names in enumerate(LAYERS) for name in names}
+    if place not in heights and f"fairsynth.{place}" in PACKAGES:
+        raise AssertionError(f"the folder {place} has no layer; give it one in LAYERS")
+    return heights.get(place, heights[WORDS])
 
 
-SOURCES = sources()
-PACKAGES = {name.rpartition(".")[0] for name in SOURCES} | {"fairsynth", "jobs"}
+def place_in_stages(module: str) -> tuple[str, str] | None:
+    """The stage package that a module lies in, and its name there; None if it lies in none."""
+    parts = module.split(".")
+    if parts[:2] != ["fairsynth", "stages"] or len(parts) < 3 or parts[2] in SHARED:
+        return None
+    return parts[2], ".".join(parts[3:])
 
 
-def imports(module: str, source: str) -> Iterator[str]:
-    """Full names of all that the module imports, wherever in the file and however written."""
-    package = module if module in PACKAGES else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, base] if base else above)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                yield node.args[0].value
+def order_of_stages() -> list[str]:
+    """The stages' names in their order, as ``fairsynth.pipeline`` has them."""
+    from fairsynth.pipeline import STAGES
 
-
-def own(name: str) -> str | None:
-    """The module of this project that an imported name belongs to."""
-    while name:
-        if name in SOURCES:
-            return name
-        name = name.rpartition(".")[0]
-    return None
-
-
-def layer(module: str) -> int | None:
-    """Height of the module's layer; None if nobody gave it one."""
-    for height, names in enumerate(LAYERS):
-        # Being below fairsynth gives no layer: every module and package there is named.
-        if module in names or any(module.startswith(f"{name}.") for name in names if name != "fairsynth"):
-            return height
-    return None
+    return list(STAGES)
 
 
 def ray_outside_the_engine(module: str, source: str) -> list[str]:
@@ -153,33 +72,55 @@ def ray_outside_the_engine(module: str, source: str) -> list[str]:
     return [f"{module} imports {name}" for name in imports(module, source) if name.split(".")[0] == "ray"]
 
 
-def imports_from_above(module: str, source: str) -> list[str]:
-    """Imports point down or sideways."""
-    here = layer(module)
-    if here is None:
-        return [f"{module} has no layer; give it one in LAYERS"]
-    wrong = []
-    for name in imports(module, source):
-        target = own(name)
-        there = layer(target) if target else None
-        if there is not None and there > here:
-            wrong.append(f"{module} imports {name}, from a layer above")
-    return wrong
+def engine_that_knows_the_work(module: str, source: str) -> list[str]:
+    """The engine runs callables: it knows no stage, no classifier, no dataset."""
+    if not f"{module}.".startswith("fairsynth.engine."):
+        return []
+    known = tuple(f"fairsynth.{name}." for name in ("stages", "classify", "exports", "data", "commands"))
+    return [f"{module} imports {other}" for other in own_imports(module, source) if f"{other}.".startswith(known)]
+
+
+def second_doors_to_the_engine(module: str, source: str) -> list[str]:
+    """Inside stages/ only the context imports the engine."""
+    if not module.startswith("fairsynth.stages.") or module == "fairsynth.stages.context":
+        return []
+    return [
+        f"{module} imports {other}"
+        for other in own_imports(module, source)
+        if f"{other}.".startswith("fairsynth.engine.")
+    ]
+
+
+def science_that_knows_the_pipeline(module: str, source: str) -> list[str]:
+    """In a stage package only step, output and view import the context."""
+    place = place_in_stages(module)
+    if place is None or place[1] in ("step", *FACES):
+        return []
+    shared = tuple(f"fairsynth.stages.{name}" for name in ("context", "stage"))
+    return [f"{module} imports {other}" for other in own_imports(module, source) if other in shared]
 
 
 def stages_of_each_other(module: str, source: str) -> list[str]:
-    """A stage knows no other stage."""
-    prefix = "fairsynth.stages."
-    if not module.startswith(prefix):
+    """A stage imports of another one only what it leaves (output, view), and only of an earlier one."""
+    here, order, wrong = place_in_stages(module), order_of_stages(), []
+    if here is None:
         return []
-    stage = module.removeprefix(prefix)
-    family = next((members for members in FAMILIES if stage in members), {stage})
-    others = (own(name) for name in imports(module, source))
-    return [
-        f"stage {stage} imports stage {other.removeprefix(prefix)}"
-        for other in others
-        if other and other.startswith(prefix) and other.removeprefix(prefix) not in family
-    ]
+    for other in own_imports(module, source):
+        there = place_in_stages(other)
+        if there is None or there[0] == here[0]:
+            continue
+        if there[1] not in FACES:
+            wrong.append(f"{module} imports {other}, which is not what stage {there[0]} leaves")
+        elif order.index(there[0]) > order.index(here[0]):
+            wrong.append(f"{module} imports {other}, of a later stage")
+    return wrong
+
+
+def imports_from_above(module: str, source: str) -> list[str]:
+    """Imports point down or sideways."""
+    here = layer(module)
+    targets = {target for name in imports(module, source) if (target := own(name))}
+    return [f"{module} imports {target}, from a layer above" for target in sorted(targets) if layer(target) > here]
 
 
 def unsafe_reading(module: str, source: str) -> list[str]:
@@ -227,8 +168,11 @@ Rule = Callable[[str, str], list[str]]
     "rule",
     [
         ray_outside_the_engine,
-        imports_from_above,
+        engine_that_knows_the_work,
+        second_doors_to_the_engine,
+        science_that_knows_the_pipeline,
         stages_of_each_other,
+        imports_from_above,
         unsafe_reading,
     ],
 )
@@ -237,16 +181,45 @@ def test_the_project_keeps_the_rule(rule: Rule) -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = {
-        module: {target for name in imports(module, source) if (target := own(name)) and target != module}
-        for module, source in SOURCES.items()
-    }
+    graph = {module: own_imports(module, source) for module, source in SOURCES.items()}
     assert cycles(graph) == []
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
 
 
+def test_every_stage_has_its_package() -> None:
+    folders = {place[0] for module in SOURCES if (place := place_in_stages(module))}
+    assert folders == set(order_of_stages())
+    assert all(f"fairsynth.stages.{stage}.step" in SOURCES for stage in folders)
+
+
+def test_nothing_is_too_large() -> None:
+    assert {folder: n for folder, n in files_per_folder(ROOT).items() if n > MOST_FILES} == {}
+    assert {name: n for name, n in file_lengths(ROOT).items() if n > MOST_LINES} == {}
+    assert {
+        name: max(ns)
+        for name, source in SOURCES.items()
+        if max(ns := [0, *function_lengths(source)]) > MOST_FUNCTION_LINES
+    } == {}
+
+
+def test_no_module_knows_too_many_others() -> None:
+    fans = {name: len(own_imports(name, source)) for name, source in SOURCES.items() if source.strip()}
+    assert {name: n for name, n in fans.items() if n > MOST_IMPORTS} == {}
+    assert sorted(fans.values())[len(fans) // 2] <= MEDIAN_IMPORTS
+
+
+def test_lengths_are_counted() -> None:
+    assert function_lengths("def f():\n    '''Doc.'''\n    return 1\n\n@g\nasync def h():\n    pass") == [3, 2]
+
+
 def test_the_walk_sees_the_project() -> None:
-    expected = {"fairsynth", "fairsynth.cli", "fairsynth.engine.session", "fairsynth.stages.ingest", "jobs.pipeline"}
+    expected = {
+        "fairsynth",
+        "fairsynth.cli",
+        "fairsynth.engine.session",
+        "fairsynth.stages.ingest.step",
+        "jobs.pipeline",
+    }
     assert expected <= SOURCES.keys()
     # Were the walk blind to imports inside functions, it would miss that the engine uses ray at all.
     assert any(
@@ -254,7 +227,9 @@ def test_the_walk_sees_the_project() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["fairsynth.pipeline", "fairsynth.stages.embed", "fairsynth.enginex", "jobs.embed"])
+@pytest.mark.parametrize(
+    "module", ["fairsynth.pipeline", "fairsynth.stages.embed.embedding", "fairsynth.enginex", "jobs.embed"]
+)
 @pytest.mark.parametrize(
     "source",
     [
@@ -283,20 +258,21 @@ def test_what_only_looks_like_ray_is_not_reported(source: str) -> None:
     [
         ("fairsynth.errors", "from fairsynth.manifest import Manifest"),
         ("fairsynth.config", "import fairsynth.groups"),
+        ("fairsynth.config.classify", "import fairsynth.groups"),
         ("fairsynth.manifest", "from fairsynth.data.readers import folder"),
-        ("fairsynth.artifacts", "from fairsynth.stages.ingest import settle"),
-        ("fairsynth.plan", "from fairsynth.data.storage import Storage"),
-        ("fairsynth.printing", "from fairsynth.stages import inspect_text"),
-        ("fairsynth.data.storage", "from fairsynth.stages.content import CheckImages"),
-        ("fairsynth.models.encoder", "def f():\n    from fairsynth.stages import embed"),
+        ("fairsynth.artifacts", "from fairsynth.stages.ingest.settle import settle"),
+        ("fairsynth.something_new", "from fairsynth.data.storage import Storage"),
+        ("fairsynth.data.storage", "from fairsynth.stages.ingest.content import CheckImages"),
+        ("fairsynth.models.encoder", "def f():\n    from fairsynth.stages.embed import embedding"),
         ("fairsynth.data.table", "from ..engine.session import Session"),
-        ("fairsynth.stages.embed", "from fairsynth.engine.units import run_units"),
-        ("fairsynth.engine.units", "from fairsynth.steps.context import Context"),
+        ("fairsynth.classify.losses", "from fairsynth.stages.finetune.denoising import Latents"),
+        ("fairsynth.exports.formats", "from fairsynth.stages.context import Context"),
+        ("fairsynth.engine.units", "from fairsynth.stages.context import Context"),
         ("fairsynth.engine", "from ..pipeline import run"),
-        ("fairsynth.steps.prepare", "from fairsynth import pipeline"),
+        ("fairsynth.stages.ingest.step", "from fairsynth import pipeline"),
+        ("fairsynth.stages.ingest.step", "from fairsynth.commands.inspect import findings"),
         ("fairsynth.pipeline", "from fairsynth.cli import main"),
         ("fairsynth.cli", "from jobs import pipeline"),
-        ("fairsynth.something_new", "import os"),
     ],
 )
 def test_an_import_from_above_is_found(module: str, source: str) -> None:
@@ -307,10 +283,10 @@ def test_an_import_from_above_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("jobs.pipeline", "from fairsynth.cli import main"),
-        ("fairsynth.pipeline", "from fairsynth.steps import classify"),
+        ("fairsynth.pipeline", "from fairsynth.stages.ingest import step"),
         ("fairsynth.manifest", "from fairsynth.groups import Group"),
-        ("fairsynth.stages.ingest", "from fairsynth.data.readers import folder"),
-        ("fairsynth.data.dataset", "from fairsynth.printing import printable"),
+        ("fairsynth.stages.ingest.settle", "from fairsynth.data.readers import folder"),
+        ("fairsynth.data.dataset", "from fairsynth.escaping import printable"),
         ("fairsynth.cli", "from fairsynth import __version__"),
     ],
 )
@@ -318,37 +294,81 @@ def test_an_import_from_below_is_not_reported(module: str, source: str) -> None:
     assert not imports_from_above(module, source)
 
 
+def test_a_new_folder_needs_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.test_architecture.PACKAGES", {*PACKAGES, "fairsynth.attic"})
+    with pytest.raises(AssertionError, match="attic has no layer"):
+        layer("fairsynth.attic.old")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from fairsynth.stages.finetune.lot import Lot",
+        "from fairsynth.classify.training import Training",
+        "from fairsynth.exports import dataset_card",
+        "def f():\n    from fairsynth.data.storage import Storage",
+        "from ..commands.bench import grid",
+    ],
+)
+def test_an_engine_that_knows_the_work_is_found(source: str) -> None:
+    assert engine_that_knows_the_work("fairsynth.engine.train", source)
+    assert not engine_that_knows_the_work("fairsynth.pipeline", source)
+    assert not engine_that_knows_the_work("fairsynth.engine.train", "from fairsynth.artifacts import Units")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from fairsynth.engine.units import run_units",
+        "from fairsynth.engine import session",
+        "if TYPE_CHECKING:\n    from fairsynth.engine.session import Session",
+        "def f():\n    from ...engine import train",
+    ],
+)
+def test_a_second_door_to_the_engine_is_found(source: str) -> None:
+    assert second_doors_to_the_engine("fairsynth.stages.tune.search", source)
+    assert second_doors_to_the_engine("fairsynth.stages.views", source.replace("...engine", "..engine"))
+    assert not second_doors_to_the_engine("fairsynth.stages.context", source.replace("...engine", "..engine"))
+    assert not second_doors_to_the_engine("fairsynth.pipeline", source)
+
+
+@pytest.mark.parametrize("source", ["from fairsynth.stages.context import Context", "from ..stage import Made"])
+def test_science_that_knows_the_pipeline_is_found(source: str) -> None:
+    assert science_that_knows_the_pipeline("fairsynth.stages.tune.search", source)
+    assert not science_that_knows_the_pipeline("fairsynth.stages.tune.step", source)
+    assert not science_that_knows_the_pipeline("fairsynth.stages.tune.output", source)
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fairsynth.stages.embed", "from fairsynth.stages.ingest import settle"),
-        ("fairsynth.stages.embed", "from fairsynth.stages import ingest"),
-        ("fairsynth.stages.synthesize", "import fairsynth.stages.cluster"),
-        ("fairsynth.stages.cluster", "from .embed import EmbedUnit"),
-        ("fairsynth.stages.cluster", "def f():\n    from . import embed"),
-        ("fairsynth.stages.finetune", "from fairsynth.stages.classify import Training"),
-        ("fairsynth.stages.losses", "from fairsynth.stages.denoising import Latents"),
-        ("fairsynth.stages.inspect", "from fairsynth.stages.cluster import kmeans"),
-        ("fairsynth.stages.embed", "from fairsynth.stages.content import CheckImages"),
-        ("fairsynth.stages.inspector", "from fairsynth.stages.content import CheckImages"),
+        ("fairsynth.stages.embed.embedding", "from fairsynth.stages.ingest.settle import settle"),
+        ("fairsynth.stages.embed.step", "from fairsynth.stages.ingest import settle"),
+        ("fairsynth.stages.synthesize.rounds", "import fairsynth.stages.cluster.kmeans"),
+        ("fairsynth.stages.cluster.kmeans", "from ..embed.embedding import EmbedUnit"),
+        ("fairsynth.stages.cluster.kmeans", "def f():\n    from ..embed import step"),
+        ("fairsynth.stages.cluster.step", "from fairsynth.stages.finetune.output import adapters"),
+        ("fairsynth.stages.audit.step", "from fairsynth.stages.report import output"),
     ],
 )
-def test_a_stage_that_imports_another_is_found(module: str, source: str) -> None:
+def test_a_stage_that_imports_another_is_found(module: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "fairsynth.stages.report.output", "")
     assert stages_of_each_other(module, source)
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fairsynth.stages.classify", "from fairsynth.stages.losses import supcon"),
-        ("fairsynth.stages.finetune", "from .denoising import Latents"),
-        ("fairsynth.stages.discover", "from fairsynth.stages.cluster import kmeans"),
-        ("fairsynth.stages.inspect", "from fairsynth.stages.content import examine"),
-        ("fairsynth.steps.prepare", "from fairsynth.stages import embed, ingest"),
-        ("fairsynth.engine.search", "from fairsynth.stages.classify import Training"),
+        ("fairsynth.stages.finetune.step", "from .denoising import Latents"),
+        ("fairsynth.stages.cluster.step", "from fairsynth.stages.cluster.kmeans import kmeans"),
+        ("fairsynth.stages.cluster.step", "from fairsynth.stages.embed.output import embedding_files"),
+        ("fairsynth.stages.audit.step", "from fairsynth.stages.synthesize.view import show_audit"),
+        ("fairsynth.stages.tune.step", "from fairsynth.stages.context import Context"),
+        ("fairsynth.stages.views", "from fairsynth.stages.ingest.settle import settle"),
+        ("fairsynth.commands.inspect.findings", "from fairsynth.stages.ingest.content import examine"),
     ],
 )
-def test_files_of_one_stage_may_import_each_other(module: str, source: str) -> None:
+def test_what_a_stage_leaves_may_be_imported(module: str, source: str) -> None:
     assert not stages_of_each_other(module, source)
 
 

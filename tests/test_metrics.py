@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from fairsynth.groups import Group, score
-from fairsynth.stages.metrics import (
+from fairsynth.metrics import (
     equalized_odds_difference,
     expected_calibration_error,
     more_figures,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from fairsynth.vectors import byte_rows
+from fairsynth.data.vectors import byte_rows
 
 SIDE = 32
 THUMBNAIL_BYTES = SIDE * SIDE * 3

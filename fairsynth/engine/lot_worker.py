@@ -11,7 +11,6 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.artifacts import Artifact, Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.engine.failures import packed
@@ -19,12 +18,13 @@ from fairsynth.engine.session import Worker
 from fairsynth.engine.together import share_of_worker
 from fairsynth.errors import FairsynthError
 from fairsynth.groups import Group
-from fairsynth.stages.finetune import lot_name
+from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.plan import lot_name
 
 if TYPE_CHECKING:
     import torch
 
-    from fairsynth.stages.lot_state import Trained
+    from fairsynth.stages.finetune.lot_state import Trained
 
 # Seconds between looks for a notice that the machine will be taken away; it comes half a minute or more before.
 _NOTICE_EVERY = 1.0
@@ -75,7 +75,7 @@ class _Work:
 
     def __init__(self, loop: Mapping[str, Any]) -> None:
         from fairsynth.models.diffusion import load_unet
-        from fairsynth.stages.latents import LatentFiles
+        from fairsynth.stages.finetune.latents import LatentFiles
 
         self.loop, self.stage = loop, Path(loop["stage"])
         self.config = FinetuneConfig.model_validate(loop["config"])
@@ -115,8 +115,8 @@ class _Work:
         import torch
 
         from fairsynth.models.stacked import shell
-        from fairsynth.stages.lot_state import adopted, load_state, save_state
-        from fairsynth.stages.stacked_training import StackedTrainer
+        from fairsynth.stages.finetune.lot_state import adopted, load_state, save_state
+        from fairsynth.stages.finetune.stacked_training import StackedTrainer
 
         torch.set_num_threads(self.loop["threads"])
         unet = self.unet if self.loop["lanes"] == 1 else shell(self.unet)
@@ -141,7 +141,7 @@ class _Work:
         return self.checkpoints / f"{lot_name(jobs)}.safetensors"
 
     def _full(self) -> None:
-        from fairsynth.stages.full_training import FullTrainer, load_full, save_full
+        from fairsynth.stages.finetune.full_training import FullTrainer, load_full, save_full
 
         share = share_of_worker()
         trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, share)
@@ -157,14 +157,14 @@ class _Work:
                 path.unlink(missing_ok=True)
 
     def _commit(self, trained: Trained) -> None:
-        from fairsynth.stages.adapter_files import save_trained
+        from fairsynth.stages.finetune.adapter_files import save_trained
 
         write = partial(save_trained, trained, self.config, self.models, self.unet)
         self.units.commit(trained.job.name, write)
 
     def _texts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """All prompts' embeddings, made by whichever lot comes first."""
-        from fairsynth.stages.prompt_texts import UNIT, read_texts, write_texts
+        from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts, write_texts
 
         if not self.units[UNIT].exists():
             self.units.commit(UNIT, partial(write_texts, self.models, prompts))

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.artifacts import Units, write_json
+from fairsynth.classify.methods import phases
+from fairsynth.classify.packs import load_data, load_pack
+from fairsynth.classify.policies import Policy, Setting, judgeable, policies
+from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
 from fairsynth.engine.together import train_together
 from fairsynth.errors import FairsynthError, InfrastructureError
-from fairsynth.models.share import Share
-from fairsynth.stages.classify import Training, saved_epochs
-from fairsynth.stages.halving import Trial, promoted, rungs, trial_of
-from fairsynth.stages.methods import phases
-from fairsynth.stages.policies import Policy, Setting, judgeable, policies
-from fairsynth.stages.search_space import setting, suggested
-from fairsynth.stages.training_data import load_data, load_pack
+from fairsynth.models.data_parallel import Share
+from fairsynth.stages.tune.halving import Trial, promoted, rungs, trial_of
+from fairsynth.stages.tune.search_space import setting, suggested
 
 # Under which name a trial reports why it failed.
 FAILURE = "failure"

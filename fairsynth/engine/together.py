@@ -11,7 +11,7 @@ from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
-    from fairsynth.models.share import Share
+    from fairsynth.models.data_parallel import Share
 
 Job = Callable[["Share"], None]
 """The work of each worker; it commits what came of it in the first one."""
@@ -68,7 +68,7 @@ def share_of_worker() -> Share:
     """This worker's place among those of its Ray Train run."""
     import ray.train
 
-    from fairsynth.models.share import Share
+    from fairsynth.models.data_parallel import Share
 
     context = ray.train.get_context()
     if context.get_world_size() == 1:

@@ -15,7 +15,6 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-from fairsynth.adapter_jobs import AdapterJob
 from fairsynth.artifacts import Artifact
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.engine.failures import translated, unpacked
@@ -24,7 +23,8 @@ from fairsynth.engine.lot_worker import loop_of, train_lot
 from fairsynth.engine.session import Session, Worker
 from fairsynth.engine.units import Ran
 from fairsynth.errors import FairsynthError
-from fairsynth.stages.finetune import lots as cut_lots
+from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.plan import lots as cut_lots
 
 # Seconds between looks at how many adapters are done.
 _LOOK = 5.0

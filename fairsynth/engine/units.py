@@ -23,7 +23,7 @@ from fairsynth.engine.session import Session
 from fairsynth.engine.together import train_together
 
 if TYPE_CHECKING:
-    from fairsynth.models.share import Share
+    from fairsynth.models.data_parallel import Share
 
 # Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
 MOST_BLOCKS = 512

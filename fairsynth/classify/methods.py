@@ -1,0 +1,121 @@
+"""Stage 6, classify: what each method does, phase by phase; the figures of its setting come from the search.
+
+Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), DFR
+(Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), fairsynth (arXiv 2511.08711).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fairsynth.classify.dfr import REFITS
+from fairsynth.classify.policies import Policy, Setting, policy_of
+from fairsynth.config import ClassifyConfig
+from fairsynth.config.classify import Synthetic
+
+TITLES = {
+    "erm": "ERM",
+    "resample": "ReSample",
+    "reweight": "ReWeight",
+    "group-dro": "Group-DRO",
+    "jtt": "JTT",
+    "dfr": "DFR",
+    "dfr-train": "DFR (train)",
+    "ffr": "FFR",
+    "fairsynth": "fairsynth",
+}
+# These learn from synthetic images.
+SYNTHETIC = frozenset({"ffr", "fairsynth"})
+
+Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs of one kind.
+
+    ``images``: mixed is real and synthetic together, filled the real ones and, of each group, the synthetic ones that
+    it lacks to be as large as the largest. ``sampling``: groups is with replacement, every group equally often;
+    errors repeats each training image that the classifier got wrong when the phase began. ``anew``: begins with a
+    new classifier. ``selectable``: its epochs may be chosen. The loss dfr is one refit of the linear layer.
+    """
+
+    loss: Loss
+    epochs: int
+    learning_rate: float = 0.0
+    weight_decay: float = 0.0
+    images: Literal["train", "synthetic", "mixed", "filled"] = "train"
+    sampling: Literal["shuffled", "groups", "errors"] = "shuffled"
+    head_only: bool = False
+    anew: bool = False
+    selectable: bool = True
+    stage: int = 1
+
+
+def numbers(setting: Setting) -> dict[str, float]:
+    """The numbers of a setting."""
+    return {name: value for name, value in setting.items() if not isinstance(value, str)}
+
+
+def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]:
+    """What a method does, in order. Raises KeyError for a setting without the method's values, or an unknown method."""
+    if method == "fairsynth":
+        return _ours(numbers(setting), policy_of(setting, config), config)
+    return _theirs(method, numbers(setting), config)
+
+
+def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:
+    epochs, rates = int(setting["epochs"]), (setting["learning_rate"], setting["weight_decay"])
+    if method == "jtt":
+        first = max(1, round(epochs * setting["first_share"]))
+        return [
+            Phase("ce", first, *rates, selectable=False),
+            Phase("ce", epochs, *rates, sampling="errors", anew=True, stage=2),
+        ]
+    if method in REFITS:
+        return [Phase("ce", epochs, *rates, selectable=False), _refit(method)]
+    if method == "ffr":
+        return [
+            Phase("ce", epochs, *rates, images="synthetic", selectable=False),
+            _second("ce", setting, config, head_only=False),
+        ]
+    loss: Mapping[str, tuple[Loss, Literal["shuffled", "groups"]]] = {
+        "erm": ("ce", "shuffled"),
+        "resample": ("ce", "groups"),
+        "reweight": ("reweight", "shuffled"),
+        "group-dro": ("group-dro", "groups"),
+    }
+    kind, sampling = loss[method]
+    return [Phase(kind, epochs, *rates, sampling=sampling)]
+
+
+def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) -> list[Phase]:
+    images: Mapping[Synthetic, Literal["synthetic", "mixed", "filled"]] = {
+        "pretrain": "synthetic",
+        "mix": "mixed",
+        "fill": "filled",
+    }
+    epochs, rates = int(setting["epochs"]), (setting["learning_rate"], setting["weight_decay"])
+    alone = policy.stage_2 == "none"
+    first = Phase("supcon", epochs, *rates, images=images[policy.synthetic], selectable=alone)
+    if alone:
+        return [first]
+    if policy.stage_2 == "dfr":
+        return [first, _refit("dfr")]
+    # With frozen features SupCon has nothing left to train.
+    loss: Loss = "group-dro" if policy.stage_2 == "group-dro" else "ce"
+    return [first, _second(loss, setting, config, head_only=policy.stage_2 != "full")]
+
+
+def _second(loss: Loss, setting: Mapping[str, float], config: ClassifyConfig, head_only: bool) -> Phase:
+    names = ("head_learning_rate", "head_weight_decay") if head_only else ("full_learning_rate", "full_weight_decay")
+    rate, decay = (setting[name] for name in names)
+    sampling: Literal["shuffled", "groups"] = "groups" if loss == "group-dro" else "shuffled"
+    return Phase(loss, config.finetune_epochs, rate, decay, sampling=sampling, head_only=head_only, stage=2)
+
+
+def _refit(method: str) -> Phase:
+    loss: Loss = "dfr" if method == "dfr" else "dfr-train"
+    return Phase(loss, 1, head_only=True, stage=2)

@@ -1,0 +1,299 @@
+"""Stage 6, classify: train a classifier by one method and setting, choosing the epoch by validation figures."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fairsynth.classify import dfr
+from fairsynth.classify import images as batches
+from fairsynth.classify.checkpoint import Point, read_point, write_point
+from fairsynth.classify.epoch import Epoch, Rule
+from fairsynth.classify.images import Data, Images
+from fairsynth.classify.losses import GroupDRO, group_weights, supcon
+from fairsynth.classify.methods import TITLES, Phase, numbers, phases
+from fairsynth.classify.policies import Setting
+from fairsynth.config import ClassifyConfig
+from fairsynth.errors import DataError, InfrastructureError
+from fairsynth.models.classifier import Classifier, build_classifier
+from fairsynth.models.data_parallel import Share, share_norms
+from fairsynth.models.device import pick_device
+
+_TOGETHER = 256  # images that are looked at together
+
+
+@dataclass
+class _Loop:
+    """What a phase works with; of it only optimizer, errors and Group-DRO's weights are not made again on resume."""
+
+    phase: Phase
+    images: Images
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    dro: GroupDRO | None = None
+    errors: NDArray[np.bool_] | None = None
+    features: Tensor | None = None
+
+
+class Training:
+    """One training run. Iterate over ``epochs``; ``model`` then holds the best selectable epoch.
+
+    Between two epochs ``save`` keeps all that the rest depends on; a run that was restored from that file goes on
+    as if it had never stopped, to the bit.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        setting: Setting,
+        data: Data,
+        config: ClassifyConfig,
+        seed: int,
+        rule: Rule = "worst-group",
+        share: Share | None = None,
+    ) -> None:
+        self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
+        self.rule: Rule = rule
+        self.share, self.device = share or Share(), pick_device()
+        self.model = self._untrained()
+        self.rng = torch.Generator().manual_seed(seed + 1)
+        self.phases, self.numbers = phases(method, setting, config), numbers(setting)
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+        self._best_state: dict[str, Tensor] = {}
+        self._loop: _Loop | None = None
+        self._restored: Point | None = None
+
+    def _untrained(self) -> Classifier:
+        model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
+        if self.device == "cuda":
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        share_norms(model.encoder, self.share)
+        return model
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train; yields after each epoch, first those that a restored run has behind it. Then the best state is loaded."""
+        yield from list(self.history)
+        behind = len(self.history)
+        for phase in self.phases:
+            if behind >= phase.epochs:
+                behind -= phase.epochs
+                continue
+            yield from self._run(phase, behind)
+            behind = 0
+        self.model.load_state_dict(self._best_state)
+        self.model.eval()
+
+    def _run(self, phase: Phase, behind: int) -> Iterator[Epoch]:
+        if phase.loss in dfr.REFITS:
+            yield self._refit(phase)
+            return
+        self._loop = self._entered(phase)
+        for _ in range(behind, phase.epochs):
+            yield self._judged(phase, self._epoch(self._loop))
+
+    def _entered(self, phase: Phase) -> _Loop:
+        """Everything that a phase begins with; after a restore, as it was."""
+        point, self._restored = self._restored, None
+        images, errors = self._images(phase), None
+        if phase.sampling == "errors":
+            errors = point.errors() if point else self._wrong(images)
+        if phase.anew and point is None:
+            self.model = self._untrained()
+        trained = self.model.head if phase.head_only else self.model
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=phase.learning_rate, weight_decay=phase.weight_decay)
+        dro = self._dro(images) if phase.loss == "group-dro" else None
+        if point:
+            point.put_back(optimizer, dro)
+        features = self._features(images) if phase.head_only else None
+        return _Loop(phase, images, optimizer, self._loss(phase, images, dro), dro, errors, features)
+
+    def _images(self, phase: Phase) -> Images:
+        train, synthetic = self.data.train, self.data.synthetic
+        if phase.images == "mixed":
+            return batches.joined(train, synthetic, np.arange(len(synthetic)))
+        if phase.images == "filled":
+            return batches.filled(train, synthetic, np.random.default_rng(self.seed + 3))
+        return synthetic if phase.images == "synthetic" else train
+
+    def _dro(self, images: Images) -> GroupDRO:
+        counts = np.bincount(images.groups, minlength=self.data.n_groups)
+        return GroupDRO(self.data.n_groups, self.numbers["step_size"], self.numbers["adjustment"], counts)
+
+    def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """From features, labels and groups of a batch to its loss."""
+        weights = group_weights(images.groups, self.data.n_groups).to(self.device)
+
+        def loss(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+            ce = torch.nn.functional.cross_entropy(self.model.head(features), labels, reduction="none")
+            if dro is not None:
+                return dro(ce, groups)
+            if phase.loss == "reweight":
+                return (weights[groups] * ce).mean()
+            if phase.loss == "supcon":
+                beta = self.numbers["beta"]
+                return beta * ce.mean() + (1 - beta) * supcon(features, labels, self.numbers["temperature"])
+            return ce.mean()
+
+        return loss
+
+    def _epoch(self, loop: _Loop) -> float:
+        """One pass over a phase's images; returns its mean loss."""
+        phase, images = loop.phase, loop.images
+        # A frozen encoder gives the same features in every epoch.
+        self.model.train(not phase.head_only)
+        losses = []
+        times = int(self.numbers.get("up_weight", 1))
+        places = batches.order(images, phase.sampling, self.rng, loop.errors, times)
+        for index in batches.cut(places, self.config.batch_size):
+            features = self._encoded(images, index) if loop.features is None else loop.features[index]
+            labels, groups = (torch.from_numpy(v[index]).to(self.device) for v in (images.labels, images.groups))
+            loss = loop.loss(features, labels, groups)
+            loop.optimizer.zero_grad()
+            loss.backward()
+            if loop.features is None:
+                self.share.sum_gradients(self.model.encoder.parameters())
+            self.share.mean_gradients(self.model.head.parameters())
+            loop.optimizer.step()
+            losses.append(loss.item())
+        return float(np.mean(losses))
+
+    def _encoded(self, images: Images, index: NDArray[np.int64]) -> Tensor:
+        """Features of a batch. Each process encodes its part; all see all of them, and so compute the same loss."""
+        return self.share.joined(self.model.features(self._seen(images, index)), len(index))
+
+    def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
+        """This process's part of a batch, augmented as it would be without the others."""
+        mine = self.share.mine
+        pixels = batches.to_tensor(images.pixels[index[mine]], self.device)
+        if self.config.augment:
+            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), mine)
+        return batches.normalised(pixels)
+
+    @torch.no_grad()
+    def _features(self, images: Images) -> Tensor:
+        self.model.eval()
+        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _TOGETHER)))
+        found = []
+        for chunk in chunks:
+            pixels = batches.to_tensor(images.pixels[chunk[self.share.mine]], self.device)
+            found.append(self.share.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
+        """Class probabilities, float32 (N, labels)."""
+        return self.model.head(self._features(images)).softmax(1).cpu().numpy()  # type: ignore[no-any-return]
+
+    def _wrong(self, images: Images) -> NDArray[np.bool_]:
+        """Which images the classifier gets wrong."""
+        return self.probabilities(images).argmax(1) != images.labels  # type: ignore[no-any-return]
+
+    def _judged(self, phase: Phase, loss: float) -> Epoch:
+        validation = self.data.validation
+        predicted = self.probabilities(validation).argmax(1)
+        return self._noted(phase, loss, predicted, validation.labels, validation.groups)
+
+    def _noted(
+        self,
+        phase: Phase,
+        loss: float,
+        predicted: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        groups: NDArray[np.int64],
+    ) -> Epoch:
+        """Put an epoch on record, and the state with it if it is the best so far."""
+        right = predicted == labels
+        worst, worst_class = (min(float(right[of == v].mean()) for v in np.unique(of)) for of in (groups, labels))
+        number = len(self.history)
+        epoch = Epoch(number, phase.stage, loss, worst, worst_class, float(right.mean()), phase.selectable)
+        better = phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
+        # Of several processes the first decides, should their figures differ in a last bit.
+        if self.share.agreed(int(better)):
+            self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
+        self.history.append(epoch)
+        return epoch
+
+    def _refit(self, phase: Phase) -> Epoch:
+        """DFR's linear layer; its figures are those of validation images that a layer like it has not seen."""
+        validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
+        train, known = (self._labelled(images) for images in (self.data.train, validation))
+        if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
+            return self._judged(phase, float("nan"))  # its training diverged, and its figures say so
+        try:
+            layer, judged, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
+        except ValueError as error:
+            raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}") from None
+        with torch.no_grad():
+            self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
+            self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
+        loss = float(np.mean(predicted != judged.labels_N))
+        return self._noted(phase, loss, predicted, judged.labels_N, judged.groups_N)
+
+    def _labelled(self, images: Images) -> dfr.Labelled:
+        return dfr.Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)
+
+    def save(self, path: Path) -> None:
+        """Write the state between two epochs; of several processes the first does it."""
+        loop = self._loop
+        # After a restore, and before another epoch, the file holds this state already.
+        if not self.share.first or self._restored is not None:
+            return
+        write_point(
+            path,
+            self._identity(),
+            [vars(epoch) for epoch in self.history],
+            self.best.number if self.best else None,
+            {"model": self.model.state_dict(), "best": self._best_state},
+            self.rng,
+            loop.optimizer if loop else None,
+            loop.dro if loop else None,
+            loop.errors if loop else None,
+        )
+
+    def restore(self, path: Path) -> bool:
+        """Go on from a state that ``save`` wrote for the same run; False if there is none."""
+        point = read_point(path, self._identity())
+        length = len(point.facts["history"]) if point else 0
+        if self.share.agreed(length) != length:
+            # On a shared disk it may be seen late; whoever starts this process tries again.
+            raise InfrastructureError(f"the checkpoint {path} is not the same for all processes that train together")
+        if point is None:
+            return False
+        self.history = [Epoch(**epoch) for epoch in point.facts["history"]]
+        self.best = self.history[point.facts["best"]] if point.facts["best"] is not None else None
+        self._best_state = point.part("best")
+        self.model.load_state_dict(point.part("model"))
+        self.rng.set_state(point.tensors["rng"])
+        inside = len(self.history) not in np.cumsum([phase.epochs for phase in self.phases])
+        self._restored = point if inside else None
+        return True
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "setting": dict(self.setting),
+            "classify": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "rule": self.rule,
+        }
+
+
+def saved_epochs(run: Training, path: Path, seconds: float) -> Iterator[Epoch]:
+    """The epochs of a run that goes on from the state in a file, if there is one, and writes it from time to time."""
+    run.restore(path)
+    behind, last = len(run.history), time.monotonic()
+    for count, epoch in enumerate(run.epochs(), start=1):
+        yield epoch
+        if count > behind and time.monotonic() - last >= seconds:
+            run.save(path)
+            last = time.monotonic()

@@ -1,0 +1,193 @@
+"""What is to be known of a dataset before anything is spent on it: counts, faults, copies, ties, and what a run would do."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from fairsynth.config import RunConfig
+from fairsynth.data.near_duplicates import near_copies
+from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.vectors import byte_rows
+from fairsynth.errors import DataError
+from fairsynth.groups import Group
+from fairsynth.manifest import SPLITS, TRAIN
+from fairsynth.stages.ingest.content import LIMITS, Examined, examine, wrong_extensions
+from fairsynth.stages.ingest.settle import check_groups, check_k
+
+SCHEMA = 1
+
+
+def inspect(config: RunConfig, reading: Reading, checked: pa.Table, orphans: Sequence[str]) -> dict[str, Any]:
+    """Everything that ``fairsynth inspect`` says, ready for JSON.
+
+    ``checked``: a row of ``CHECKED`` and ``LOOK`` for each entry, ordered by path. ``orphans``: image
+    files that the metadata does not name. ``problems`` holds what would stop a run; it is empty for a
+    dataset that can be used.
+    """
+    seen = examine(reading, checked)
+    near = _near(seen, checked)
+    copies = _copies(seen)
+    return {
+        "schema": SCHEMA,
+        "images": {
+            "input": len(reading.entries) + len(reading.quarantined) + len(reading.excluded),
+            "used": len(seen.used()),
+            "quarantined": len(reading.quarantined) + len(seen.bad) + len(seen.conflicts),
+            "excluded": len(reading.excluded) + len(seen.leaks),
+        },
+        "groups": _groups(config, seen),
+        "quarantine": _asides([*reading.quarantined, *seen.bad]),
+        "excluded": _asides(reading.excluded),
+        "conflicts": [{"path": path, "detail": detail} for path, detail in seen.conflicts.items()],
+        "leaks": [{"path": path, "detail": detail} for path, detail in seen.leaks.items()],
+        "copies": copies,
+        "near_copies": near,
+        "orphans": list(orphans),
+        "wrong_extensions": wrong_extensions(checked),
+        "formats": dict(Counter(kind for kind in checked.column("format").to_pylist() if kind).most_common()),
+        "sizes": _sizes(checked),
+        "association": association(Counter((e.label, e.attribute) for e, _ in seen.used() if e.split == TRAIN)),
+        "remarks": reading.remarks,
+        "problems": _problems(config, reading, seen),
+    }
+
+
+def _problems(config: RunConfig, reading: Reading, seen: Examined) -> list[str]:
+    """Every reason for which a run would refuse the dataset."""
+    problems = []
+    try:
+        check_groups(reading.entries, config.data)
+        if config.data.attribute == "column":
+            train = (entry for entry in reading.entries if entry.split == TRAIN)
+            check_k(config, Counter(Group(entry.label, entry.attribute) for entry in train))
+    except DataError as error:
+        problems.append(str(error))
+    for check in LIMITS:
+        try:
+            check(config.data, reading, seen)
+        except DataError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _asides(asides: Sequence[Aside]) -> dict[str, Any]:
+    return {
+        "by_reason": dict(Counter(aside.reason for aside in asides).most_common()),
+        "files": [aside._asdict() for aside in asides],
+    }
+
+
+def _groups(config: RunConfig, seen: Examined) -> list[dict[str, Any]]:
+    """Every pair of label and attribute: usable images per split, and what becomes of it."""
+    used = [entry for entry, _ in seen.used()]
+    counts = Counter((entry.split, Group(entry.label, entry.attribute)) for entry in used)
+    distinct = Counter(Group(e.label, e.attribute) for e in used if e.split == TRAIN and e.path not in seen.first_of)
+    labels, attributes = ({e[index] for e in used} for index in (2, 3))
+    return [
+        {
+            "label": group.label,
+            "attribute": group.attribute,
+            **{split: counts[split, group] for split in SPLITS},
+            "fate": fate(config, distinct[group]),
+        }
+        for group in sorted(Group(y, a) for y in labels for a in attributes)
+    ]
+
+
+def fate(config: RunConfig, n: int) -> str:
+    """What a run does with a group of ``n`` different training images."""
+    if config.data.attribute == "discover":
+        return "attributes are to be discovered"
+    if n == 0:
+        made = config.synthesize.absent_groups == "make"
+        return "no training images: " + ("made as groups without adapters are" if made else "not synthesised")
+    if n < config.cluster.min_group:
+        return f"fewer than {config.cluster.min_group} training images: no adapter of its own"
+    return "adapters of its own"
+
+
+def _copies(seen: Examined) -> list[list[str]]:
+    """Sets of files with the same content inside one split, under one group."""
+    sets: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry, sha in seen.used():
+        sets[sha, entry.split].append(entry.path)
+    return sorted(paths for paths in sets.values() if len(paths) > 1)
+
+
+def _near(seen: Examined, checked: pa.Table) -> list[dict[str, Any]]:
+    """Sets of images that look alike but are different files, and whether they lie in several splits or groups."""
+    firsts: dict[str, int] = {}
+    for place, sha in enumerate(seen.sha256):
+        if sha:
+            firsts.setdefault(sha, place)
+    places = list(firsts.values())
+    hashes, looks = (
+        byte_rows(checked.column(name).take(pa.array(places, pa.int64()))) for name in ("hash", "thumbnail")
+    )
+    found = []
+    for members in near_copies(hashes, looks):
+        entries: list[Entry] = [seen.entries[places[i]] for i in members]
+        found.append(
+            {
+                "paths": [e.path for e in entries],
+                "across_splits": len({e.split for e in entries}) > 1,
+                "across_groups": len({(e.label, e.attribute) for e in entries}) > 1,
+            }
+        )
+    return found
+
+
+def _sizes(checked: pa.Table) -> dict[str, Any]:
+    pairs = zip(checked.column("width").to_pylist(), checked.column("height").to_pylist(), strict=True)
+    known = sorted((w * h, w, h) for w, h in pairs if w)
+    if not known:
+        return {}
+    return {name: list(known[i][1:]) for name, i in (("smallest", 0), ("median", len(known) // 2), ("largest", -1))}
+
+
+def association(counts: Mapping[tuple[str, str], int]) -> dict[str, Any]:
+    """How strongly label and attribute are tied in the training split.
+
+    ``mutual_information_bits``: I(label; attribute) of the empirical distribution. ``normalised``: divided
+    by the smaller of the two entropies, 0 for independence, 1 if one decides the other. ``cramers_v``:
+    sqrt(chi2 / (n * (min(labels, attributes) - 1))). ``per_label``: the most frequent attribute and its share.
+    """
+    n = sum(counts.values())
+    of_label, of_attribute = Counter[str](), Counter[str]()
+    for (label, attribute), count in counts.items():
+        of_label[label] += count
+        of_attribute[attribute] += count
+    if n == 0:
+        return {"n": 0}
+    information = sum(
+        count / n * math.log2(count * n / (of_label[y] * of_attribute[a])) for (y, a), count in counts.items() if count
+    )
+    smaller = min(_entropy(of_label), _entropy(of_attribute))
+    chi2 = sum(
+        (counts.get((y, a), 0) - of_label[y] * of_attribute[a] / n) ** 2 / (of_label[y] * of_attribute[a] / n)
+        for y in of_label
+        for a in of_attribute
+    )
+    side = min(len(of_label), len(of_attribute)) - 1
+    per_label = []
+    for label in sorted(of_label):
+        attribute = min(of_attribute, key=lambda a: (-counts.get((label, a), 0), a))
+        share = counts.get((label, attribute), 0) / of_label[label]
+        per_label.append({"label": label, "attribute": attribute, "share": share})
+    return {
+        "n": n,
+        "mutual_information_bits": information,
+        "normalised": information / smaller if smaller else None,
+        "cramers_v": math.sqrt(chi2 / (n * side)) if side else None,
+        "per_label": per_label,
+    }
+
+
+def _entropy(counts: Counter[str]) -> float:
+    n = sum(counts.values())
+    return -sum(count / n * math.log2(count / n) for count in counts.values() if count)

@@ -1,0 +1,80 @@
+"""The command inspect: reads a dataset as a run would, streams its images, and says what it found; writes nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fairsynth.commands.inspect.findings import inspect
+from fairsynth.config import RunConfig
+from fairsynth.data.dataset import load, recognise
+from fairsynth.data.location import container
+from fairsynth.data.reading import Aside, Reading
+from fairsynth.data.severity import at_severity
+from fairsynth.data.storage import Storage
+from fairsynth.engine.session import session_of
+from fairsynth.engine.units import stream
+from fairsynth.stages.ingest.content import SUFFIXES, CheckImages
+from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
+
+
+def inspect_dataset(config: RunConfig) -> dict[str, Any]:
+    """What ``fairsynth.commands.inspect.findings.inspect`` finds in the configured dataset, with ``root`` and ``format``.
+
+    Raises DataError if the metadata cannot be read at all.
+    """
+    if config.data.format != "demo":
+        return _inspect(config, config.data.root)
+    from fairsynth.demo import dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = dataset.write(Path(folder) / "demo", seed=config.seed)
+        data = config.data.model_copy(update={"format": "folder", "root": str(root)})
+        return _inspect(config.model_copy(update={"data": data}), "demo")
+
+
+def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
+    data = config.data
+    storage = Storage(data.root, data.follow_links)
+    name = recognise(storage) if data.format == "auto" else data.format
+    reading = load(data.model_copy(update={"format": name}), storage)
+    orphans = _orphans(storage, reading)
+    if data.severity is not None:
+        level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned, data.severity_validation)
+        gone = [Aside(entry.path, "severity") for entry in level.removed]
+        reading = Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
+    found = inspect(config, reading, _checked(config, storage, reading), orphans)
+    return {"root": shown_root, "format": name, **found}
+
+
+def _checked(config: RunConfig, storage: Storage, reading: Reading) -> pa.Table:
+    """A row for each image, ordered by path; only these rows are held, never the images."""
+    work = CheckImages(storage, config.data.images, look=True)
+    if len(reading.entries) <= FEW:
+        tables = [work({"rows": rows})["checked"] for rows in _batches(reading)]
+    else:
+        with session_of(config.resources) as session:
+            tables = list(stream(session, "inspect", _batches(reading), work))
+    return pa.concat_tables(tables).sort_by("path")
+
+
+def _batches(reading: Reading) -> Iterator[list[dict[str, str]]]:
+    rows = sorted((entry.path, entry.location) for entry in reading.entries)
+    for start in range(0, len(rows), INGEST_UNIT):
+        yield [{"path": path, "location": location} for path, location in rows[start : start + INGEST_UNIT]]
+
+
+def _orphans(storage: Storage, reading: Reading) -> list[str]:
+    """Image files in the folder that the metadata says nothing of."""
+    named = {container(entry.path, entry.location) for entry in reading.entries}
+    named |= {aside.path for aside in (*reading.quarantined, *reading.excluded)}
+    endings = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+    return [
+        file.path
+        for file in storage.files()
+        if (name := container(file.path, file.location)).lower().endswith(endings) and not {name, file.path} & named
+    ]

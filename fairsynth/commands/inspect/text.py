@@ -1,0 +1,88 @@
+"""The text that ``fairsynth inspect`` prints: file names and labels are hostile text and shown as such."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fairsynth.manifest import SPLITS
+from fairsynth.printing import printable
+
+SHOWN = 10
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The findings of ``fairsynth.commands.inspect.findings`` as lines for a terminal; ``--json`` has what is cut here."""
+    images = found["images"]
+    yield f"{printable(found['root'])} ({found['format']})"
+    yield (
+        f"images: {images['input']} = {images['used']} usable + {images['quarantined']} quarantined "
+        f"+ {images['excluded']} left out"
+    )
+    yield from _groups(found["groups"])
+    yield from _association(found["association"])
+    yield from _appearance(found)
+    for title, part in (("quarantined", found["quarantine"]), ("left out", found["excluded"])):
+        yield from _asides(title, part)
+    pairs = (("same content, different group", "conflicts"), ("same content in a later split (left out here)", "leaks"))
+    for title, name in pairs:
+        yield from _listed(title, [f"{entry['path']}: {entry['detail']}" for entry in found[name]])
+    yield from _listed("exact copies inside a split", [" = ".join(paths) for paths in found["copies"]])
+    yield from _listed("images that look alike", [_alike(entry) for entry in found["near_copies"]])
+    yield from _listed("files read by their content, not their extension", found["wrong_extensions"])
+    yield from _listed("image files that the metadata does not name", found["orphans"])
+    for remark in found["remarks"]:
+        yield f"note: {printable(remark)}"
+    for problem in found["problems"]:
+        yield f"problem: {printable(problem)}"
+    yield "a run would refuse this dataset" if found["problems"] else "a run would accept this dataset"
+
+
+def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    names = [f"{printable(g['label'])}, {printable(g['attribute']) or '?'}" for g in groups]
+    width = max([len("group (label, attribute)"), *map(len, names)])
+    yield ""
+    yield f"{'group (label, attribute)':<{width}} {''.join(f'{split:>9}' for split in SPLITS)}  in a run"
+    for name, group in zip(names, groups, strict=True):
+        yield f"{name:<{width}} {''.join(f'{group[split]:>9}' for split in SPLITS)}  {group['fate']}"
+    yield ""
+
+
+def _association(tied: Mapping[str, Any]) -> Iterator[str]:
+    if not tied["n"] or tied["normalised"] is None:
+        return
+    yield (
+        f"label and attribute (train): mutual information {tied['mutual_information_bits']:.3f} bits, "
+        f"{tied['normalised']:.0%} of the most possible; Cramér's V {tied['cramers_v']:.2f}"
+    )
+    for entry in tied["per_label"]:
+        yield f"  {entry['share']:.1%} of {printable(entry['label'])} are {printable(entry['attribute'])}"
+
+
+def _appearance(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["formats"]:
+        yield "formats: " + ", ".join(f"{kind} {n}" for kind, n in found["formats"].items())
+    if found["sizes"]:
+        yield "sizes: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in found["sizes"].items())
+
+
+def _asides(title: str, part: Mapping[str, Any]) -> Iterator[str]:
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for aside in part["files"]:
+        by_reason[aside["reason"]].append(aside["path"] + (f" ({aside['detail']})" if aside["detail"] else ""))
+    for reason, paths in by_reason.items():
+        yield from _listed(f"{title}, {reason}", paths)
+
+
+def _alike(entry: Mapping[str, Any]) -> str:
+    where = [word for word in ("splits", "groups") if entry[f"across_{word}"]]
+    return " ~ ".join(entry["paths"]) + (f" (in different {' and '.join(where)})" if where else "")
+
+
+def _listed(title: str, items: Sequence[str]) -> Iterator[str]:
+    if items:
+        yield f"{title}: {len(items)}"
+        yield from (f"  {printable(item)}" for item in items[:SHOWN])
+        if len(items) > SHOWN:
+            yield f"  and {len(items) - SHOWN} more (--json lists all)"

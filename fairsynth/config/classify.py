@@ -1,0 +1,83 @@
+"""The configuration's sections of classifiers: how they are trained, searched, judged and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fairsynth.config.data import Fraction, Generator, Positive, Section, Severity
+
+Synthetic = Literal["pretrain", "mix", "fill"]
+Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
+Method = Literal["erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"]
+
+
+class ClassifyConfig(Section):
+    """The classifier and the fixed part of its training."""
+
+    backbone: str = "microsoft/resnet-50"
+    """A transformers ResNet (hub id or folder), or ``small``: a little ResNet with random weights."""
+    backbone_revision: str | None = None
+    image_size: Positive = 224
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 128
+    """Images of a step; batch normalisation cannot learn from one."""
+    pretrain_epochs: Positive = 50
+    """Most epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
+    finetune_epochs: Positive = 50
+    """Most epochs of stage 2: the linear layer on real images."""
+    augment: bool = True
+    """Random shifts, and flips where flip is on."""
+    flip: bool = True
+    """Mirror training images at random; off where mirrored images change their label."""
+    beta: Fraction | None = None
+    """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, at first 0.5, or 1 where real images are learnt from, too."""
+    synthetic: Synthetic | None = None
+    """How fairsynth learns from synthetic images. pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched, where every group has 50 validation images to judge by."""
+    stage_2: Stage2 | None = None
+    """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched, where every group has 50 validation images to judge by. The paper's are pretrain and last-layer."""
+
+
+class TuneConfig(Section):
+    """The search: the same number of trials for every method, judged on validation images."""
+
+    trials: Positive = 16
+    """Of every method."""
+    search: Literal["random", "optuna"] = "random"
+    """optuna: after the first wave by Optuna's tree-structured Parzen estimator (pip install 'fairsynth[optuna]')."""
+    wave: Positive = 8
+    """Trials of a method that run side by side before the next ones are chosen, with optuna or worker_minutes."""
+    worker_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes of all workers together after which no further wave begins, for no method; null: only trials count."""
+    grace_epochs: Positive = 5
+    """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
+    select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"
+    """The validation figure by which epochs and trials are chosen. worst-class looks at labels alone."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("erm", "group-dro", "fairsynth")
+    """What is trained and compared; each at most once."""
+
+
+class EvaluateConfig(Section):
+    """The final training runs with the best setting of each method."""
+
+    seeds: Positive = 3
+
+
+class BenchConfig(Section):
+    """The grid of ``fairsynth bench``: methods x generators x severities x seeds."""
+
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (None,)
+    """Levels of data.severity; original: as the dataset is."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
+        *("erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train", "ffr", "fairsynth"),
+    )
+    """What is compared; ffr takes part where vanilla is among the generators."""
+    generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
+    """What makes the images that fairsynth learns from: a row of the table each."""
+    seeds: Positive = 1
+    """Repetitions of everything: of adapters, images and search; evaluate.seeds trainings each."""
+    ablation: bool = False
+    """Also run fairsynth with other k, text_weight, beta and per_group, one at a time, by the paper's policy; and by each policy alone."""
+    variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """Further rows: {name: {section.key: value}}, fairsynth with these settings."""

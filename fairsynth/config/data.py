@@ -1,0 +1,135 @@
+"""The configuration's section ``data``, and the types that all sections share."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
+
+
+def _text_keys(value: object) -> object:
+    """YAML reads the key of ``0: landbird`` as a number; in the dataset it is text."""
+    if isinstance(value, dict):
+        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: v for k, v in value.items()}
+    return value
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) and value else value or ()
+
+
+def _ratio(value: object) -> object:
+    """``original``, a ratio, or a ratio in percent: ``99.9%``."""
+    if value in (None, "", "original"):
+        return None
+    text = str(value).strip()
+    return float(Decimal(text[:-1]) / 100) if text.endswith("%") and _is_number(text[:-1]) else value
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", text) is not None
+
+
+def formats() -> list[str]:
+    """Names of the dataset readers: the modules in ``fairsynth/data/readers``."""
+    folder = Path(__file__).parents[1] / "data" / "readers"
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def _known_format(value: str) -> str:
+    known = ["auto", "demo", *formats()]
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        raise ValueError(f"must be one of {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return value
+
+
+Words = Annotated[dict[str, str], BeforeValidator(_text_keys)]
+Severity = Annotated[Annotated[float, Field(gt=0.5, lt=1)] | None, BeforeValidator(_ratio)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ImageRules(Section):
+    """Which images are usable, and how they become RGB."""
+
+    max_pixels: Positive = 50_000_000
+    """Larger images are set aside by their header, before they are decoded."""
+    min_side: Positive = 8
+    """Images with a shorter side are set aside."""
+    max_aspect: Annotated[float, Field(ge=1)] = 20.0
+    """Images whose longer side is more than this many times the shorter are set aside."""
+    background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
+    """Colour behind transparent pixels."""
+    frames: Literal["first", "refuse"] = "first"
+    """Animations and multi-page files: use the first frame, or set them aside."""
+    constant: Literal["refuse", "keep"] = "refuse"
+    """Images of a single colour: set them aside, or keep them."""
+
+
+# For images that were judged before: whatever can be decoded is taken.
+ANY_IMAGE = ImageRules(max_pixels=10**9, min_side=1, max_aspect=10**9, constant="keep")
+
+
+class DataConfig(Section):
+    """Where the dataset is, how to read it, and what is asked of it."""
+
+    format: Annotated[str, AfterValidator(_known_format)] = "auto"
+    """auto: recognise the layout; demo: the built-in digits; else a reader: waterbirds, celeba, utkface, folder, classfolder, parquet, webdataset."""
+    root: str = ""
+    """Folder of the dataset: a path, s3://... or gs://... For demo: left empty, the dataset is written below the output folder."""
+    label_column: str = ""
+    """Column or field of the label; empty: the format's own."""
+    attribute_column: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
+    """Column or field of the attribute; several combine into one attribute. Empty: the format's own."""
+    split_column: str = "split"
+    """Column of the split, where the format has one."""
+    options: dict[str, Any] = {}
+    """Settings of one format alone, such as age_bins of utkface."""
+    attribute: Literal["column", "discover"] = "column"
+    """discover: nobody knows the attribute; inside each label, clusters of the embeddings stand in for it. A given attribute_column is then used for evaluation only."""
+    discovered: Positive = 2
+    """Clusters per label that discover looks for."""
+    label_names: Words = {}
+    """Words for label values, used in prompts; a value without a word stands for itself."""
+    attribute_names: Words = {}
+    """Words for attribute values, used in prompts."""
+    unknown: Literal["refuse", "drop", "own_group"] = "refuse"
+    """Rows without label or attribute: refuse the dataset, drop them, or give an unknown attribute a group of its own."""
+    split_fractions: tuple[Fraction, Fraction, Fraction] | None = None
+    """Shares of train, val and test, for data without a split: seeded, the same shares in every group."""
+    split_seed: int = 0
+    """Seed of that split; it does not change with the run's seed."""
+    severity: Severity = None
+    """Bias of the training split: 0.99, 99% or another ratio keeps that share of a label's images aligned; original or null: as it is."""
+    severity_validation: bool = False
+    """Bring the validation split to that severity too, but for 10 images of each label that go against it (From Fake to Real's rule): then no method has many images of rare groups to choose or refit by."""
+    severity_seed: int = 0
+    """Seed of the choice; more severe sets lie inside less severe ones of the same seed."""
+    aligned: Words = {}
+    """label: attribute that goes with it; labels not named are left alone. Empty: each label's largest training group."""
+    allow_missing: bool = False
+    """Go on though a group has no validation images; worst-group accuracy is then chosen without it."""
+    max_bad_fraction: Fraction = 0.01
+    """Refuse the dataset if more than this share of its images cannot be used."""
+    max_bad_group_fraction: Fraction = 0.05
+    """The same for any group."""
+    max_conflict_fraction: Fraction = 0.001
+    """Refuse the dataset if more than this share of its images occurs under different labels or attributes; fewer are set aside."""
+    max_leak_fraction: Fraction = 0.01
+    """Refuse the dataset if more than this share of its training images is in another split too; fewer are left out."""
+    follow_links: bool = False
+    """Follow symbolic links that leave the dataset's folder."""
+    images: ImageRules = ImageRules()

@@ -1,0 +1,159 @@
+"""From a preset, a YAML file and command-line overrides to a RunConfig.
+
+Precedence: command line > YAML > preset > default. Every mistake is reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fairsynth.config import RunConfig
+from fairsynth.errors import ConfigError
+
+
+def preset_names() -> list[str]:
+    """Names of the presets in the package."""
+    folder = resources.files("fairsynth") / "config" / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(
+    path: str | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Merge preset, YAML file and overrides (dotted keys) into a RunConfig.
+
+    Raises ConfigError naming every wrong key and value, with a suggestion for misspelt keys.
+    """
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in preset_names():
+            raise ConfigError(
+                f"unknown preset {preset!r}{_suggest(preset, preset_names())}; presets: {', '.join(preset_names())}"
+            )
+        merged = _parse(
+            (resources.files("fairsynth") / "config" / "presets" / f"{preset}.yaml").read_text("utf-8"), preset
+        )
+    if path is not None:
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
+        merged = _merge(merged, _parse(text, path))
+    for key, value in (overrides or {}).items():
+        whole_section = "." not in key and isinstance(value, dict)
+        merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
+    return _validated(merged)
+
+
+def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """The config with other values (dotted keys). Raises ConfigError as ``load_config`` does."""
+    merged = config.model_dump()
+    for key, value in overrides.items():
+        merged = _put(merged, key.split("."), value)
+    return _validated(merged)
+
+
+def _validated(merged: Mapping[str, Any]) -> RunConfig:
+    problems = [f"unknown key {key!r}{_suggest(key, sorted(_known_keys(RunConfig)))}" for key in _unknown_keys(merged)]
+    if problems:
+        raise ConfigError("; ".join(problems))
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problem(detail) for detail in error.errors())) from None
+
+
+def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
+    """``["--a.b", "1", "--c=x"]`` as ``{"a.b": 1, "c": "x"}``; values are read as YAML.
+
+    Raises ConfigError for a word that belongs to no option and for an option without a value.
+    """
+    overrides: dict[str, Any] = {}
+    rest = list(tokens)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"unexpected argument {word!r}; options are written --section.key VALUE")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"option --{key} needs a value")
+            value = rest.pop(0)
+        name = key.replace("-", "_")
+        overrides[name] = _read_value(name, value)
+    return overrides
+
+
+def _read_value(key: str, value: str) -> Any:
+    if key in ("out", "data.root"):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} must hold sections such as 'data:' and 'tune:', not a {type(content).__name__}")
+    return content
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any], model: type[BaseModel] | None = RunConfig) -> dict[str, Any]:
+    """Sections are merged, and so are a format's options; any other dictionary, such as label_names, takes the old one's place."""
+    merged = dict(base)
+    for key, value in over.items():
+        field = model.model_fields.get(key) if model else None
+        kind = field.annotation if field else None
+        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (section or key == "options")
+        merged[key] = _merge(merged[key], value, section) if both else value
+    return merged
+
+
+def _put(base: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """``base`` with the value at a path of keys; what lies beside the path stays."""
+    head, *rest = path
+    inner = base.get(head)
+    return {**base, head: _put(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            yield f"{prefix}{key}"
+        elif isinstance(value, dict) and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _unknown_keys(value, field.annotation, f"{prefix}{key}.")
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    """A guess at what was meant: the same last part in another section, else the closest spelling."""
+    same_name = [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    near = same_name[:1] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _problem(detail: Any) -> str:
+    parts = [str(part) for part in detail["loc"] if not str(part).startswith(("constrained", "literal", "function"))]
+    where = ".".join(part for part in parts if part not in ("int", "str", "float"))
+    given = f" (given: {detail['input']!r})" if where else ""
+    return f"{where + ': ' if where else ''}{detail['msg'].removeprefix('Value error, ')}{given}"

@@ -1,0 +1,100 @@
+"""Stage 4, finetune: the card that lies beside a set of adapters, in the form that model hubs show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from fairsynth import __version__
+from fairsynth.config import RunConfig
+from fairsynth.escaping import code, plain
+from fairsynth.models.sources import base_of, diffusion_source
+
+_METHODS = {
+    "lora": "LoRA (arXiv 2106.09685), one adapter per group, plain prompt",
+    "dreambooth": "DreamBooth (arXiv 2208.12242) with a rare token, one adapter per group",
+    "clustered-dreambooth": "Clustered DreamBooth (arXiv 2511.08711) with a rare token, one adapter per cluster of a group",
+}
+
+
+def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
+    """The card of all adapters of a run as Markdown, from their facts (``finetune.read_adapter``)."""
+    base, full = base_of(config.models), config.finetune.parameters == "full"
+    front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
+    front += [
+        f"- {tag}" for tag in ("stable-diffusion", "full-finetune" if full else "lora", "dreambooth", "fairsynth")
+    ]
+    if config.models.diffusion != "demo":
+        front.insert(1, yaml.safe_dump({"base_model": config.models.diffusion}, allow_unicode=True).rstrip())
+    made = [facts for facts in adapters if not facts["failed"]]
+    lines = [
+        *front, "---", "",
+        f"# {len(made)} {'fine-tuned UNets' if full else 'adapters'} for {plain(base['base_model'])}", "",
+        f"Made by fairsynth {__version__}: {_METHODS[config.finetune.generator]}. Each makes images of one "
+        "(label, attribute) group of a biased dataset, so that a classifier can be trained on groups of equal size.", "",
+        f"- base model: {code(base['base_model'])}, version {code(base['base_revision'])}",
+        f"- {_training(config)}",
+        f"- {_judged(made)}",
+        "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
+        "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
+        "## How to use", "", "```python", *_use(diffusion_source(config.models), full), "```", "",
+        "## What there is", "", *_table(adapters), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _training(config: RunConfig) -> str:
+    tuned, size = config.finetune, config.models.image_size
+    what = "all weights of the UNet" if tuned.parameters == "full" else f"rank {tuned.rank}, alpha {tuned.alpha}"
+    prior = (
+        f"prior preservation by {tuned.prior}, weight {tuned.prior_weight:g}"
+        if tuned.prior_size
+        else "no prior preservation"
+    )
+    loss = "uniform loss weights" if tuned.snr_ceiling is None else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
+    return f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
+
+
+def _judged(made: Sequence[Mapping[str, Any]]) -> str:
+    judged = sum(bool(facts["validation"]) for facts in made)
+    return f"kept state: the best on held-out images for {judged}, the last for {len(made) - judged}, whose clusters are small"
+
+
+def _use(source: str, full: bool) -> list[str]:
+    # A JSON string is a Python string; backticks would end the block.
+    base = f"base = {json.dumps(source).replace('`', chr(92) + 'x60')}"
+    if full:
+        return [
+            "from diffusers import StableDiffusionPipeline, UNet2DConditionModel",
+            "",
+            base,
+            'unet = UNet2DConditionModel.from_pretrained("<group>/<cluster>")',
+            "pipeline = StableDiffusionPipeline.from_pretrained(base, unet=unet)",
+        ]
+    return [
+        "from diffusers import StableDiffusionPipeline",
+        "",
+        base,
+        "pipeline = StableDiffusionPipeline.from_pretrained(base)",
+        'pipeline.load_lora_weights("<group>/<cluster>")',
+    ]
+
+
+def _table(adapters: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        "| label | attribute | cluster | images | prompt | steps | kept | loss on held-out images |",
+        "|" + "---|" * 8,
+    ]
+    for facts in adapters:
+        cells = [facts["label"], facts["attribute"], facts["cluster"], facts["images"]]
+        if facts["failed"]:
+            outcome = [facts["steps"], "none", f"failed: {facts['failed']}"]
+        else:
+            losses = dict(facts["validation"])
+            held = f"{losses[facts['best_step']]:.4f}" if losses else "not measured"
+            outcome = [facts["steps"], facts["best_step"], held]
+        rows.append("| " + " | ".join([*map(plain, cells), code(facts["prompt"]), *map(plain, outcome)]) + " |")
+    return rows

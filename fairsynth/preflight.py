@@ -1,0 +1,58 @@
+"""Checks that need no model and no Ray: they end a hopeless run within seconds."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from fairsynth.config import RunConfig
+from fairsynth.data.reading import Reading
+from fairsynth.data.storage import Storage
+from fairsynth.errors import ConfigError
+from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN
+
+
+def check_early(config: RunConfig, root: Path) -> Reading | None:
+    """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
+
+    Raises DataError or ConfigError: no dataset, bad metadata, a severity that it cannot have, k larger than a group, an output
+    folder inside the dataset, a way for a group that there cannot be.
+    """
+    if config.data.format == "demo":
+        from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
+
+        _check_routes(config, ALIGNED, ATTRIBUTES)
+        return None
+    from fairsynth.data.dataset import load
+    from fairsynth.data.severity import at_severity
+    from fairsynth.stages.ingest.settle import check_groups, check_k
+
+    storage = Storage(config.data.root, config.data.follow_links)
+    if storage.local is not None:
+        folder = storage.local.resolve()
+        if root == folder or root.is_relative_to(folder):
+            raise ConfigError(
+                f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
+            )
+    reading = load(config.data, storage)
+    check_groups(reading.entries, config.data)
+    kept, data, ratio = reading.entries, config.data, config.data.severity
+    if ratio is not None:
+        kept = at_severity(kept, ratio, data.severity_seed, data.aligned, data.severity_validation).kept
+    if config.data.attribute == "column":
+        check_k(config, Counter(Group(e.label, e.attribute) for e in kept if e.split == TRAIN))
+        _check_routes(config, {e.label for e in reading.entries}, {e.attribute for e in reading.entries})
+    return reading
+
+
+def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
+    """Raise ConfigError if a way is given for a group that there cannot be."""
+    names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))
+    for name in config.synthesize.routes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"synthesize.routes names {name!r}{hint}, but the groups are: {', '.join(names[:20])}")

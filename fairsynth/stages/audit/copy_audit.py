@@ -1,0 +1,73 @@
+"""Stage 6, audit: the detector of copies put to the test, by a worker that has CLIP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairsynth.config import ImageRules, ModelsConfig
+from fairsynth.data.copies import CopyDetector
+from fairsynth.data.decode import decode
+from fairsynth.data.location import ImageReader
+from fairsynth.data.storage import Storage
+from fairsynth.data.vectors import vectors
+from fairsynth.groups import Group
+from fairsynth.stages.audit.figures import self_test_facts
+from fairsynth.stages.audit.memorisation import self_test
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """What the detector is tested with: what it is built from, and how to get whole images: K that it knows, H that not."""
+
+    __test__ = False  # for pytest: no test
+    embeddings_ND: NDArray[np.float32]
+    thumbnails_N: NDArray[np.uint8]
+    training: Callable[[], NDArray[np.uint8]]
+    held_out: Callable[[], NDArray[np.uint8]]
+
+
+class ReadImages:
+    """Reads images of the dataset when it is called, where it is called: uint8 (N, size, size, 3)."""
+
+    def __init__(self, storage: Storage, places: Sequence[tuple[str, str]], size: int, rules: ImageRules) -> None:
+        self.storage, self.places, self.size, self.rules = storage, places, size, rules
+
+    def __call__(self) -> NDArray[np.uint8]:
+        reader = ImageReader(self.storage)
+        found = [decode(reader.read(*place).content, self.size, self.rules) for place in self.places]
+        return np.stack(found) if found else np.zeros((0, self.size, self.size, 3), np.uint8)
+
+
+class TestDetector:
+    """Returns tables ``test`` (one row of JSON: the detector's rates) and ``texts`` (each group's prompt as CLIP sees it)."""
+
+    __test__ = False
+
+    def __init__(self, models: ModelsConfig, images: TestImages, texts: Mapping[Group, str], seed: int) -> None:
+        from fairsynth.models.encoder import ClipEncoder
+
+        self.encoder, self.images, self.texts, self.seed = ClipEncoder(models), images, texts, seed
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+        groups, images = sorted(self.texts), self.images
+        texts_GD = self.encoder.texts([self.texts[group] for group in groups])
+        training, held_out, test = images.training(), images.held_out(), None
+        if len(training) and len(held_out) > 1:
+            detector = CopyDetector(images.embeddings_ND, images.thumbnails_N)
+            test = self_test(detector, training, held_out, self._encode, self.seed)
+        columns = {"label": [g.label for g in groups], "attribute": [g.attribute for g in groups]}
+        return {
+            "test": pa.table({"json": [json.dumps(self_test_facts(test))]}),
+            "texts": pa.table({**columns, "embedding": vectors(texts_GD)}),
+        }
+
+    def _encode(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """In batches: memory stays bounded however large the images are."""
+        return np.concatenate([self.encoder.images(pixels_NHW3[i : i + 32]) for i in range(0, len(pixels_NHW3), 32)])

@@ -1,0 +1,158 @@
+"""Stage 2, embed: CLIP vectors of training and validation images, VAE posteriors of the former, a unit at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fairsynth.config import ImageRules, ModelsConfig
+from fairsynth.data.bad_image import BadImage
+from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
+from fairsynth.data.decode import decode
+from fairsynth.data.location import ImageReader
+from fairsynth.data.storage import Storage
+from fairsynth.data.unit_rows import PlanRows
+from fairsynth.data.vectors import vectors
+from fairsynth.errors import DataError, InfrastructureError
+
+VERSION = 3
+# Prefix of the units of validation images: they are compared with, and nothing learns to draw from them.
+HELD_OUT = "validation"
+PLAN = pa.schema([(name, pa.string()) for name in ("image_id", "path", "location", "sha256")])
+BAD_SCHEMA = pa.schema(
+    [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+
+
+def plan_rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The rows to embed, ordered by image_id; images that share a file come in its order."""
+    wanted = [{name: row[name] for name in PLAN.names} for row in rows]
+    wanted.sort(key=lambda row: (row["path"] if row["location"] else "", row["image_id"]))
+    return pa.Table.from_pylist(wanted, schema=PLAN)
+
+
+class DecodeUnit:
+    """CPU work: read and decode the images of one unit to one size.
+
+    Returns ``pixels`` uint8 (N, S, S, 3), ``good`` (rows decoded) and ``bad`` (rows with a reason).
+    Raises DataError if a file's content is not what ingest saw.
+    """
+
+    def __init__(self, storage: Storage, rows: PlanRows, size: int, rules: ImageRules) -> None:
+        self.reader, self.rows, self.size, self.rules = ImageReader(storage), rows, size, rules
+
+    def __call__(self, name: str) -> dict[str, Any]:
+        pixels, good, bad = [], [], []
+        for row in self.rows(name)["rows"]:
+            try:
+                pixels.append(decode(same_content(self.reader, row), self.size, self.rules))
+                good.append({"image_id": row["image_id"], "path": row["path"]})
+            except BadImage as problem:
+                bad.append({"path": row["path"], "stage": "embed", "reason": problem.reason, "detail": problem.detail})
+        stacked = np.stack(pixels) if pixels else np.zeros((0, self.size, self.size, 3), np.uint8)
+        return {"pixels": stacked, "good": good, "bad": bad}
+
+
+def same_content(reader: ImageReader, row: Mapping[str, Any]) -> bytes:
+    """The bytes of an image of the manifest.
+
+    Raises DataError if they are not those that ingest saw, InfrastructureError if they cannot be read now.
+    """
+    try:
+        file = reader.read(row["path"], row["location"])
+    except BadImage as problem:
+        if problem.reason == "unreadable":
+            raise InfrastructureError(
+                f"cannot read {row['path']!r}: {problem.detail}; finished units are kept, the same command goes on"
+            ) from None
+        raise _changed(row, problem.reason) from None
+    if file.sha256 != row["sha256"]:
+        raise _changed(row, "other content")
+    return file.content
+
+
+def _changed(row: Mapping[str, Any], now: str) -> DataError:
+    return DataError(
+        f"input_changed: {row['path']!r} is not what it was when the run began ({now}); leave the dataset alone during a "
+        "run, and give the same command again to start from its new content"
+    )
+
+
+class EmbedUnit:
+    """Model work: embed one decoded unit; the pixels end here.
+
+    Returns tables ``embeddings`` (image_id; embedding: unit length; thumbnail: 32 x 32 RGB; with ``posteriors``
+    also mean and std of the VAE, flattened, but for units of ``HELD_OUT``) and ``bad``. An embedding that is no unit
+    vector is set aside. ``batch`` images go through a model at once, which bounds memory and changes nothing beyond
+    rounding.
+    """
+
+    def __init__(self, models: ModelsConfig, posteriors: bool = True, batch: int = 32) -> None:
+        from fairsynth.models.encoder import ClipEncoder
+
+        self.encoder, self.pipeline, self.batch = ClipEncoder(models), None, batch
+        if posteriors:
+            from fairsynth.models.diffusion import load_pipeline
+
+            self.pipeline = load_pipeline(models)
+
+    def __call__(self, decoded: Mapping[str, Any]) -> dict[str, pa.Table]:
+        good, bad, pixels = list(decoded["good"]), list(decoded["bad"]), decoded["pixels"]
+        columns: dict[str, Any] = {}
+        if good:
+            embedded = np.concatenate([self.encoder.images(part) for part in self._parts(pixels)])
+            usable = unit_length(embedded)
+            bad += [
+                {"path": row["path"], "stage": "embed", "reason": "bad_embedding", "detail": "no unit vector"}
+                for row, fine in zip(good, usable, strict=True)
+                if not fine
+            ]
+            good, pixels = [row for row, fine in zip(good, usable, strict=True) if fine], pixels[usable]
+            posteriors = not str(decoded.get("name", "")).startswith(HELD_OUT)
+            columns = self._vectors(embedded[usable], pixels, posteriors) if good else {}
+        ids = pa.array([row["image_id"] for row in good], pa.string())
+        return {
+            "embeddings": pa.table({"image_id": ids, **columns}),
+            "bad": pa.Table.from_pylist(bad, schema=BAD_SCHEMA),
+        }
+
+    def _parts(self, pixels_NHW3: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        return (pixels_NHW3[start : start + self.batch] for start in range(0, len(pixels_NHW3), self.batch))
+
+    def _vectors(
+        self, embedded_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8], posteriors: bool
+    ) -> dict[str, Any]:
+        small = [image.tobytes() for image in thumbnails(pixels_NHW3)]
+        columns = {"embedding": vectors(embedded_ND), "thumbnail": pa.array(small, pa.binary(THUMBNAIL_BYTES))}
+        if self.pipeline is not None and posteriors:
+            from fairsynth.models.diffusion import encode_posteriors
+
+            found = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
+            mean, std = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            columns |= {"mean": vectors(mean.reshape(len(mean), -1)), "std": vectors(std.reshape(len(std), -1))}
+            columns["latent_shape"] = pa.array([list(mean.shape[1:])] * len(mean), pa.list_(pa.int32()))
+        return columns
+
+
+def with_embeddings(files: Iterable[Path]) -> list[str]:
+    """The units' files that hold any embedding: one without a usable image lacks the columns, too.
+
+    Raises DataError if no file holds one.
+    """
+    found = [str(file) for file in files if pq.read_metadata(file).num_rows]
+    if not found:
+        raise DataError("no image has a usable embedding; 'quarantine.parquet' of the stage embed says why")
+    return found
+
+
+def unit_length(vectors_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows are finite and of length 1: what FAISS may see."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(vectors_ND.astype(np.float64), axis=1)
+    return np.isfinite(vectors_ND).all(1) & (np.abs(lengths - 1) < 1e-3)

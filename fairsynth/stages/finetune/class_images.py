@@ -1,0 +1,59 @@
+"""Stage 4, finetune: the images of each class prompt, made by the base model, for ``prior: images``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
+from fairsynth.data.vectors import vectors
+from fairsynth.manifest import seed_for
+from fairsynth.models.diffusion import generate, load_pipeline
+
+PREFIX = "class="  # no adapter is called so: a slug has no equals sign
+
+
+def unit_names(prompts: Iterable[str]) -> dict[str, str]:
+    """Class prompt by unit name."""
+    return {PREFIX + hashlib.sha256(prompt.encode()).hexdigest()[:12]: prompt for prompt in sorted(set(prompts))}
+
+
+class ClassLatents:
+    """Makes the class images of one class prompt as latents: shared by all its adapters.
+
+    ``prompts`` as ``unit_names`` gives them; ``__call__`` returns a table with the column ``mean``.
+    """
+
+    def __init__(
+        self,
+        models: ModelsConfig,
+        config: FinetuneConfig,
+        synthesize: SynthesizeConfig,
+        prompts: Mapping[str, str],
+        seed: int,
+    ) -> None:
+        self.models, self.config, self.synthesize, self.prompts, self.seed = models, config, synthesize, prompts, seed
+        self.pipeline = load_pipeline(models)
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+        prompt, size = self.prompts[task["name"]], self.synthesize.unit_size
+        seeds = [seed_for(self.seed, "class", prompt, i) for i in range(self.config.class_images)]
+        parts = [
+            generate(
+                self.pipeline,
+                [prompt] * len(part),
+                [self.synthesize.negative_prompt] * len(part),
+                part,
+                self.models.image_size,
+                self.synthesize.steps,
+                self.synthesize.guidance,
+                latents_only=True,
+            )
+            for part in (seeds[start : start + size] for start in range(0, len(seeds), size))
+        ]
+        latents = np.concatenate(parts)
+        return {"latents": pa.table({"mean": vectors(latents.reshape(len(latents), -1))})}

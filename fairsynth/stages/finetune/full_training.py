@@ -1,0 +1,275 @@
+"""Stage 4, finetune: ``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
+
+The heavy variant of the paper (arXiv 2511.08711; DreamBooth: arXiv 2208.12242). Every worker makes the same draws
+and takes its share of them, so the result does not depend on their number beyond rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+
+from fairsynth.config import FinetuneConfig
+from fairsynth.models.data_parallel import Share
+from fairsynth.models.state_files import read_state, write_state
+from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
+from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.lot_state import Progress, Trained
+
+Tensors = Mapping[str, torch.Tensor]
+# Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
+_BUCKET = 2**25
+
+
+@dataclass(frozen=True)
+class FullState:
+    """A checkpoint on the CPU: progress, and ``weights.*``, ``first.*``, ``second.*``, ``best.*`` by parameter."""
+
+    progress: Progress
+    tensors: Tensors
+
+
+class FullTrainer:
+    """Trains all weights of a UNet on one cluster after another; in between the UNet is the base again."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        config: FinetuneConfig,
+        texts: Tensors,
+        share: Share | None = None,
+    ) -> None:
+        # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
+        self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
+        self.scheduler, self.config, self.texts, self.share = scheduler, config, texts, share or Share()
+        self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
+        self.unet = unet.float() if self.low else unet
+        self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
+
+    @property
+    def _taught(self) -> bool:
+        return self.config.prior_size > 0 and self.config.prior == "teacher"
+
+    def train(
+        self,
+        job: AdapterJob,
+        latents: Latents,
+        resume: FullState | None = None,
+        checkpoint: Callable[[FullState], None] | None = None,
+        notice: Callable[[], bool] = lambda: False,
+    ) -> Trained:
+        """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
+
+        Where several workers train together, the state that counts is that of rank 0.
+        """
+        resume = self._of_rank_0(resume)
+        self.unet.requires_grad_(True)
+        noticed = False
+        best: Tensors | None = None if resume is None else _part(resume.tensors, "best") or None
+        progress = Progress(job.name) if resume is None else resume.progress.copy()
+        optimizer = self._start(
+            job, progress, self.base if resume is None else _part(resume.tensors, "weights"), resume
+        )
+        sampler = Sampler(latents, job.seed, self.config, self.scheduler.config.num_train_timesteps)
+        texts = torch.stack([self.texts[job.prompt], self.texts[job.class_prompt]]).unsqueeze(0).to(self.unet.device)
+        try:
+            while progress.step < job.steps and not self._early(progress):
+                fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
+                if not fault and self._judged_now(job, progress, sampler):
+                    fault, best = self._validate(job, progress, sampler, texts, best)
+                if fault and progress.attempt:
+                    return Trained(job, progress, None, f"{progress.fault}; again {fault}")
+                if fault:
+                    progress = progress.rolled_back(fault)
+                    optimizer = self._start(job, progress, best or self.base)
+                    continue
+                warned = not noticed and notice()
+                noticed |= warned
+                due = progress.step % self.config.checkpoint_every == 0 and progress.step < job.steps
+                if checkpoint and (warned or due):
+                    checkpoint(self._state(progress, optimizer, best))
+            return Trained(job, progress, best or self._weights())
+        finally:
+            self._load(self.base)
+            self.unet.requires_grad_(False)
+
+    def _start(
+        self, job: AdapterJob, progress: Progress, weights: Tensors, state: FullState | None = None
+    ) -> torch.optim.AdamW:
+        """Set the weights; an optimizer whose moments are those of the state, or zero."""
+        self._load(weights)
+        optimizer = torch.optim.AdamW(
+            self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
+        )
+        if state is not None:
+            first, second = (_part(state.tensors, part) for part in ("first", "second"))
+            for name, parameter in self.unet.named_parameters():
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(progress.step - progress.since)),
+                    "exp_avg": first[name].to(parameter, copy=True),
+                    "exp_avg_sq": second[name].to(parameter, copy=True),
+                }
+        return optimizer
+
+    def _step(
+        self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
+    ) -> str:
+        """One step; returns what went wrong, if anything did."""
+        own = self.config.batch_size
+        mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
+        part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
+        totals = (own, max(1, len(draw.times) - own))
+        batch = Batch(self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals)
+        taught = None
+        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+            if self.teacher is not None and batch.asked is not None:
+                with torch.no_grad():
+                    noisy, times, texts = batch.asked
+                    taught = self.teacher(noisy.to(self.teacher.dtype), times, texts.to(self.teacher.dtype)).sample
+            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+        losses, powers = batch.losses(predicted, taught)
+        optimizer.zero_grad()
+        losses.sum().backward()
+        told = torch.stack([losses.detach()[0], powers[0]])
+        self.share.sum(told)
+        self._sum_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
+        progress.step += 1
+        loss, power = told.tolist()
+        if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
+            return _fault(loss, job, progress)
+        optimizer.param_groups[0]["lr"] = _rate(job, progress)
+        optimizer.step()
+        return "" if self._finite() else _fault(math.inf, job, progress)
+
+    @torch.no_grad()
+    def _finite(self) -> bool:
+        return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
+
+    def agreed(self, answer: bool) -> bool:
+        """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
+        told = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
+        self.share.sum(told)
+        return bool(told.item())
+
+    def _of_rank_0(self, state: FullState | None) -> FullState | None:
+        """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
+        if self.share.world == 1:
+            return state
+        mine, device = self.share.rank == 0 and state is not None, self.unet.device
+        told = b""
+        if mine and state is not None:
+            shapes = {name: list(value.shape) for name, value in state.tensors.items()}
+            told = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
+        size = torch.tensor([len(told)], device=device)
+        self.share.sum(size)
+        if not size.item():
+            return None
+        text = torch.tensor(list(told) if mine else [0] * int(size.item()), dtype=torch.int32, device=device)
+        self.share.sum(text)
+        facts = json.loads(bytes(text.tolist()))
+        tensors = {}
+        for name, shape in facts["shapes"].items():
+            value = (
+                state.tensors[name].to(device, copy=True)
+                if mine and state
+                else torch.zeros(shape, dtype=self.unet.dtype, device=device)
+            )
+            self.share.sum(value)
+            tensors[name] = value.cpu()
+        return FullState(_progress(facts["progress"]), tensors)
+
+    def _sum_gradients(self) -> None:
+        """Add up the workers' gradients, many small ones in one message."""
+        if self.share.world == 1:
+            return
+        bucket: list[torch.Tensor] = []
+        gradients = [parameter.grad for parameter in self.unet.parameters() if parameter.grad is not None]
+        for index, part in enumerate(gradients):
+            bucket.append(part)
+            if index + 1 == len(gradients) or sum(map(torch.numel, bucket)) >= _BUCKET:
+                whole = torch.cat([part.flatten() for part in bucket])
+                self.share.sum(whole)
+                for part, summed in zip(bucket, whole.split([part.numel() for part in bucket]), strict=True):
+                    part.copy_(summed.view_as(part))
+                bucket = []
+
+    @torch.no_grad()
+    def _validate(
+        self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
+    ) -> tuple[str, Tensors | None]:
+        """Judge the weights by held-out images; returns what is wrong with them, if anything, and the best so far."""
+        own = self.config.validation_samples
+        batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
+        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+        told = batch.losses(predicted, None)[0]
+        self.share.sum(told)
+        loss = told.item() / self.share.world
+        if not math.isfinite(loss):
+            return _fault(loss, job, progress), best
+        progress.validation.append((progress.step, loss))
+        return "", self._weights() if progress.best_step == progress.step else best
+
+    def _judged_now(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
+        return bool(sampler.held) and (progress.step % self.config.validate_every == 0 or progress.step >= job.steps)
+
+    def _early(self, progress: Progress) -> bool:
+        patience = self.config.patience
+        return patience is not None and progress.waited >= patience
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
+
+    @torch.no_grad()
+    def _load(self, weights: Tensors) -> None:
+        for name, parameter in self.unet.named_parameters():
+            parameter.copy_(weights[name])
+
+    def _state(self, progress: Progress, optimizer: torch.optim.AdamW, best: Tensors | None) -> FullState:
+        tensors = {f"weights.{name}": value for name, value in self._weights().items()}
+        for name, parameter in self.unet.named_parameters():
+            moments = optimizer.state[parameter]
+            tensors[f"first.{name}"] = moments["exp_avg"].cpu().clone()
+            tensors[f"second.{name}"] = moments["exp_avg_sq"].cpu().clone()
+        tensors |= {f"best.{name}": value for name, value in (best or {}).items()}
+        return FullState(progress.copy(), tensors)
+
+
+def _rate(job: AdapterJob, progress: Progress) -> float:
+    """Learning rate of the step that is being made; halved by every roll-back."""
+    return job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
+
+
+def _fault(loss: float, job: AdapterJob, progress: Progress) -> str:
+    return f"loss {loss:.3g} at step {progress.step}, learning rate {_rate(job, progress):.3g}"
+
+
+def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+
+def save_full(state: FullState, path: Path) -> None:
+    """Write a checkpoint."""
+    write_state(path, state.tensors, {"progress": asdict(state.progress)})
+
+
+def load_full(path: Path) -> FullState | None:
+    """Read a checkpoint; None if there is none."""
+    if (found := read_state(path)) is None:
+        return None
+    facts, tensors = found
+    return FullState(_progress(facts["progress"]), tensors)
+
+
+def _progress(facts: Mapping[str, Any]) -> Progress:
+    return Progress(**{**facts, "validation": [tuple(point) for point in facts["validation"]]})

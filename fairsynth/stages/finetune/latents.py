@@ -1,0 +1,43 @@
+"""Stage 4, finetune: the latents of an adapter's images, from what embed stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.data.vectors import matrix
+from fairsynth.stages.finetune.denoising import Latents
+from fairsynth.stages.finetune.jobs import AdapterJob
+
+
+class LatentFiles:
+    """Reads posteriors from the embeddings' Parquet files, and class latents by class prompt.
+
+    Only the ids are held; a job's rows are read when its turn comes, from the files that have them.
+    """
+
+    def __init__(self, embeddings: Sequence[Path], class_files: Mapping[str, Path]) -> None:
+        self.class_files, self.where = class_files, dict[str, tuple[Path, int]]()
+        for path in embeddings:
+            ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
+            self.where |= {image: (path, row) for row, image in enumerate(ids)}
+
+    def __call__(self, job: AdapterJob) -> Latents:
+        """Posteriors of the job's images, in the job's order, and the class latents if there are any."""
+        rows: dict[Path, list[int]] = defaultdict(list)
+        for image in job.image_ids:
+            path, row = self.where[image]
+            rows[path].append(row)
+        columns = ["image_id", "mean", "std", "latent_shape"]
+        table = pa.concat_tables(pq.read_table(path, columns=columns).take(take) for path, take in rows.items())
+        place = {image: row for row, image in enumerate(table["image_id"].to_pylist())}
+        table = table.take([place[image] for image in job.image_ids])
+        shape = (-1, *table["latent_shape"][0].as_py())
+        # Copies: Arrow's own memory is read-only, which torch warns about.
+        mean, std = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
+        prior = self.class_files.get(job.class_prompt)
+        return Latents(mean, std, None if prior is None else matrix(pq.read_table(prior), "mean").reshape(shape).copy())

@@ -1,0 +1,158 @@
+"""Stage 4, finetune: the state of a lot of adapters in training, on disk and back.
+
+A lot that goes on from its state ends with the same bits as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fairsynth.models.state_files import SUFFIX, read_state, write_state
+from fairsynth.stages.finetune.jobs import AdapterJob
+
+# Fields of LotState that are written as they are.
+_PLAIN = ("ended", "steps", "waiting", "width")
+
+
+@dataclass
+class Progress:
+    """How far one adapter is."""
+
+    name: str
+    step: int = 0
+    attempt: int = 0
+    """How often it has been rolled back; the learning rate is halved and the draws are others each time."""
+    since: int = 0
+    """Step at which the optimizer's moments were zero."""
+    fault: str = ""
+    """Why it was rolled back."""
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    """(step, loss on held-out images), in order; all finite."""
+    best: torch.Tensor | None = None
+    """Weights (P,) with the lowest of these losses."""
+
+    def copy(self) -> Progress:
+        """The same, for keeping."""
+        return replace(self, validation=list(self.validation))
+
+    @property
+    def best_step(self) -> int:
+        """The step of the lowest validation loss; 0 before the first."""
+        return min(self.validation, key=lambda point: point[1])[0] if self.validation else 0
+
+    @property
+    def waited(self) -> int:
+        """Validations since the best one."""
+        return sum(step > self.best_step for step, _ in self.validation)
+
+    def rolled_back(self, fault: str) -> Progress:
+        """Where an adapter starts again after its loss exploded: at its best judged state, else at the beginning.
+
+        Both are its own, whatever its mates and checkpoints were.
+        """
+        start = self.best_step
+        kept = [point for point in self.validation if point[0] <= start]
+        return Progress(self.name, start, self.attempt + 1, start, fault, kept, self.best)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
+
+    job: AdapterJob
+    progress: Progress
+    weights: Mapping[str, torch.Tensor] | None
+    failure: str = ""
+
+
+class Row(NamedTuple):
+    """One adapter in training: weights and moments, (P,) each."""
+
+    progress: Progress
+    weights: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LotState:
+    """Rows of weights and moments on the CPU, (N, P) each, and the progress of each row's adapter."""
+
+    rows: list[Progress]
+    ended: list[str]
+    """Adapters that were finished or had failed by then."""
+    steps: int
+    """Steps that the lot as a whole had done."""
+    weights_NP: torch.Tensor
+    first_NP: torch.Tensor
+    second_NP: torch.Tensor
+    waiting: list[str] = field(default_factory=list)
+    """Adapters that were not in training yet."""
+    width: int | None = None
+    """Adapters in training at once, if it was known: what goes on must be cut as it was, to the last bit."""
+
+    @property
+    def names(self) -> set[str]:
+        """All adapters of the lot."""
+        return {*(row.name for row in self.rows), *self.ended, *self.waiting}
+
+    def row(self, index: int) -> Row:
+        """One adapter of it."""
+        return Row(self.rows[index].copy(), self.weights_NP[index], self.first_NP[index], self.second_NP[index])
+
+
+def save_state(state: LotState, path: Path) -> None:
+    """Write a state."""
+    rows = [{**asdict(replace(row, best=None)), "has_best": row.best is not None} for row in state.rows]
+    tensors = {"weights": state.weights_NP, "first": state.first_NP, "second": state.second_NP}
+    tensors |= {f"best.{row.name}": row.best for row in state.rows if row.best is not None}
+    facts = {"rows": rows, **{name: getattr(state, name) for name in _PLAIN}}
+    write_state(path, tensors, facts)
+
+
+def load_state(path: Path) -> LotState | None:
+    """Read a state; None if there is none."""
+    found = read_state(path)
+    return None if found is None else _state(*found)
+
+
+def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
+    """The rows of these adapters in the states of whichever lots had begun them; the furthest of each."""
+    found: dict[str, Row] = {}
+    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
+        # It may be gone, or another one: other lots are at work.
+        content = read_state(path, lambda facts: any(row["name"] in names for row in facts["rows"]))
+        if content is None:
+            continue
+        state = _state(*content)
+        for index, progress in enumerate(state.rows):
+            other = found.get(progress.name)
+            if progress.name in names and (other is None or _how_far(other.progress) < _how_far(progress)):
+                row = state.row(index)
+                # Copies: a row must not hold on to the whole of its lot.
+                found[progress.name] = Row(row.progress, *(part.clone() for part in row[1:]))
+    return found
+
+
+def _how_far(progress: Progress) -> tuple[int, int]:
+    return progress.attempt, progress.step
+
+
+def _state(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> LotState:
+    rows = [_progress(row, tensors) for row in facts["rows"]]
+    weights, first, second = (tensors[name] for name in ("weights", "first", "second"))
+    plain = {name: facts[name] for name in _PLAIN}
+    return LotState(rows, weights_NP=weights, first_NP=first, second_NP=second, **plain)
+
+
+def _progress(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Progress:
+    plain = {key: value for key, value in facts.items() if key not in ("has_best", "validation", "best")}
+    validation = [(int(step), float(loss)) for step, loss in facts["validation"]]
+    return Progress(
+        **plain, validation=validation, best=tensors[f"best.{facts['name']}"] if facts["has_best"] else None
+    )

@@ -1,0 +1,143 @@
+"""Stage 4, finetune: trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import psutil
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+
+from fairsynth.config import FinetuneConfig
+from fairsynth.errors import ConfigError
+from fairsynth.models.stacked import StackedAdapters, gradient
+from fairsynth.stages.finetune.denoising import Batch, Draw, Latents
+from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.lot import Lot
+from fairsynth.stages.finetune.lot_state import LotState, Row, Trained
+
+# Adapters in one pass, where nothing else limits them: beyond that the passes get no cheaper per adapter.
+MOST_AT_ONCE = 16
+# Share of the free memory that activations may take; the rest is for what a step needs besides, and for others.
+MEMORY_SHARE = 0.6
+Result = TypeVar("Result")
+
+
+class StackedTrainer:
+    """Trains the adapters of a lot on one UNet.
+
+    ``texts`` maps every prompt to its embedding (T, W); ``load`` gives an adapter's latents when its turn comes.
+    ``width``: adapters in training at once; None: as many as ``memory_share`` of the free memory holds.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        config: FinetuneConfig,
+        texts: Mapping[str, torch.Tensor],
+        load: Callable[[AdapterJob], Latents],
+        width: int | None = None,
+        memory_share: float = 1.0,
+    ) -> None:
+        self.unet, self.scheduler, self.config, self.texts, self.load = unet, scheduler, config, texts, load
+        self.width, self.memory_share = width, memory_share
+        self.chunk = width or MOST_AT_ONCE
+        """Adapters in one forward pass: halved when memory runs out all the same."""
+        self.master = torch.promote_types(unet.dtype, torch.float32)
+
+    def train(
+        self,
+        jobs: Sequence[AdapterJob],
+        ended: Callable[[Trained], None],
+        resume: LotState | None = None,
+        begun: Mapping[str, Row] | None = None,
+        checkpoint: Callable[[LotState], None] | None = None,
+        notice: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train all jobs; ``ended`` gets each as it ends.
+
+        ``resume`` is this lot's state: going on from it ends with the same bits as never having stopped.
+        ``begun`` are adapters that were begun in other lots. ``checkpoint`` gets the state every
+        ``checkpoint_every`` steps and whenever ``notice`` turns true: the machine is about to go.
+        Raises ConfigError if the UNet has no layers, or unfit ones, for ``target_modules``.
+        """
+        config = self.config
+        try:
+            stack = StackedAdapters(self.unet, config.rank, config.alpha, config.target_modules)
+        except ValueError as error:
+            raise ConfigError(f"finetune.target_modules: {error}") from error
+        try:
+            Lot(self, stack, jobs, ended, resume, begun or {}, checkpoint, notice).run()
+        finally:
+            stack.remove()
+
+    def step_gradient(
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
+        parts = self._in_chunks(
+            len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_N2TW[rows])
+        )
+        losses, powers, gradients = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+        return losses, powers, gradients
+
+    def _in_chunks(self, total: int, work: Callable[[slice], Result]) -> list[Result]:
+        """The work on all adapters, ``chunk`` of them at once; smaller chunks from now on if memory runs out."""
+        while True:
+            try:
+                return [work(slice(start, start + self.chunk)) for start in range(0, total, self.chunk)]
+            except torch.cuda.OutOfMemoryError:
+                if min(self.chunk, total) == 1:
+                    raise
+            # Not in the handler: the exception holds on to what the work had in memory.
+            self.chunk = math.ceil(min(self.chunk, total) / 2)
+            torch.cuda.empty_cache()
+
+    def _part(
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        batch = Batch(self.scheduler, self.config, draws, texts_N2TW, self.config.batch_size, self.unet.dtype)
+        taught = None
+        if batch.asked is not None:
+            with torch.no_grad():
+                taught = self.unet(*batch.asked).sample
+        with stack.using(weights_NP) as leaves:
+            losses, powers = batch.losses(self.unet(batch.noisy, batch.times, batch.texts).sample, taught)
+            return losses.detach(), powers, gradient(losses, leaves)
+
+    @torch.no_grad()
+    def validation_losses(
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+    ) -> list[float]:
+        """Loss of each adapter on its held-out draw."""
+        own = self.config.validation_samples
+
+        def judge(rows: slice) -> list[float]:
+            batch = Batch(self.scheduler, self.config, draws[rows], texts_N2TW[rows], own, self.unet.dtype)
+            with stack.using(weights_NP[rows]):
+                predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+            return batch.losses(predicted, None)[0].tolist()
+
+        return [loss for part in self._in_chunks(len(draws), judge) for loss in part]
+
+    def fitting(self, stack: StackedAdapters, draw: Draw, texts_2TW: torch.Tensor) -> int:
+        """How many adapters memory holds at once, by what one adapter's pass keeps for its way back."""
+        frozen = {parameter.untyped_storage().data_ptr() for parameter in self.unet.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in frozen:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        weights = torch.zeros(1, stack.size, dtype=self.master, device=self.unet.device)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            self._part(stack, weights, [draw], texts_2TW.unsqueeze(0))
+        on_gpu = self.unet.device.type == "cuda"
+        free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+        each = sum(kept.values()) + 6 * weights.nbytes
+        return max(1, min(MOST_AT_ONCE, int(free * MEMORY_SHARE * self.memory_share / each)))

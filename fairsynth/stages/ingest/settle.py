@@ -1,0 +1,166 @@
+"""Stage 1, ingest: from metadata to a checked manifest; nothing is dropped without a reason.
+
+``check_groups`` looks at the metadata alone; ``settle`` decides what the manifest holds after
+``fairsynth.stages.ingest.content`` has looked at the files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from fairsynth.artifacts import Counts
+from fairsynth.config import DataConfig, RunConfig
+from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.errors import DataError
+from fairsynth.groups import Group
+from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
+from fairsynth.stages.ingest import content
+from fairsynth.stages.ingest.content import Examined, examine, wrong_extensions
+
+VERSION = 3
+ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+_EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute": pa.string(), "format": pa.string()}
+
+
+def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
+    """Remarks on groups that are missing somewhere.
+
+    Raises DataError unless every split has images, there are two labels and two attributes to tell
+    apart, and (or ``allow_missing``) every group has validation images.
+    """
+    splits = Counter(entry.split for entry in entries)
+    for split in SPLITS:
+        if not splits[split]:
+            raise DataError(f"the dataset has no images in split {split!r}; found: {dict(splits)}")
+    labels = {e.label for e in entries if e.split == TRAIN}
+    unseen = sorted({e.label for e in entries} - labels)
+    if unseen:
+        raise DataError(
+            f"label {unseen[0]!r} occurs only outside the training split; training has: {', '.join(sorted(labels))}"
+        )
+    if len(labels) < 2:
+        raise DataError(f"the training split has the single label {labels.pop()!r}; a classifier needs two or more")
+    if config.attribute == "discover":
+        return []
+    if len({e.attribute for e in entries}) < 2:
+        raise DataError(
+            "every image has the same attribute; there is no group to be fair to. If the attribute is not known, "
+            "let it be discovered: --data.attribute discover"
+        )
+    return _missing_groups(entries, config)
+
+
+def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
+    present: dict[str, set[Group]] = {split: set() for split in SPLITS}
+    for entry in entries:
+        present[entry.split].add(Group(entry.label, entry.attribute))
+    labels, attributes = {e.label for e in entries}, {e.attribute for e in entries}
+    every = {Group(label, attribute) for label in labels for attribute in attributes}
+    lacking = sorted((present[TRAIN] | present[TEST]) - present[VALIDATION])
+    if lacking and not config.allow_missing:
+        raise DataError(
+            f"group {lacking[0]} has no validation images, so worst-group accuracy cannot be judged on it"
+            f"{f' (nor {len(lacking) - 1} more groups)' if lacking[1:] else ''}; add some, or go on without: --data.allow_missing true"
+        )
+    remarks = [f"group {g} has no validation images: settings are chosen without it" for g in lacking]
+    remarks += [
+        f"group {g} has no training images: nothing to learn it from, it is not synthesised"
+        for g in sorted(every - present[TRAIN])
+    ]
+    remarks += [
+        f"group {g} has no test images: its accuracy is undefined (n = 0)" for g in sorted(every - present[TEST])
+    ]
+    return remarks
+
+
+def check_k(config: RunConfig, counts: Counter[Group]) -> None:
+    """Raise DataError if a fixed k is larger than a group that is to be clustered."""
+    k = config.cluster.k
+    if k == "auto" or config.finetune.generator != "clustered-dreambooth":
+        return
+    for group, n in sorted(counts.items()):
+        if config.cluster.min_group <= n < k:
+            raise DataError(
+                f"cluster.k is {k}, but group {group} has only {n} training images; set --cluster.k to {n} or less, or to auto"
+            )
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of every image."""
+
+    manifest: Manifest
+    quarantined: list[Aside]
+    excluded: list[Aside]
+    counts: Counts
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> dict[str, dict[str, int]]:
+        """Number of images by reason."""
+        return {
+            "quarantined": dict(Counter(aside.reason for aside in self.quarantined)),
+            "excluded": dict(Counter(aside.reason for aside in self.excluded)),
+        }
+
+
+def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
+    """Decide what is used: bad, contradictory and leaked images are set aside, duplicates marked.
+
+    Raises DataError if more is lost than the limits allow, or a whole group.
+    """
+    seen = examine(reading, checked)
+    for check in content.LIMITS:
+        check(config, reading, seen)
+    manifest = _manifest(seen, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
+    conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in seen.conflicts.items()]
+    quarantined = [*reading.quarantined, *seen.bad, *conflicts]
+    excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in seen.leaks.items())]
+    total = len(reading.entries) + len(reading.quarantined) + len(reading.excluded)
+    counts = Counts(total, len(manifest), len(quarantined), len(excluded))
+    return Settled(manifest, quarantined, excluded, counts, remarks(reading, seen, checked))
+
+
+def aside_table(asides: Sequence[Aside]) -> pa.Table:
+    """Rows (path, stage, reason, detail) of what ingest set aside."""
+    return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=ASIDE)
+
+
+def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:
+    rows = [
+        {
+            "image_id": image_id(entry.path),
+            "sha256": sha,
+            "path": entry.path,
+            "split": entry.split,
+            "label": entry.label,
+            "attribute": entry.attribute,
+            "source": "real",
+            "location": entry.location,
+            "duplicate_of": seen.first_of.get(entry.path, ""),
+            "true_attribute": entry.true_attribute,
+            "format": formats[entry.path],
+        }
+        for entry, sha in seen.used()
+    ]
+    return Manifest.from_rows(rows, _EXTRA).sorted()
+
+
+def remarks(reading: Reading, seen: Examined, checked: pa.Table) -> list[str]:
+    """What people should know of the images that are used."""
+    found = list(reading.remarks)
+    animated = sum((n or 1) > 1 for n in checked.column("frames").to_pylist())
+    if animated:
+        found.append(f"{animated} files hold several frames: the first of each is used")
+    wrong = len(wrong_extensions(checked))
+    if wrong:
+        found.append(f"{wrong} files have the extension of another format: they are read by their content")
+    if seen.first_of:
+        found.append(
+            f"{len(seen.first_of)} images are exact copies inside their split: they count once for clustering and adapters"
+        )
+    return found

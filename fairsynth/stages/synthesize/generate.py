@@ -1,0 +1,224 @@
+"""Stage 5, synthesize: the images of one unit of the plan, made, looked at and encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from fairsynth.config import ANY_IMAGE, ModelsConfig
+from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
+from fairsynth.data.decode import decode
+from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
+from fairsynth.data.vectors import matrix, vectors
+from fairsynth.groups import Group
+from fairsynth.models.probe import Probe
+from fairsynth.models.schedule import Sampling
+from fairsynth.stages.synthesize import image_plan
+from fairsynth.stages.synthesize.codec import Codec, encode
+
+# Below this spread of every channel's values an image shows nothing (a safety checker's black frame, a collapsed adapter).
+MIN_SPREAD = 3.0
+# Threads that write files: enough to keep up with a GPU that makes ten images in a second.
+_WRITERS = 4
+SEEN = pa.schema(
+    [
+        ("sha256", pa.string()),
+        ("phash", pa.binary(HASH_BYTES)),
+        ("look", pa.binary(THUMBNAIL_BYTES)),
+        ("constant", pa.bool_()),
+        ("text_score", pa.float64()),
+        ("centroid_score", pa.float64()),
+        ("label_probability", pa.float64()),
+        ("attribute_probability", pa.float64()),
+        ("zero_shot_label", pa.string()),
+        ("zero_shot_attribute", pa.string()),
+        ("copy_score", pa.float64()),
+        ("copy_of", pa.string()),
+    ]
+)
+"""What is found out about an image, besides its row in the plan."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What images are compared with: each group's prompt and mean real embedding, the probe, the training images.
+
+    ``texts``: of all groups that there are, not only of those that are made. ``centroids``: unit vectors of groups with real images. ``training``: a folder with ``<adapter>.parquet`` for each
+    adapter: ids, embeddings and thumbnails of what it learnt.
+    """
+
+    texts: Mapping[Group, str]
+    centroids: Mapping[Group, NDArray[np.float32]]
+    probe: Probe
+    training: Path
+
+
+class PlannedRows:
+    """The rows of a unit by its name, from a plan in which they stand together."""
+
+    def __init__(self, plan: Path) -> None:
+        text = [field.name for field in image_plan.SCHEMA if field.type == pa.string() and field.name != "image_id"]
+        self.table = pq.read_table(plan, read_dictionary=text).combine_chunks()
+        codes = self.table["unit"].combine_chunks().dictionary_encode()
+        starts = np.flatnonzero(np.diff(codes.indices.to_numpy(zero_copy_only=False), prepend=-1))
+        ends = [*starts[1:].tolist(), len(codes)]
+        names = codes.dictionary.take(codes.indices.take(pa.array(starts))).to_pylist()
+        self.places = {name: (start, end) for name, start, end in zip(names, starts.tolist(), ends, strict=True)}
+
+    def __call__(self, unit: str) -> pa.Table:
+        """Raises KeyError for a unit that is not planned."""
+        start, end = self.places[unit]
+        return pa.Table.from_pylist(self.table.slice(start, end - start).to_pylist(), schema=image_plan.SCHEMA)
+
+
+class Written(NamedTuple):
+    """An image's file, what the file shows, and what that looks like."""
+
+    content: bytes
+    pixels_HW3: NDArray[np.uint8]
+    seen: dict[str, Any]
+
+
+class Begun(NamedTuple):
+    """A unit whose images are made and whose files are being written."""
+
+    planned: pa.Table
+    files: list[Future[Written]]
+
+
+def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
+    content = encode(image_HW3, codec)
+    # What is judged is what the file shows, as with real images: compression is part of it.
+    pixels = decode(content, size, ANY_IMAGE)
+    image = Image.fromarray(pixels)
+    seen = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": shows_nothing(pixels)}
+    return Written(content, pixels, seen | {"sha256": hashlib.sha256(content).hexdigest()})
+
+
+class GenerateUnit:
+    """Makes the images of a unit: ``__call__`` takes its name and returns the table ``images``.
+
+    Its columns are the plan's, those of ``SEEN``, the encoded ``file`` and the CLIP ``embedding``. ``begin`` and
+    ``finish`` do the same in two parts, so that the next unit can be begun while this one's files are written.
+    """
+
+    def __init__(
+        self, models: ModelsConfig, sampling: Sampling, plan: Path, adapters: Path, judgement: Judgement, codec: Codec
+    ) -> None:
+        from fairsynth.models.encoder import ClipEncoder
+        from fairsynth.models.image_maker import ImageMaker
+
+        self.rows, self.codec, self.judgement = PlannedRows(plan), codec, judgement
+        self.make, self.encoder = ImageMaker(models, sampling, adapters), ClipEncoder(models)
+        self.groups = sorted(judgement.texts)
+        self.texts_GD = self.encoder.texts([judgement.texts[group] for group in self.groups])
+        self.writers = ThreadPoolExecutor(_WRITERS)
+        self.detectors: dict[str, tuple[CopyDetector, list[str]]] = {}
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
+        return self.finish(self.begin(task))
+
+    def begin(self, task: Mapping[str, Any]) -> Begun:
+        """Make a unit's images; their files are written by threads, beside what comes next."""
+        planned = self.rows(str(task["name"]))
+        write = partial(_write, codec=self.codec, size=self.make.size)
+        return Begun(planned, [self.writers.submit(write, image) for image in self.make(planned.to_pylist())])
+
+    def finish(self, begun: Begun) -> dict[str, pa.Table]:
+        """Look at the images of a unit that was begun."""
+        planned, written = begun.planned, [future.result() for future in begun.files]
+        pixels = np.stack([file.pixels_HW3 for file in written])
+        embeddings = self.encoder.images(pixels)
+        seen = {name: [file.seen[name] for file in written] for name in written[0].seen}
+        seen |= self._compared(planned, embeddings) | self._copies(planned, embeddings, pixels)
+        table = pa.Table.from_arrays(
+            [
+                *planned.columns,
+                *(pa.array(seen[f.name], f.type) for f in SEEN),
+                pa.array([file.content for file in written], pa.binary()),
+                vectors(embeddings),
+            ],
+            [*planned.column_names, *SEEN.names, "file", "embedding"],
+        )
+        return {"images": table}
+
+    def _compared(self, planned: pa.Table, embeddings_ND: NDArray[np.float32]) -> dict[str, Any]:
+        """Similarity to the group's prompt and centroid (the prompt's where there is none), probe, zero-shot CLIP."""
+        groups = groups_of(planned)
+        similarity_NG = embeddings_ND @ self.texts_GD.T
+        text = [similarity_NG[i, self.groups.index(group)] for i, group in enumerate(groups)]
+        known = self.judgement.centroids
+        centroid = [
+            vector @ known[group] if group in known else text[i]
+            for i, (vector, group) in enumerate(zip(embeddings_ND, groups, strict=True))
+        ]
+        label, attribute = self.judgement.probe.agreement(embeddings_ND, groups)
+        nearest = [self.groups[i] for i in similarity_NG.argmax(1)]
+        # Where groups share a prompt (discovered attributes have no word of their own) CLIP cannot tell them apart.
+        told = len(set(self.judgement.texts.values())) == len(self.groups)
+        return {
+            "text_score": [float(value) for value in text],
+            "centroid_score": [float(value) for value in centroid],
+            "label_probability": label.astype(float),
+            "attribute_probability": attribute.astype(float),
+            "zero_shot_label": [group.label for group in nearest],
+            "zero_shot_attribute": [group.attribute if told else None for group in nearest],
+        }
+
+    def _copies(
+        self, planned: pa.Table, embeddings_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8]
+    ) -> dict[str, Any]:
+        """Which image that its adapters learnt each image is most like; the base model alone has learnt none of them."""
+        scores: list[float | None] = [None] * len(pixels_NHW3)
+        sources: list[str | None] = [None] * len(pixels_NHW3)
+        small = thumbnails(pixels_NHW3)
+        used = list(zip(planned["adapter"].to_pylist(), planned["second_adapter"].to_pylist(), strict=True))
+        for name in sorted({name for names in used for name in names if name}):
+            detector, ids = self._detector(name)
+            rows = [i for i, names in enumerate(used) if name in names]
+            found, nearest = detector.score(embeddings_ND[rows], small[rows])
+            for row, score, place in zip(rows, found.tolist(), nearest.tolist(), strict=True):
+                known = scores[row]
+                if known is None or score > known:
+                    scores[row], sources[row] = score, ids[place]
+        return {"copy_score": scores, "copy_of": sources}
+
+    def _detector(self, adapter: str) -> tuple[CopyDetector, list[str]]:
+        if adapter not in self.detectors:
+            table = pq.read_table(self.judgement.training / f"{adapter}.parquet")
+            # Units come by adapter: the last few are enough, and each may hold 64 MB.
+            if len(self.detectors) >= 8:
+                self.detectors.clear()
+            detector = CopyDetector(matrix(table, "embedding"), unpacked(table["thumbnail"]))
+            self.detectors[adapter] = detector, table["image_id"].to_pylist()
+        return self.detectors[adapter]
+
+
+def groups_of(table: pa.Table) -> list[Group]:
+    """The group of every row."""
+    return [Group(y, a) for y, a in zip(table["label"].to_pylist(), table["attribute"].to_pylist(), strict=True)]
+
+
+def shows_nothing(pixels_HW3: NDArray[np.uint8]) -> bool:
+    """True for an image of about one colour, whichever it is."""
+    return bool(pixels_HW3.std((0, 1)).max() < MIN_SPREAD)
+
+
+def centroids(groups_N: Sequence[Group], embeddings_ND: NDArray[np.float32]) -> dict[Group, NDArray[np.float32]]:
+    """Mean CLIP vector of each real group, scaled to length 1 (arXiv 2511.08711, CLIP-Centroid)."""
+    members: dict[Group, list[int]] = {}
+    for index, group in enumerate(groups_N):
+        members.setdefault(group, []).append(index)
+    means = {group: embeddings_ND[index].mean(0) for group, index in members.items()}
+    return {group: (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32) for group, mean in means.items()}

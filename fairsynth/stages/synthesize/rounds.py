@@ -1,0 +1,161 @@
+"""Rounds of making images: planned, made on the cluster, judged, and again for what is missing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Artifact, sync
+from fairsynth.config import FilterConfig, SynthesizeConfig
+from fairsynth.engine.session import Session
+from fairsynth.engine.units import Ran, Work, run_units
+from fairsynth.groups import Group
+from fairsynth.stages.synthesize import selection
+from fairsynth.stages.synthesize.generate import SEEN
+from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
+from fairsynth.stages.synthesize.routing import Trial
+
+# What is kept of an image in the driver: neither its file nor its vector. Text that many rows share is held once.
+_OWN_TEXT = ("image_id", "sha256")
+KEPT = pa.schema(
+    [
+        field.with_type(pa.dictionary(pa.int32(), pa.string()))
+        if field.type == pa.string() and field.name not in _OWN_TEXT
+        else field
+        for field in (*SCHEMA, *SEEN)
+    ]
+)
+EMPTY = KEPT.empty_table()
+# Units that a worker is handed at once: while it makes the images of one, the files of another are written.
+_TOGETHER = 4
+# Tables of so many units are joined at a time, and rows written.
+_UNITS, _ROWS = 1024, 65_536
+Maker = Callable[[Path], Callable[[], Work]]
+"""From the plan's file to what builds the work inside an actor."""
+
+
+@dataclass
+class Rounds:
+    """Makes images in rounds, in units that are committed on their own."""
+
+    session: Session
+    artifact: Artifact
+    config: SynthesizeConfig
+    filter: FilterConfig
+    seed: int
+    make: Maker
+    copy_threshold: float | None = None
+    stack: bool = True
+    """Whether adapters may share a batch; whole UNets cannot."""
+    ran: Ran = field(default_factory=lambda: Ran(0, 0, 0.0))
+
+    def until_full(
+        self, quota: Mapping[Group, int], sources: Mapping[Group, Sequence[Source]]
+    ) -> tuple[pa.Table, pa.ChunkedArray]:
+        """All images that were made, in the order of their units, and each one's verdict.
+
+        Ends when every group has its quota, or after ``filter.max_rounds``.
+        """
+        needed = {group: selection.candidates_needed(n, self.filter.keep) for group, n in quota.items()}
+        images, verdict = EMPTY, pa.chunked_array([], pa.string())
+        for index in range(self.filter.max_rounds):
+            made = self._made(f"plan-{index}", partial(self._plan, needed, sources, index))
+            images = pa.concat_tables([images, made]) if index else made
+            verdict = selection.verdicts(images, quota, self.filter, self.copy_threshold)
+            needed = selection.next_round(images, verdict, quota, self.filter.keep)
+            if not needed:
+                break
+        return images, verdict
+
+    def trials(
+        self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
+    ) -> tuple[pa.Table, dict[tuple[Group, str], Trial]]:
+        """A trial batch for each group and way, and how many of its images show their group, by the probe."""
+        if not wanted:
+            return EMPTY, {}
+        images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
+        rows, found = images.to_pylist(), {}
+        for group, way in wanted:
+            mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
+            found[group, way] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
+        return images, found
+
+    def _trial_plan(
+        self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
+    ) -> pa.Table:
+        plans = []
+        for way in sorted({way for _, way in wanted}):
+            groups = {group: sources[group][way] for group, other in wanted if other == way}
+            needed = dict.fromkeys(groups, self.config.trial_images)
+            plans.append(self._plan(needed, groups, 0, trial=True))
+        return _renamed(plans)
+
+    def _plan(
+        self,
+        needed: Mapping[Group, int],
+        sources: Mapping[Group, Sequence[Source]],
+        index: int,
+        trial: bool = False,
+    ) -> pa.Table:
+        uniform = self.config.cluster_shares == "uniform"
+        return plan_images(needed, sources, self.seed, index, self.config.unit_size, uniform, trial, self.stack)
+
+    def _made(self, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
+        """The images of a plan. Only its units' names are held while they are made."""
+        path = self.artifact.path / f"{name}.parquet"
+        # A run that goes on elsewhere keeps to the plan that it began with, whatever rounding did to a verdict.
+        if not path.exists():
+            write_table(plan(), path)
+        units = pq.read_table(path, columns=["unit"], read_dictionary=["unit"])["unit"].unique().to_pylist()
+        ran = run_units(self.session, "synthesize", self.artifact.units(), units, self.make(path), together=_TOGETHER)
+        before = self.ran
+        self.ran = Ran(before.made + ran.made, before.cached + ran.cached, before.startup_seconds + ran.startup_seconds)
+        return read_units(self.artifact, units)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write Parquet so that the file is either absent or complete; text that is held once becomes plain text."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    plain = pa.schema([_plain(field) for field in table.schema])
+    with pq.ParquetWriter(temporary, plain) as writer:
+        for start in range(0, table.num_rows, _ROWS):
+            writer.write_table(table.slice(start, _ROWS).cast(plain))
+    sync(temporary)
+    temporary.replace(path)
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+
+
+def shows_its_group(row: Mapping[str, Any]) -> bool:
+    """Whether the probe sees both label and attribute in an image."""
+    return not row["constant"] and min(row["label_probability"], row["attribute_probability"]) >= 0.5
+
+
+def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
+    """The rows of units, in their order, as the driver keeps them."""
+    folder = artifact.units()
+    parts = [EMPTY]
+    for start in range(0, len(units), _UNITS):
+        # ParquetFile, for read_table looks around in the folder first: three times the work for files so small.
+        files = (pq.ParquetFile(folder[name] / "images.parquet") for name in units[start : start + _UNITS])
+        part = pa.concat_tables([file.read(columns=KEPT.names).cast(KEPT) for file in files])
+        parts.append(part.unify_dictionaries().combine_chunks())
+    return pa.concat_tables(parts).unify_dictionaries()
+
+
+def _renamed(plans: Sequence[pa.Table]) -> pa.Table:
+    """Plans that were cut into units for themselves, as one: each way's units get its number."""
+    place = SCHEMA.get_field_index("unit")
+    return pa.concat_tables(
+        plan.set_column(place, "unit", pa.array([f"{name}-w{i}" for name in plan["unit"].to_pylist()], pa.string()))
+        for i, plan in enumerate(plans)
+    )

@@ -1,0 +1,288 @@
+"""Stage 5, synthesize: how each group's images are made: by its own adapters, by borrowed ones, or by the prompt alone.
+
+Ways of making a group's images:
+
+- ``own``: the adapters of the group.
+- ``same-attribute``: the adapters of the largest other group with this attribute, the label's word swapped, the
+  lender's label as negative prompt. The rare token stays, for it stands for what the adapter has learnt: such images
+  look like those of the lender, whatever their label.
+- ``same-label``: the paper's (arXiv 2511.08711, severe bias): the adapters of the largest other group with this
+  label, rare token dropped, attribute's word swapped, the lender's attribute as negative prompt.
+  ``same-label-half``: at half strength; ``same-label-late``: only in the later half of the steps.
+- ``composed``: an adapter of the same attribute and one of the same label together, each at half strength.
+- ``prompt``: the base model alone.
+
+The rule (``decide``): an adapter swallows what is constant in its images, and a set in which only some groups of an
+attribute look real teaches their label by realism. So the groups that share an attribute are made alike: either all by
+adapters of this attribute (own where the group has some that show it well, else same-attribute), or all by the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
+from fairsynth.groups import Group, wilson
+from fairsynth.prompts import fill
+from fairsynth.stages.synthesize.image_plan import Source
+
+# How ``report.json`` calls a way of making images, in the words of the design.
+KINDS = {"own": "own", "prompt": "prompt"}
+# Ways of the same attribute's adapters: images by these look alike.
+_ALIKE = ("own", "same-attribute")
+
+
+class Adapter(NamedTuple):
+    """A trained adapter: whose it is, its prompt and the rare token in it, the images that it learnt."""
+
+    name: str
+    group: Group
+    cluster: int
+    prompt: str
+    images: int
+    token: str = ""
+
+
+class Trial(NamedTuple):
+    """What a trial batch of one way showed: images made, and those whose label and attribute both were judged right."""
+
+    made: int
+    right: int
+
+    @property
+    def agreement(self) -> float:
+        """Share of images that show their group."""
+        return self.right / self.made if self.made else 0.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way that was decided on for a group, and why."""
+
+    way: str
+    why: str
+
+    @property
+    def kind(self) -> str:
+        """own, borrowed or prompt."""
+        return KINDS.get(self.way, "borrowed")
+
+
+def ways(
+    group: Group,
+    adapters: Sequence[Adapter],
+    counts: Mapping[Group, int],
+    config: SynthesizeConfig,
+    data: DataConfig,
+    adapter_prompt: str,
+) -> dict[str, list[Source]]:
+    """Every way that is possible for a group, with its sources: a source per adapter, weighted by its images.
+
+    ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with. Ways that lack an adapter are left out; ``prompt`` is always there.
+    """
+    found: dict[str, list[Source]] = {}
+    own = [adapter for adapter in adapters if adapter.group == group]
+    if own:
+        found["own"] = [
+            Source("own", a.name, a.cluster, a.prompt, a.images, config.negative_prompt, config.guidance) for a in own
+        ]
+    attribute = _lender([g for g in _lenders(adapters) if g.attribute == group.attribute and g != group], counts)
+    label = _lender([g for g in _lenders(adapters) if g.label == group.label and g != group], counts)
+    if attribute:
+        found["same-attribute"] = [
+            replace(source, prompt=fill(adapter_prompt, data, group, adapter.token))
+            for source, adapter in zip(
+                _borrowed("same-attribute", group, attribute, adapters, config, data),
+                (a for a in adapters if a.group == attribute),
+                strict=True,
+            )
+        ]
+    if label:
+        for way, strength, begins in (
+            ("same-label", 1.0, 0.0),
+            ("same-label-half", 0.5, 0.0),
+            ("same-label-late", 1.0, 0.5),
+        ):
+            found[way] = _borrowed(way, group, label, adapters, config, data, strength, begins)
+    if attribute and label:
+        found["composed"] = _composed(group, attribute, label, adapters, config, data)
+    prompt = fill(config.prompt, data, group)
+    found["prompt"] = [Source("prompt", None, 0, prompt, 1, config.negative_prompt, config.guidance)]
+    assert set(found) <= set(ROUTES)
+    return found
+
+
+def _lenders(adapters: Sequence[Adapter]) -> list[Group]:
+    return sorted({adapter.group for adapter in adapters})
+
+
+def _lender(groups: Sequence[Group], counts: Mapping[Group, int]) -> Group | None:
+    """The largest of these groups, the first by name among equals."""
+    return min(groups, key=lambda group: (-counts[group], group)) if groups else None
+
+
+def _borrowed(
+    way: str,
+    group: Group,
+    lender: Group,
+    adapters: Sequence[Adapter],
+    config: SynthesizeConfig,
+    data: DataConfig,
+    strength: float = 1.0,
+    begins: float = 0.0,
+) -> list[Source]:
+    """The lender's adapters with the borrower's prompt, and the lender's own word as negative prompt."""
+    return [
+        Source(
+            way,
+            adapter.name,
+            adapter.cluster,
+            fill(config.prompt, data, group),
+            adapter.images,
+            negative(config.negative_prompt, group, lender, data),
+            config.borrow_guidance or config.guidance,
+            strength,
+            None,
+            begins,
+        )
+        for adapter in adapters
+        if adapter.group == lender
+    ]
+
+
+def negative(common: str, group: Group, lender: Group, data: DataConfig) -> str:
+    """The lender's words that are not the borrower's, after the negative prompt that all images have."""
+    # A combined attribute may differ in one part only: what both have in common must not be spoken against.
+    parts = "{label}" if lender.label != group.label else "{attribute}"
+    theirs = fill(parts, data, lender)
+    shared = set(fill(parts, data, group).split(", "))
+    words = ", ".join(word for word in theirs.split(", ") if word not in shared)
+    return ", ".join(text for text in (common, words) if text)
+
+
+def _composed(
+    group: Group,
+    attribute: Group,
+    label: Group,
+    adapters: Sequence[Adapter],
+    config: SynthesizeConfig,
+    data: DataConfig,
+) -> list[Source]:
+    """Every adapter of the same attribute, with the largest of the same label."""
+    partner = min((a for a in adapters if a.group == label), key=lambda a: (-a.images, a.cluster))
+    prompt, guidance = fill(config.prompt, data, group), config.borrow_guidance or config.guidance
+    return [
+        Source("composed", a.name, a.cluster, prompt, a.images, config.negative_prompt, guidance, 0.5, partner.name)
+        for a in adapters
+        if a.group == attribute
+    ]
+
+
+def decide(
+    possible: Mapping[Group, Sequence[str]],
+    trials: Mapping[tuple[Group, str], Trial],
+    config: SynthesizeConfig,
+) -> dict[Group, Route]:
+    """The way for every group, all decided together. ``possible``: the ways that there are for each group.
+
+    ``routing: auto`` decides attribute by attribute. All groups of an attribute are made by adapters of this
+    attribute, if there are any, unless the worst of them then shows its group less often than the worst does by
+    prompts alone, beyond chance and ``prompt_margin``. Other values of ``routing`` take that way wherever it is
+    possible: see the config. ``routes`` overrides single groups. Raises KeyError if a trial is missing.
+    """
+    routes: dict[Group, Route] = {}
+    for attribute in sorted({group.attribute for group in possible}):
+        members = sorted(group for group in possible if group.attribute == attribute)
+        if config.routing == "auto":
+            routes |= _alike(members, possible, trials, config)
+        else:
+            routes |= {group: _first(possible[group], PREFERENCES[config.routing]) for group in members}
+    return routes | {
+        group: Route(way, "synthesize.routes says so") for group, way in overrides(config, possible).items()
+    }
+
+
+# Ways in order of preference, by the value of ``routing``.
+PREFERENCES: Mapping[str, tuple[str, ...]] = {
+    "paper": ("own", "same-label", "prompt"),
+    "own": ("own", "prompt"),
+    "same-attribute": ("own", "same-attribute", "prompt"),
+    "prompt": ("prompt",),
+}
+
+
+def overrides(config: SynthesizeConfig, possible: Mapping[Group, Sequence[str]]) -> dict[Group, str]:
+    """The config's ways for single groups. Raises ValueError for a group or a way that there is not."""
+    names: dict[str, list[Group]] = {}
+    for group in possible:
+        names.setdefault(f"{group.label}/{group.attribute}", []).append(group)
+    for name, way in config.routes.items():
+        if name not in names:
+            raise ValueError(f"synthesize.routes names {name!r}, but the groups are: {', '.join(sorted(names))}")
+        if len(names[name]) > 1:
+            raise ValueError(
+                f"synthesize.routes names {name!r}, which are {len(names[name])} groups: choose other names"
+            )
+        if way not in possible[names[name][0]]:
+            raise ValueError(
+                f"synthesize.routes wants {way!r} for {name!r}, but there is no adapter for that; "
+                f"possible: {', '.join(possible[names[name][0]])}"
+            )
+    return {names[name][0]: way for name, way in config.routes.items()}
+
+
+def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) -> list[tuple[Group, str]]:
+    """The ways that trial batches are made of: those that the rule compares, and those that the config names besides."""
+    if config.routing != "auto":
+        return []
+    wanted = {*_ALIKE, "prompt", *config.also_try}
+    # Where an attribute has no adapter there is nothing to decide.
+    without = {group.attribute for group, there in possible.items() if not {*_ALIKE} & {*there}}
+    groups = [group for group in sorted(possible) if group.attribute not in without]
+    return [(group, way) for group in groups for way in possible[group] if way in wanted]
+
+
+def _first(possible: Sequence[str], preferred: Sequence[str]) -> Route:
+    way = next((way for way in preferred if way in possible), "prompt")
+    why = "synthesize.routing" if way == preferred[0] else f"synthesize.routing; {preferred[0]} is not possible"
+    return Route(way, why)
+
+
+def _alike(
+    members: Sequence[Group],
+    possible: Mapping[Group, Sequence[str]],
+    trials: Mapping[tuple[Group, str], Trial],
+    config: SynthesizeConfig,
+) -> dict[Group, Route]:
+    adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin) for group in members}
+    if None in adapted.values():
+        return {group: Route("prompt", "no group with this attribute has an adapter") for group in members}
+    by_adapters = min((trials[group, str(way)] for group, way in adapted.items()), key=lambda t: t.agreement)
+    by_prompt = min((trials[group, "prompt"] for group in members), key=lambda t: t.agreement)
+    figures = f"worst group {by_adapters.agreement:.0%} by adapters, {by_prompt.agreement:.0%} by prompts"
+    if clearly_less(by_adapters, by_prompt, config.prompt_margin):
+        return {group: Route("prompt", f"groups of an attribute are made alike; {figures}") for group in members}
+    return {
+        group: Route(str(way), f"groups of an attribute are made alike, by its adapters; {figures}")
+        for group, way in adapted.items()
+    }
+
+
+def _by_adapters(
+    group: Group, possible: Sequence[str], trials: Mapping[tuple[Group, str], Trial], margin: float
+) -> str | None:
+    """Own adapters, unless those of the same attribute show the group clearly better; None if there are neither."""
+    there = [way for way in _ALIKE if way in possible]
+    if len(there) == 2 and clearly_less(trials[group, "own"], trials[group, "same-attribute"], margin):
+        return "same-attribute"
+    return there[0] if there else None
+
+
+def clearly_less(one: Trial, other: Trial, margin: float) -> bool:
+    """Whether one agreement is below the other by more than the margin, and not by chance (95 % intervals apart)."""
+    if not one.made or not other.made:
+        return False
+    apart = wilson(one.right, one.made).high < wilson(other.right, other.made).low
+    return apart and one.agreement < other.agreement - margin

@@ -1,0 +1,115 @@
+"""The synthetic set as people are shown it: ``<out>/synthetic``, a Hugging Face imagefolder with its cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Artifact, write_json
+from fairsynth.exports.croissant import croissant
+from fairsynth.exports.dataset_card import Layout, dataset_card
+from fairsynth.exports.formats import write_folder
+from fairsynth.exports.set_facts import GroupFacts, SetFacts
+from fairsynth.models.schedule import SCHEDULERS
+from fairsynth.stages.context import Context
+from fairsynth.stages.synthesize.codec import Codec
+from fairsynth.stages.synthesize.output import TABLE, accepted
+from fairsynth.stages.views import new_folder, publish, shows
+
+
+def show(context: Context, artifact: Artifact) -> None:
+    """Lay out the accepted images of a finished synthesize stage, and what is known of them."""
+    view = new_folder(context.root / "synthetic")
+    write_folder(view, accepted(artifact), Codec.from_dict(artifact.record["codec"]).suffix)
+    write_cards(context, artifact, view, None)
+    publish(view, context.root / "synthetic", artifact)
+
+
+def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
+    """Tell in the cards of the set what its audit found about copies of training images, unless they do."""
+    folder = context.root / "synthetic"
+    if not shows(folder, artifact):  # gone, or of another config's run
+        show(context, artifact)
+    card = dataset_card(set_facts(context, artifact, privacy), "folder")
+    if (folder / "README.md").read_text("utf-8") != card:
+        write_cards(context, artifact, folder, privacy)
+
+
+def write_cards(
+    context: Context,
+    artifact: Artifact,
+    folder: Path,
+    privacy: Mapping[str, Any] | None,
+    layout: Layout = "folder",
+) -> None:
+    """README.md beside a set that lies in ``folder``, and croissant.json beside an image folder."""
+    facts = set_facts(context, artifact, privacy)
+    if layout == "folder":
+        write_json(folder / "croissant.json", croissant(facts, folder, pq.read_schema(artifact.path / TABLE)))
+    # Last: whoever looks whether the cards are those of this set looks at this one.
+    (folder / "README.md").write_text(dataset_card(facts, layout), "utf-8")
+
+
+def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:
+    """What there is to tell of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
+    config, record = context.config, artifact.record
+    codec, identity = Codec.from_dict(record["codec"]), context.model_identity
+    groups = tuple(
+        GroupFacts(
+            facts["label"],
+            facts["attribute"],
+            facts["real"],
+            facts["accepted"],
+            facts["quota"],
+            facts["generator"],
+            facts["rejected"],
+            tuple(facts["prompts"]),
+            facts["remark"] or facts["why"],
+        )
+        for facts in record["groups"]
+    )
+    keep = f"the best {config.filter.keep:.0%} of each group's images by CLIP score (arXiv 2511.08711), without those"
+    return SetFacts(
+        name=f"Synthetic images for {_source(context)}",
+        version=artifact.fingerprint,
+        groups=groups,
+        source_dataset=_source(context),
+        diffusion=public_name(config.models.diffusion),
+        diffusion_revision=identity["diffusion"],
+        clip=public_name(config.models.clip),
+        clip_revision=identity["clip"],
+        image_size=config.models.image_size,
+        side=codec.side,
+        file_format=codec.format,
+        scheduler=SCHEDULERS[config.synthesize.scheduler],
+        steps=config.synthesize.steps,
+        guidance=config.synthesize.guidance,
+        seed=config.seed,
+        filter=f"{keep} that were unusable, showed another group, or repeated an image",
+        finetune=_finetune(context),
+        dtype=config.models.dtype,
+        audit=privacy,
+    )
+
+
+def public_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    return Path(model).name if Path(model).exists() else model
+
+
+def _source(context: Context) -> str:
+    """What the real images are called: the dataset's folder, without where it lies."""
+    data = context.config.data
+    return data.root.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
+
+
+def _finetune(context: Context) -> str:
+    config = context.config.finetune
+    if config.generator == "vanilla":
+        return ""
+    return (
+        f"{config.generator}, at most {config.steps} steps of {config.batch_size} images, learning rate {config.rate:g}"
+    )

@@ -1,0 +1,88 @@
+"""Stage 6, tune: which trials go on. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), synchronous.
+
+Its asynchronous form decides by who happens to arrive first. Here a trial is compared with all others of its method
+at the same epoch, so the outcome is that of the settings and the seed alone: not of machines, speed or interruptions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fairsynth.classify.epoch import Epoch, Rule
+from fairsynth.classify.methods import Phase
+from fairsynth.classify.policies import Setting
+
+# One of so many goes on at each rung.
+FACTOR = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting with the best validation figures of its run; None where no epoch of those it ran may be chosen.
+
+    ``promise``: its best merit over all epochs so far, whether they may be chosen or not. ``finished``: it ran to
+    its end.
+    """
+
+    method: str
+    number: int
+    setting: Setting
+    worst_group_accuracy: float | None
+    worst_class_accuracy: float | None
+    accuracy: float | None
+    promise: tuple[float, float]
+    epochs: int
+    finished: bool
+    seconds: float = field(default=0.0, compare=False)
+    """Of all workers that trained it; no part of what it is."""
+
+    def merit(self, rule: Rule) -> tuple[float, float]:
+        """What trials are chosen by: as ``Epoch.merit``; below all others where no epoch may be chosen."""
+        figures = {"worst-group": self.worst_group_accuracy, "worst-class": self.worst_class_accuracy}
+        first = figures.get(rule, self.accuracy)
+        return (-1.0, -1.0) if first is None or self.accuracy is None else (first, self.accuracy)
+
+
+def trial_of(
+    method: str,
+    number: int,
+    setting: Setting,
+    history: list[Epoch],
+    best: Epoch | None,
+    rule: Rule,
+    whole: bool,
+) -> Trial:
+    """A trial's record after some epochs."""
+    return Trial(
+        method,
+        number,
+        dict(setting),
+        best.worst_group_accuracy if best else None,
+        best.worst_class_accuracy if best else None,
+        best.accuracy if best else None,
+        max(epoch.merit(rule) for epoch in history),
+        len(history),
+        whole,
+    )
+
+
+def rungs(stages: Sequence[Phase], grace: int) -> list[int]:
+    """The epochs of a method after which only the best go on, the first of them after ``grace``.
+
+    None for methods of several phases: what the first ones reach says little of the end, and they differ in length.
+    """
+    longest = sum(phase.epochs for phase in stages) if len(stages) == 1 else 0
+    return [grace * FACTOR**i for i in range(64) if grace * FACTOR**i < longest]
+
+
+def promoted(trials: list[Trial]) -> set[int]:
+    """Numbers of the trials of one method that go on: the best third, ties to the earlier ones."""
+    ranked = sorted(trials, key=lambda trial: (*(-part for part in trial.promise), trial.number))
+    return {trial.number for trial in ranked[: math.ceil(len(trials) / FACTOR)]}
+
+
+def best(trials: list[Trial], rule: Rule) -> Trial:
+    """The trial to train anew: the best by the rule, ties to the earlier one."""
+    return max(trials, key=lambda trial: (*trial.merit(rule), -trial.number))

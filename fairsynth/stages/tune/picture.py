@@ -1,0 +1,72 @@
+"""Stage 6, tune: the trials as a table, and as a picture: what each reached on validation images, by method."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from fairsynth.classify.epoch import Rule
+from fairsynth.classify.methods import TITLES
+from fairsynth.stages.tune.halving import Trial, best
+
+_FIGURES = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
+
+
+def to_csv(trials: Sequence[Trial], rule: Rule) -> str:
+    """A line for each trial; a value that a method does not have, and a figure of a trial without one, is empty."""
+    names = sorted({name for trial in trials for name in trial.setting})
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(["method", "trial", *_FIGURES, "epochs", "finished", "chosen", "seconds", *names])
+    chosen = {(trial.method, trial.number) for trial in _chosen(trials, rule)}
+    for trial in trials:
+        figures = [getattr(trial, name) for name in _FIGURES]
+        facts = [trial.epochs, trial.finished, (trial.method, trial.number) in chosen, trial.seconds]
+        line = [trial.method, trial.number, *figures, *facts, *(trial.setting.get(name) for name in names)]
+        writer.writerow([_cell(value) for value in line])
+    return sink.getvalue()
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
+def _chosen(trials: Sequence[Trial], rule: Rule) -> list[Trial]:
+    methods = dict.fromkeys(trial.method for trial in trials)
+    return [best([trial for trial in trials if trial.method == method], rule) for method in methods]
+
+
+def draw(trials: Sequence[Trial], rule: Rule, target: Path) -> None:
+    """Write the picture as a PNG: a dot per trial, in order of its number; those that fell out early are hollow."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    methods = list(dict.fromkeys(trial.method for trial in trials))
+    figure, axes = pyplot.subplots(figsize=(max(5.0, 1.2 * len(methods) + 2), 4.2), dpi=120)
+    for place, method in enumerate(methods):
+        mine = [trial for trial in trials if trial.method == method and trial.merit(rule)[0] >= 0]
+        width = 0.7 / max(1, max((trial.number for trial in mine), default=0))
+        for whole, face in ((True, "#0072B2"), (False, "none")):
+            some = [trial for trial in mine if trial.finished == whole]
+            places = [place - 0.35 + width * trial.number for trial in some]
+            values = [100 * trial.merit(rule)[0] for trial in some]
+            axes.scatter(places, values, s=22, facecolors=face, edgecolors="#0072B2", zorder=2)
+    for place, trial in enumerate(_chosen(trials, rule)):
+        if trial.merit(rule)[0] >= 0:
+            axes.hlines(100 * trial.merit(rule)[0], place - 0.4, place + 0.4, color="#D55E00", linewidth=1.5, zorder=1)
+    axes.set_xticks(range(len(methods)), [TITLES[method] for method in methods], rotation=20, ha="right")
+    axes.set_ylabel(
+        f"{rule.replace('-', ' ')} accuracy\non validation images, %"
+        if rule != "accuracy"
+        else "accuracy on validation images, %"
+    )
+    axes.set_ylim(0, 100)
+    axes.set_title("trials in order; hollow: stopped early; line: the one chosen", fontsize=9)
+    axes.grid(axis="y", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(target, format="png")
+    pyplot.close(figure)

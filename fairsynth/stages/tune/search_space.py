@@ -1,0 +1,159 @@
+"""The settings that the search tries for each method, with the field's ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fairsynth.classify.methods import numbers
+from fairsynth.classify.policies import Policy, Setting, policies, policy_of
+from fairsynth.config import ClassifyConfig
+from fairsynth.errors import ConfigError
+from fairsynth.manifest import seed_for
+
+
+class Range(NamedTuple):
+    """Where a value is drawn from, evenly or, if ``logarithmic``, evenly in its logarithm; the first trials have the default."""
+
+    default: float
+    low: float
+    high: float
+    logarithmic: bool
+
+    def at(self, share: float) -> float:
+        """The value at a share from 0 to 1 of the way."""
+        value = (
+            self.low * (self.high / self.low) ** share
+            if self.logarithmic
+            else self.low + (self.high - self.low) * share
+        )
+        return float(f"{value:.4g}")
+
+
+_STAGE_1 = {"learning_rate": Range(1e-3, 3e-4, 5e-3, True), "weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
+# Reweighting and Group-DRO are known to need strong weight decay (Sagawa et al. 2020).
+_STRONG = {**_STAGE_1, "weight_decay": Range(1e-3, 1e-5, 1.0, True)}
+_DRO = {"step_size": Range(0.01, 0.001, 0.1, True), "adjustment": Range(0.0, 0.0, 4.0, False)}
+_HEAD = {"head_learning_rate": Range(1e-3, 1e-4, 1e-2, True), "head_weight_decay": Range(1.0, 1e-2, 10.0, True)}
+_FULL = {"full_learning_rate": Range(1e-3, 1e-5, 3e-3, True), "full_weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
+_SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 0.3, True)}
+# Where real and synthetic images are learnt from together, cross-entropy alone did better on validation images.
+_TOGETHER = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
+_SPACES: dict[str, dict[str, Range]] = {
+    "erm": _STAGE_1,
+    "resample": _STRONG,
+    "reweight": _STRONG,
+    "group-dro": {**_STRONG, **_DRO},
+    "jtt": {**_STRONG, "first_share": Range(0.5, 0.2, 0.8, False), "up_weight": Range(20.0, 5.0, 100.0, True)},
+    "dfr": _STAGE_1,
+    "dfr-train": _STAGE_1,
+    "ffr": {**_STAGE_1, **_FULL},
+}
+_STAGE_2: dict[str, dict[str, Range]] = {
+    "last-layer": _HEAD,
+    "full": _FULL,
+    "group-dro": {**_HEAD, **_DRO},
+    "dfr": {},
+    "none": {},
+}
+
+
+def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> Mapping[str, Range]:
+    """The numbers that are searched for a method, for fairsynth those of one of its policies. Raises KeyError for an unknown one."""
+    if method != "fairsynth":
+        return _SPACES[method]
+    policy = policy or policies(config)[0]
+    supcon = _SUPCON if policy.synthetic == "pretrain" else _TOGETHER
+    values = {**_STAGE_1, **supcon, **_STAGE_2[policy.stage_2]}
+    return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
+
+
+# Shares of the epochs that a trial may run for: fewer are a way to stop before the shortcut is learnt.
+_EPOCHS = (0.5, 0.75, 1.0)
+
+
+def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
+    """The setting of a trial: the first (of fairsynth: the first of each policy) has the defaults, others draw each value.
+
+    The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed,
+    method, trial, name), so adding a value leaves the others as they are.
+    """
+    turns: Sequence[Policy | None] = (left_open or policies(config)) if method == "fairsynth" else (None,)
+    first, policy = trial < len(turns), turns[trial % len(turns)]
+    drawn: dict[str, float] = {}
+    for name, known in space(method, config, policy).items():
+        share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
+        drawn[name] = known.default if first else known.at(share)
+    rng = np.random.default_rng(seed_for(seed, method, trial, "epochs"))
+    return _whole(method, drawn, 1.0 if first else float(rng.choice(_EPOCHS)), config, policy)
+
+
+def _whole(
+    method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
+) -> Setting:
+    fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
+    said = policy._asdict() if policy else {}
+    return {**drawn, **fixed, **said, "epochs": max(1, round(config.pretrain_epochs * share))}
+
+
+def suggested(
+    method: str,
+    places: Sequence[int],
+    known: Sequence[tuple[Setting, float]],
+    config: ClassifyConfig,
+    seed: int,
+    left_open: Sequence[Policy] = (),
+) -> list[Setting]:
+    """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from settings and what came of them.
+
+    The same for the same ``known``, whoever asks. Raises ConfigError if Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError(
+            "tune.search is optuna, which is not installed; pip install 'fairsynth[optuna]', or --tune.search random"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A seed for each wave: its first draws would otherwise be those of the wave before.
+    sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *places) % 2**32, n_startup_trials=1)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    turns = (left_open or policies(config)) if method == "fairsynth" else ()
+    for past, value in known:
+        policy = policy_of(past, config) if turns else None
+        told = _distributions(method, config, policy, turns)
+        share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
+        values = {**past, "epochs": share, "policy": " ".join(policy or ())}
+        study.add_trial(
+            optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
+        )
+    return [_asked(study, method, config, turns) for _ in places]
+
+
+def _distributions(
+    method: str, config: ClassifyConfig, policy: Policy | None, turns: Sequence[Policy]
+) -> dict[str, Any]:
+    """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    found: dict[str, Any] = {
+        name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
+    }
+    if len(turns) > 1:
+        found["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
+    return found | {"epochs": CategoricalDistribution(_EPOCHS)}
+
+
+def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Policy]) -> Setting:
+    """The next setting: first a policy, then its values."""
+    trial, policy = study.ask(), turns[0] if turns else None
+    if len(turns) > 1:
+        names = {" ".join(one): one for one in turns}
+        policy = names[trial.suggest_categorical("policy", list(names))]
+    drawn = {
+        name: float(f"{trial.suggest_float(name, r.low, r.high, log=r.logarithmic):.4g}")
+        for name, r in space(method, config, policy).items()
+    }
+    return _whole(method, drawn, float(trial.suggest_categorical("epochs", _EPOCHS)), config, policy)

@@ -1,0 +1,150 @@
+"""Export of a run's adapters: every one under its name, the same image in diffusers, and nothing of others is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache, partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from fairsynth.cli import main
+from fairsynth.commands.export.adapters import export_kohya
+from fairsynth.config.load import load_config
+from fairsynth.groups import Group
+from fairsynth.models import adapters
+from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.stages.finetune.adapter_files import save_trained
+from fairsynth.stages.finetune.lot_state import Progress, Trained
+from tests.conftest import fairsynth
+from tests.support.datasets import tree
+from tests.support.lots import changed, jobs, stack_of
+
+DEMO, FORMAT = load_config(preset="demo"), ("--format", "kohya")
+LOW, ODD = Group("low", "flower"), Group("low/../x", "a b")
+# Of group, cluster: one has failed.
+MADE, FAILED = [(LOW, 0), (LOW, 10), (ODD, 0)], (LOW, 1)
+NAMES = {"low--flower--0.safetensors", "low--flower--10.safetensors", f"{ODD.slug}--0.safetensors"}
+pipeline = cache(partial(load_pipeline, DEMO.models))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The output folder of a run, as far as export looks at it."""
+    folder, unet = tmp_path / "runs" / "one", pipeline().unet
+    stack = stack_of(unet, DEMO.finetune)
+    for seed, (group, cluster) in enumerate([*MADE, FAILED]):
+        job = changed(jobs([1])[0], group=group, cluster=cluster)
+        row = torch.randn(stack.size, generator=torch.Generator().manual_seed(seed)) * 0.05
+        state = None if (group, cluster) == FAILED else stack.state(row)
+        trained, place = Trained(job, Progress(job.name, 1), state, "loss"), file(folder, group, cluster).parent
+        place.mkdir(parents=True)
+        save_trained(trained, DEMO.finetune, DEMO.models, unet, place)
+    (folder / "adapters" / "README.md").write_text("a card")
+    return folder
+
+
+def export(*arguments: str | Path) -> tuple[int, str, str]:
+    """The command in this process: its exit code, what it prints, and what it complains about."""
+    before, out, err = signal.getsignal(signal.SIGTERM), StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["export", *map(str, arguments)])
+    signal.signal(signal.SIGTERM, before)
+    return code, out.getvalue(), err.getvalue()
+
+
+def file(run: Path, group: Group, cluster: int) -> Path:
+    return run / "adapters" / group.slug / str(cluster) / adapters.FILE_NAME
+
+
+def image(path: Path | None = None) -> NDArray[Any]:
+    """What diffusers makes of a file by itself, values in 0..255."""
+    if path is not None:
+        pipeline().load_lora_weights(path.parent, weight_name=path.name)
+    pixels = generate(pipeline(), ["a photo of a low number"], [""], [7], 32, 4, 2.0).astype(int)
+    pipeline().unload_lora_weights()
+    return pixels
+
+
+def refused(outcome: tuple[int, str, str]) -> str:
+    """Check that it is one line with exit code 2; returns the line."""
+    assert outcome[:2] == (2, "") and re.fullmatch("fairsynth: .+\n", outcome[2]), outcome
+    return outcome[2]
+
+
+def test_every_adapter_is_written_under_its_name_and_gives_the_same_image_in_diffusers(run: Path) -> None:
+    result, target, plain = fairsynth("export", str(run), *FORMAT), run / "adapters-kohya", image()
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"3 adapters in {target}\n", "")
+    assert set(os.listdir(target)) == NAMES and set(os.listdir(run)) == {"adapters", target.name}
+    for group, cluster in MADE:
+        original, exported = file(run, group, cluster), target / f"{group.slug}--{cluster}.safetensors"
+        assert abs(image(exported) - image(original)).max() <= 1
+        assert abs(image(original) - plain).max() > 10, "an adapter that changes nothing proves nothing"
+        assert adapters.read_provenance(exported) == adapters.read_provenance(original)
+
+
+def test_they_are_written_where_one_says(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, link = tmp_path / "a" / "b", tmp_path / "link"
+    link.symlink_to(real)
+    for place, target in ((tmp_path, "a/b"), (tmp_path, "link"), (real, ".")):
+        monkeypatch.chdir(place)
+        assert export(run, *FORMAT, "--to", target) == (0, f"3 adapters in {target}\n", "")
+        assert (set(os.listdir(real)), os.listdir(real.parent), os.listdir(run)) == (NAMES, ["b"], ["adapters"])
+        for path in real.iterdir():
+            path.unlink()
+    assert link.is_symlink()
+
+
+def test_an_export_replaces_the_one_before(run: Path) -> None:
+    target = run / "adapters-kohya"
+    assert export(run, *FORMAT)[0] == 0
+    ten = (target / "low--flower--10.safetensors").read_bytes()
+    file(run, ODD, 0).unlink()
+    file(run, LOW, 0).write_bytes(file(run, LOW, 10).read_bytes())
+    assert export(run, *FORMAT) == (0, f"2 adapters in {target}\n", "")
+    found = {path.name: path.read_bytes() for path in target.iterdir()}
+    assert found == {"low--flower--0.safetensors": ten, "low--flower--10.safetensors": ten}
+
+
+def test_an_export_that_fails_half_way_leaves_the_old_one(run: Path) -> None:
+    export_kohya(run, run / "adapters-kohya")
+    before = tree(run / "adapters-kohya")
+    # The last in order.
+    file(run, ODD, 0).write_bytes(file(run, LOW, 0).read_bytes()[:1000])
+    assert export(run, *FORMAT)[:2] == (1, "")
+    assert tree(run / "adapters-kohya") == before and set(os.listdir(run)) == {"adapters", "adapters-kohya"}
+
+
+def test_a_folder_with_files_of_others_stays_as_it_is(run: Path, tmp_path: Path) -> None:
+    others = {"a.txt": b"mine", "a--0.safetensors": b"half", adapters.FILE_NAME: file(run, LOW, 0).read_bytes()}
+    others["my--style.safetensors"] = save({"x": torch.ones(1)}, {"ss_network_dim": "4"})
+    for name, content in others.items():
+        target = tmp_path / f"with {name}"
+        export_kohya(run, target)
+        (target / name).write_bytes(content)
+        before = tree(target)
+        assert "holds other files; give a new folder" in refused(export(run, *FORMAT, "--to", target))
+        assert tree(target) == before
+    assert len(os.listdir(tmp_path)) == 1 + len(others), "something else was left"
+
+
+def test_what_cannot_be_exported_is_said_in_one_line(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "file"
+    other.write_text("mine")
+    before = tree(tmp_path)
+    assert f"{tmp_path} has no adapters to export" in refused(export(tmp_path, *FORMAT))
+    for missing in (tmp_path / "nowhere", other):
+        assert f"{missing} is no folder" in refused(export(missing, *FORMAT))
+    assert "kohya" in refused(export(run, "--format", "koyha"))
+    assert "--format" in refused(export(run))
+    assert "holds other files" in refused(export(run, *FORMAT, "--to", other))
+    assert "cannot write to" in refused(export(run, *FORMAT, "--to", other / "below"))
+    assert tree(tmp_path) == before

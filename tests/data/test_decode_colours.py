@@ -1,0 +1,415 @@
+"""Files that are good: each becomes upright sRGB of the right colours, by values worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from fairsynth.config import ImageRules
+from fairsynth.data.colour import to_srgb
+from fairsynth.data.decode import decode, inspect_image
+from tests.support.datasets import encoded
+
+NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+ORANGE = (200, 100, 50)
+PLAIN = Image.new("RGB", (5, 3), ORANGE)
+PALETTE = Image.new("P", (5, 3), 1)
+PALETTE.putpalette([0, 0, 0, *ORANGE])
+SMALL = ImageRules(min_side=1, max_aspect=1000, constant="keep")
+GREEN_BEHIND = ImageRules(min_side=1, max_aspect=1000, constant="keep", background="#00ff00")
+
+
+def one_colour(image: Image.Image, kind: str = "PNG", **options: object) -> tuple[int, ...]:
+    """The single colour of a decoded image of one colour."""
+    pixels = decode(encoded(image, kind, **options), rules=SMALL)
+    assert pixels.shape == (image.height, image.width, 3) and pixels.dtype == np.uint8
+    (colour,) = {tuple(pixel) for pixel in pixels.reshape(-1, 3).tolist()}
+    return colour
+
+
+def first_row(content: bytes, rules: ImageRules = SMALL) -> list[list[int]]:
+    """The colours of the first row."""
+    return decode(content, rules=rules)[0].tolist()
+
+
+def greys(content: bytes) -> list[int]:
+    """The first row of a grey image."""
+    row = first_row(content)
+    assert all(len(set(colour)) == 1 for colour in row)
+    return [colour[0] for colour in row]
+
+
+def png(width: int, depth: int, kind: int, row: bytes, **chunks: bytes) -> bytes:
+    """A PNG of one row; ``kind`` 0 is grey, 2 colour, 3 palette, 4 grey with alpha, 6 colour with alpha."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0)
+    parts = {"IHDR": header, **chunks, "IDAT": zlib.compress(b"\0" + row), "IEND": b""}
+    body = [(name.encode(), data) for name, data in parts.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in body
+    )
+
+
+def tiff(width: int, bits: int, row: bytes, order: str = "<", **tags: int) -> bytes:
+    """A TIFF of one row; ``tags`` (t262=0) add to the usual ones or change them."""
+    usual = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(row)}
+    entries = sorted((usual | {int(name[1:]): value for name, value in tags.items()}).items())
+    table = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in entries)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(row))
+    return head + row + struct.pack(order + "H", len(entries)) + table + bytes(4)
+
+
+# 5: modes
+
+
+def test_modes_become_rgb() -> None:
+    assert one_colour(PLAIN) == ORANGE
+    assert one_colour(PALETTE) == ORANGE
+    assert one_colour(PALETTE, "GIF") == one_colour(PALETTE, "TIFF") == one_colour(PALETTE, "BMP") == ORANGE
+    assert one_colour(PLAIN.convert("CMYK"), "TIFF") == ORANGE
+    assert one_colour(Image.new("L", (5, 3), 77)) == (77, 77, 77)
+    assert one_colour(Image.new("L", (5, 3), 77), "JPEG") == pytest.approx((77, 77, 77), abs=1)
+    assert [one_colour(Image.new("1", (5, 3), value)) for value in (0, 1)] == [(0, 0, 0), (255, 255, 255)]
+    assert one_colour(PLAIN.convert("YCbCr"), "JPEG", quality=100) == pytest.approx(ORANGE, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "colour"),
+    [
+        ("HSV", (0, 255, 255), (255, 0, 0)),
+        ("HSV", (85, 255, 255), (0, 255, 0)),
+        ("LAB", (255, 128, 128), (255, 255, 255)),  # Pillow's LAB has a and b around 128
+        ("LAB", (153, 121, 96), (100, 150, 200)),  # L* 60.07, a* -6.67, b* -31.52 under D50
+        ("YCbCr", (76, 85, 255), (254, 0, 0)),  # ITU-R BT.601: red is 76, 85, 255
+        ("RGBX", (*ORANGE, 7), ORANGE),
+        ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+        ("CMYK", (0, 0, 0, 255), (0, 0, 0)),
+        ("CMYK", (0, 51, 102, 0), (255, 204, 153)),
+        ("RGBa", (100, 50, 25, 128), (227, 177, 152)),  # 200, 100, 50 at half opacity over white
+        ("La", (50, 128), (177, 177, 177)),  # 100 at half opacity
+        ("PA", (1, 255), ORANGE),
+        ("PA", (1, 0), (255, 255, 255)),
+    ],
+)
+def test_modes_that_few_files_have(mode: str, pixel: tuple[int, ...], colour: tuple[int, ...]) -> None:
+    image = Image.new(mode, (2, 2), pixel)
+    if mode == "PA":
+        image.putpalette([0, 0, 0, *ORANGE])
+    rgb = to_srgb(image, "#ffffff")
+    assert rgb.mode == "RGB" and rgb.getpixel((1, 1)) == pytest.approx(colour, abs=2)
+
+
+def test_cmyk_jpegs_are_inverted_as_adobe_does() -> None:
+    assert one_colour(PLAIN.convert("CMYK"), "JPEG", quality=100) == pytest.approx(ORANGE, abs=2)
+    inks = Image.new("CMYK", (16, 16), (180, 40, 90, 20))
+    as_cmyk = encoded(inks, "JPEG", quality=100)
+    marker = as_cmyk.index(b"Adobe") + 11
+    assert as_cmyk[marker] == 0
+    # The same bytes called YCCK: what was C, M, Y inverted (75, 215, 165) is Y, Cb, Cr, of which the inks are
+    # R = 75 + 1.402 (165 - 128) = 127, G = 75 - 0.344 (215 - 128) - 0.714 (165 - 128) = 19, B = 75 + 1.772 (215 - 128) = 229.
+    as_ycck = as_cmyk[:marker] + b"\2" + as_cmyk[marker + 1 :]
+    assert inspect_image(as_ycck, SMALL)[1].mode == "CMYK"
+    black = (255 - 20) / 255
+    for content, ink in ((as_cmyk, (180, 40, 90)), (as_ycck, (127, 19, 229))):
+        expected = [(255 - value) * black for value in ink]
+        assert decode(content, rules=SMALL)[8, 8].tolist() == pytest.approx(expected, abs=3)
+
+
+def test_alpha_lies_over_the_background() -> None:
+    assert one_colour(Image.new("RGBA", (5, 3), (255, 0, 0, 128))) == pytest.approx((255, 127, 127), abs=1)
+    assert one_colour(Image.new("RGBA", (5, 3), (*ORANGE, 255))) == ORANGE
+    assert one_colour(Image.new("LA", (5, 3), (0, 0))) == (255, 255, 255)
+    assert one_colour(Image.new("LA", (5, 3), (60, 255))) == (60, 60, 60)
+    half = encoded(Image.new("RGBA", (2, 1), (255, 0, 0, 51)))  # a fifth red
+    assert first_row(half, GREEN_BEHIND) == [[51, 204, 0]] * 2
+    assert first_row(encoded(Image.new("RGBA", (1, 1), (255, 0, 0, 51)), "WEBP", lossless=True), GREEN_BEHIND) == [
+        [51, 204, 0]
+    ]
+    assert first_row(encoded(Image.new("LA", (1, 1), (0, 0))), GREEN_BEHIND) == [[0, 255, 0]]
+    assert first_row(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), "TIFF"), GREEN_BEHIND) == [[0, 255, 0]]
+
+
+def test_one_colour_or_entry_may_be_transparent() -> None:
+    assert one_colour(PALETTE, transparency=1) == (255, 255, 255)
+    assert one_colour(PALETTE, transparency=0) == ORANGE
+    assert one_colour(PALETTE, transparency=b"\xff\0") == (255, 255, 255)
+    assert one_colour(PALETTE, transparency=b"\0\x80") == pytest.approx((227, 177, 152), abs=1)
+    assert one_colour(PALETTE, "GIF", transparency=1) == (255, 255, 255)
+    assert one_colour(PLAIN, transparency=ORANGE) == (255, 255, 255)
+    assert one_colour(PLAIN, transparency=(200, 100, 51)) == ORANGE
+    assert one_colour(Image.new("L", (5, 3), 9), transparency=9) == (255, 255, 255)
+    assert [one_colour(Image.new("1", (5, 3), value), transparency=1) for value in (0, 1)] == [
+        (0, 0, 0),
+        (255, 255, 255),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "row", "key", "expected"),
+    [
+        (1, 0, bytes([0b01010000]), (1,), [[0] * 3, [0, 255, 0], [0] * 3, [0, 255, 0]]),
+        (1, 0, bytes([0b01010000]), (0,), [[0, 255, 0], [255] * 3, [0, 255, 0], [255] * 3]),
+        (2, 0, bytes([0b00011011]), (1,), [[0] * 3, [0, 255, 0], [170] * 3, [255] * 3]),
+        (4, 0, bytes([0x0F, 0x5A]), (5,), [[0] * 3, [255] * 3, [0, 255, 0], [170] * 3]),
+        (8, 0, bytes([0, 1, 2, 3]), (2,), [[0] * 3, [1] * 3, [0, 255, 0], [3] * 3]),
+        (16, 0, struct.pack(">4H", 0, 257, 514, 65535), (514,), [[0] * 3, [1] * 3, [0, 255, 0], [255] * 3]),
+        (16, 2, struct.pack(">12H", *[0] * 3, *[2570] * 3, *[5140] * 3, *[65535] * 3), (5140,) * 3, [[0] * 3, [10] * 3, [0, 255, 0], [255] * 3]),
+    ],
+)  # fmt: skip
+def test_the_transparent_colour_of_a_png_has_the_depth_of_the_file(
+    depth: int, kind: int, row: bytes, key: tuple[int, ...], expected: list[list[int]]
+) -> None:
+    assert first_row(png(4, depth, kind, row, tRNS=struct.pack(f">{len(key)}H", *key)), GREEN_BEHIND) == expected
+
+
+# 6: depth
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("TIFF", "<i4")])
+def test_sixteen_bits_are_scaled_not_clipped(kind: str, dtype: str) -> None:
+    deep = np.array([[0, 257, 5140, 32768, 65535]], np.uint16).astype(dtype)
+    assert greys(encoded(Image.fromarray(deep), kind)) == [0, 1, 20, 128, 255]
+
+
+def test_a_white_image_of_sixteen_bits_stays_white_and_grey_stays_grey() -> None:
+    for value, grey in ((65535, 255), (32768, 128), (0, 0)):
+        for kind in ("PNG", "TIFF"):
+            assert one_colour(Image.fromarray(np.full((4, 4), value, np.uint16)), kind) == (grey,) * 3
+        colour = struct.pack(">3H", value, value, 65535)
+        assert (
+            first_row(png(1, 16, 2, colour))
+            == first_row(tiff(1, 16, colour, ">", t262=2, t277=3))
+            == [[grey, grey, 255]]
+        )
+        assert first_row(tiff(1, 16, colour[::-1], t262=2, t277=3)) == [[255, grey, grey]]
+    assert first_row(png(1, 16, 6, struct.pack(">4H", 65535, 0, 0, 32768))) == [[255, 127, 127]]
+    assert first_row(png(1, 16, 4, struct.pack(">2H", 0, 32768))) == [[127, 127, 127]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_other_kinds_of_deep_tiff(order: str) -> None:
+    sixteen = struct.pack(order + "3H", 0, 32768, 65535)
+    assert greys(tiff(3, 16, sixteen, order=order)) == [0, 128, 255]
+    signed = struct.pack(order + "3h", -5, 0, 255)
+    assert greys(tiff(3, 16, signed, order=order, t339=2)) == [0, 0, 255]
+    if order == "<":  # Pillow opens these only so
+        assert greys(tiff(3, 16, sixteen, t262=0)) == [255, 127, 0]  # white is zero
+        assert greys(tiff(2, 12, bytes([0xFF, 0xF8, 0x00]))) == [255, 128]  # two values in three bytes
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 7, 255], [0, 7, 255]),
+        ([-9, 7, 128], [0, 7, 128]),
+        ([0, 256, 257], [0, 1, 1]),
+        ([-70000, 32768, 65535], [0, 128, 255]),
+        ([0, 50_000, 100_000], [0, 128, 255]),
+        ([0, 2**30, 2**31 - 1], [0, 128, 255]),
+        ([-3, -2, -1], [0, 0, 0]),
+    ],
+)
+def test_integers_that_tell_no_range_are_judged_by_their_maximum(values: list[int], expected: list[int]) -> None:
+    assert greys(encoded(Image.fromarray(np.array([values], np.int32)), "TIFF")) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 0.2, 1], [0, 51, 255]),
+        ([-3e38, 0.5, 0.6], [0, 128, 153]),
+        ([0, 1, 1.4, 1.5, 255], [0, 1, 1, 2, 255]),
+        ([0, 1, 1.4], [0, 1, 1]),
+        ([0, 257, 65535], [0, 1, 255]),
+        ([0, 50_000, 100_000], [0, 128, 255]),
+        ([0, 1e38, 2e38], [0, 128, 255]),
+        ([-3, -2, -1], [0, 0, 0]),
+    ],
+)
+def test_floats_are_scaled_by_their_maximum(values: list[float], expected: list[int]) -> None:
+    assert greys(encoded(Image.fromarray(np.array([values], np.float32)), "TIFF")) == expected
+
+
+# 5: colour profiles
+
+
+def swapped() -> bytes:
+    """A display whose red and blue are exchanged: sRGB's own profile with two tags renamed."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
+
+
+def profile_of(kind: bytes, colours: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile of version 2, by hand."""
+    table, data, start = b"", b"", 128 + 4 + 12 * (len(tags) + 1)
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)  # D50
+    for name, value in {b"wtpt": white, **tags}.items():
+        table += name + struct.pack(">II", start + len(data), len(value))
+        data += value + bytes(-len(value) % 4)
+    head = struct.pack(">I4sI4s4s4s", start + len(data), b"\0\0\0\0", 0x02400000, kind, colours, connection)
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags) + 1) + table + data
+
+
+def linear_grey() -> bytes:
+    """Grey whose values are amounts of light."""
+    return profile_of(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": b"curv" + bytes(8)})
+
+
+def black_ink_only() -> bytes:
+    """A press on which cyan, magenta and yellow cannot be seen: a table of two steps per ink, black the last."""
+    ramp = bytes(range(256))
+    lightness = bytes(value for node in range(16) for value in ((0 if node & 1 else 255), 128, 128))
+    matrix = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + ramp * 4 + lightness + ramp * 3
+    return profile_of(b"prtr", b"CMYK", b"Lab ", {b"A2B0": table, b"A2B1": table})
+
+
+def test_the_colours_of_a_profile_become_srgb() -> None:
+    assert one_colour(PLAIN, icc_profile=swapped()) == pytest.approx(ORANGE[::-1], abs=1)
+    for kind in ("TIFF", "WEBP"):
+        assert one_colour(PLAIN, kind, icc_profile=swapped(), lossless=True) == pytest.approx(ORANGE[::-1], abs=1)
+    assert one_colour(PLAIN, "JPEG", icc_profile=swapped(), quality=100) == pytest.approx(ORANGE[::-1], abs=2)
+    assert one_colour(PALETTE, icc_profile=swapped()) == pytest.approx(ORANGE[::-1], abs=1)
+
+
+def test_threads_may_share_a_profile() -> None:
+    contents = [encoded(Image.fromarray(np.roll(NOISE, shift, 0)), icc_profile=swapped()) for shift in range(40)]
+    alone = [decode(content) for content in contents]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(alone, pool.map(decode, contents), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_grey_profile_applies_to_grey_of_any_depth() -> None:
+    # sRGB of the light 0.5: 1.055 * 0.5 ** (1 / 2.4) - 0.055 = 0.7354
+    grey = Image.new("L", (5, 3), 128)
+    assert one_colour(grey) == (128, 128, 128)
+    assert one_colour(grey, icc_profile=linear_grey()) == pytest.approx((188, 188, 188), abs=1)
+    deep = Image.fromarray(np.full((3, 5), 32896, np.uint16))
+    assert one_colour(deep, icc_profile=linear_grey()) == pytest.approx((188, 188, 188), abs=1)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
+def test_a_press_profile_applies_to_inks(kind: str) -> None:
+    for inks, plain, printed in (
+        ((255, 255, 255, 0), (0, 0, 0), (255, 255, 255)),
+        ((0, 0, 0, 255), (0, 0, 0), (0, 0, 0)),
+        ((255, 0, 0, 127), (0, 128, 128), (119, 119, 119)),  # L* = 50
+    ):
+        image = Image.new("CMYK", (16, 16), inks)
+        assert one_colour(image, kind) == pytest.approx(plain, abs=1)
+        assert one_colour(image, kind, icc_profile=black_ink_only()) == pytest.approx(printed, abs=2)
+
+
+def test_the_background_is_srgb_whatever_the_profile() -> None:
+    image = Image.new("RGBA", (2, 1), (*ORANGE, 255))
+    image.putpixel((1, 0), (*ORANGE, 0))
+    (colour, behind) = first_row(encoded(image, icc_profile=swapped()), ImageRules(min_side=1, background="#ff8000"))
+    assert colour == pytest.approx(ORANGE[::-1], abs=1) and behind == [255, 128, 0]
+
+
+def test_an_srgb_profile_changes_no_pixel() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    red = int.from_bytes(srgb[srgb.index(b"rXYZ") + 4 :][:4], "big") + 8
+    rounded = srgb[:red] + struct.pack(">i", struct.unpack(">i", srgb[red : red + 4])[0] + 25) + srgb[red + 4 :]
+    by_littlecms = ImageCms.profileToProfile(
+        Image.fromarray(NOISE), io.BytesIO(rounded), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    assert by_littlecms is not None and np.abs(np.asarray(by_littlecms).astype(int) - NOISE).max() == 1
+    for image in (Image.fromarray(NOISE), Image.fromarray(NOISE).convert("RGBA")):
+        for profile in (srgb, rounded):
+            assert np.array_equal(decode(encoded(image, icc_profile=profile)), NOISE)
+    assert not np.array_equal(decode(encoded(Image.fromarray(NOISE), icc_profile=swapped())), NOISE)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes(),
+        linear_grey(),
+        black_ink_only(),
+        swapped()[:200],
+        swapped()[:128] + bytes(400),
+        b"no profile",
+        b"",
+        profile_of(b"link", b"RGB ", b"RGB ", {}),
+        profile_of(b"mntr", b"RGB ", b"XYZ ", {}),
+        swapped() + bytes(5 << 20),
+    ],
+    ids=range(11),
+)
+def test_a_profile_that_is_broken_or_unfit_is_ignored(profile: bytes) -> None:
+    for kind in ("TIFF", "WEBP", "JPEG") if len(profile) < 65_000 else ("TIFF",):
+        plain = encoded(Image.fromarray(NOISE), kind)
+        assert np.array_equal(decode(encoded(Image.fromarray(NOISE), kind, icc_profile=profile)), decode(plain))
+
+
+def test_a_colour_profile_on_a_grey_image_is_ignored() -> None:
+    assert one_colour(Image.new("L", (5, 3), 77), icc_profile=swapped()) == (77, 77, 77)
+    assert one_colour(PLAIN.convert("CMYK"), "TIFF", icc_profile=swapped()) == ORANGE
+
+
+# 7: orientation
+
+# How each EXIF orientation is stored, from the upright pixels (EXIF 2.32, tag 0x0112).
+STORED = {
+    1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1], 5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p), 7: lambda p: p[::-1, ::-1].swapaxes(0, 1), 8: lambda p: np.rot90(p, -1),
+}  # fmt: skip
+
+
+def smooth() -> NDArray[np.uint8]:
+    """A picture that JPEG keeps, and that differs from all its turns."""
+    y, x = np.mgrid[0:96, 0:128]
+    return np.stack([y * 2, x * 2 - 1 + (x == 0), (x + y) % 200], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(("kind", "close"), [("PNG", 0), ("TIFF", 0), ("WEBP", 0), ("JPEG", 4)])
+def test_all_orientations_show_the_same_picture(kind: str, close: int, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](smooth())))
+    content = encoded(stored, kind, exif=exif, lossless=True, quality=100, subsampling=0)
+    image, facts = inspect_image(content)
+    assert (facts.width, facts.height) == image.size == (128, 96)
+    assert np.abs(np.asarray(image).astype(int) - smooth()).mean() <= close
+
+
+def test_deep_and_transparent_images_are_turned_too() -> None:
+    deep = (np.arange(96 * 128).reshape(96, 128) * 5).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = decode(encoded(Image.fromarray(deep)))
+    assert np.array_equal(decode(encoded(Image.fromarray(np.rot90(deep).copy()), exif=exif)), upright)
+    assert np.array_equal(decode(encoded(Image.fromarray(np.rot90(deep).copy()), "TIFF", exif=exif)), upright)
+    rgba = np.dstack([NOISE, NOISE[..., :1]])
+    upright = decode(encoded(Image.fromarray(rgba)))
+    assert np.array_equal(decode(encoded(Image.fromarray(np.rot90(rgba).copy()), exif=exif)), upright)
+
+
+# 10: the first frame; and the square
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_frames_the_first_counts(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    assert one_colour(frames[0], kind, save_all=True, append_images=frames[1:]) == pytest.approx((255, 0, 0), abs=2)
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (128, 96), (32, 32), (1, 200), (300, 2), (1, 1)])
+def test_a_size_gives_the_middle_square(shape: tuple[int, int]) -> None:
+    pixels = decode(encoded(Image.new("RGB", shape, ORANGE)), 32, SMALL)
+    assert np.array_equal(pixels, np.full((32, 32, 3), ORANGE))
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 255
+    assert decode(encoded(Image.fromarray(wide)), 20).min() == 255
+    assert decode(encoded(Image.fromarray(wide.swapaxes(0, 1).copy())), 20).min() == 255

@@ -1,0 +1,195 @@
+"""Several processes that train together do what one does: here as threads whose sums wait for each other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fairsynth.classify.training import Training, saved_epochs
+from fairsynth.errors import InfrastructureError
+from fairsynth.models.data_parallel import Share, SharedBatchNorm, share_norms
+from tests.classify.test_training import CONFIG, SETTING, data, state
+
+__all__ = ["data"]
+
+
+class Sums:
+    """All-reduce of threads."""
+
+    def __init__(self, world: int) -> None:
+        self.world, self.barrier = world, threading.Barrier(world, timeout=60)
+        self.values: list[torch.Tensor] = [torch.zeros(0)] * world
+
+    def share(self, rank: int) -> Share:
+        def summed(values: torch.Tensor) -> None:
+            self.values[rank] = values.clone()
+            self.barrier.wait()
+            total = torch.stack(self.values).sum(0)
+            self.barrier.wait()
+            values.copy_(total)
+
+        return Share(rank, self.world, summed)
+
+
+def together(world: int, work: Callable[[Share], Any]) -> list[Any]:
+    """What the work returns in each of so many threads."""
+    sums, found = Sums(world), [None] * world
+    failures: list[BaseException] = []
+
+    def run(rank: int) -> None:
+        try:
+            found[rank] = work(sums.share(rank))
+        except BaseException as error:
+            failures.append(error)
+            sums.barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise next((e for e in failures if not isinstance(e, threading.BrokenBarrierError)), failures[0])
+    return found
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("n", [7, 2])
+def test_rows_come_in_the_batchs_order_and_own_rows_have_the_gradient(world: int, n: int) -> None:
+    whole = torch.arange(2.0 * n).reshape(n, 2)
+    weights = torch.linspace(1, 2, n)[:, None]
+
+    def work(share: Share) -> tuple[torch.Tensor, torch.Tensor]:
+        mine = whole[share.mine].clone().requires_grad_()
+        joined = share.joined(mine, n)
+        (joined.square() * weights).sum().backward()
+        assert mine.grad is not None
+        return joined.detach(), mine.grad
+
+    for rank, (joined, gradient) in enumerate(together(world, work)):
+        assert torch.equal(joined, whole)
+        assert torch.allclose(gradient, (2 * whole * weights)[rank::world])
+
+
+def test_normalisation_is_over_all_images_and_so_is_its_gradient() -> None:
+    torch.manual_seed(0)
+    images, weights = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
+    plain = nn.BatchNorm2d(3)
+    with torch.no_grad():
+        plain.weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
+        plain.bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    start = {name: value.clone() for name, value in plain.state_dict().items()}
+    whole = images.clone().requires_grad_()
+    (plain(whole) * weights).sum().backward()
+    assert whole.grad is not None and plain.weight.grad is not None and plain.bias.grad is not None
+
+    def work(share: Share) -> Any:
+        network = nn.Sequential(nn.BatchNorm2d(3))
+        network[0].load_state_dict(start)
+        share_norms(network, share)
+        assert isinstance(network[0], SharedBatchNorm) and list(network.state_dict()) == [f"0.{name}" for name in start]
+        mine = images[share.mine].clone().requires_grad_()
+        (network(mine) * weights[share.mine]).sum().backward()
+        share.sum_gradients(network.parameters())
+        return mine.grad, network[0]
+
+    for rank, (gradient, norm) in enumerate(together(2, work)):
+        assert torch.allclose(gradient, whole.grad[rank::2], atol=1e-5)
+        assert torch.allclose(norm.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(norm.bias.grad, plain.bias.grad, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(norm.running_mean, plain.running_mean, atol=1e-6)
+        assert torch.allclose(norm.running_var, plain.running_var, atol=1e-6)
+        images_out = norm.eval()(images)
+        assert torch.allclose(images_out, plain.eval()(images), atol=1e-5)
+
+
+def test_a_large_mean_does_not_swallow_the_variance() -> None:
+    images = torch.randn(6, 2, 5, 5, generator=torch.Generator().manual_seed(0)) + 3000
+    expected = nn.BatchNorm2d(2)(images.double().float())
+
+    def work(share: Share) -> torch.Tensor:
+        network = nn.Sequential(nn.BatchNorm2d(2))
+        share_norms(network, share)
+        return network(images[share.mine]).detach()
+
+    for rank, found in enumerate(together(2, work)):
+        assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "dfr", "fairsynth"])
+def test_training_together_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:
+    """Beyond rounding: after a few steps, for Adam magnifies it."""
+    setting = SETTING | {"epochs": 1.0}
+    config = CONFIG.model_copy(update={"finetune_epochs": 1, "flip": True})
+    alone = Training(method, setting, data, config, 3)
+    first = next(iter(alone.epochs()))
+    weights = state(alone.model)
+    # torch's random state is one for all threads: the networks are made one after the other.
+    lock = threading.Lock()
+
+    def work(share: Share) -> Training:
+        with lock:
+            run = Training(method, setting, data, config, 3, share=share)
+        next(iter(run.epochs()))
+        run.save(tmp_path / f"{share.rank}")
+        return run
+
+    runs = together(world, work)
+    for run in runs:
+        assert run.history[0].loss == pytest.approx(first.loss, rel=1e-2)
+        assert all(torch.equal(value, state(runs[0].model)[name]) for name, value in state(run.model).items())
+    # Four steps of at most 3e-3 each: weights moved by up to 0.012, a few of them, of hardly any gradient, either way.
+    differences = [
+        float((state(runs[0].model)[name].float() - value.float()).abs().max()) for name, value in weights.items()
+    ]
+    assert max(differences) < 0.025 and float(np.median(differences)) < 2e-3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]  # the first one writes
+
+
+@pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "fairsynth"])
+def test_the_first_gradients_are_those_of_one_process(data: Any, method: str) -> None:
+    lock = threading.Lock()
+
+    def gradients(share: Share) -> dict[str, torch.Tensor]:
+        with lock:
+            run = Training(method, SETTING, data, CONFIG, 3, share=share)
+        loop = run._entered(run.phases[0])
+        images, index = loop.images, np.array([0, 30, 40, 26, 3, 31, 47])
+        loss = loop.loss(
+            run._encoded(images, index), torch.from_numpy(images.labels[index]), torch.from_numpy(images.groups[index])
+        )
+        loss.backward()
+        run.share.sum_gradients(run.model.encoder.parameters())
+        found = {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}
+        assert (loop.dro is not None) == (method == "group-dro")
+        return found | ({"q": loop.dro.q_G} if loop.dro else {})
+
+    (alone,) = together(1, gradients)
+    for found in together(2, gradients) + together(3, gradients):
+        assert found.keys() == alone.keys() and len(found) > 20
+        for name, value in alone.items():
+            assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5), name
+
+
+def test_processes_that_see_other_checkpoints_do_not_go_on(data: Any, tmp_path: Path) -> None:
+    run = Training("erm", SETTING, data, CONFIG, 3)
+    for _ in saved_epochs(run, tmp_path / "state", 0.0):
+        break
+    run.save(tmp_path / "state")
+    trainings = [Training("erm", SETTING, data, CONFIG, 3) for _ in range(2)]
+
+    def work(share: Share) -> bool:
+        training = trainings[share.rank]
+        training.share = share
+        return training.restore(tmp_path / ("state" if share.first else "nothing"))
+
+    with pytest.raises(InfrastructureError, match="not the same for all processes"):
+        together(2, work)

@@ -1,0 +1,285 @@
+"""The search on Ray Tune: what it ends with is what a plain loop ends with, whatever was killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from fairsynth.artifacts import Units
+from fairsynth.classify.images import Images
+from fairsynth.classify.policies import POLICIES
+from fairsynth.config import ClassifyConfig, ResourcesConfig, TuneConfig
+from fairsynth.engine.search import Search, Task
+from fairsynth.engine.session import Session
+from fairsynth.errors import DataError
+from fairsynth.models.state_files import read_state
+from fairsynth.stages.tune.halving import Trial, best, promoted
+from tests.classify.test_training import images
+
+CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)
+TUNE = TuneConfig(trials=5, grace_epochs=2, methods=("erm", "group-dro", "jtt"))
+
+
+def write_pack(folder: Path, pack: Images) -> None:
+    """Images as the steps write them."""
+    folder.mkdir(parents=True)
+    np.save(folder / "pixels.npy", np.asarray(pack.pixels))
+    np.save(folder / "labels.npy", pack.labels)
+    np.save(folder / "groups.npy", pack.groups)
+    np.save(folder / "sizes.npy", np.array([2, 4]))
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packs")
+    for name, sizes, seed in (
+        ("train", (24, 4, 8, 24), 0),
+        ("val", (8,) * 4, 1),
+        ("synthetic-fairsynth", (12,) * 4, 2),
+    ):
+        write_pack(folder / f"pack-{name}", images(sizes, seed))
+    return folder
+
+
+class Loop(Search):
+    """The same search in a plain loop."""
+
+    def _run_rung(self, session: Session, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if not self.units[task.unit].exists():
+                self.trial(task, 1e9, lambda *told: None)
+
+
+def search(kind: type[Search], packs: Path, folder: Path, tune: TuneConfig = TUNE) -> Any:
+    return kind(packs, Units(folder / "units"), CLASSIFY, tune, 3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Trial], Path]:
+    """All trials of the loop, and the folder that it left behind."""
+    folder = tmp_path_factory.mktemp("loop")
+    loop = search(Loop, packs, folder)
+    return loop.run(Session(ResourcesConfig())), folder
+
+
+def test_trials_fall_out_at_rungs_and_the_best_run_to_their_ends(undisturbed: tuple[list[Trial], Path]) -> None:
+    trials, folder = undisturbed
+    assert [(t.method, t.number) for t in trials] == [(m, n) for m in TUNE.methods for n in range(5)]
+    for method in ("erm", "group-dro"):
+        mine = [t for t in trials if t.method == method]
+        # The best 2 of 5 go on after 2 epochs.
+        rung = [Trial(**_read(folder, f"{method}-{n}-after-2")) for n in range(5)]
+        assert {t.number for t in mine if t.finished} == promoted(rung)
+        assert [t.epochs for t in mine].count(2) == 3 and not any(t.finished for t in rung)
+        assert best(mine, "worst-group").finished
+    assert all(t.finished for t in trials if t.method == "jtt")
+
+
+def _read(folder: Path, unit: str) -> dict[str, Any]:
+    content = json.loads((folder / "units" / unit / "trial.json").read_text())
+    return content | {"promise": tuple(content["promise"])}
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session(ResourcesConfig(workers=2, checkpoint_seconds=0.0))
+    yield session
+    session.close()
+
+
+def killer(stop: threading.Event, until: Callable[[], bool], killed: list[int]) -> None:
+    """Kills the first trial's process that is found once ``until`` says so."""
+    while not stop.wait(0.02):
+        if not until():
+            continue
+        # Of this Ray alone: others may run on the machine.
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if "ray::ImplicitFunc.train" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+                    return
+
+
+def test_with_a_killed_driver_and_a_killed_trial_the_search_is_the_loops(
+    packs: Path, tmp_path: Path, session: Session, undisturbed: tuple[list[Trial], Path]
+) -> None:
+    _kill_driver(packs, tmp_path)
+    assert 3 <= len(Units(tmp_path / "units").done()) < 15
+    lengths: dict[str, list[int]] = {}
+    stop, killed = threading.Event(), list[int]()
+
+    def known() -> bool:
+        """Notes how far each trial's checkpoint is; true once JTT, whose trials run whole, has one."""
+        for path in (tmp_path / "checkpoints").glob("jtt-*.safetensors"):
+            found = read_state(path)
+            if found:
+                lengths.setdefault(path.name, []).append(len(found[0]["history"]))
+        return any(lengths.values())
+
+    thread = threading.Thread(target=killer, args=(stop, known, killed))
+    thread.start()
+    try:
+        trials = search(Search, packs, tmp_path).run(session)
+    finally:
+        stop.set()
+        thread.join()
+    assert killed and trials == undisturbed[0]
+    assert not list((tmp_path / "checkpoints").glob("jtt-*"))
+    # No checkpoint ever fell back: the killed trial went on from its own.
+    assert all(seen == sorted(seen) for seen in lengths.values())
+
+
+def _kill_driver(packs: Path, folder: Path) -> None:
+    """Start the search in a process and kill that, and Ray with it, once a few trials have a record."""
+    code = (
+        "from pathlib import Path; from tests.stages.tune.test_search import *; "
+        f"search(Search, Path({str(packs)!r}), Path({str(folder)!r})).run(Session(ResourcesConfig(workers=2)))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    units = Units(folder / "units")
+    while len(units.done()) < 3 and child.poll() is None:
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_trials(
+    packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]
+) -> None:
+    _, folder = undisturbed
+    shutil.copytree(folder, tmp_path / "run")
+    # What a search leaves that was killed in its second rung: some trials done, some with a checkpoint, some not begun.
+    units = tmp_path / "run" / "units"
+    for name in os.listdir(units):
+        if "-after-" not in name or name.endswith(("erm-1-after-2", "group-dro-4-after-2")):
+            shutil.rmtree(units / name)
+    loop = search(Loop, packs, tmp_path / "run")
+    assert loop.run(Session(ResourcesConfig())) == undisturbed[0]
+
+
+def test_no_trial_is_trained_twice_and_its_seconds_count_once(packs: Path, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    class Counted(Loop):
+        def trial(self, task: Task, *more: Any) -> None:
+            ran.append(task.unit)
+            super().trial(task, *more)
+
+    one = search(Counted, packs, tmp_path, TUNE.model_copy(update={"methods": ("erm",), "grace_epochs": 4}))
+    trials = one.run(Session(ResourcesConfig()))
+    short = [trial.number for trial in trials if trial.finished and f"erm-{trial.number}" not in ran]
+    assert short and len(ran) == len(set(ran)) == 5 + sum(t.finished for t in trials) - len(short)
+    records = [json.loads(path.read_text())["seconds"] for path in tmp_path.glob("units/*/trial.json")]
+    assert sum(t.seconds for t in trials) == pytest.approx(sum(records)) and all(t.seconds > 0 for t in trials)
+    assert one.seconds() == {"erm": round(sum(records), 1)}
+
+
+def test_a_trial_killed_before_its_rung_is_on_record_goes_on_as_if_it_never_was(packs: Path, tmp_path: Path) -> None:
+    tune = TUNE.model_copy(update={"methods": ("group-dro",), "trials": 1, "grace_epochs": 2})
+    whole = search(Loop, packs, tmp_path / "whole", tune).run(Session(ResourcesConfig()))
+    again = search(Loop, packs, tmp_path / "again", tune)
+    (task,) = again._wave("group-dro", [0], [])
+    for _ in range(2):
+        # The checkpoint is there, the record is not.
+        again.trial(replace(task, until=2), 1e9, lambda *told: None)
+        shutil.rmtree(tmp_path / "again" / "units" / "group-dro-0-after-2")
+    assert again.run(Session(ResourcesConfig())) == whole and whole[0].epochs == 6
+
+
+def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]) -> None:
+    other = TUNE.model_copy(update={"select": "accuracy", "methods": ("erm",)})
+    loop = search(Loop, packs, tmp_path, other)
+    trials = loop.run(Session(ResourcesConfig()))
+    assert [t.setting for t in trials] == [t.setting for t in undisturbed[0][:5]]
+    assert all(trial.accuracy == trial.promise[0] for trial in trials)
+    assert replace(loop, seed=4)._wave("erm", [1], []) != loop._wave("erm", [1], [])
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, kind: Any) -> None:
+    tune = TUNE.model_copy(update={"search": kind, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0})
+    whole = search(Loop, packs, tmp_path / "whole", tune).run(Session(ResourcesConfig()))
+    assert [trial.number for trial in whole] == list(range(5))
+    again = search(Loop, packs, tmp_path / "again", tune)
+    again._halved(Session(ResourcesConfig()), again._wave("erm", [0, 1], []))
+    assert again.run(Session(ResourcesConfig())) == whole
+    # The first wave is drawn alike, the later ones by what came of it.
+    drawn = [again._wave("erm", [n], [])[0].setting for n in range(5)]
+    same = [trial.setting == one for trial, one in zip(whole, drawn, strict=True)]
+    assert same == ([True] * 5 if kind == "random" else [True, True, False, False, False])
+
+
+def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) -> None:
+    tune = TUNE.model_copy(update={"wave": 2, "methods": ("erm", "reweight"), "worker_minutes": 1e-6})
+    trials = search(Loop, packs, tmp_path, tune).run(Session(ResourcesConfig()))
+    again = search(Loop, packs, tmp_path, tune).run(Session(ResourcesConfig()))
+    assert again == trials
+    # With more time another wave; and it stays, though its own seconds would not have let it begin.
+    more = tune.model_copy(update={"worker_minutes": sum(t.seconds for t in trials) / 60 + 1e-6})
+    longer = [search(Loop, packs, tmp_path, more).run(Session(ResourcesConfig())) for _ in range(2)]
+    assert longer[0] == longer[1] and [t.number for t in longer[0]] == [0, 1, 2, 3] * 2
+    # The same number for every method.
+    assert [(trial.method, trial.number) for trial in trials] == [
+        ("erm", 0),
+        ("erm", 1),
+        ("reweight", 0),
+        ("reweight", 1),
+    ]
+
+
+def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: Path, session: Session) -> None:
+    """No matter of trying again: DFR has one validation image of each group, none to judge by."""
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
+    tune = TUNE.model_copy(update={"methods": ("erm", "dfr"), "trials": 1})
+    with pytest.raises(DataError, match=r"^DFR cannot refit its linear layer: no group has two validation images"):
+        search(Search, tmp_path / "packs", tmp_path, tune).run(session)
+    # Nobody tried again, and the other method's trial is kept.
+    assert not list((tmp_path / "ray").rglob("error.*"))
+    assert [name for name in Units(tmp_path / "units").done() if "erm" in name]
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_policies_are_searched_where_validation_can_judge_them(packs: Path, tmp_path: Path, enough: bool) -> None:
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((50, 50, 50, 50 if enough else 49), 1))
+    # Not halved, though some policies have one phase: others have two.
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
+    trials = search(Loop, tmp_path / "packs", tmp_path, tune).run(Session(ResourcesConfig()))
+    found = [(t.setting["synthetic"], t.setting["stage_2"]) for t in trials]
+    assert found == ([*POLICIES[:4]] if enough else [POLICIES[0]] * 4)
+    assert all(t.finished and t.worst_group_accuracy is not None for t in trials)
+
+
+def test_trials_on_two_workers_each_are_those_of_one(packs: Path, tmp_path: Path) -> None:
+    """Data parallel by Ray Train: the same draws and epochs, figures alike beyond rounding."""
+    tune = TUNE.model_copy(update={"methods": ("group-dro",), "trials": 1, "grace_epochs": 99})
+    session = Session(ResourcesConfig(workers=2, workers_per_classifier=2))
+    try:
+        (found,) = search(Search, packs, tmp_path / "two", tune).run(session)
+    finally:
+        session.close()
+    (alone,) = search(Loop, packs, tmp_path / "one", tune).run(Session(ResourcesConfig()))
+    assert (found.setting, found.epochs, found.finished) == (alone.setting, alone.epochs, True)
+    assert found.accuracy == pytest.approx(alone.accuracy, abs=0.1)
+    assert not list((tmp_path / "two" / "checkpoints").glob("*"))

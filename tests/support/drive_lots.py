@@ -1,0 +1,157 @@
+"""200 adapters on four simulated nodes, of which one dies and one is taken back with a notice. Prints JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+# Before ray is imported; a simulated cluster has no authentication.
+os.environ |= {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+
+import ray
+from ray.cluster_utils import Cluster
+
+from fairsynth.artifacts import Artifact, Identity
+from fairsynth.config import ResourcesConfig
+from fairsynth.engine import training
+from fairsynth.engine.lot_worker import train_lot
+from fairsynth.engine.session import Session
+from fairsynth.stages.finetune.lot_state import load_state
+from tests.support.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
+
+# Seconds between the notice and the end of a node.
+NOTICE = 10.0
+
+
+class Watch(threading.Thread):
+    """Reads the lots' checkpoints again and again: the steps that each lot had done, as they came."""
+
+    def __init__(self, stage: Path) -> None:
+        super().__init__(daemon=True)
+        self.stage, self.steps = stage, defaultdict[str, list[int]](list)
+
+    def run(self) -> None:
+        while True:
+            for path in (self.stage / "checkpoints").glob("[!.]*.safetensors"):
+                state = load_state(path)  # None: the lot has just ended
+                if state is not None and self.steps[path.stem][-1:] != [state.steps]:
+                    self.steps[path.stem].append(state.steps)
+            time.sleep(0.05)
+
+    def running(self, lot: str) -> bool:
+        """Whether it has a checkpoint: it has begun and not ended."""
+        return (self.stage / "checkpoints" / f"{lot}.safetensors").exists()
+
+
+class Disturber(threading.Thread):
+    """Kills a node whose lot is in training, and drains another, whose lot is in training too, with a notice."""
+
+    def __init__(self, cluster: Cluster, nodes: list[Any], watch: Watch) -> None:
+        super().__init__(daemon=True)
+        self.cluster, self.nodes, self.watch, self.told = cluster, {node.node_id: node for node in nodes}, watch, {}
+
+    def committed(self) -> list[str]:
+        return sorted(path.name for path in (self.watch.stage / "units").glob("[!.]*") if "=" not in path.name)
+
+    def training(self) -> tuple[str, Any]:
+        """A lot that has ended some adapters and has others to train, and the node that it runs on."""
+        while True:
+            for lot, steps in dict(self.watch.steps).items():
+                where = (self.watch.stage / "where" / lot).read_text().split()[-1]
+                if where in self.nodes and self.watch.running(lot) and 9 <= len(steps) <= 14:
+                    return lot, self.nodes.pop(where)
+            time.sleep(0.02)
+
+    def run(self) -> None:
+        self.told["killed"], node = self.training()
+        self.told["at_kill"] = self.committed()
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.told["drained"], node = self.training()
+        self.told["at_notice"] = self.committed()
+        end = time.monotonic() + NOTICE
+        self.told["drain_accepted"] = self.drain(node)
+        time.sleep(max(0.0, end - time.monotonic()))
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.told["at_removal"] = self.committed()
+
+    def drain(self, node: Any) -> bool:
+        """What a cloud does when it takes a spot machine back."""
+        from ray._raylet import GcsClient
+        from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+        deadline = int((time.time() + NOTICE) * 1000)
+        client = GcsClient(address=self.cluster.address)
+        return bool(client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline)[0])
+
+
+def train_where(loop: dict[str, Any]) -> dict[str, Any]:
+    """``train_lot``, which notes first on which node it runs, then each checkpoint and each notice, by the lot's steps."""
+    from fairsynth.stages.finetune import lot_state
+    from fairsynth.stages.finetune.lot import Lot
+
+    def note(what: str, text: object) -> None:
+        folder = Path(loop["stage"]) / what
+        folder.mkdir(exist_ok=True)
+        with (folder / loop["name"]).open("a") as file:
+            file.write(f"{text}\n")
+
+    save_state, save = lot_state.save_state, Lot._save
+
+    def saving(state: lot_state.LotState, path: Path) -> None:
+        save_state(state, path)
+        note("saved", state.steps)
+
+    def seeing(self: Lot) -> None:
+        before = self.noticed
+        save(self)
+        if self.noticed and not before:
+            note("noticed", self.steps)
+
+    note("where", ray.get_runtime_context().get_node_id())
+    lot_state.save_state, Lot._save = saving, seeing  # type: ignore[assignment, method-assign]
+    try:
+        return train_lot(loop)
+    finally:
+        lot_state.save_state, Lot._save = save_state, save  # type: ignore[method-assign]
+
+
+def main(folder: Path) -> None:
+    """Train on the cluster in ``folder``; what happened goes to ``told.json``."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(4)]
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False)
+    os.environ["RAY_ADDRESS"] = cluster.address
+    artifact = Artifact(folder, Identity("finetune", 1, {}, {}))
+    artifact.open()
+    jobs, watch = many_jobs(), Watch(artifact.path)
+    watch.start()
+    disturber = Disturber(cluster, nodes, watch)
+    disturber.start()
+    training.train_lot = train_where
+    session = Session(ResourcesConfig(adapters_per_run=PER_LOT))
+    ran = training.train_adapters(session, jobs, models(folder), CONFIG, artifact, embeddings(folder), {})
+    places, saved, noticed = (
+        {path.name: path.read_text().split() for path in (artifact.path / what).glob("*")}
+        for what in ("where", "saved", "noticed")
+    )
+    alive = sum(node["Alive"] for node in ray.nodes())
+    told = disturber.told | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
+    told |= {"saved": saved, "noticed": noticed}
+    (folder / "told.json").write_text(json.dumps(told), "utf-8")
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

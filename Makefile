@@ -1,6 +1,7 @@
-# make demo   the whole pipeline on the built-in dataset (two cores, minutes); ARGS="--seed 1" goes to fairsynth
-# make test   the tests
-# make lint   style and types
+# make demo        the whole pipeline on the built-in dataset (two cores, minutes); ARGS="--seed 1" goes to fairsynth
+# make test        the tests, all of them
+# make test-fast   those that need no run and no Ray, at most two minutes: before every commit
+# make lint        style and types
 PYTHON ?= python3
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 ARGS ?=
@@ -11,7 +12,7 @@ DEVELOPMENT := .venv/.installed-dev
 REQUIREMENTS := pyproject.toml constraints.txt
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test lint
+.PHONY: demo test test-fast lint
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -19,6 +20,9 @@ demo: $(RUNTIME)
 
 test: $(DEVELOPMENT)
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(DEVELOPMENT)
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: $(DEVELOPMENT)
 	.venv/bin/ruff check .

@@ -1,10 +1,11 @@
-"""Shared fixtures: the environment of every test, and one small finished run."""
+"""Shared by all tests: their environment, which of them are slow, and one small finished run."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Within one process, Ray knows one way of authentication only, and clusters of several nodes are started without.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
+END_TO_END = Path(__file__).parent / "end_to_end"
+# What these fixtures give is a finished run, or comes from Ray.
+SLOW = {"finished_run", "new_stage", "on_ray", "session"}
 # The demo's real models and stages, with as little of everything as still has meaning.
 SMALL = {
     "finetune.steps": 6,
@@ -64,6 +68,26 @@ def fairsynth(*arguments: str, timeout: float = 400) -> subprocess.CompletedProc
         check=False,
         env={name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"},
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs, and what needs one or Ray by a fixture, are slow without saying so; files with slow tests come first."""
+    for item in items:
+        if END_TO_END in item.path.parents or SLOW & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.slow)
+    # Of processes that run side by side none is left with a long file when the others have ended.
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Without the mark slow a test cannot start Ray, in no process: the folder that Ray needs cannot be made."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("slow") is None:
+            patch.setenv("RAY_TMPDIR", str(Path(os.devnull, "only-tests-marked-slow-may-start-ray")))
+        return (yield)
 
 
 @pytest.fixture(scope="session")

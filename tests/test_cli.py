@@ -147,6 +147,7 @@ def test_a_missing_dataset_folder_is_refused(run: Run, out: Path, tmp_path: Path
     assert "nowhere' does not exist" in text and "--data.root" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["waterbirds", "celeba", "utkface"])
 def test_a_preset_without_its_dataset_says_how_to_give_it(run: Run, out: Path, preset: str) -> None:
     assert "set --data.root FOLDER" in refused(run("run", "--preset", preset, "--out", out), 3)
@@ -180,6 +181,7 @@ def test_more_clusters_than_images_are_refused(run: Run, out: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True], ids=["the demo's", "one's own"])
 def test_a_way_for_a_group_that_there_is_not_is_refused_at_once(run: Run, out: Path, tmp_path: Path, own: bool) -> None:
     options: tuple[object, ...] = ("--preset", "demo", "--out", out)
@@ -190,6 +192,7 @@ def test_a_way_for_a_group_that_there_is_not_is_refused_at_once(run: Run, out: P
     assert ("c/x" in text) if own else ("did you mean 'low/flower'?" in text and "high/building" in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", [".", "out", "a/b"])
 def test_an_output_folder_inside_the_dataset_is_refused(run: Run, tmp_path: Path, inside: str) -> None:
     data = dataset(tmp_path / "data")
@@ -209,6 +212,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused(run: Run, tmp_path: Pat
         assert "cannot write to the output folder" in refused(run("run", "--preset", "demo", "--out", path), 2)
 
 
+@pytest.mark.slow
 def test_an_output_folder_in_use_is_refused_and_free_again_afterwards(run: Run, out: Path, tmp_path: Path) -> None:
     options = ("--preset", "demo", "--data.format", "folder", "--data.root", dataset(tmp_path / "data"), "--out", out)
     with locked(out):
@@ -217,6 +221,7 @@ def test_an_output_folder_in_use_is_refused_and_free_again_afterwards(run: Run, 
     assert "needs the result of" in refused(run("report", *options), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_a_stage_alone_names_the_command_that_must_come_first(run: Run, out: Path, tmp_path: Path, stage: str) -> None:
     data = dataset(tmp_path / "data")

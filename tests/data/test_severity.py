@@ -161,6 +161,7 @@ def test_another_seed_keeps_other_images_and_as_many() -> None:
     assert ids(one) != ids(two) and sizes(one) == sizes(two)
 
 
+@pytest.mark.slow
 def test_every_process_keeps_the_same_images() -> None:
     code = (
         "from tests.data.test_severity import *\n"

@@ -212,6 +212,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("keys")
 @pytest.mark.parametrize("name", ["folder, csv", "folder by split, jsonl", "split, classes and attributes", "celeba, as published", "utkface",
     "parquet", "webdataset", "waterbirds"])  # fmt: skip
@@ -254,6 +255,7 @@ def test_what_is_not_in_an_object_store_is_refused(tmp_path: Path) -> None:
         assert len(load(storage.root, **DISCOVER).entries) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("keys")
 def test_an_object_store_that_does_not_answer_is_an_error_soon(tmp_path: Path) -> None:
     with object_store(tmp_path) as query:

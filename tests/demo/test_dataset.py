@@ -55,6 +55,7 @@ def test_training_has_the_asked_bias_and_the_rest_is_balanced(severity: float) -
         )
 
 
+@pytest.mark.slow
 def test_conflicting_images_are_nested() -> None:
     conflicting = [
         {i.file_name for i in dataset.build(s) if i.split == "train" and dataset.ALIGNED[i.label] != i.attribute}
@@ -63,6 +64,7 @@ def test_conflicting_images_are_nested() -> None:
     assert conflicting[0] > conflicting[1] > conflicting[2]
 
 
+@pytest.mark.slow
 def test_written_and_read_back_in_a_real_layout(tmp_path: Path) -> None:
     root = dataset.write(tmp_path / "demo")
     read = settled(root)

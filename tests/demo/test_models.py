@@ -34,6 +34,7 @@ def test_the_weights_are_small_safetensors_with_the_recorded_hashes() -> None:
     assert sum(path.stat().st_size for path in files.values()) <= 20 * 2**20
 
 
+@pytest.mark.slow
 def test_the_autoencoder_reconstructs_demo_images_it_never_saw() -> None:
     from fairsynth.demo.pretrain.vae import psnr
 
@@ -44,6 +45,7 @@ def test_the_autoencoder_reconstructs_demo_images_it_never_saw() -> None:
         assert psnr(vae, _tensor(chosen)) >= 24, attribute
 
 
+@pytest.mark.slow
 def test_clip_picks_the_right_digit_word_for_held_out_drawn_images() -> None:
     from fairsynth.demo.pretrain.corpus import draw_corpus
 
@@ -54,6 +56,7 @@ def test_clip_picks_the_right_digit_word_for_held_out_drawn_images() -> None:
     assert (picked == drawn.digits).mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_vanilla_images_show_the_digit_they_were_asked_for() -> None:
     from transformers import ResNetForImageClassification
 

@@ -158,6 +158,7 @@ def test_a_fault_of_the_data_ends_with_3_and_one_line(told: dict[str, tuple[int,
     assert same, "the dataset was changed"
 
 
+@pytest.mark.slow
 def test_the_same_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ray.py").write_text("import os\nos._exit(99)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -57,6 +57,7 @@ def by_diffusers(plain: StableDiffusionPipeline, path: Path, seed: int) -> Image
         plain.unload_lora_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [TARGETS, ALL], ids=["targets of the demo", "all layers"])
 def test_every_form_of_an_adapter_gives_the_same_image(
     pipeline: StableDiffusionPipeline,

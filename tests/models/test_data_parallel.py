@@ -123,6 +123,7 @@ def test_a_large_mean_does_not_swallow_the_variance() -> None:
         assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "dfr", "fairsynth"])
 def test_training_together_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:

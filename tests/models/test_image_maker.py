@@ -90,6 +90,7 @@ def test_one_adapters_rows_are_what_plain_diffusers_makes_of_its_file(
     assert furthest(found["a"], found["b"]) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "begins", "strengths"),
     [
@@ -120,6 +121,7 @@ def test_weaker_late_and_two_adapters_are_what_plain_diffusers_makes_of_their_fi
     assert furthest(ours, made(maker, [row("a", 3), row("a", 4)])) > 10
 
 
+@pytest.mark.slow
 def test_whatever_was_made_before_the_base_model_gives_the_same_image(maker: ImageMaker) -> None:
     weights = {name: value.clone() for name, value in ImageMaker(MODELS, maker.sampling, maker.adapters).pipeline.unet.state_dict().items()}  # fmt: skip
     plain_rows = [row(None, 5), row(None, 6)]

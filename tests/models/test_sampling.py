@@ -66,7 +66,9 @@ def by_diffusers(plain: StableDiffusionPipeline, batch: Wanted, kind: type, guid
     return images * 255
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0, 7.5])
+@pytest.mark.parametrize(
+    "guidance", [pytest.param(1.0, marks=pytest.mark.slow), 2.0, pytest.param(7.5, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_images_are_those_of_plain_diffusers(
     pipeline: StableDiffusionPipeline, plain: StableDiffusionPipeline, scheduler: Any, guidance: float
@@ -78,6 +80,7 @@ def test_images_are_those_of_plain_diffusers(
     assert ours.std() > 10 and abs(ours[0] - ours[1]).max() > 10, "images that show nothing prove nothing"
 
 
+@pytest.mark.slow
 def test_every_scheduler_and_guidance_is_told_apart(pipeline: StableDiffusionPipeline) -> None:
     found = [
         made(pipeline, wanted(pipeline, [guidance] * 4), Sampling(STEPS, scheduler))  # type: ignore[arg-type]
@@ -109,6 +112,7 @@ def random(request: pytest.FixtureRequest) -> tuple[StableDiffusionPipeline, Sam
     return own, Sampling(STEPS)
 
 
+@pytest.mark.slow
 def test_where_steps_draw_noise_each_image_depends_on_its_own_seed(
     random: tuple[StableDiffusionPipeline, Sampling],
 ) -> None:
@@ -230,6 +234,7 @@ def test_before_each_step_is_called_once_and_in_order(pipeline: StableDiffusionP
     assert calls == [0, "unet", 1, "unet", 2, "unet"]
 
 
+@pytest.mark.slow
 def test_images_do_not_depend_on_the_size_or_the_order_of_the_batch(pipeline: StableDiffusionPipeline) -> None:
     seeds = list(range(100, 116))
     guidance = {seed: 1.0 + seed % 3 for seed in seeds}

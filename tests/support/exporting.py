@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-import signal
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
-from fairsynth.cli import main
+from tests.support.calling import call
 
 
 def export(*arguments: str | Path) -> tuple[int, str, str]:
     """The command in this process: its exit code, what it prints, and what it complains about."""
-    before, out, err = signal.getsignal(signal.SIGTERM), StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main(["export", *map(str, arguments)])
-    signal.signal(signal.SIGTERM, before)
-    return code, out.getvalue(), err.getvalue()
+    return call("export", *arguments)
 
 
 def refused(outcome: tuple[int, str, str]) -> str:

@@ -16,6 +16,7 @@ from fairsynth.config.load import load_config
 from fairsynth.errors import ConfigError
 from fairsynth.pipeline import needed
 from tests.conftest import fairsynth, small_arguments
+from tests.support.calling import call
 from tests.support.datasets import encoded, picture
 
 
@@ -109,8 +110,8 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
 )
 def test_a_grid_that_cannot_be_is_refused_before_anything_runs(arguments: list[str], told: str, tmp_path: Path) -> None:
     words = ["--preset", "demo", "--out", str(tmp_path / "out")] if arguments else []
-    result = fairsynth("bench", *words, *arguments)
-    assert result.returncode == 2 and told in result.stderr and result.stderr.count("\n") == 1
+    code, _, errors = call("bench", *words, *arguments)
+    assert code == 2 and told in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -129,8 +130,8 @@ def test_a_severity_that_the_dataset_cannot_have_is_refused_at_once(tmp_path: Pa
         "--bench.severities",
         "[original, 80%]",
     ]
-    result = fairsynth("bench", "--preset", "demo", "--out", str(tmp_path / "out"), *options)
-    assert result.returncode == 3 and "choose a higher severity, or original" in result.stderr
+    code, _, errors = call("bench", "--preset", "demo", "--out", str(tmp_path / "out"), *options)
+    assert code == 3 and "choose a higher severity, or original" in errors
     assert not (tmp_path / "out" / "stages").exists()
 
 

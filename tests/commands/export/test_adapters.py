@@ -61,6 +61,7 @@ def image(path: Path | None = None) -> NDArray[Any]:
     return pixels
 
 
+@pytest.mark.slow
 def test_every_adapter_is_written_under_its_name_and_gives_the_same_image_in_diffusers(run: Path) -> None:
     result, target, plain = fairsynth("export", str(run), *FORMAT), run / "adapters-kohya", image()
     assert (result.returncode, result.stdout, result.stderr) == (0, f"3 adapters in {target}\n", "")

@@ -256,6 +256,7 @@ def test_an_attribute_that_is_to_be_discovered_has_no_groups_yet(clean: Path) ->
     assert found["association"]["normalised"] is None and found["problems"] == []
 
 
+@pytest.mark.slow
 def test_the_demo_can_be_inspected_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -270,6 +271,7 @@ def command(*arguments: str | Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_leaves_the_dataset_and_the_current_folder_alone(
     clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +283,7 @@ def test_the_command_leaves_the_dataset_and_the_current_folder_alone(
     assert found == inspected(clean)
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_3_if_a_run_would_refuse(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", changed={0: b""})
     code, out, errors = command(root)

@@ -32,6 +32,7 @@ def refusal(path: Path, **options: object) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["txt", "csv"])
 def test_the_published_size_has_the_published_groups(tmp_path: Path, form: str) -> None:
     rows = celeba_rows(CELEBA)
@@ -43,6 +44,7 @@ def test_the_published_size_has_the_published_groups(tmp_path: Path, form: str) 
     assert {name: found[name] for name in partition} == partition
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says the peak")
 def test_the_published_size_loads_fast_in_little_memory(tmp_path: Path) -> None:
     n, seconds, peak = cost_of_loading(celeba(tmp_path, celeba_rows(CELEBA)))

@@ -107,6 +107,7 @@ def test_waterbirds_split_must_be_a_code(tmp_path: Path, split: str) -> None:
     assert f"row 3: split is {split!r}; allowed: 0 (train), 1 (validation), 2 (test)" in message
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says the peak")
 def test_two_hundred_thousand_rows_load_fast_in_little_memory(tmp_path: Path) -> None:
     rows = [

@@ -60,6 +60,7 @@ def rates(known: Pixels, planted: Pixels, held_out: Pixels, seed: int = 0) -> di
     return json.loads(text)
 
 
+@pytest.mark.slow
 def test_nearly_all_planted_copies_are_found_and_hardly_any_other_image_is_taken_for_one() -> None:
     train, held_out = demo()
     chosen = np.random.default_rng(1).choice(len(train), PLANTED, replace=False)
@@ -73,6 +74,7 @@ def test_nearly_all_planted_copies_are_found_and_hardly_any_other_image_is_taken
     assert 0.75 <= found["threshold"] < 1
 
 
+@pytest.mark.slow
 def test_a_detector_that_does_not_know_the_images_does_not_pass() -> None:
     train, held_out = demo()
     found = rates(train[:300], train[300:330], held_out[:120])

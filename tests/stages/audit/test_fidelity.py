@@ -100,6 +100,7 @@ def test_prdc_by_hand() -> None:
     assert prdc(real, synthetic, 1) == pytest.approx((1 / 2, 1, 1 / 2, 1 / 3, 1))
 
 
+@pytest.mark.slow
 def test_many_rows_come_in_pieces_with_the_same_result() -> None:
     real, synthetic = normal(0, 3100, 2), normal(1, 3200, 2, 0.7, 0.4)
     found = prdc(real, synthetic, 5)

@@ -132,6 +132,7 @@ def built_from(train_NHW3: NDArray[np.uint8]) -> CopyDetector:
     return CopyDetector(encoder().images(train_NHW3), thumbnails(train_NHW3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", [0.95, 0.99, 0.999])
 def test_planted_copies_of_the_demo_are_found(severity: float) -> None:
     train, heldout = demo_images(severity)
@@ -145,6 +146,7 @@ def test_planted_copies_of_the_demo_are_found(severity: float) -> None:
     assert result.passed
 
 
+@pytest.mark.slow
 def test_the_self_test_fails_where_the_detector_cannot_see() -> None:
     train, heldout = demo_images(0.95)
     without = built_from(train[:300])

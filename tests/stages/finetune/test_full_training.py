@@ -102,6 +102,7 @@ def test_one_cluster_after_another_is_as_one_alone() -> None:
     assert same_bits(found.weights, alone.weights)
 
 
+@pytest.mark.slow
 def test_going_on_from_any_checkpoint_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 6})
     undisturbed, states = kept_full(JUDGED, kind=torch.float32)
@@ -165,6 +166,7 @@ class Meeting:
             return list(pool.map(work, trainers, states or [None] * self.world))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["teacher", "images"])
 @pytest.mark.parametrize("world", [2, 3])
 def test_workers_together_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:

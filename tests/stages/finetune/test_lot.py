@@ -38,6 +38,7 @@ def whole_lot() -> dict[str, Trained]:
     return train(tiny_unet(torch.float64), jobs(STEPS), JUDGED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3, 7])
 def test_how_many_are_in_training_together_changes_nothing(whole_lot: dict[str, Trained], width: int) -> None:
     found = train(tiny_unet(torch.float64), jobs(STEPS), JUDGED, width)
@@ -95,6 +96,7 @@ def checkpoints(
     return states, train(tiny_unet(kind), work, config, width, checkpoint=states.append, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 8])
 def test_going_on_from_any_checkpoint_ends_with_the_same_bits(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -150,6 +150,7 @@ def test_with_a_judged_state_an_adapter_goes_on_from_the_best(monkeypatch: pytes
     assert starts & {2, 4} and 6 in starts, f"some had to go back further than the last judgement: {starts}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
 def test_a_second_attempt_depends_on_no_mate_and_no_checkpoint(
     config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch

@@ -65,10 +65,12 @@ def compare_with_peft(
         assert difference(solo.weights, fresh(unet, job, config)) > 0.005, "what has not moved proves nothing"
 
 
+@pytest.mark.slow
 def test_eight_stacked_adapters_equal_eight_solo_runs_of_peft() -> None:
     compare_with_peft(tiny_unet(torch.float64, TWO_LEVELS), jobs(LONG), CONFIG, scheduler())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [{"prior": "images"}, {"snr_ceiling": None}, {"generator": "lora"}, {"prediction": "v_prediction"}],

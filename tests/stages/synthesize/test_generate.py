@@ -61,6 +61,7 @@ def test_the_images_are_those_of_the_rows_made_one_by_one(world: World, made: pa
     assert len({image.tobytes() for image in pixels_of(made)}) == 19
 
 
+@pytest.mark.slow
 def test_another_actor_gives_the_same_unit_and_other_units_the_same_images(
     world: World, made: pa.Table, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_another_actor_gives_the_same_unit_and_other_units_the_same_images(
         assert max(abs(found[name] - first[name]).max() for name in first) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 70, "subsampling": 1}), ("WEBP", {"quality": 60})]
 )

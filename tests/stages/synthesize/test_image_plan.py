@@ -173,6 +173,7 @@ def test_groups_with_the_same_slug_have_ids_and_seeds_of_their_own() -> None:
     assert all(len({row["attribute"] for row in unit}) == 1 for unit in of_units(rows).values())
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_planned_in_seconds() -> None:
     groups = [Group(f"label {i}", f"attribute {j}") for i in range(2) for j in range(2)]
     sources = {group: own(group, 50) for group in groups}

@@ -64,7 +64,7 @@ class Made:
 
 
 def run(world: World, folder: Path, workers: int, unit_size: int, killed: bool = False) -> Made:
-    """Two rounds on a Ray of their own."""
+    """Two rounds on Ray."""
     artifact = Artifact(folder, Identity("synthesize", 1, {}, {}))
     artifact.open()
 
@@ -92,7 +92,14 @@ def _pixels(artifact: Artifact) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 @pytest.fixture(scope="module")
-def plain(world: World, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def on_ray() -> Iterator[None]:
+    with session_of(ResourcesConfig()) as session:
+        session.connect()
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain(world: World, on_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """One actor, batches of 4."""
     return run(world, tmp_path_factory.mktemp("plain"), 1, 4)
 

@@ -77,6 +77,7 @@ def undisturbed(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return loop.run(Session(ResourcesConfig())), folder
 
 
+@pytest.mark.slow
 def test_trials_fall_out_at_rungs_and_the_best_run_to_their_ends(undisturbed: tuple[list[Trial], Path]) -> None:
     trials, folder = undisturbed
     assert [(t.method, t.number) for t in trials] == [(m, n) for m in TUNE.methods for n in range(5)]
@@ -161,6 +162,7 @@ def _kill_driver(packs: Path, folder: Path) -> None:
     child.wait()
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_trials(
     packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_trial_killed_before_its_rung_is_on_record_goes_on_as_if_it_never_was(
     assert again.run(Session(ResourcesConfig())) == whole and whole[0].epochs == 6
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: tuple[list[Trial], Path]) -> None:
     other = TUNE.model_copy(update={"select": "accuracy", "methods": ("erm",)})
     loop = search(Loop, packs, tmp_path, other)
@@ -213,6 +216,7 @@ def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: 
     assert replace(loop, seed=4)._wave("erm", [1], []) != loop._wave("erm", [1], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "optuna"])
 def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, kind: Any) -> None:
     tune = TUNE.model_copy(update={"search": kind, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0})
@@ -227,6 +231,7 @@ def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, ki
     assert same == ([True] * 5 if kind == "random" else [True, True, False, False, False])
 
 
+@pytest.mark.slow
 def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) -> None:
     tune = TUNE.model_copy(update={"wave": 2, "methods": ("erm", "reweight"), "worker_minutes": 1e-6})
     trials = search(Loop, packs, tmp_path, tune).run(Session(ResourcesConfig()))
@@ -258,6 +263,7 @@ def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: P
     assert [name for name in Units(tmp_path / "units").done() if "erm" in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enough", [True, False])
 def test_policies_are_searched_where_validation_can_judge_them(packs: Path, tmp_path: Path, enough: bool) -> None:
     shutil.copytree(packs, tmp_path / "packs")
@@ -271,6 +277,7 @@ def test_policies_are_searched_where_validation_can_judge_them(packs: Path, tmp_
     assert all(t.finished and t.worst_group_accuracy is not None for t in trials)
 
 
+@pytest.mark.slow
 def test_trials_on_two_workers_each_are_those_of_one(packs: Path, tmp_path: Path) -> None:
     """Data parallel by Ray Train: the same draws and epochs, figures alike beyond rounding."""
     tune = TUNE.model_copy(update={"methods": ("group-dro",), "trials": 1, "grace_epochs": 99})

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from common import machine, run_stage, write_json
+from fairsynth.engine.search import Search
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ResourcesConfig
 from fairsynth.config.load import load_config
-from fairsynth.engine.search import Search
 from fairsynth.engine.session import session_of
 
 

@@ -119,6 +119,11 @@ class Artifact:
         """The units of this stage."""
         return Units(self.path / "units")
 
+    def clear(self, *names: str) -> None:
+        """Remove folders that only unfinished work needs."""
+        for name in names:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
     def finish(self, counts: Counts, seconds: float, digest: str | None = None, **facts: Any) -> None:
         """Write the record: from here on the artifact exists."""
         identity = self.identity

@@ -76,7 +76,7 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
         from fairsynth.stages.report.step import summary_lines
 
         print("\n".join(["", *summary_lines(root)]))
-    if len(outcome.cached) == len(outcome.artifacts):
+    if len(outcome.cached) == len(outcome.folders):
         print(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
     else:
         print(f"done in {outcome.seconds:.0f} s")
@@ -244,16 +244,10 @@ def _export_images(
     preset: str | None,
     out: str | None,
 ) -> int:
-    from fairsynth.config.load import load_config, parse_overrides
-
-    path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
-    if path is None and preset is None and not rest:
-        raise ConfigError(f"export what? give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}")
-    if path is not None and Path(path).is_dir():
-        raise ConfigError(
-            f"{path} is a folder; give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}"
-        )
-    config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
+    what = f"give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}"
+    if tokens and not tokens[0].startswith("-") and Path(tokens[0]).is_dir():
+        raise ConfigError(f"{tokens[0]} is a folder; {what}")
+    config, _ = _config_of(tokens, preset, out, f"export what? {what}")
 
     from fairsynth.commands.export.images import export_set
 

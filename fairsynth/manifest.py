@@ -32,6 +32,8 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
+# What a stage does not use, and why: the rows of its quarantine and of what it excluded.
+SET_ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
 
 def image_id(path: str) -> str:

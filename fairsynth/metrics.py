@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -258,3 +258,30 @@ def score_methods(
 def verdict(ours: MethodScores, baseline: MethodScores) -> str:
     """``improved``, ``not improved`` or ``inconclusive``, by the paired difference in WGA (``metrics.paired``)."""
     return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])
+
+
+def agreement(labels_N: Sequence[str], kinds_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:
+    """How well kinds and the true attribute agree, per label.
+
+    ``adjusted_mutual_information``: 0 for chance, 1 for the same partition (Vinh et al. 2010).
+    ``purity``: share of images whose kind's most frequent true value is theirs.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    found = []
+    for label in sorted(set(labels_N)):
+        pairs = [(k, t) for y, k, t in zip(labels_N, kinds_N, truth_N, strict=True) if y == label]
+        table: dict[str, Counter[str]] = defaultdict(Counter)
+        for kind_name, true in pairs:
+            table[kind_name][true] += 1
+        kinds, truths = zip(*pairs, strict=True)
+        found.append(
+            {
+                "label": label,
+                "n": len(pairs),
+                "adjusted_mutual_information": float(adjusted_mutual_info_score(truths, kinds)),
+                "purity": sum(max(counts.values()) for counts in table.values()) / len(pairs),
+                "kinds": {name: dict(counts) for name, counts in sorted(table.items())},
+            }
+        )
+    return found

@@ -26,8 +26,7 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
 
         _check_routes(config, ALIGNED, ATTRIBUTES)
         return None
-    from fairsynth.data.dataset import load
-    from fairsynth.data.severity import at_severity
+    from fairsynth.data.dataset import levelled, load
     from fairsynth.stages.ingest.settle import check_groups, check_k
 
     storage = Storage(config.data.root, config.data.follow_links)
@@ -39,11 +38,9 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
             )
     reading = load(config.data, storage)
     check_groups(reading.entries, config.data)
-    kept, data, ratio = reading.entries, config.data, config.data.severity
-    if ratio is not None:
-        kept = at_severity(kept, ratio, data.severity_seed, data.aligned, data.severity_validation).kept
+    _, kept = levelled(config.data, reading)
     if config.data.attribute == "column":
-        check_k(config, Counter(Group(e.label, e.attribute) for e in kept if e.split == TRAIN))
+        check_k(config, Counter(Group(e.label, e.attribute) for e in kept.entries if e.split == TRAIN))
         _check_routes(config, {e.label for e in reading.entries}, {e.attribute for e in reading.entries})
     return reading
 

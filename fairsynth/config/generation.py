@@ -34,6 +34,11 @@ class ModelsConfig(Section):
     image_size: Positive = 512
     """Side in pixels at which images are encoded, trained on and generated."""
 
+    @property
+    def clip_is_tiny(self) -> bool:
+        """Whether CLIP is the model in the package, of a few megabytes."""
+        return self.clip == "demo"
+
 
 class EmbedConfig(Section):
     """The embed stage."""

@@ -4,18 +4,59 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from functools import cached_property
 from types import ModuleType
 
 from pydantic import BaseModel, ValidationError
 
 from fairsynth.config import DataConfig, formats
+from fairsynth.data.location import ImageReader
 from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.severity import Level, at_severity
 from fairsynth.data.splits import assign_splits
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 
 UNKNOWN = "unknown"
+
+
+class Dataset:
+    """The real images where they lie. ``reading``: the metadata, if it was read already; else it is read when needed."""
+
+    def __init__(self, config: DataConfig, reading: Reading | None = None) -> None:
+        self.config, self._reading = config, reading
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The dataset's folder."""
+        return Storage(self.config.root, self.config.follow_links)
+
+    @cached_property
+    def images(self) -> ImageReader:
+        """Reads the images."""
+        return ImageReader(self.storage)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The metadata as the dataset has it."""
+        return self._reading or load(self.config, self.storage)
+
+    @cached_property
+    def levelled(self) -> tuple[Level | None, Reading]:
+        """The metadata at the severity that the config asks for, and what was decided for it."""
+        return levelled(self.config, self.reading)
+
+
+def levelled(config: DataConfig, reading: Reading) -> tuple[Level | None, Reading]:
+    """A dataset's metadata at ``data.severity``: what goes is excluded with that reason. Raises DataError as at_severity does."""
+    if config.severity is None:
+        return None, reading
+    level = at_severity(
+        reading.entries, config.severity, config.severity_seed, config.aligned, config.severity_validation
+    )
+    gone = [Aside(entry.path, "severity") for entry in level.removed]
+    return level, Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
 
 
 def reader(name: str) -> ModuleType:

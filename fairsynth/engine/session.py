@@ -41,6 +41,16 @@ class Worker:
     threads: int
 
 
+@dataclass(frozen=True)
+class Room:
+    """How jobs are placed: what one worker gets, the workers of a job, lanes inside a worker, jobs side by side."""
+
+    worker: Worker
+    workers: int
+    lanes: int
+    side_by_side: int
+
+
 class Session:
     """Connects to Ray when first needed, and disconnects if it connected."""
 
@@ -128,30 +138,34 @@ class Session:
             count = math.floor(cores / wanted.threads)
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
-    def require_room(self, worker: Worker, together: int, setting: str = "resources.workers_per_cluster") -> None:
-        """Raise InfrastructureError if so many workers can never run at once: Ray would wait for ever."""
+    def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
+        """Where jobs of several workers each find place; ``lanes``: how many pieces of a job may train side by side.
+
+        On a machine without GPUs one job has all cores, a lane each: to begin a job costs seconds of every core. Raises InfrastructureError, which names ``setting``, if the cluster can never run that many workers at once
+        (Ray would wait forever).
+        """
+        worker, lanes = self._with_lanes(self.worker(), lanes if workers == 1 else 1)
+        self._require(worker, workers, setting)
+        return Room(worker, workers, lanes, max(1, worker.count // workers))
+
+    def _with_lanes(self, worker: Worker, lanes: int) -> tuple[Worker, int]:
+        if worker.gpus or self.resources.workers or os.environ.get("RAY_ADDRESS"):
+            return worker, 1
+        lanes = min(worker.count, lanes)
+        return Worker(1, worker.cpus * lanes, 0.0, worker.threads), lanes
+
+    def _require(self, worker: Worker, workers: int, setting: str) -> None:
         import ray
 
         if os.environ.get("RAY_ADDRESS") and self.resources.workers:
             return  # its nodes may start on demand
         total = ray.cluster_resources()
         for kind, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
-            if together * each > total.get(kind, 0):
+            if workers * each > total.get(kind, 0):
                 raise InfrastructureError(
-                    f"{together} workers that train together need {together * each:g} {kind}s, but there are "
+                    f"{workers} workers that train together need {workers * each:g} {kind}s, but there are "
                     f"{total.get(kind, 0):g}; lower {setting}"
                 )
-
-    def lot_worker(self, adapters: int) -> tuple[Worker, int]:
-        """What one Ray Train run of adapters gets, and in how many lanes it trains.
-
-        On a machine without GPUs one run has all cores, a lane each: to start a run costs many seconds of each.
-        """
-        worker = self.worker()
-        if worker.gpus or self.resources.workers or os.environ.get("RAY_ADDRESS"):
-            return worker, 1
-        lanes = min(worker.count, adapters)
-        return Worker(1, worker.cpus * lanes, 0.0, worker.threads), lanes
 
     def cpu_worker(self) -> Worker:
         """A worker for work without models: one CPU, no GPU; one per CPU that there is, as many as the config allows."""

@@ -66,3 +66,8 @@ def _folder_hash(folder: str) -> str:
         with open(path, "rb") as handle:
             total.update(hashlib.file_digest(handle, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def public_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    return Path(model).name if Path(model).exists() else model

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fairsynth.data.bad_image import BadImage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import FORMATS, decode
 from tests.support.data.pictures import FRAMES, NOISE, PICTURE, reason
 from tests.support.datasets import encoded

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from fairsynth.artifacts import Artifact, write_json
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.classify.policies import POLICIES
@@ -22,13 +20,12 @@ from fairsynth.commands.bench.published import TABLES, Published
 from fairsynth.commands.bench.table import Measured, markdown, rows, to_csv, to_json
 from fairsynth.config import RunConfig
 from fairsynth.config.load import changed, load_config
-from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
-from fairsynth.groups import Group
-from fairsynth.manifest import TRAIN
 from fairsynth.pipeline import through
-from fairsynth.stages.context import Context
+from fairsynth.stages.context import Context, opened
+from fairsynth.stages.evaluate.output import read_predictions
+from fairsynth.stages.synthesize.output import group_records
 
 FOLDER = "bench"
 _POLICIES = {
@@ -62,7 +59,7 @@ class Cell:
         return "original" if self.severity is None else f"{self.severity * 100:g} %"
 
     def config(self, base: RunConfig) -> RunConfig:
-        """The config of its run. Raises ConfigError for settings that there are not."""
+        """The config of its run. Raises ConfigError for an unknown or impossible setting."""
         own = {"data.severity": self.severity, "tune.methods": list(self.methods), "seed": base.seed + self.repetition}
         return changed(base, {**self.settings, **own})
 
@@ -115,27 +112,24 @@ def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     grid = cells(config)
     configs = [cell.config(config) for cell in grid]
     measured: list[Measured] = []
-    root = Path(config.out).expanduser().resolve()
-    with session_of(config.resources) as session:
+    with opened(config) as base:
         for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
             what = f"{cell.level}, {printable(cell.variant) or 'real images'}" + (
                 f", repetition {cell.repetition}" if config.bench.seeds > 1 else ""
             )
             say(f"[{number}/{len(grid)}] {what}: {', '.join(cell.methods)}")
-            context = Context(own, root, session)
+            context = Context(own, base.root, base.session)
             through(context, "evaluate", lambda line: say(f"  {line}"))
             measured += _measured(context, cell)
-            write(root, config, measured)
-    return root / FOLDER
+            write(base.root, config, measured)
+    return base.root / FOLDER
 
 
 def _measured(context: Context, cell: Cell) -> list[Measured]:
     from fairsynth.metrics import more_figures, score_methods
 
-    predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
-    labels, attributes = context.group_names
-    groups = [Group(label, attribute) for label in labels for attribute in attributes]
-    more = more_figures(predictions, labels)
+    predictions = read_predictions(context.artifacts["evaluate"])
+    more = more_figures(predictions, context.group_names[0])
     images, seconds = _generation(context)
     return [
         Measured(
@@ -149,7 +143,7 @@ def _measured(context: Context, cell: Cell) -> list[Measured]:
             + sum(context.artifacts[stage].record["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
             more[scores.name],
         )
-        for scores in score_methods(predictions, groups, context.manifest.split(TRAIN).counts())
+        for scores in score_methods(predictions, context.groups, context.train_counts)
     ]
 
 
@@ -160,7 +154,7 @@ def _generation(context: Context) -> tuple[int, float]:
         return 0, 0.0
     records = (context.artifacts[name].record for name in ("embed", "cluster", "finetune", "synthesize"))
     seconds = sum(record["seconds"] * record.get("workers", 1) for record in records)
-    return sum(group["made"] for group in synthesized.record["groups"]), seconds
+    return sum(record.made for record in group_records(synthesized)), seconds
 
 
 def _published(config: RunConfig) -> tuple[Published, ...]:

@@ -11,10 +11,9 @@ import pyarrow as pa
 
 from fairsynth.commands.inspect.findings import inspect
 from fairsynth.config import RunConfig
-from fairsynth.data.dataset import load, recognise
+from fairsynth.data.dataset import levelled, load, recognise
 from fairsynth.data.location import container
-from fairsynth.data.reading import Aside, Reading
-from fairsynth.data.severity import at_severity
+from fairsynth.data.reading import Reading
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import stream
@@ -43,10 +42,7 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     name = recognise(storage) if data.format == "auto" else data.format
     reading = load(data.model_copy(update={"format": name}), storage)
     orphans = _orphans(storage, reading)
-    if data.severity is not None:
-        level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned, data.severity_validation)
-        gone = [Aside(entry.path, "severity") for entry in level.removed]
-        reading = Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
+    _, reading = levelled(data, reading)
     found = inspect(config, reading, _checked(config, storage, reading), orphans)
     return {"root": shown_root, "format": name, **found}
 

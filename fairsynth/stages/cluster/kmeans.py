@@ -1,4 +1,4 @@
-"""Stage 3, cluster: FAISS spherical k-means inside each group of the training split."""
+"""FAISS spherical k-means inside each group of the training split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fairsynth.config import ClusterConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 
-VERSION = 1
 # Below this silhouette, splitting a group describes noise rather than kinds of images.
 MIN_SILHOUETTE = 0.05
 

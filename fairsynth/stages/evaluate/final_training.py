@@ -1,4 +1,4 @@
-"""Stage 7, evaluate: train each method's best setting from several seeds and score it on the test split."""
+"""Train each method's best setting from several seeds and score it on the test split."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
 from fairsynth.manifest import seed_for
 from fairsynth.models.data_parallel import Share
+from fairsynth.stages.evaluate.output import CLASSIFIERS, training_of
 
 
 class EvaluateUnit:
@@ -47,7 +48,7 @@ class EvaluateUnit:
         from fairsynth.models.classifier import save_classifier
 
         began = time.monotonic()
-        method, _, index = str(task["name"]).rpartition("-")
+        method, index = training_of(str(task["name"]))
         run = Training(
             method,
             self.settings[method],
@@ -61,7 +62,7 @@ class EvaluateUnit:
         epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
         probabilities = run.probabilities(load_pack(self.test_pack))
         if run.share.first:
-            save_classifier(run.model, self.folder / "classifiers" / task["name"])
+            save_classifier(run.model, self.folder / CLASSIFIERS / task["name"])
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
@@ -71,7 +72,7 @@ class EvaluateUnit:
             "predictions": pa.table(
                 {
                     "method": [method] * n,
-                    "seed": pa.array([int(index)] * n, pa.int64()),
+                    "seed": pa.array([index] * n, pa.int64()),
                     "split": ["test"] * n,
                     "image_id": [t["image_id"] for t in self.tests],
                     "label": [t["label"] for t in self.tests],

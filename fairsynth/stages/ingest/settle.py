@@ -1,4 +1,4 @@
-"""Stage 1, ingest: from metadata to a checked manifest; nothing is dropped without a reason.
+"""From metadata to a checked manifest; nothing is dropped without a reason.
 
 ``check_groups`` looks at the metadata alone; ``settle`` decides what the manifest holds after
 ``fairsynth.stages.ingest.content`` has looked at the files.
@@ -17,12 +17,11 @@ from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.reading import Aside, Entry, Reading
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
+from fairsynth.manifest import SET_ASIDE, SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
 from fairsynth.stages.ingest import content
 from fairsynth.stages.ingest.content import Examined, examine, wrong_extensions
 
 VERSION = 3
-ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 _EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute": pa.string(), "format": pa.string()}
 
 
@@ -127,7 +126,7 @@ def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
 
 def aside_table(asides: Sequence[Aside]) -> pa.Table:
     """Rows (path, stage, reason, detail) of what ingest set aside."""
-    return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=ASIDE)
+    return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=SET_ASIDE)
 
 
 def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:

@@ -1,4 +1,4 @@
-"""Stage 8, report: report.json (schema 1) and a page for people."""
+"""The parts of report.json (schema 1) and a page for people."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
 from fairsynth.escaping import printable
 from fairsynth.metrics import MethodScores, mean_interval, paired, wilson
-
-VERSION = 3
 
 
 def method_entry(

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the images of one unit of the plan, made, looked at and encoded."""
+"""The images of one unit of the plan, made, looked at and encoded."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ SEEN = pa.schema(
 
 
 @dataclass(frozen=True)
-class Judgement:
+class FilterReferences:
     """What images are compared with: each group's prompt and mean real embedding, the probe, the training images.
 
-    ``texts``: of all groups that there are, not only of those that are made. ``centroids``: unit vectors of groups with real images. ``training``: a folder with ``<adapter>.parquet`` for each
-    adapter: ids, embeddings and thumbnails of what it learnt.
+    ``texts``: of all groups, not only of those that are made. ``centroids``: unit vectors of groups with real images.
+    ``training``: a folder with ``<adapter>.parquet`` for each adapter: ids, embeddings and thumbnails of what it learnt.
     """
 
     texts: Mapping[Group, str]
@@ -114,15 +114,21 @@ class GenerateUnit:
     """
 
     def __init__(
-        self, models: ModelsConfig, sampling: Sampling, plan: Path, adapters: Path, judgement: Judgement, codec: Codec
+        self,
+        models: ModelsConfig,
+        sampling: Sampling,
+        plan: Path,
+        adapters: Path,
+        references: FilterReferences,
+        codec: Codec,
     ) -> None:
         from fairsynth.models.encoder import ClipEncoder
         from fairsynth.models.image_maker import ImageMaker
 
-        self.rows, self.codec, self.judgement = PlannedRows(plan), codec, judgement
+        self.rows, self.codec, self.references = PlannedRows(plan), codec, references
         self.make, self.encoder = ImageMaker(models, sampling, adapters), ClipEncoder(models)
-        self.groups = sorted(judgement.texts)
-        self.texts_GD = self.encoder.texts([judgement.texts[group] for group in self.groups])
+        self.groups = sorted(references.texts)
+        self.texts_GD = self.encoder.texts([references.texts[group] for group in self.groups])
         self.writers = ThreadPoolExecutor(_WRITERS)
         self.detectors: dict[str, tuple[CopyDetector, list[str]]] = {}
 
@@ -158,15 +164,15 @@ class GenerateUnit:
         groups = groups_of(planned)
         similarity_NG = embeddings_ND @ self.texts_GD.T
         text = [similarity_NG[i, self.groups.index(group)] for i, group in enumerate(groups)]
-        known = self.judgement.centroids
+        known = self.references.centroids
         centroid = [
             vector @ known[group] if group in known else text[i]
             for i, (vector, group) in enumerate(zip(embeddings_ND, groups, strict=True))
         ]
-        label, attribute = self.judgement.probe.agreement(embeddings_ND, groups)
+        label, attribute = self.references.probe.agreement(embeddings_ND, groups)
         nearest = [self.groups[i] for i in similarity_NG.argmax(1)]
         # Where groups share a prompt (discovered attributes have no word of their own) CLIP cannot tell them apart.
-        told = len(set(self.judgement.texts.values())) == len(self.groups)
+        told = len(set(self.references.texts.values())) == len(self.groups)
         return {
             "text_score": [float(value) for value in text],
             "centroid_score": [float(value) for value in centroid],
@@ -196,7 +202,7 @@ class GenerateUnit:
 
     def _detector(self, adapter: str) -> tuple[CopyDetector, list[str]]:
         if adapter not in self.detectors:
-            table = pq.read_table(self.judgement.training / f"{adapter}.parquet")
+            table = pq.read_table(self.references.training / f"{adapter}.parquet")
             # Units come by adapter: the last few are enough, and each may hold 64 MB.
             if len(self.detectors) >= 8:
                 self.detectors.clear()

@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, sync
 from fairsynth.config import FilterConfig, SynthesizeConfig
-from fairsynth.engine.session import Session
-from fairsynth.engine.units import Ran, Work, run_units
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
 from fairsynth.stages.synthesize.routing import Trial
+from fairsynth.work import Ran, RunUnits, Work
 
 # What is kept of an image in the driver: neither its file nor its vector. Text that many rows share is held once.
 _OWN_TEXT = ("image_id", "sha256")
@@ -33,8 +32,8 @@ KEPT = pa.schema(
     ]
 )
 EMPTY = KEPT.empty_table()
-# Units that a worker is handed at once: while it makes the images of one, the files of another are written.
-_TOGETHER = 4
+# Units that a worker may be handed at once: while it makes the images of one, the files of another are written.
+UNITS_PER_CALL = 4
 # Tables of so many units are joined at a time, and rows written.
 _UNITS, _ROWS = 1024, 65_536
 Maker = Callable[[Path], Callable[[], Work]]
@@ -43,9 +42,9 @@ Maker = Callable[[Path], Callable[[], Work]]
 
 @dataclass
 class Rounds:
-    """Makes images in rounds, in units that are committed on their own."""
+    """Makes images in rounds, in units that are committed on their own. ``run_units`` makes the units of these names."""
 
-    session: Session
+    run_units: RunUnits
     artifact: Artifact
     config: SynthesizeConfig
     filter: FilterConfig
@@ -54,7 +53,7 @@ class Rounds:
     copy_threshold: float | None = None
     stack: bool = True
     """Whether adapters may share a batch; whole UNets cannot."""
-    ran: Ran = field(default_factory=lambda: Ran(0, 0, 0.0))
+    ran: Ran = field(default_factory=Ran)
 
     def until_full(
         self, quota: Mapping[Group, int], sources: Mapping[Group, Sequence[Source]]
@@ -114,9 +113,7 @@ class Rounds:
         if not path.exists():
             write_table(plan(), path)
         units = pq.read_table(path, columns=["unit"], read_dictionary=["unit"])["unit"].unique().to_pylist()
-        ran = run_units(self.session, "synthesize", self.artifact.units(), units, self.make(path), together=_TOGETHER)
-        before = self.ran
-        self.ran = Ran(before.made + ran.made, before.cached + ran.cached, before.startup_seconds + ran.startup_seconds)
+        self.ran += self.run_units(units, self.make(path))
         return read_units(self.artifact, units)
 
 

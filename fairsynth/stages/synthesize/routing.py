@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: how each group's images are made: by its own adapters, by borrowed ones, or by the prompt alone.
+"""How each group's images are made: by its own adapters, by borrowed ones, or by the prompt alone.
 
 Ways of making a group's images:
 
@@ -27,23 +27,13 @@ from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
 from fairsynth.metrics import wilson
 from fairsynth.prompts import fill
+from fairsynth.stages.finetune.output import Adapter
 from fairsynth.stages.synthesize.image_plan import Source
 
 # How ``report.json`` calls a way of making images, in the words of the design.
 KINDS = {"own": "own", "prompt": "prompt"}
 # Ways of the same attribute's adapters: images by these look alike.
 _ALIKE = ("own", "same-attribute")
-
-
-class Adapter(NamedTuple):
-    """A trained adapter: whose it is, its prompt and the rare token in it, the images that it learnt."""
-
-    name: str
-    group: Group
-    cluster: int
-    prompt: str
-    images: int
-    token: str = ""
 
 
 class Trial(NamedTuple):

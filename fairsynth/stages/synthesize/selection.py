@@ -19,10 +19,8 @@ from fairsynth.data.near_duplicates import near_copies, spread_out
 from fairsynth.data.vectors import byte_rows
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
+from fairsynth.stages.synthesize.output import ACCEPTED, REASONS, members
 
-ACCEPTED = "accepted"
-# In this order: the first that holds is an image's reason.
-REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
 _OPEN = 0
 """The code of what is not decided yet."""
 _CODES = {name: code for code, name in enumerate(("", *REASONS, ACCEPTED))}
@@ -84,18 +82,6 @@ def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | Non
         "near_copy": flagged,
         "wrong_label": columns["label_probability"] < config.min_probability,
         "wrong_attribute": columns["attribute_probability"] < config.min_probability,
-    }
-
-
-def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
-    """Places of every group's images."""
-    codes = [images[name].unify_dictionaries().combine_chunks().dictionary_encode() for name in ("label", "attribute")]
-    label, attribute = (code.indices.to_numpy(zero_copy_only=False).astype(np.int64) for code in codes)
-    labels, attributes = (code.dictionary.to_pylist() for code in codes)
-    both = label * max(1, len(attributes)) + attribute
-    return {
-        Group(labels[value // len(attributes)], attributes[value % len(attributes)]): np.flatnonzero(both == value)
-        for value in np.unique(both).tolist()
     }
 
 

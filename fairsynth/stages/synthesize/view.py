@@ -14,14 +14,17 @@ from fairsynth.exports.dataset_card import Layout, dataset_card
 from fairsynth.exports.formats import write_folder
 from fairsynth.exports.set_facts import GroupFacts, SetFacts
 from fairsynth.models.schedule import SCHEDULERS
+from fairsynth.models.sources import public_name
 from fairsynth.stages.context import Context
 from fairsynth.stages.synthesize.codec import Codec
-from fairsynth.stages.synthesize.output import TABLE, accepted
+from fairsynth.stages.synthesize.output import TABLE, accepted, group_records
 from fairsynth.stages.views import new_folder, publish, shows
 
 
 def show(context: Context, artifact: Artifact) -> None:
-    """Lay out the accepted images of a finished synthesize stage, and what is known of them."""
+    """Lay out the accepted images of a finished synthesize stage, and what is known of them, unless they are."""
+    if shows(context.root / "synthetic", artifact):
+        return
     view = new_folder(context.root / "synthetic")
     write_folder(view, accepted(artifact), Codec.from_dict(artifact.record["codec"]).suffix)
     write_cards(context, artifact, view, None)
@@ -31,8 +34,7 @@ def show(context: Context, artifact: Artifact) -> None:
 def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
     """Tell in the cards of the set what its audit found about copies of training images, unless they do."""
     folder = context.root / "synthetic"
-    if not shows(folder, artifact):  # gone, or of another config's run
-        show(context, artifact)
+    show(context, artifact)  # it may be gone, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
     if (folder / "README.md").read_text("utf-8") != card:
         write_cards(context, artifact, folder, privacy)
@@ -59,17 +61,17 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
     codec, identity = Codec.from_dict(record["codec"]), context.model_identity
     groups = tuple(
         GroupFacts(
-            facts["label"],
-            facts["attribute"],
-            facts["real"],
-            facts["accepted"],
-            facts["quota"],
-            facts["generator"],
-            facts["rejected"],
-            tuple(facts["prompts"]),
-            facts["remark"] or facts["why"],
+            label=group.group.label,
+            attribute=group.group.attribute,
+            real=group.real,
+            accepted=group.accepted,
+            quota=group.quota,
+            generator=group.origin,
+            rejected=group.rejected,
+            prompts=group.prompts,
+            remark=group.remark or group.why,
         )
-        for facts in record["groups"]
+        for group in group_records(artifact)
     )
     keep = f"the best {config.filter.keep:.0%} of each group's images by CLIP score (arXiv 2511.08711), without those"
     return SetFacts(
@@ -93,11 +95,6 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         dtype=config.models.dtype,
         audit=privacy,
     )
-
-
-def public_name(model: str) -> str:
-    """A model's name without the folders of this machine."""
-    return Path(model).name if Path(model).exists() else model
 
 
 def _source(context: Context) -> str:

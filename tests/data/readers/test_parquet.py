@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from fairsynth.data.bad_image import BadImage
+
 from fairsynth.data.location import ImageReader
 from fairsynth.data.reading import Aside
 from fairsynth.data.storage import Storage

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from fairsynth.engine.search import Search, Task
 
 from fairsynth.artifacts import Units
 from fairsynth.classify.images import Images
 from fairsynth.classify.policies import POLICIES
 from fairsynth.config import ClassifyConfig, ResourcesConfig, TuneConfig
-from fairsynth.engine.search import Search, Task
 from fairsynth.engine.session import Session
 from fairsynth.errors import DataError
 from fairsynth.models.state_files import read_state

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fairsynth.data.bad_image import BadImage
 from PIL import Image
 
 from fairsynth.config import ImageRules
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import decode
 
 NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)

@@ -1,31 +1,30 @@
-"""Searches the settings of all methods with Ray Tune: rung by rung, all trials of a rung side by side."""
+"""Searches the settings of all methods: wave by wave, rung by rung, all trials of a rung side by side."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from fairsynth.artifacts import Units, write_json
 from fairsynth.classify.methods import phases
-from fairsynth.classify.packs import load_data, load_pack
+from fairsynth.classify.packs import load_data, load_pack, pack_name
 from fairsynth.classify.policies import Policy, Setting, judgeable, policies
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
-from fairsynth.engine.failures import packed, translated, unpacked
-from fairsynth.engine.session import Session
-from fairsynth.engine.together import train_together
-from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.manifest import VALIDATION
 from fairsynth.models.data_parallel import Share
-from fairsynth.stages.tune.halving import Trial, promoted, rungs, trial_of
+from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
 
-# Under which name a trial reports why it failed.
-FAILURE = "failure"
+Report = Callable[[Mapping[str, Any]], None]
+"""Takes a trial's figures after an epoch; ``merit`` is what trials are compared by."""
+RunTrials = Callable[[Mapping[str, Callable[[Report, Share | None], None]]], None]
+"""Runs trials, by the names of their units: in any order, anywhere, as often as it takes."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,19 @@ class Search:
     config: TuneConfig
     seed: int
 
-    def run(self, session: Session) -> list[Trial]:
-        """Run all trials that have no unit yet; returns all of them, by method and number.
+    def run(self, run_trials: RunTrials, checkpoint_seconds: float = 30.0) -> list[Trial]:
+        """Run all trials that have no unit yet by ``run_trials``; returns all of them, by method and number.
 
         What it ends with does not depend on how often it was interrupted, nor on workers and their speed, unless
-        ``worker_minutes`` is set. Raises what a trial raised on purpose, or InfrastructureError if one failed for good.
+        ``worker_minutes`` is set. Raises what ``run_trials`` raises.
         """
         config, found = self.config, dict[str, list[Trial]]()
+
+        def run_rung(tasks: Sequence[Task]) -> None:
+            pending = [task for task in tasks if not self.units[task.unit].exists()]
+            if pending:
+                run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
+
         waves = config.search != "random" or config.worker_minutes is not None
         size = config.wave if waves else config.trials
         for start in range(0, config.trials, size):
@@ -69,7 +74,7 @@ class Search:
                 break
             numbers = range(start, min(start + size, config.trials))
             tasks = [task for method in config.methods for task in self._wave(method, numbers, found.get(method, []))]
-            for trial in self._halved(session, tasks):
+            for trial in self._halved(run_rung, tasks):
                 found.setdefault(trial.method, []).append(trial)
         return [trial for method in config.methods for trial in found[method]]
 
@@ -84,13 +89,13 @@ class Search:
         chosen = suggested(method, numbers, past, self.classify, self.seed, self.left_open)
         return [Task(method, n, one) for n, one in zip(numbers, chosen, strict=True)]
 
-    def _halved(self, session: Session, tasks: Sequence[Task]) -> list[Trial]:
+    def _halved(self, run_rung: Callable[[Sequence[Task]], None], tasks: Sequence[Task]) -> list[Trial]:
         """Run trials rung by rung; returns all of them."""
         stops: dict[str, list[int]] = {method: self._rungs(method) for method in self.config.methods}
         alive = list(tasks)
         for rung in range(max(map(len, stops.values()))):
             there = [replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])]
-            self._run_rung(session, there)
+            run_rung(there)
             for method in self.config.methods:
                 mine = [self._read(task) for task in there if task.method == method]
                 stay = promoted(mine)
@@ -99,7 +104,7 @@ class Search:
                     if trial.number not in stay or trial.finished:
                         self._commit(replace(trial, seconds=0.0), 0)
                 alive = [task for task in alive if task.method != method or not mine or task.number in stay]
-        self._run_rung(session, alive)
+        run_rung(alive)
         spent = self._spent()
         return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
 
@@ -114,7 +119,12 @@ class Search:
     @cached_property
     def left_open(self) -> tuple[Policy, ...]:
         """The policies of fairsynth among which it searches."""
-        return judgeable(policies(self.classify), load_pack(self.packs / "pack-val").groups)
+        return judgeable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
+
+    def chosen(self, trials: Sequence[Trial]) -> dict[str, dict[str, float | str]]:
+        """Each method's setting to train anew: that of its best trial."""
+        by_method = {method: [t for t in trials if t.method == method] for method in self.config.methods}
+        return {method: dict(best(its, self.config.select).setting) for method, its in by_method.items()}
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
@@ -130,54 +140,8 @@ class Search:
             spent[key] = spent.get(key, 0.0) + record["seconds"]
         return spent
 
-    def _run_rung(self, session: Session, tasks: Sequence[Task]) -> None:
-        """Run trials as far as they are to go."""
-        pending = [task for task in tasks if not self.units[task.unit].exists()]
-        if not pending:
-            return
-        session.connect()
-        if session.resources.workers_per_classifier > 1:
-            seconds = session.resources.checkpoint_seconds
-            jobs = {task.unit: partial(self._together, task, seconds) for task in pending}
-            train_together(session, "tune", jobs, self.units.path.parent / "ray")
-            return
-        from ray import tune
-
-        worker = session.worker()
-        space = {
-            "trial": tune.grid_search([asdict(task) for task in pending]),
-            "packs": str(self.packs),
-            "units": str(self.units.path),
-            "classify": self.classify.model_dump(),
-            "tune": self.config.model_dump(),
-            "seed": self.seed,
-            "threads": worker.threads,
-            "checkpoint_seconds": session.resources.checkpoint_seconds,
-        }
-        results = tune.Tuner(
-            tune.with_resources(run_trial, {"cpu": worker.cpus, "gpu": worker.gpus}),
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                metric="merit", mode="max", max_concurrent_trials=worker.count, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(self.units.path.parent / "ray"),
-                name="search",
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=session.resources.max_failures),
-            ),
-        ).fit()
-        for result in results:
-            if result.error is not None:
-                raise translated("tune", result.error) from result.error
-            if failure := (result.metrics or {}).get(FAILURE):
-                raise unpacked("tune", failure)
-
-    def _together(self, task: Task, checkpoint_seconds: float, share: Share) -> None:
-        self.trial(task, checkpoint_seconds, lambda *told: None, share)
-
-    def trial(self, task: Task, checkpoint_seconds: float, report: Any, share: Share | None = None) -> None:
-        """Run one trial as far as it is to go, and commit what came of it. ``report`` is called for every epoch.
+    def trial(self, task: Task, checkpoint_seconds: float, report: Report, share: Share | None = None) -> None:
+        """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
 
         Of several processes (``share``) the first commits.
         """
@@ -186,7 +150,9 @@ class Search:
         run = Training(task.method, task.setting, data, self.classify, self.seed, rule, share)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-            report(count, epoch)
+            figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
+            names = {"method": task.method, "number": task.number, "epoch": count}
+            report(figures | names | {"merit": epoch.merit(rule)[0]})
             if count == until:
                 break
         whole = count == sum(phase.epochs for phase in run.phases)
@@ -208,26 +174,3 @@ class Search:
     def _read(self, task: Task) -> Trial:
         content = json.loads((self.units[task.unit] / "trial.json").read_text("utf-8"))
         return Trial(**content | {"promise": tuple(content["promise"])})
-
-
-def run_trial(space: Mapping[str, Any]) -> None:
-    """One trial inside Ray Tune."""
-    import torch
-    from ray import tune
-
-    torch.set_num_threads(space["threads"])
-    classify, config = ClassifyConfig.model_validate(space["classify"]), TuneConfig.model_validate(space["tune"])
-    search = Search(Path(space["packs"]), Units(Path(space["units"])), classify, config, space["seed"])
-    task = Task(**space["trial"])
-
-    def report(count: int, epoch: Any) -> None:
-        figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
-        names = {"method": task.method, "number": task.number, "epoch": count}
-        tune.report(figures | names | {"merit": epoch.merit(config.select)[0]})
-
-    try:
-        search.trial(task, space["checkpoint_seconds"], report)
-    except InfrastructureError:
-        raise  # Ray tries again
-    except FairsynthError as error:
-        tune.report({FAILURE: packed(error), "merit": -1.0})

@@ -1,92 +1,88 @@
-"""What a worker of Ray Train does with a lot: load, train, commit each adapter as it ends, leave checkpoints."""
+"""What a worker does with a lot: load, train, commit each adapter as it ends, leave checkpoints.
+
+What is durable is files: an adapter's unit, and its lot's checkpoint beside the units. A worker that is killed loses at
+most one checkpoint interval of the adapters in training.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fairsynth.artifacts import Artifact, Units
+from fairsynth.artifacts import Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
-from fairsynth.engine.failures import packed
-from fairsynth.engine.session import Worker
-from fairsynth.engine.together import share_of_worker
-from fairsynth.errors import FairsynthError
-from fairsynth.groups import Group
-from fairsynth.stages.finetune.jobs import AdapterJob
-from fairsynth.stages.finetune.plan import lot_name
+from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
+from fairsynth.stages.finetune.output import TEXTS_UNIT
 
 if TYPE_CHECKING:
     import torch
 
+    from fairsynth.models.data_parallel import Share
     from fairsynth.stages.finetune.lot_state import Trained
 
 # Seconds between looks for a notice that the machine will be taken away; it comes half a minute or more before.
 _NOTICE_EVERY = 1.0
 
 
-def loop_of(
-    lot: Sequence[AdapterJob],
-    jobs: Sequence[AdapterJob],
-    models: ModelsConfig,
-    config: FinetuneConfig,
-    artifact: Artifact,
-    embeddings: Sequence[Path],
-    class_units: Mapping[str, str],
-    worker: Worker,
-    resources: Mapping[str, int | None],
-) -> dict[str, Any]:
-    """What the workers of a lot are told, as plain values; ``resources`` are taken over as they are."""
-    return {
-        "name": lot_name(lot),
-        "jobs": [{**asdict(job), "group": list(job.group), "image_ids": list(job.image_ids)} for job in lot],
-        "prompts": sorted({prompt for job in jobs for prompt in (job.prompt, job.class_prompt)}),
-        "models": models.model_dump(),
-        "config": config.model_dump(),
-        "stage": str(artifact.path),
-        "embeddings": [str(path) for path in embeddings],
-        "class_units": dict(class_units),
-        "threads": worker.threads,
-        "gpus": worker.gpus,
-        **resources,
-    }
+@dataclass(frozen=True)
+class LotTask:
+    """All that the workers of a lot are told: plain values and files that every node can read."""
+
+    jobs: tuple[AdapterJob, ...]
+    prompts: tuple[str, ...]
+    """Of all jobs, those of other lots too: whichever lot comes first embeds them."""
+    models: ModelsConfig
+    config: FinetuneConfig
+    stage: Path
+    """Folder of the stage's artifact: units and checkpoints lie in it."""
+    embeddings: tuple[Path, ...]
+    class_units: Mapping[str, str]
+    """Name of the unit with the latents of each class prompt."""
+    threads: int = 1
+    gpus: float = 0.0
+    lanes: int = 1
+    """Adapters train in threads side by side, one thread a lane."""
+    side_by_side: int = 1
+    """Lots that share a machine without GPUs."""
+    at_once: int | None = None
+    """Adapters in training together; None: as many as memory holds."""
+
+    @property
+    def name(self) -> str:
+        """Name of the lot."""
+        return lot_name(self.jobs)
 
 
-def train_lot(loop: Mapping[str, Any]) -> dict[str, Any]:
-    """The training function of a Ray Train worker; what the work raises on purpose is returned: no retry mends it."""
-    import torch
+def train_lot(task: LotTask, share: Share, machine_goes: Callable[[], bool]) -> None:
+    """Train what is left of a lot, as one of several workers (``share``), or alone.
 
-    torch.set_num_threads(loop["threads"])
-    began = time.time()
-    try:
-        _Work(loop).run()
-    except FairsynthError as error:
-        return {"began": began, "failure": packed(error)}
-    return {"began": began, "failure": ""}
+    ``machine_goes`` says whether this machine is about to be taken away: then checkpoints are written out of turn.
+    Raises FairsynthError for what no second attempt mends.
+    """
+    _LotWorker(task, share, machine_goes).run()
 
 
-class _Work:
+class _LotWorker:
     """One worker's part of a lot."""
 
-    def __init__(self, loop: Mapping[str, Any]) -> None:
+    def __init__(self, task: LotTask, share: Share, machine_goes: Callable[[], bool]) -> None:
         from fairsynth.models.diffusion import load_unet
         from fairsynth.stages.finetune.latents import LatentFiles
 
-        self.loop, self.stage = loop, Path(loop["stage"])
-        self.config = FinetuneConfig.model_validate(loop["config"])
-        self.models = ModelsConfig.model_validate(loop["models"])
-        self.units, self.checkpoints = Units(self.stage / "units"), self.stage / "checkpoints"
+        self.task, self.share, self.machine_goes = task, share, machine_goes
+        self.config, self.models = task.config, task.models
+        self.units, self.checkpoints = Units(task.stage / "units"), task.stage / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
-        self.jobs = [_unpacked(job) for job in loop["jobs"]]
-        self.texts = self._texts(loop["prompts"])
+        self.texts = self._texts(task.prompts)
         self.unet, self.scheduler = load_unet(self.models)
-        class_files = {prompt: self.units[name] / "latents.parquet" for prompt, name in loop["class_units"].items()}
-        self.latents = LatentFiles([Path(path) for path in loop["embeddings"]], class_files)
+        class_files = {prompt: self.units[name] / "latents.parquet" for prompt, name in task.class_units.items()}
+        self.latents = LatentFiles(list(task.embeddings), class_files)
 
     def run(self) -> None:
         """Train what is left of the lot."""
@@ -97,8 +93,9 @@ class _Work:
 
     def _stacked(self) -> None:
         """Train the lot in lanes, a thread each: side by side in one process they share its start and the base."""
-        count = min(self.loop["lanes"], len(self.jobs))
-        lanes, notice, warned = [self.jobs[i::count] for i in range(count)], _Notice(), Event()
+        jobs, notice, warned = self.task.jobs, _Notice(self.machine_goes), Event()
+        count = min(self.task.lanes, len(jobs))
+        lanes = [jobs[i::count] for i in range(count)]
         with ThreadPoolExecutor(count) as pool:
             running = {pool.submit(self._lane, lane, warned.is_set) for lane in lanes}
             errors = list[BaseException]()
@@ -118,12 +115,11 @@ class _Work:
         from fairsynth.stages.finetune.lot_state import adopted, load_state, save_state
         from fairsynth.stages.finetune.stacked_training import StackedTrainer
 
-        torch.set_num_threads(self.loop["threads"])
-        unet = self.unet if self.loop["lanes"] == 1 else shell(self.unet)
-        share = self.loop["gpus"] or 1 / (self.loop["side_by_side"] * self.loop["lanes"])
-        trainer = StackedTrainer(
-            unet, self.scheduler, self.config, self.texts, self.latents, self.loop["at_once"], min(1.0, share)
-        )
+        task = self.task
+        torch.set_num_threads(task.threads)
+        unet = self.unet if task.lanes == 1 else shell(self.unet)
+        part = min(1.0, task.gpus or 1 / (task.side_by_side * task.lanes))
+        trainer = StackedTrainer(unet, self.scheduler, self.config, self.texts, self.latents, task.at_once, part)
         path = self._checkpoint(jobs)
         state = load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
@@ -143,15 +139,14 @@ class _Work:
     def _full(self) -> None:
         from fairsynth.stages.finetune.full_training import FullTrainer, load_full, save_full
 
-        share = share_of_worker()
-        trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, share)
-        for job in self.jobs:
-            path, first = self._checkpoint([job]), share.rank == 0
+        trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, self.share)
+        for job in self.task.jobs:
+            path, first = self._checkpoint([job]), self.share.first
             # Rank 0 alone looks: on a shared disk the others may see what was there before.
             if trainer.agreed(first and self.units[job.name].exists()):
                 continue
             state, save = (load_full(path), partial(save_full, path=path)) if first else (None, None)
-            trained = trainer.train(job, self.latents(job), state, save, _Notice(every=0))
+            trained = trainer.train(job, self.latents(job), state, save, _Notice(self.machine_goes, every=0))
             if first:
                 self._commit(trained)
                 path.unlink(missing_ok=True)
@@ -164,15 +159,11 @@ class _Work:
 
     def _texts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """All prompts' embeddings, made by whichever lot comes first."""
-        from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts, write_texts
+        from fairsynth.stages.finetune.prompt_embeddings import read_texts, write_texts
 
-        if not self.units[UNIT].exists():
-            self.units.commit(UNIT, partial(write_texts, self.models, prompts))
-        return read_texts(self.units[UNIT])
-
-
-def _unpacked(job: Mapping[str, Any]) -> AdapterJob:
-    return AdapterJob(**{**job, "group": Group(*job["group"]), "image_ids": tuple(job["image_ids"])})
+        if not self.units[TEXTS_UNIT].exists():
+            self.units.commit(TEXTS_UNIT, partial(write_texts, self.models, prompts))
+        return read_texts(self.units[TEXTS_UNIT])
 
 
 class _Notice:
@@ -181,13 +172,11 @@ class _Notice:
     Workers that train together must ask equally often, for they answer together: ``every`` 0 asks each time.
     """
 
-    def __init__(self, every: float = _NOTICE_EVERY) -> None:
-        self.every, self.next = every, time.monotonic()
+    def __init__(self, machine_goes: Callable[[], bool], every: float = _NOTICE_EVERY) -> None:
+        self.machine_goes, self.every, self.next = machine_goes, every, time.monotonic()
 
     def __call__(self) -> bool:
-        import ray.train
-
         if time.monotonic() < self.next:
             return False
         self.next = time.monotonic() + self.every
-        return ray.train.get_preemption_info() is not None
+        return self.machine_goes()

@@ -14,7 +14,7 @@ from fairsynth.data.decode import FORMATS, decode, inspect_image
 from tests.support.data.pictures import NOISE, PICTURE, reason, refused
 from tests.support.datasets import encoded
 
-# 1, 2 and 3: no bytes, not all bytes, no image
+# Fault cases 1, 2 and 3: no bytes, not all bytes, no image
 
 
 def test_a_file_without_bytes_is_empty() -> None:
@@ -53,7 +53,7 @@ def test_a_tiff_whose_table_is_nonsense_is_refused(kind: int) -> None:
     assert reason(bytes(content)) in ("unidentified", "truncated")
 
 
-# 6: pixels that are no numbers
+# Fault case 6: pixels that are no numbers
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -64,7 +64,7 @@ def test_pixels_that_are_no_numbers_are_refused(bad: float) -> None:
     assert refused(encoded(Image.fromarray(values), "TIFF")).args == ("not_finite", "1 pixels are no finite numbers")
 
 
-# 8: nothing but pixels comes out
+# Fault case 8: nothing but pixels comes out
 
 
 def test_nothing_but_pixels_comes_out() -> None:
@@ -79,7 +79,7 @@ def test_nothing_but_pixels_comes_out() -> None:
         assert not any(b"secret" in encoded(image, again) for again in FORMATS)
 
 
-# 11: formats that are not allowed
+# Fault case 11: formats that are not allowed
 
 
 MAGIC: list[tuple[str, bytes]] = [
@@ -117,7 +117,7 @@ def test_no_other_parser_of_pillow_sees_a_file(kind: str, monkeypatch: pytest.Mo
     assert reason(content) == "format" and reason(b"no image") == "unidentified" and not asked
 
 
-# 12 and 13: too small, too long, nothing to see
+# Fault cases 12 and 13: too small, too long, nothing to see
 
 
 def test_small_and_long_images_are_refused_by_the_limits_named() -> None:

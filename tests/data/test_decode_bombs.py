@@ -43,7 +43,7 @@ def gif_of(width: int, height: int) -> bytes:
     return content[:6] + struct.pack("<HH", width, height) + content[10:]
 
 
-# 9: bombs
+# Fault case 9: bombs
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
@@ -100,7 +100,7 @@ def test_a_frame_larger_than_the_screen_counts() -> None:
     assert reason(bytes(content)) == "too_large"
 
 
-# 10: several frames
+# Fault case 10: several frames
 
 
 @pytest.mark.parametrize(("kind", "counted"), [("GIF", 2), ("TIFF", 2), ("PNG", 3), ("WEBP", 3)])

@@ -44,7 +44,7 @@ def tiff(width: int, bits: int, row: bytes, order: str = "<", **tags: int) -> by
     return head + row + struct.pack(order + "H", len(entries)) + table + bytes(4)
 
 
-# 5: modes
+# Fault case 5: modes
 
 
 def test_modes_become_rgb() -> None:
@@ -147,7 +147,7 @@ def test_the_transparent_colour_of_a_png_has_the_depth_of_the_file(
     assert first_row(png(4, depth, kind, row, tRNS=struct.pack(f">{len(key)}H", *key)), GREEN_BEHIND) == expected
 
 
-# 6: depth
+# Fault case 6: depth
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("TIFF", "<i4")])

@@ -11,7 +11,7 @@ from fairsynth.data.decode import decode, inspect_image
 from tests.support.data.colours import NOISE, ORANGE, SMALL, one_colour
 from tests.support.datasets import encoded
 
-# 7: orientation
+# Fault case 7: orientation
 
 # How each EXIF orientation is stored, from the upright pixels (EXIF 2.32, tag 0x0112).
 STORED = {
@@ -50,7 +50,7 @@ def test_deep_and_transparent_images_are_turned_too() -> None:
     assert np.array_equal(decode(encoded(Image.fromarray(np.rot90(rgba).copy()), exif=exif)), upright)
 
 
-# 10: the first frame; and the square
+# Fault case 10: the first frame; and the square
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])

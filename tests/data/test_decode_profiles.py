@@ -15,7 +15,7 @@ from fairsynth.data.decode import decode
 from tests.support.data.colours import NOISE, ORANGE, PALETTE, PLAIN, first_row, one_colour
 from tests.support.datasets import encoded
 
-# 5: colour profiles
+# Fault case 5: colour profiles
 
 
 def swapped() -> bytes:

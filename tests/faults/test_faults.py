@@ -1,4 +1,4 @@
-"""Index of the fault cases 1 to 21: images and metadata. 1 to 13 as such are in test_decode; here, what they do to others.
+"""Fault cases 1 to 21 of CASES.md: images and metadata. What a bad file does to others; how it is read is in tests/data.
 
 22 to 28 (names, links, archives, changes) are in test_faults_names, hostile text (26) in test_faults_text,
 29 to 35 (groups, vectors) in test_faults_groups, and what ends a command in test_faults_commands. The dataset is the same after every test.
@@ -29,19 +29,35 @@ from tests.support.ingesting import LENIENT, Ingested, ingested, inspected, read
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
 HEADER = ("file_name", "split", "label", "attribute")
 PHOTO = encoded(crops()[0])
+CASES = Path(__file__).with_name("CASES.md")
 
 
-def test_every_case_from_14_to_35_has_a_test() -> None:
-    source = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_faults*.py"))
-    assert {int(number) for number in re.findall(r"\ndef test_case_(\d\d)_", source)} >= {
-        1,
-        2,
-        3,
-        4,
-        8,
-        11,
-        *range(14, 36),
-    }
+def listed() -> dict[int, list[str]]:
+    """The cases of CASES.md, and the files that each is said to be tested in."""
+    rows = [line.strip("|").split(" | ") for line in CASES.read_text("utf-8").splitlines() if re.match(r"\| \d", line)]
+    cases = {int(row[0]): re.findall(r"\]\((.+?)\)", row[-1]) for row in rows}
+    assert [int(row[0]) for row in rows] == list(cases) and {len(row) for row in rows} == {4}
+    return cases
+
+
+def named(source: str) -> set[int]:
+    """The cases that tests are named after, each or a whole section of them."""
+    sections = re.findall(r"^# Fault cases? ([^:]+):", source, re.M)
+    alone = re.findall(r"^def test_case_(\d\d)_", source, re.M)
+    return {int(number) for number in [*alone, *re.findall(r"\d+", " ".join(sections))]}
+
+
+def test_every_case_of_the_list_has_its_tests() -> None:
+    assert list(listed()) == list(range(1, 36))
+    for number, files in listed().items():
+        assert files and all(number in named((CASES.parent / file).read_text("utf-8")) for file in files), number
+
+
+def test_every_number_of_a_test_is_in_the_list() -> None:
+    sources = {path: path.read_text("utf-8") for path in CASES.parents[1].glob("**/test_*.py")}
+    commands = {int(n) for n in re.findall(r'^    "(\d\d) ', sources[CASES.with_name("test_faults_commands.py")], re.M)}
+    assert {1, 2, 15, 33} <= commands <= set(listed())
+    assert set().union(*map(named, sources.values())) == set(listed())
 
 
 def one_bad_in_64(tmp_path: Path, content: bytes) -> Ingested:

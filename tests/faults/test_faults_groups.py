@@ -1,4 +1,4 @@
-"""Fault cases 29 to 35: groups that are missing, tiny or cannot be split, and vectors that are none."""
+"""Fault cases 29 to 35 of CASES.md: groups that are missing, tiny or cannot be split, and vectors that are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fault cases 22 to 25, 27 and 28: names that lead elsewhere, odd names, archives, files that change."""
+"""Fault cases 22 to 25, 27 and 28 of CASES.md: names that lead elsewhere, odd names, archives, files that change."""
 
 from __future__ import annotations
 

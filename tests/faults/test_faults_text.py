@@ -1,4 +1,4 @@
-"""Fault case 26: hostile text as label, attribute, file name or remark is text in the page, the terminal and the CSV."""
+"""Fault case 26 of CASES.md: hostile text as label, attribute, file name or remark is text in the page, the terminal and the CSV."""
 
 from __future__ import annotations
 

@@ -30,7 +30,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 from common import in_words, machine, markdown_row, markdown_table, run, run_stage, spread, write_json
-from fairsynth.stages.finetune.plan import plan_adapters
 from safetensors import safe_open
 
 from fairsynth.config import RunConfig
@@ -38,7 +37,7 @@ from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.sources import demo_folder
-from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters
 
 ALONE = Path(__file__).with_name("diffusers_alone.py")
 OFFLINE = {"HF_HUB_OFFLINE": "1"}

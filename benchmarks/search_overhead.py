@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from common import machine, run_stage, write_json
-from fairsynth.engine.search import Search
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ResourcesConfig
 from fairsynth.config.load import load_config
 from fairsynth.engine.session import session_of
+from fairsynth.stages.tune.search import Search
 
 
 def packed(folder: Path) -> Path:

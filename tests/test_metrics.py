@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from fairsynth.groups import Group, score
+from fairsynth.groups import Group
 from fairsynth.metrics import (
     equalized_odds_difference,
     expected_calibration_error,
     more_figures,
     paired,
+    score,
 )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fairsynth.data.bad_image import BadImage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from fairsynth.data.decode import FORMATS, decode
+from fairsynth.data.reading import BadImage
 from tests.support.data.pictures import FRAMES, NOISE, PICTURE, reason
 from tests.support.datasets import encoded
 

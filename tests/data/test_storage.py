@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fairsynth.data.bad_image import BadImage
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
 from fairsynth.data.location import ImageReader
+from fairsynth.data.reading import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import image, load, put

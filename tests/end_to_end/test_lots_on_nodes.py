@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.diffusion import load_unet
+from fairsynth.stages.finetune.jobs import lots
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import Trained
-from fairsynth.stages.finetune.plan import lots, read_adapter
+from fairsynth.stages.finetune.output import read_adapter
 from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 from tests.support.many_clusters import CONFIG, COUNT, PER_LOT, many_jobs, models

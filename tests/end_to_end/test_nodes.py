@@ -99,9 +99,10 @@ def test_two_nodes_make_the_same_adapters_and_images_as_one(finished_run: Path, 
 def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path, two_nodes: str) -> None:
     from fairsynth.data.unit_rows import PlanRows, write_plan
     from fairsynth.engine.session import Session
-    from fairsynth.engine.units import run_local, run_units
+    from fairsynth.engine.units import run_units
     from fairsynth.manifest import Manifest
     from fairsynth.stages.embed import embedding as embed
+    from fairsynth.work import run_local
 
     config = load_config(preset="demo", overrides=SMALL)
     rows = Manifest.read(stage_folder(finished_run, "ingest") / "manifest.parquet").split("train").rows()[:24]

@@ -19,7 +19,7 @@ from fairsynth.exports.model_card import model_card
 from fairsynth.models.diffusion import load_unet
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
-from fairsynth.stages.finetune.plan import read_adapter
+from fairsynth.stages.finetune.output import read_adapter
 from tests.support.lots import jobs, same_bits, stack_of
 
 HUB = "stable-diffusion-v1-5/stable-diffusion-v1-5"

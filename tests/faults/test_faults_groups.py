@@ -15,11 +15,12 @@ from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.data.vectors import matrix
 from fairsynth.errors import DataError
-from fairsynth.groups import Group, score
+from fairsynth.groups import Group
+from fairsynth.metrics import score
 from fairsynth.preflight import check_early
 from fairsynth.stages.cluster.kmeans import cluster_group
 from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows, unit_length
-from fairsynth.stages.finetune.plan import plan_adapters
+from fairsynth.stages.finetune.jobs import plan_adapters
 from fairsynth.stages.ingest.settle import check_k
 from fairsynth.stages.synthesize.image_plan import quotas
 from tests.support.datasets import tiny_folder_dataset, unchanged, write_rows

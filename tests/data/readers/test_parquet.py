@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fairsynth.data.bad_image import BadImage
 
 from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import Aside
+from fairsynth.data.reading import Aside, BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import GROUPS, image, load, put

@@ -9,20 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
-from fairsynth.data.copies import CopyDetector, thumbnails
+from fairsynth.data.copies import CopyDetector, copy_threshold, thumbnails
 from fairsynth.demo import dataset
 from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.models.encoder import ClipEncoder
-from fairsynth.stages.audit.memorisation import (
-    KINDS,
-    Count,
-    SelfTest,
-    closer_share,
-    copy_threshold,
-    nearest_ratio,
-    plant,
-    self_test,
-)
+from fairsynth.stages.audit.memorisation import KINDS, Count, SelfTest, closer_share, nearest_ratio, plant, self_test
 
 
 def column(*values: float) -> NDArray[np.float32]:

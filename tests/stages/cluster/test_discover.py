@@ -10,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fairsynth.errors import DataError
-from fairsynth.stages.cluster.discover import Discovered, agreement, discover, kind
+from fairsynth.metrics import agreement
+from fairsynth.stages.cluster.discover import discover, kind
+from fairsynth.stages.cluster.output import Discovered
 
 DIMENSIONS = 32
 Vectors = NDArray[np.float32]

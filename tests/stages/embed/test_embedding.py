@@ -18,9 +18,10 @@ from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.data.vectors import matrix, vectors
-from fairsynth.engine.units import run_local
 from fairsynth.errors import DataError, InfrastructureError
-from fairsynth.stages.embed.embedding import HELD_OUT, DecodeUnit, EmbedUnit, plan_rows, unit_length, with_embeddings
+from fairsynth.stages.embed.embedding import HELD_OUT, DecodeUnit, EmbedUnit, plan_rows, unit_length
+from fairsynth.stages.embed.output import with_embeddings
+from fairsynth.work import run_local
 from tests.support.datasets import crops, encoded
 from tests.support.embedding import MODELS, SIZE, Encoder, embedder, root, rows
 

@@ -13,7 +13,6 @@ from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plans
 from fairsynth.engine.session import Session
-from fairsynth.engine.units import run_local
 from fairsynth.groups import Group
 from fairsynth.manifest import Manifest
 from fairsynth.models.diffusion import load_pipeline
@@ -21,6 +20,7 @@ from fairsynth.stages.context import Context
 from fairsynth.stages.embed.embedding import HELD_OUT, DecodeUnit, plan_rows
 from fairsynth.stages.embed.output import real_images
 from fairsynth.stages.ingest.step import ingest
+from fairsynth.work import run_local
 from tests.support.embedding import MODELS, SIZE, Encoder, embedder, root
 from tests.support.ingesting import DEMO_MODELS
 

@@ -16,7 +16,7 @@ from fairsynth.models import adapters
 from fairsynth.models.sources import base_of
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
-from fairsynth.stages.finetune.plan import read_adapter
+from fairsynth.stages.finetune.output import read_adapter
 from tests.support.lots import CONFIG, Weights, changed, jobs, same_bits, stack_of, tiny_unet
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)

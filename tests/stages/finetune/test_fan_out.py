@@ -14,25 +14,25 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from fairsynth.engine.lot_worker import train_lot
 from safetensors.torch import load_file
 
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FinetuneConfig, ModelsConfig, ResourcesConfig
 from fairsynth.engine import lot_worker, training
-from fairsynth.engine.lot_worker import train_lot
 from fairsynth.engine.session import Session, Worker, session_of
-from fairsynth.engine.units import Ran
 from fairsynth.errors import ConfigError, FairsynthError, InfrastructureError
 from fairsynth.models.adapters import FILE_NAME, FULL_FILE_NAME
 from fairsynth.models.diffusion import load_unet
 from fairsynth.stages.finetune import lot_state
 from fairsynth.stages.finetune.full_training import FullTrainer
-from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.jobs import AdapterJob, lot_name, lots
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
-from fairsynth.stages.finetune.plan import ADAPTER_FILE, lot_name, lots, read_adapter
+from fairsynth.stages.finetune.output import ADAPTER_FILE, read_adapter
 from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
+from fairsynth.work import Ran
 from tests.support.lots import difference, same_bits
 from tests.support.many_clusters import CONFIG, embeddings, many_jobs, models
 

@@ -22,7 +22,6 @@ from fairsynth.data.near_duplicates import perceptual_hash, thumbnail
 from fairsynth.data.reading import Aside, Entry, Reading
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
-from fairsynth.engine.units import run_local
 from fairsynth.errors import FairsynthError
 from fairsynth.manifest import SPLITS, image_id
 from fairsynth.stages.ingest.content import (
@@ -35,6 +34,7 @@ from fairsynth.stages.ingest.content import (
     leaking,
     wrong_extensions,
 )
+from fairsynth.work import run_local
 from tests.support.datasets import crops, encoded, unchanged
 from tests.support.ingesting import checked_as
 

@@ -21,13 +21,13 @@ from PIL import Image
 from fairsynth.artifacts import Artifact, Identity, Units
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
 from fairsynth.engine.session import Session, session_of
-from fairsynth.engine.units import Ran, write_tables
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize import rounds as module
 from fairsynth.stages.synthesize.generate import SEEN, GenerateUnit
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source
+from fairsynth.stages.synthesize.output import ACCEPTED
 from fairsynth.stages.synthesize.rounds import EMPTY, Rounds, read_units, shows_its_group, write_table
-from fairsynth.stages.synthesize.selection import ACCEPTED
+from fairsynth.work import Ran, write_tables
 from tests.support.synthesize.worlds import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
 
 __all__ = ["world"]

@@ -8,14 +8,9 @@ import pytest
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
+from fairsynth.stages.finetune.output import Adapter
 from fairsynth.stages.synthesize.image_plan import Source
-from fairsynth.stages.synthesize.routing import (
-    Adapter,
-    Route,
-    decide,
-    negative,
-    ways,
-)
+from fairsynth.stages.synthesize.routing import Route, decide, negative, ways
 from tests.support.synthesize.routes import ADAPTERS, CONFIG, HB, HF, LB, LF, PLAIN, TEMPLATE, possible
 
 COUNTS = {LB: 492, LF: 1, HB: 1, HF: 506}

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from fairsynth.config import SynthesizeConfig
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.routing import (
-    PREFERENCES,
-    Adapter,
-    Trial,
-    clearly_less,
-    decide,
-    overrides,
-    to_try,
-)
+from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.synthesize.routing import PREFERENCES, Trial, clearly_less, decide, overrides, to_try
 from tests.support.synthesize.routes import ADAPTERS, HB, HF, LB, LF, possible
 
 # Trials of 100 images: 95 % intervals are about 0.1 wide on either side, so 30 apart is clear and 12 is not.

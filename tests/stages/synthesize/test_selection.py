@@ -13,13 +13,8 @@ import pytest
 
 from fairsynth.config import FilterConfig
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.selection import (
-    REASONS,
-    members,
-    rejected,
-    scores,
-    verdicts,
-)
+from fairsynth.stages.synthesize.output import REASONS, members
+from fairsynth.stages.synthesize.selection import rejected, scores, verdicts
 from tests.support.synthesize.judged import A, B, C, accepted, image, images, judged, table
 
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from fairsynth.engine.search import Search, Task
 
 from fairsynth.artifacts import Units
 from fairsynth.classify.images import Images
@@ -29,6 +28,7 @@ from fairsynth.engine.session import Session
 from fairsynth.errors import DataError
 from fairsynth.models.state_files import read_state
 from fairsynth.stages.tune.halving import Trial, best, promoted
+from fairsynth.stages.tune.search import Search, Task
 from tests.support.training import images
 
 CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)

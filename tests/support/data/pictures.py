@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fairsynth.data.bad_image import BadImage
 from PIL import Image
 
 from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
+from fairsynth.data.reading import BadImage
 
 NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
 PICTURE = Image.fromarray(NOISE)

@@ -6,10 +6,8 @@ from typing import Any
 
 from fairsynth.config import DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.routing import (
-    Adapter,
-    ways,
-)
+from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.synthesize.routing import ways
 
 LB, LF, HB, HF = (Group(label, attribute) for label in ("low", "high") for attribute in ("building", "flower"))
 ADAPTERS = (

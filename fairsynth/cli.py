@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
-from fairsynth.printing import printable
+from fairsynth.escaping import printable
 
 if TYPE_CHECKING:
     from fairsynth.config import RunConfig

@@ -17,7 +17,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.reading import Reading
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
-from fairsynth.printing import printable
+from fairsynth.escaping import printable
 from fairsynth.stages.audit import step as audit
 from fairsynth.stages.context import Context, Done
 from fairsynth.stages.finetune import step as finetune

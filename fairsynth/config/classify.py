@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fairsynth.config.data import Fraction, Generator, Positive, Section, Severity
+from fairsynth.config.types import Fraction, Generator, Positive, Section, Severity
 
 Synthetic = Literal["pretrain", "mix", "fill"]
 Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]

@@ -178,3 +178,27 @@ def _top(similarities_MN: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Columns (M, min(k, N)) of the k largest of each row, in no order."""
     k = min(k, similarities_MN.shape[1])
     return np.argpartition(similarities_MN, -k, axis=1)[:, -k:]
+
+
+# Whatever the held-out images say, less likeness than this is no copy.
+FLOOR = 0.75
+
+
+_EXCEEDING = 0.01  # share of held-out images whose scores are left out of what images that are no copies reach
+
+
+# From there the threshold keeps this share of the way to 1: the last hundredth of some hundred images is
+# only roughly known, and nearly all copies score well above.
+_HEADROOM = 0.15
+
+
+def copy_threshold(heldout_scores_N: NDArray[np.float32]) -> float:
+    """The detector's score above which an image counts as a copy, from scores of held-out images (no copies).
+
+    The score that at most 1 % of them exceed, and 15 % of the way from there to 1; never below ``FLOOR``.
+    Raises ValueError without any score.
+    """
+    if not len(heldout_scores_N):
+        raise ValueError("a threshold needs scores of held-out images")
+    reached = float(np.quantile(heldout_scores_N, 1 - _EXCEEDING, method="higher"))
+    return max(FLOOR, reached + _HEADROOM * (1 - reached))

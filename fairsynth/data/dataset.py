@@ -13,7 +13,7 @@ from fairsynth.data.reading import Aside, Entry, Reading
 from fairsynth.data.splits import assign_splits
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
-from fairsynth.printing import printable
+from fairsynth.escaping import printable
 
 UNKNOWN = "unknown"
 

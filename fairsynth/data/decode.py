@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fairsynth.config import ImageRules
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.colour import scale_key, to_srgb
+from fairsynth.data.reading import BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _RULES = ImageRules()

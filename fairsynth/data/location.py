@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,9 +22,9 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
-from fairsynth.data.bad_image import BadImage
+from fairsynth.data.reading import BadImage
 from fairsynth.data.storage import Storage
-from fairsynth.errors import InfrastructureError
+from fairsynth.errors import DataError, InfrastructureError
 
 
 def tar_location(file: str, offset: int, size: int) -> str:
@@ -176,3 +177,28 @@ def _other_form(full: str) -> str:
 
 def _absent(storage: Storage, path: str) -> bool:
     return storage.filesystem.get_file_info(storage.full(path)).type == fs.FileType.NotFound  # type: ignore[no-any-return]
+
+
+def same_content(reader: ImageReader, row: Mapping[str, Any]) -> bytes:
+    """The bytes of an image of the manifest.
+
+    Raises DataError if they are not those that ingest saw, InfrastructureError if they cannot be read now.
+    """
+    try:
+        file = reader.read(row["path"], row["location"])
+    except BadImage as problem:
+        if problem.reason == "unreadable":
+            raise InfrastructureError(
+                f"cannot read {row['path']!r}: {problem.detail}; finished units are kept, the same command goes on"
+            ) from None
+        raise _changed(row, problem.reason) from None
+    if file.sha256 != row["sha256"]:
+        raise _changed(row, "other content")
+    return file.content
+
+
+def _changed(row: Mapping[str, Any], now: str) -> DataError:
+    return DataError(
+        f"input_changed: {row['path']!r} is not what it was when the run began ({now}); leave the dataset alone during a "
+        "run, and give the same command again to start from its new content"
+    )

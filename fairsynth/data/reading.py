@@ -96,3 +96,11 @@ def combine(names: Sequence[str], values: Sequence[str]) -> str:
 def split_of(word: str) -> str | None:
     """train, val or test from a split's name or a usual synonym; None for any other word."""
     return _SPLITS.get(word.strip().lower())
+
+
+class BadImage(Exception):
+    """An image that cannot be used; ``reason`` is one word for counting."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail

@@ -18,8 +18,8 @@ from typing import Any
 
 from fairsynth.data.reading import Entry
 from fairsynth.errors import DataError
+from fairsynth.escaping import printable
 from fairsynth.manifest import TRAIN, VALIDATION, image_id, seed_for
-from fairsynth.printing import printable
 
 VALIDATION_FLOOR = 10
 

@@ -24,10 +24,10 @@ from fairsynth.config import RunConfig
 from fairsynth.config.load import changed, load_config
 from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
+from fairsynth.escaping import printable
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.pipeline import through
-from fairsynth.printing import printable
 from fairsynth.stages.context import Context
 
 FOLDER = "bench"
@@ -130,8 +130,7 @@ def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
 
 
 def _measured(context: Context, cell: Cell) -> list[Measured]:
-    from fairsynth.metrics import more_figures
-    from fairsynth.stages.evaluate.final_training import score_methods
+    from fairsynth.metrics import more_figures, score_methods
 
     predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
     labels, attributes = context.group_names

@@ -14,7 +14,7 @@ import numpy as np
 from fairsynth.classify.methods import TITLES
 from fairsynth.commands.bench.published import SOURCE, Published
 from fairsynth.escaping import plain
-from fairsynth.groups import Interval, MethodScores, mean_interval
+from fairsynth.metrics import Interval, MethodScores, mean_interval
 
 FIGURES = ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior")
 _COLUMNS = ("method", "variant", "severity", "repetitions", "seeds", "worst_group", "worst_group_n", "images", "hours")

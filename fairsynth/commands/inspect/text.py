@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fairsynth.escaping import printable
 from fairsynth.manifest import SPLITS
-from fairsynth.printing import printable
 
 SHOWN = 10
 

@@ -17,18 +17,12 @@ from PIL import Image
 from scipy.stats import beta
 from sklearn.neighbors import NearestNeighbors
 
-from fairsynth.data.copies import CopyDetector, thumbnails
+from fairsynth.data.copies import CopyDetector, copy_threshold, thumbnails
 
 Kind = Literal["plain", "re-encoded", "cropped", "flipped", "colour-shifted"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-# Whatever the held-out images say, less likeness than this is no copy.
-FLOOR = 0.75
-_EXCEEDING = 0.01  # share of held-out images whose scores are left out of what images that are no copies reach
-# From there the threshold keeps this share of the way to 1: the last hundredth of some hundred images is
-# only roughly known, and nearly all copies score well above.
-_HEADROOM = 0.15
 _MIN_DETECTED, _MAX_FALSE_ALARMS = 0.95, 0.02  # what passes
 _MIN_JUDGED = 50  # on fewer images than this a rate says too little to pass
 _ROUNDING = 1e-6  # distances that differ by less are equal
@@ -85,18 +79,6 @@ def _distances(rows_ND: NDArray[np.float32], to_MD: NDArray[np.float32], k: int)
     """Distances (N, k) to the k nearest rows, ascending."""
     index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(to_MD.astype(np.float64))
     return index.kneighbors(rows_ND.astype(np.float64))[0]
-
-
-def copy_threshold(heldout_scores_N: NDArray[np.float32]) -> float:
-    """The detector's score above which an image counts as a copy, from scores of held-out images (no copies).
-
-    The score that at most 1 % of them exceed, and 15 % of the way from there to 1; never below ``FLOOR``.
-    Raises ValueError without any score.
-    """
-    if not len(heldout_scores_N):
-        raise ValueError("a threshold needs scores of held-out images")
-    reached = float(np.quantile(heldout_scores_N, 1 - _EXCEEDING, method="higher"))
-    return max(FLOOR, reached + _HEADROOM * (1 - reached))
 
 
 def plant(pixels_HW3: NDArray[np.uint8], kind: Kind, seed: int) -> NDArray[np.uint8]:

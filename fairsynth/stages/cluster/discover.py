@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.errors import DataError
+from fairsynth.escaping import printable
 from fairsynth.manifest import seed_for
-from fairsynth.printing import printable
 
 
 def kind(index: int) -> str:

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
 from fairsynth.data.decode import decode
-from fairsynth.data.location import ImageReader
+from fairsynth.data.location import ImageReader, same_content
+from fairsynth.data.reading import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import vectors
-from fairsynth.errors import DataError, InfrastructureError
+from fairsynth.errors import DataError
 
 VERSION = 3
 # Prefix of the units of validation images: they are compared with, and nothing learns to draw from them.
@@ -57,31 +57,6 @@ class DecodeUnit:
                 bad.append({"path": row["path"], "stage": "embed", "reason": problem.reason, "detail": problem.detail})
         stacked = np.stack(pixels) if pixels else np.zeros((0, self.size, self.size, 3), np.uint8)
         return {"pixels": stacked, "good": good, "bad": bad}
-
-
-def same_content(reader: ImageReader, row: Mapping[str, Any]) -> bytes:
-    """The bytes of an image of the manifest.
-
-    Raises DataError if they are not those that ingest saw, InfrastructureError if they cannot be read now.
-    """
-    try:
-        file = reader.read(row["path"], row["location"])
-    except BadImage as problem:
-        if problem.reason == "unreadable":
-            raise InfrastructureError(
-                f"cannot read {row['path']!r}: {problem.detail}; finished units are kept, the same command goes on"
-            ) from None
-        raise _changed(row, problem.reason) from None
-    if file.sha256 != row["sha256"]:
-        raise _changed(row, "other content")
-    return file.content
-
-
-def _changed(row: Mapping[str, Any], now: str) -> DataError:
-    return DataError(
-        f"input_changed: {row['path']!r} is not what it was when the run began ({now}); leave the dataset alone during a "
-        "run, and give the same command again to start from its new content"
-    )
 
 
 class EmbedUnit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from fairsynth.classify.packs import load_data, load_pack
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
-from fairsynth.groups import Group, MethodScores, score
 from fairsynth.manifest import seed_for
-from fairsynth.metrics import paired
 from fairsynth.models.data_parallel import Share
 
 
@@ -85,39 +82,3 @@ class EvaluateUnit:
                 }
             ),
         }
-
-
-def test_counts(predictions: pa.Table) -> Counter[Group]:
-    """Test images per group: those of one method and seed."""
-    columns = [predictions.column(name).to_pylist() for name in ("method", "seed", "label", "attribute")]
-    rows = list(zip(*columns, strict=True))
-    return Counter(Group(label, attribute) for method, seed, label, attribute in rows if (method, seed) == rows[0][:2])
-
-
-def score_methods(
-    predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]
-) -> list[MethodScores]:
-    """Score a table of predictions per method and seed."""
-    rows = predictions.select(["method", "seed", "label", "attribute", "predicted"]).to_pylist()
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    result = []
-    for method in methods:
-        seeds = sorted({row["seed"] for row in rows if row["method"] == method})
-        scores = []
-        for seed in seeds:
-            part = [row for row in rows if row["method"] == method and row["seed"] == seed]
-            scores.append(
-                score(
-                    [row["predicted"] == row["label"] for row in part],
-                    [Group(row["label"], row["attribute"]) for row in part],
-                    groups,
-                    train_counts,
-                )
-            )
-        result.append(MethodScores(method, tuple(seeds), tuple(scores)))
-    return result
-
-
-def verdict(ours: MethodScores, baseline: MethodScores) -> str:
-    """``improved``, ``not improved`` or ``inconclusive``, by the paired difference in WGA (``metrics.paired``)."""
-    return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])

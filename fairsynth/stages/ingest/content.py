@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from fairsynth.config import DataConfig, ImageRules
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.location import ImageReader
 from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Aside, BadImage, Entry, Reading
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group

@@ -16,9 +16,8 @@ from fairsynth.classify.methods import TITLES
 from fairsynth.classify.policies import Policy, told
 from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
-from fairsynth.groups import MethodScores, mean_interval, wilson
-from fairsynth.metrics import paired
-from fairsynth.printing import printable
+from fairsynth.escaping import printable
+from fairsynth.metrics import MethodScores, mean_interval, paired, wilson
 
 VERSION = 3
 

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
+from fairsynth.data.location import same_content
 from fairsynth.engine.units import Ran
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
 from fairsynth.stages.audit.step import read_audit
 from fairsynth.stages.context import Context, Done, Stopwatch, found
-from fairsynth.stages.embed.embedding import same_content
 from fairsynth.stages.synthesize.output import TABLE, read_files, spread
 from fairsynth.stages.synthesize.selection import ACCEPTED, members
 from fairsynth.stages.tune.step import PICTURE, TRIALS
@@ -80,8 +80,7 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _content(context: Context) -> dict[str, Any]:
-    from fairsynth.metrics import more_figures
-    from fairsynth.stages.evaluate.final_training import score_methods, test_counts, verdict
+    from fairsynth.metrics import more_figures, score_methods, test_counts, verdict
     from fairsynth.stages.report.page import method_entry
 
     predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
@@ -141,8 +140,8 @@ def _discovered(context: Context, predictions: pa.Table) -> dict[str, Any] | Non
     """For discovered attributes: their agreement with the true ones, and every method over the true groups."""
     if context.config.data.attribute != "discover":
         return None
+    from fairsynth.metrics import score_methods, test_counts
     from fairsynth.stages.cluster.discover import agreement
-    from fairsynth.stages.evaluate.final_training import score_methods, test_counts
     from fairsynth.stages.report.page import method_entry
 
     path = context.artifacts["cluster"].path / "agreement.json"

@@ -12,15 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact
-from fairsynth.data.copies import THUMBNAIL_BYTES, CopyDetector
+from fairsynth.data.copies import THUMBNAIL_BYTES, CopyDetector, copy_threshold
+from fairsynth.data.location import same_content
 from fairsynth.data.vectors import vectors
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION, seed_for
 from fairsynth.models.probe import Probe, fit_probe, halves
 from fairsynth.prompts import fill
-from fairsynth.stages.audit.memorisation import copy_threshold
 from fairsynth.stages.context import Context
-from fairsynth.stages.embed.embedding import same_content
 from fairsynth.stages.embed.output import RealImages, real_images
 from fairsynth.stages.finetune.step import planned_jobs
 from fairsynth.stages.synthesize.codec import Codec, source_codec

@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
-from fairsynth.groups import Group, wilson
+from fairsynth.groups import Group
+from fairsynth.metrics import wilson
 from fairsynth.prompts import fill
 from fairsynth.stages.synthesize.image_plan import Source
 

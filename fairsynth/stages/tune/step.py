@@ -14,13 +14,13 @@ from fairsynth.artifacts import Counts, Units, write_json
 from fairsynth.classify.methods import SYNTHETIC, TITLES
 from fairsynth.classify.policies import ENOUGH, Setting, policies, policy_of
 from fairsynth.config import ANY_IMAGE, ImageRules
+from fairsynth.data.location import same_content
 from fairsynth.engine.units import Ran, run_together, run_units
 from fairsynth.errors import DataError
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.models.sources import revision
 from fairsynth.stages.cluster.discovered import with_test_kinds
 from fairsynth.stages.context import Context, Done, Stopwatch, found
-from fairsynth.stages.embed.embedding import same_content
 from fairsynth.stages.synthesize.output import TABLE, accepted_mask, stream, unfiltered_mask
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
@@ -26,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from stacked_vs_peft import machine, spread
+from common import apart, in_words, machine, spread, write_json
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig, ResourcesConfig
@@ -114,8 +113,6 @@ def prompt(index: int) -> str:
 def loop(root: Path, adapters: int, each: int, fuse: bool = False) -> tuple[float, float, float]:
     """The same work by diffusers alone; images/s, seconds of the start, seconds in all."""
     began = time.perf_counter()
-    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
-
     pipeline = StableDiffusionPipeline.from_pretrained(demo_folder("diffusion"), safety_checker=None)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -145,14 +142,10 @@ def loop(root: Path, adapters: int, each: int, fuse: bool = False) -> tuple[floa
     return adapters * each / (done - ready), ready - began, done - began
 
 
-def apart(side: str, scratch: Path, work: str, repeat: int) -> tuple[float, float, float]:
+def side_apart(side: str, scratch: Path, work: str, repeat: int) -> tuple[float, float, float]:
     """One side in a process of its own."""
     root = scratch / f"{side.replace(', ', '-')}-{repeat}-{WORK[work][0]}"
-    command = [sys.executable, __file__, "--side", side, "--root", str(root), "--work", work]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return tuple(json.loads(done.stdout.splitlines()[-1]))  # type: ignore[return-value]
+    return tuple(apart(__file__, "--side", side, "--root", str(root), "--work", work))  # type: ignore[return-value]
 
 
 SIDES = {"fairsynth": ours, "loop": loop, "loop, fused": partial(loop, fuse=True)}
@@ -174,12 +167,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_adapters(Path(scratch) / "adapters", max(n for n, _ in WORK.values()))
         for work in chosen.only:
-            runs = [{side: apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
+            runs = [{side: side_apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
             facts[work] = {side: told(runs, side) for side in SIDES}
             print(work, json.dumps(facts[work], indent=1), flush=True)
-    print(", ".join(f"{key}: {facts[key]}" for key in machine()))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(facts, indent=1) + "\n")
+    print(in_words({key: facts[key] for key in machine()}))
+    write_json(chosen.json, facts)
 
 
 def told(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:

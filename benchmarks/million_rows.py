@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from stacked_vs_peft import machine
+from common import machine, write_json
 
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
@@ -163,8 +162,7 @@ def main() -> None:
         facts["resume decides after"] = killed_half_way(chosen.rows)
     for key, value in (facts | machine()).items():
         print(f"{key}: {value if not isinstance(value, float) else round(value, 2)}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(facts | machine(), indent=1) + "\n")
+    write_json(chosen.json, facts | machine())
 
 
 if __name__ == "__main__":

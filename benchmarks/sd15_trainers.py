@@ -1,15 +1,15 @@
-"""The trainers that ``stacked_sd15.py`` compares: a UNet of SD 1.5's shape with random weights, and steps that train it.
+"""A UNet of SD 1.5's shape with random weights, and the steps that train it: the trainers that ``stacked_sd15.py`` compares.
 
-Needs torch, diffusers and this checkout; peft for the trainers that are named so.
+A library beside ``common``, for it has one meaning: ``stacked_sd15.py`` runs these trainers, ``generate_sd15.py`` has the
+same UNet, and with either of them in one file it would be too long. Needs torch, diffusers and this checkout; peft for the
+trainers that are named so.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # These two need torch alone, and fairsynth itself imports nothing.
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.models.stacked_adamw import StackedAdamW

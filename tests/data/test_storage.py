@@ -19,7 +19,8 @@ from fairsynth.data.bad_image import BadImage
 from fairsynth.data.location import ImageReader
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
-from tests.support.layouts import DISCOVER, FRACTIONS, LAYOUTS, class_folders, image, load, put
+from tests.support.data.dataset_files import image, load, put
+from tests.support.data.layouts import DISCOVER, FRACTIONS, LAYOUTS, class_folders
 from tests.support.object_store import object_store
 
 NFC, NFD = unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")

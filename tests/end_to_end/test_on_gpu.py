@@ -15,9 +15,9 @@ from fairsynth.models import diffusion
 from fairsynth.models.image_maker import ImageMaker
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.finetune.lot_state import LotState
-from tests.classify.test_training import CONFIG, SETTING, data, judged
-from tests.models.test_image_maker import MODELS, row, write_adapters
 from tests.support.lots import JUDGED, furthest_apart, jobs, tiny_unet, train
+from tests.support.models.making_images import MODELS, row, write_adapters
+from tests.support.training import CONFIG, SETTING, data, judged
 
 __all__ = ["data"]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -17,7 +17,7 @@ import pytest
 from fairsynth.exports.croissant import croissant
 from fairsynth.exports.formats import write_folder
 from fairsynth.exports.set_facts import GroupFacts
-from tests.exports.test_dataset_card import HOSTILE, facts
+from tests.support.cards import HOSTILE, facts
 from tests.support.datasets import encoded, picture
 
 TYPES = pa.schema(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,12 @@ from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import session_of
 from fairsynth.exports.dataset_card import Layout, dataset_card
 from fairsynth.exports.formats import write_folder, write_parquet, write_webdataset
-from fairsynth.exports.set_facts import GroupFacts, SetFacts
+from fairsynth.exports.set_facts import GroupFacts
+from tests.support.cards import HOSTILE, facts
 from tests.support.datasets import encoded, picture
 
-HOSTILE = [
-    "a|b", "a\\|b", "\\", "`x`", "``", "a\nb", "a\r\n\r\n| 1 | 2 |", "\n```\nfence", "<script>alert(1)</script>",
-    "<!-- ", "&lt;b&gt; &#60;", "[x](http://x.example)", "![x](y)", "<http://x.example>", "*a* **b** _c_ __d__",
-    "~~a~~", "# a", "- a", "1. a", "---", ":---:", "{{ x }} {% y %}", "\u202eevil\x1b[31m", "grün 日本語 🙂",
-]  # fmt: skip
 LAYOUTS: tuple[Layout, ...] = ("folder", "parquet", "webdataset")
 HEAD = ["label", "attribute", "real, training", "synthetic", "wanted", "made by", "rejected", "remark"]
-
-
-def facts(**changed: Any) -> SetFacts:
-    groups = (
-        GroupFacts("low", "flower", 15, 300, 300, "own", {"low_score": 90, "copy": 10}, ("a sks low", "a sks flower")),
-        GroupFacts("high", "sea", 0, 120, 300, "prompt", {}, ("a high",), "no training images"),
-    )
-    plain = SetFacts(
-        "Digits, balanced", "bb90e427", groups, "demo digits", "org/diffusion", "abc123", "org/clip", "def456",
-        32, 48, "JPEG", "DDIMScheduler", 12, 2.5, 7, "the best 75 % by score", "LoRA of rank 8",
-    )  # fmt: skip
-    return replace(plain, **changed)
 
 
 def read(card: str) -> tuple[dict[str, Any], list[Token]]:

@@ -15,7 +15,7 @@ from torch import nn
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.errors import InfrastructureError
 from fairsynth.models.data_parallel import Share, SharedBatchNorm, share_norms
-from tests.classify.test_training import CONFIG, SETTING, data, state
+from tests.support.training import CONFIG, SETTING, data, state
 
 __all__ = ["data"]
 

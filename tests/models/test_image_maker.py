@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,75 +12,32 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from numpy.typing import NDArray
 
-from fairsynth.config import ModelsConfig
-from fairsynth.models import image_maker
-from fairsynth.models.adapters import FILE_NAME, save_adapter
+from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.diffusion import load_pipeline
 from fairsynth.models.image_maker import ImageMaker, stackable
-from fairsynth.models.schedule import Sampling
-from fairsynth.models.stacked import StackedAdapters
+from tests.support.models.making_images import (
+    GUIDANCE,
+    MODELS,
+    NAMES,
+    PROMPT,
+    STEPS,
+    Images,
+    Row,
+    adapters,
+    furthest,
+    made,
+    maker,
+    row,
+)
 
-MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1")
-RANK, ALPHA, STEPS, GUIDANCE = 4, 8, 6, 3.0
-NAMES = ("a", "b", "c")
-PROMPT, NEGATIVE = "a photo of a low number on a building", "blur"
-Images = NDArray[Any]
-Row = dict[str, Any]
-
-
-def write_adapters(folder: Path, names: Sequence[str], rank: int = RANK, alpha: int = ALPHA) -> Path:
-    """Adapters that change an image, a different one per name, as finetune leaves them."""
-    stack = StackedAdapters(load_pipeline(MODELS).unet, rank, alpha, TARGETS)
-    for name in names:
-        generator = torch.Generator().manual_seed(sum(name.encode()))
-        state = stack.state(torch.randn(stack.size, generator=generator) * 0.05)
-        (folder / name).mkdir(parents=True)
-        save_adapter(state, folder / name, rank, alpha, TARGETS, {})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three adapters, and one of another rank."""
-    folder = write_adapters(tmp_path_factory.mktemp("adapters"), NAMES)
-    write_adapters(folder, ["wide"], rank=2 * RANK)
-    return write_adapters(folder, ["strong"], alpha=2 * ALPHA)
-
-
-@pytest.fixture(scope="module")
-def maker(adapters: Path) -> ImageMaker:
-    """What is tested."""
-    return ImageMaker(MODELS, Sampling(STEPS), adapters)
+__all__ = ["adapters", "maker"]
 
 
 @pytest.fixture(scope="module")
 def plain() -> StableDiffusionPipeline:
     """Plain diffusers, where nothing of ours runs."""
     return load_pipeline(MODELS)
-
-
-def row(adapter: str | None, seed: int, **more: Any) -> Row:
-    """How an image is to be made."""
-    return {
-        "prompt": PROMPT,
-        "negative_prompt": NEGATIVE,
-        "guidance": GUIDANCE,
-        "seed": seed,
-        "adapter": adapter,
-        "adapter_scale": 1.0,
-        "second_adapter": None,
-        "adapter_from": 0.0,
-    } | more
-
-
-def made(maker: ImageMaker, rows: Sequence[Row]) -> Images:
-    """Images as numbers that can be subtracted."""
-    found = maker(rows)
-    assert found.dtype == np.uint8 and found.shape == (len(rows), 32, 32, 3)
-    return found.astype(int)
 
 
 def by_diffusers(
@@ -118,11 +74,6 @@ def by_diffusers(
     finally:
         plain.unload_lora_weights()
     return images * 255
-
-
-def furthest(ours: Images, theirs: Images) -> float:
-    """The largest difference of two values, in levels of 255."""
-    return float(np.abs(ours - theirs).max())
 
 
 def test_one_adapters_rows_are_what_plain_diffusers_makes_of_its_file(
@@ -252,73 +203,3 @@ def test_adapters_of_another_shape_run_alone_but_share_no_pass(
         maker([row("a", 1), row(other, 1)])
     ours = made(maker, [row(other, 1)])
     assert furthest(ours, by_diffusers(plain, adapters, [row(other, 1)], **{other: 1.0})) <= 1
-
-
-def test_a_folder_without_weights_is_named(maker: ImageMaker) -> None:
-    before = made(maker, [row(None, 1)])
-    for rows in ([row("gone", 1)], [row("a", 1, second_adapter="gone")], [row("a", 1), row("gone", 1)]):
-        with pytest.raises(ValueError, match=r"there are no weights in .*gone"):
-            maker(rows)
-    assert (made(maker, [row(None, 1)]) == before).all()
-
-
-def test_a_whole_unet_is_taken_up_and_left_again(maker: ImageMaker, adapters: Path) -> None:
-    other = UNet2DConditionModel.from_config(maker.pipeline.unet.config)
-    generator = torch.Generator().manual_seed(0)
-    for value, base in zip(other.parameters(), maker.pipeline.unet.parameters(), strict=True):
-        noise = torch.randn(base.shape, generator=generator)
-        value.data = base.detach() + 0.1 * base.detach().abs().mean() * noise
-    other.save_pretrained(adapters / "whole")
-    before, ours = made(maker, [row(None, 1)]), made(maker, [row("whole", 1)])
-    alone = ImageMaker(MODELS, maker.sampling, adapters)
-    alone.pipeline.unet.load_state_dict(other.state_dict())
-    assert furthest(ours, made(alone, [row(None, 1)])) == 0
-    assert furthest(ours, before) > 10
-    assert (made(maker, [row(None, 1)]) == before).all()
-    with pytest.raises(ValueError, match="no adapter written by fairsynth"):
-        maker([row("a", 1), row("whole", 1)])
-
-
-def test_every_text_is_encoded_once_and_alone(adapters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: Counter[tuple[str, ...]] = Counter()
-    plain_encode = image_maker.encode_prompts
-
-    def encode(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-        calls[tuple(prompts)] += 1
-        return plain_encode(pipeline, prompts)
-
-    monkeypatch.setattr(image_maker, "encode_prompts", encode)
-    own = ImageMaker(MODELS, Sampling(1), adapters)
-    for rows in (
-        [row("a", 1), row("a", 2, prompt="x"), row("a", 3)],
-        [row(None, 1, negative_prompt="x")],
-        [row("a", 1), row("b", 1)],
-    ):
-        own(rows)
-    assert calls == {(PROMPT,): 1, ("x",): 1, (NEGATIVE,): 1}
-
-
-def test_nothing_is_read_twice_for_adapters_that_are_known(adapters: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / FILE_NAME).write_bytes((adapters / name / FILE_NAME).read_bytes())
-    own = ImageMaker(MODELS, Sampling(2), tmp_path)
-    rows = [row("a", 1), row("b", 1)]
-    first = made(own, rows)
-    for name in ("a", "b"):
-        (tmp_path / name / FILE_NAME).unlink()
-    assert (made(own, rows) == first).all()
-
-
-def test_what_is_kept_in_memory_is_bounded_and_forgetting_changes_nothing(
-    adapters: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = ImageMaker(MODELS, Sampling(2), adapters)
-    rows = [row(name, i, prompt=f"{i}") for i, name in enumerate(NAMES)]
-    first = made(own, rows)
-    monkeypatch.setattr(image_maker, "_KEPT", 2)
-    assert (made(own, rows) == first).all()
-    # What a batch needs is there, and not all that came before.
-    for i in range(6):
-        own([row(None, 1, prompt=f"other {i}")])
-    assert len(own.texts) <= 3 and len(own.states) <= 3

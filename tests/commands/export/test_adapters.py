@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
-from contextlib import redirect_stderr, redirect_stdout
 from functools import cache, partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from fairsynth.cli import main
 from fairsynth.commands.export.adapters import export_kohya
 from fairsynth.config.load import load_config
 from fairsynth.groups import Group
@@ -26,6 +21,7 @@ from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.conftest import fairsynth
 from tests.support.datasets import tree
+from tests.support.exporting import export, refused
 from tests.support.lots import changed, jobs, stack_of
 
 DEMO, FORMAT = load_config(preset="demo"), ("--format", "kohya")
@@ -52,15 +48,6 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def export(*arguments: str | Path) -> tuple[int, str, str]:
-    """The command in this process: its exit code, what it prints, and what it complains about."""
-    before, out, err = signal.getsignal(signal.SIGTERM), StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main(["export", *map(str, arguments)])
-    signal.signal(signal.SIGTERM, before)
-    return code, out.getvalue(), err.getvalue()
-
-
 def file(run: Path, group: Group, cluster: int) -> Path:
     return run / "adapters" / group.slug / str(cluster) / adapters.FILE_NAME
 
@@ -72,12 +59,6 @@ def image(path: Path | None = None) -> NDArray[Any]:
     pixels = generate(pipeline(), ["a photo of a low number"], [""], [7], 32, 4, 2.0).astype(int)
     pipeline().unload_lora_weights()
     return pixels
-
-
-def refused(outcome: tuple[int, str, str]) -> str:
-    """Check that it is one line with exit code 2; returns the line."""
-    assert outcome[:2] == (2, "") and re.fullmatch("fairsynth: .+\n", outcome[2]), outcome
-    return outcome[2]
 
 
 def test_every_adapter_is_written_under_its_name_and_gives_the_same_image_in_diffusers(run: Path) -> None:

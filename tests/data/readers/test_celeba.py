@@ -9,8 +9,9 @@ import pytest
 
 from fairsynth.data.reading import Aside
 from fairsynth.errors import DataError
-from tests.data.readers.test_readers import cost_of_loading
-from tests.support.layouts import CELEBA, SPLITS, celeba, celeba_rows, load, sizes
+from tests.support.data.celeba import CELEBA, celeba, celeba_rows
+from tests.support.data.dataset_files import SPLITS, load, sizes
+from tests.support.data.metadata import cost_of_loading
 
 GROUPS = [(y, a) for y in ("-1", "1") for a in ("-1", "1")]
 SMALL = celeba_rows({split: (3, 3, 2, 2) for split in SPLITS})

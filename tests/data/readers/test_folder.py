@@ -8,18 +8,8 @@ import pytest
 
 from fairsynth.data.reading import Aside, Entry
 from fairsynth.errors import DataError
-from tests.support.layouts import (
-    DISCOVER,
-    FRACTIONS,
-    MEMBERS,
-    class_folders,
-    folder,
-    folder_by_split,
-    image,
-    load,
-    put,
-    write_table,
-)
+from tests.support.data.dataset_files import MEMBERS, image, load, put, write_table
+from tests.support.data.layouts import DISCOVER, FRACTIONS, class_folders, folder, folder_by_split
 
 EXPECTED = {f"images/{number:04d}.jpg": member for number, member in enumerate(MEMBERS)}
 

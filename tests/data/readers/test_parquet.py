@@ -14,8 +14,9 @@ from fairsynth.data.location import ImageReader
 from fairsynth.data.reading import Aside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
-from tests.data.readers.test_readers import ODD
-from tests.support.layouts import GROUPS, image, load, parquet, parquet_table, put
+from tests.support.data.dataset_files import GROUPS, image, load, put
+from tests.support.data.layouts import parquet, parquet_table
+from tests.support.data.metadata import ODD
 
 ROWS = [(image(i), f"{i}.jpg", *GROUPS[i % 4]) for i in range(7)]
 

@@ -13,7 +13,8 @@ from fairsynth.data import dataset
 from fairsynth.data.reading import Aside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
-from tests.support.layouts import load, put, utkface, utkface_names
+from tests.support.data.dataset_files import load, put
+from tests.support.data.layouts import utkface, utkface_names
 
 # As they are in the published releases, in the wild and (with .chip.jpg) cropped.
 MALFORMED = [

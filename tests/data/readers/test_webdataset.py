@@ -19,7 +19,8 @@ from fairsynth.data.location import ImageReader
 from fairsynth.data.reading import Aside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
-from tests.support.layouts import GROUPS, SPLITS, image, load, webdataset, write_tar
+from tests.support.data.dataset_files import GROUPS, SPLITS, image, load, write_tar
+from tests.support.data.layouts import webdataset
 
 
 def sample(key: str, number: int = 0, **fields: object) -> list[tuple[str, bytes]]:

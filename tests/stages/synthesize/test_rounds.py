@@ -28,7 +28,7 @@ from fairsynth.stages.synthesize.generate import SEEN, GenerateUnit
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source
 from fairsynth.stages.synthesize.rounds import EMPTY, Rounds, read_units, shows_its_group, write_table
 from fairsynth.stages.synthesize.selection import ACCEPTED
-from tests.stages.synthesize.test_generate import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
+from tests.support.synthesize.worlds import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
 
 __all__ = ["world"]
 QUOTA = {A: 13, B: 6, C: 3}

@@ -29,7 +29,7 @@ from fairsynth.engine.session import Session
 from fairsynth.errors import DataError
 from fairsynth.models.state_files import read_state
 from fairsynth.stages.tune.halving import Trial, best, promoted
-from tests.classify.test_training import images
+from tests.support.training import images
 
 CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)
 TUNE = TuneConfig(trials=5, grace_epochs=2, methods=("erm", "group-dro", "jtt"))

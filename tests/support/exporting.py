@@ -1,0 +1,26 @@
+"""The command export in this process, and what it says where it refuses."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+from fairsynth.cli import main
+
+
+def export(*arguments: str | Path) -> tuple[int, str, str]:
+    """The command in this process: its exit code, what it prints, and what it complains about."""
+    before, out, err = signal.getsignal(signal.SIGTERM), StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["export", *map(str, arguments)])
+    signal.signal(signal.SIGTERM, before)
+    return code, out.getvalue(), err.getvalue()
+
+
+def refused(outcome: tuple[int, str, str]) -> str:
+    """Check that it is one line with exit code 2; returns the line."""
+    assert outcome[:2] == (2, "") and re.fullmatch("fairsynth: .+\n", outcome[2]), outcome
+    return outcome[2]

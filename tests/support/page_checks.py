@@ -94,10 +94,12 @@ def python_problem(words: Sequence[str]) -> str:
 
 
 def make_problem(words: Sequence[str]) -> str:
-    """Targets and variables are in the Makefile."""
+    """Targets and variables are in the Makefile; ARGS goes to the demo's run."""
     text = (ROOT / "Makefile").read_text("utf-8")
     for word in words:
-        name, is_variable, _ = word.partition("=")
+        name, is_variable, value = word.partition("=")
+        if name == "ARGS" and (problem := fairsynth_problem(["run", "--preset", "demo", *words_of(value)])):
+            return problem
         if not re.search(rf"^{re.escape(name)} *{'[?]=' if is_variable else ':'}", text, re.MULTILINE):
             return f"the Makefile has no {name}"
     return ""

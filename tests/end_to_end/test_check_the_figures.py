@@ -1,4 +1,4 @@
-"""The README's code recomputes every figure of a report from its predictions, with fairlearn alone."""
+"""The code of docs/check-the-figures.md recomputes every figure of a report from its predictions, with fairlearn alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "check-the-figures.md"
 FIGURES = (
     *("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior"),
     *("equalized_odds_difference", "ece", "balanced_accuracy", "worst_class_accuracy"),
@@ -20,7 +20,7 @@ FIGURES = (
 
 @pytest.fixture(scope="module")
 def audit(finished_run: Path) -> pd.DataFrame:
-    (code,) = re.findall(r"```python\n(import json\n.*?)```", README.read_text("utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(import json\n.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert "fairsynth" not in code and code.count("runs/demo/") == 2
     found: dict[str, Any] = {}
     exec(code.replace("runs/demo", str(finished_run)), found)
@@ -48,4 +48,4 @@ def test_every_figure_of_the_report_is_found_again(audit: pd.DataFrame, finished
 
 def test_the_averages_are_not_one_and_the_same(audit: pd.DataFrame) -> None:
     assert (audit.accuracy_train_prior - audit.accuracy).abs().max() > 0.01
-    assert os.path.basename(__file__) in README.read_text("utf-8")
+    assert os.path.basename(__file__) in PAGE.read_text("utf-8")

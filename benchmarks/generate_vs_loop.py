@@ -70,7 +70,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
     from fairsynth.engine.units import run_units
     from fairsynth.models.probe import Probe
     from fairsynth.stages.synthesize.codec import Codec
-    from fairsynth.stages.synthesize.generate import GenerateUnit, Judgement
+    from fairsynth.stages.synthesize.generate import FilterReferences, GenerateUnit
 
     training, rng = root / "training", np.random.default_rng(0)
     training.mkdir(parents=True)
@@ -83,7 +83,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
     plan = plan_images({GROUP: adapters * each}, {GROUP: sources}, 0, 0, UNIT)
     pq.write_table(plan, root / "plan.parquet")
     weights = np.zeros((2, 65), np.float32)
-    judgement = Judgement(
+    references = FilterReferences(
         {GROUP: "a low number"}, {}, Probe(("high", "low"), ("building", "flower"), weights, weights), training
     )
     models = ModelsConfig(diffusion="demo", clip="demo", image_size=SIZE)
@@ -93,7 +93,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
         Sampling(STEPS),
         root / "plan.parquet",
         root.parent / "adapters",
-        judgement,
+        references,
         Codec("PNG", "RGB", SIZE),
     )
     units = plan["unit"].unique().to_pylist()

@@ -30,12 +30,13 @@ from common import machine, write_json
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
 from fairsynth.engine.session import session_of
+from fairsynth.engine.units import run_units
 from fairsynth.exports.formats import write_folder
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize.generate import SEEN, PlannedRows
 from fairsynth.stages.synthesize.image_plan import Source, plan_images
 from fairsynth.stages.synthesize.output import TABLE, accepted
-from fairsynth.stages.synthesize.rounds import Rounds, write_table
+from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
 
 GROUPS = (Group("low", "building"), Group("high", "flower"))
 
@@ -86,7 +87,7 @@ def run(out: Path, rows: int) -> dict[str, float]:
     artifact.open()
     with session_of(ResourcesConfig()) as session:
         rounds = Rounds(
-            session,
+            partial(run_units, session, "synthesize", artifact.units(), per_call=UNITS_PER_CALL),
             artifact,
             SynthesizeConfig(unit_size=64),
             FilterConfig(max_rounds=1),

@@ -26,6 +26,7 @@ from fairsynth.artifacts import Units
 from fairsynth.config import ResourcesConfig
 from fairsynth.config.load import load_config
 from fairsynth.engine.session import session_of
+from fairsynth.engine.trials import run_trials
 from fairsynth.stages.tune.search import Search
 
 
@@ -49,7 +50,8 @@ def by_tune(packs: Path, folder: Path, method: str, trials: int, seed: int) -> t
     with session_of(ResourcesConfig()) as session:
         session.connect()
         began = time.monotonic()
-        search_of(packs, folder, method, trials, seed).run(session)
+        search = search_of(packs, folder, method, trials, seed)
+        search.run(lambda some: run_trials(session, "tune", some, folder / "ray"), session.resources.checkpoint_seconds)
         return time.monotonic() - began, session.startup_seconds
 
 

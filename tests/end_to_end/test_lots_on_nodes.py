@@ -17,8 +17,8 @@ from fairsynth.models.diffusion import load_unet
 from fairsynth.stages.finetune.jobs import lots
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import Trained
-from fairsynth.stages.finetune.output import read_adapter
-from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts
+from fairsynth.stages.finetune.output import TEXTS_UNIT, read_adapter
+from fairsynth.stages.finetune.prompt_embeddings import read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 from tests.support.many_clusters import CONFIG, COUNT, PER_LOT, many_jobs, models
 
@@ -42,7 +42,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 def test_all_adapters_finish_though_a_node_dies_and_another_is_drained(disturbed: tuple[Path, dict[str, Any]]) -> None:
     stage, told = disturbed
     # A killed worker may leave a hidden folder behind, which the next run sweeps away.
-    units = {path.name for path in (stage / "units").glob("[!.]*")} - {UNIT}
+    units = {path.name for path in (stage / "units").glob("[!.]*")} - {TEXTS_UNIT}
     assert units == {job.name for job in many_jobs()}
     assert len(units) == told["made"] == COUNT
     assert not any(read_adapter(stage / "units" / name)["failed"] for name in units)
@@ -77,7 +77,7 @@ def test_the_weights_are_those_of_an_undisturbed_loop(disturbed: tuple[Path, dic
     stage, _ = disturbed
     unet, scheduler = load_unet(models(stage.parents[1]))
     latents = LatentFiles(sorted(stage.parents[1].glob("embeddings-*.parquet")), {})
-    trainer = StackedTrainer(unet, scheduler, CONFIG, read_texts(stage / "units" / UNIT), latents)
+    trainer = StackedTrainer(unet, scheduler, CONFIG, read_texts(stage / "units" / TEXTS_UNIT), latents)
     found: dict[str, Trained] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

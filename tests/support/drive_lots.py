@@ -22,11 +22,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 from fairsynth.artifacts import Artifact, Identity
-from fairsynth.config import ResourcesConfig
-from fairsynth.engine import training
-from fairsynth.engine.lot_worker import train_lot
+from fairsynth.config import ResourcesConfig, RunConfig
 from fairsynth.engine.session import Session
+from fairsynth.stages.context import Context
+from fairsynth.stages.finetune import step
 from fairsynth.stages.finetune.lot_state import load_state
+from fairsynth.stages.finetune.worker import LotTask, train_lot
 from tests.support.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
 
 # Seconds between the notice and the end of a node.
@@ -94,15 +95,15 @@ class Disturber(threading.Thread):
         return bool(client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline)[0])
 
 
-def train_where(loop: dict[str, Any]) -> dict[str, Any]:
+def train_where(task: LotTask, *place: Any) -> None:
     """``train_lot``, which notes first on which node it runs, then each checkpoint and each notice, by the lot's steps."""
     from fairsynth.stages.finetune import lot_state
     from fairsynth.stages.finetune.lot import Lot
 
     def note(what: str, text: object) -> None:
-        folder = Path(loop["stage"]) / what
+        folder = task.stage / what
         folder.mkdir(exist_ok=True)
-        with (folder / loop["name"]).open("a") as file:
+        with (folder / task.name).open("a") as file:
             file.write(f"{text}\n")
 
     save_state, save = lot_state.save_state, Lot._save
@@ -120,7 +121,7 @@ def train_where(loop: dict[str, Any]) -> dict[str, Any]:
     note("where", ray.get_runtime_context().get_node_id())
     lot_state.save_state, Lot._save = saving, seeing  # type: ignore[assignment, method-assign]
     try:
-        return train_lot(loop)
+        train_lot(task, *place)
     finally:
         lot_state.save_state, Lot._save = save_state, save  # type: ignore[method-assign]
 
@@ -138,9 +139,10 @@ def main(folder: Path) -> None:
     watch.start()
     disturber = Disturber(cluster, nodes, watch)
     disturber.start()
-    training.train_lot = train_where
-    session = Session(ResourcesConfig(adapters_per_run=PER_LOT))
-    ran = training.train_adapters(session, jobs, models(folder), CONFIG, artifact, embeddings(folder), {})
+    step.train_lot = train_where
+    config = RunConfig(models=models(folder), finetune=CONFIG, resources=ResourcesConfig(adapters_per_run=PER_LOT))
+    context = Context(config, folder, Session(config.resources))
+    ran = step.train_adapters(context, artifact, jobs, embeddings(folder), {})
     places, saved, noticed = (
         {path.name: path.read_text().split() for path in (artifact.path / what).glob("*")}
         for what in ("where", "saved", "noticed")

@@ -20,10 +20,11 @@ from fairsynth.data.reading import Entry, Reading
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import Session
 from fairsynth.manifest import Manifest
+from fairsynth.pipeline import STAGES
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CHECKED, CheckImages
 from fairsynth.stages.ingest.settle import Settled, settle
-from fairsynth.stages.ingest.step import ingest
+from fairsynth.stages.stage import run_stage
 from tests.support.datasets import unchanged
 
 LENIENT = {
@@ -81,7 +82,7 @@ def ingested(root: Path, out: Path, **data: Any) -> Ingested:
     """Run the step ingest on a dataset."""
     config = RunConfig(out=str(out), data=DataConfig(root=str(root), **data), models=DEMO_MODELS)
     with unchanged(root):
-        artifact = ingest(Context(config, out, Session(config.resources))).artifact
+        artifact = run_stage(Context(config, out, Session(config.resources)), STAGES["ingest"]).artifact
     tables = (pq.read_table(artifact.path / f"{name}.parquet").to_pylist() for name in ("quarantine", "excluded"))
     return Ingested(artifact.path, artifact.record, Manifest.read(artifact.path / "manifest.parquet"), *tables)
 

@@ -59,12 +59,7 @@ class Search:
         ``worker_minutes`` is set. Raises what ``run_trials`` raises.
         """
         config, found = self.config, dict[str, list[Trial]]()
-
-        def run_rung(tasks: Sequence[Task]) -> None:
-            pending = [task for task in tasks if not self.units[task.unit].exists()]
-            if pending:
-                run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
-
+        run_rung = self.run_rung(run_trials, checkpoint_seconds)
         waves = config.search != "random" or config.worker_minutes is not None
         size = config.wave if waves else config.trials
         for start in range(0, config.trials, size):
@@ -77,6 +72,16 @@ class Search:
             for trial in self._halved(run_rung, tasks):
                 found.setdefault(trial.method, []).append(trial)
         return [trial for method in config.methods for trial in found[method]]
+
+    def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[Task]], None]:
+        """What runs tasks up to their rungs, those that have no unit yet."""
+
+        def run(tasks: Sequence[Task]) -> None:
+            pending = [task for task in tasks if not self.units[task.unit].exists()]
+            if pending:
+                run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
+
+        return run
 
     def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[Task]:
         """The next trials of a method."""

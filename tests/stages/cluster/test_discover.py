@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fairsynth.errors import DataError
 from fairsynth.metrics import agreement
-from fairsynth.stages.cluster.discover import discover, kind
-from fairsynth.stages.cluster.output import Discovered
+from fairsynth.stages.cluster.discover import discover
+from fairsynth.stages.cluster.output import Discovered, pseudo_attribute
 
 DIMENSIONS = 32
 Vectors = NDArray[np.float32]
@@ -61,7 +61,7 @@ def test_planted_kinds_are_found_and_matched_over_labels(k: int, seed: int) -> N
     labels, points, truth = planted(sizes, seed=seed)
     kinds = discover(labels, points, k, 5, seed).assign(labels, points)
     # Over all labels together: a number means the same look in each of them.
-    assert same_partition(kinds, truth) and set(kinds) == {kind(i) for i in range(k)}
+    assert same_partition(kinds, truth) and set(kinds) == {pseudo_attribute(i) for i in range(k)}
     for entry in agreement(labels, kinds, truth):
         assert entry["adjusted_mutual_information"] == pytest.approx(1) and entry["purity"] == 1
 

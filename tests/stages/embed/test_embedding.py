@@ -19,7 +19,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.data.vectors import matrix, vectors
 from fairsynth.errors import DataError, InfrastructureError
-from fairsynth.stages.embed.embedding import HELD_OUT, DecodeUnit, EmbedUnit, plan_rows, unit_length
+from fairsynth.stages.embed.embedding import PREFIXES, DecodeUnit, EmbedUnit, plan_rows, unit_length
 from fairsynth.stages.embed.output import with_embeddings
 from fairsynth.work import run_local
 from tests.support.datasets import crops, encoded
@@ -175,7 +175,7 @@ def test_the_demos_models_give_unit_vectors_and_posteriors(root: Path, tmp_path:
 def test_units_of_validation_images_have_no_posteriors(root: Path, tmp_path: Path) -> None:
     work, (name,) = decoder(root, tmp_path)
     embed, decoded = EmbedUnit(MODELS), work(name)
-    train, held_out = (embed({"name": unit, **decoded})["embeddings"] for unit in (name, f"{HELD_OUT}-000000"))
+    train, held_out = (embed({"name": unit, **decoded})["embeddings"] for unit in (name, f"{PREFIXES['val']}-000000"))
     assert {"mean", "std", "latent_shape"} <= set(train.column_names)
     assert held_out.column_names == ["image_id", "embedding", "thumbnail"]
     assert held_out == train.select(held_out.column_names)

@@ -20,7 +20,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.audit.memorisation import plant
 from fairsynth.stages.synthesize.codec import source_codec
 from fairsynth.stages.synthesize.generate import (
-    Judgement,
+    FilterReferences,
     centroids,
     groups_of,
     shows_nothing,
@@ -68,7 +68,7 @@ def test_scores_are_clips_cosines_by_hand(world: World, made: pa.Table) -> None:
 
 
 def test_the_probes_word_is_the_logistic_function_by_hand(world: World, made: pa.Table) -> None:
-    probe, embeddings = world.judgement.probe, encoder().images(pixels_of(made)).astype(np.float64)
+    probe, embeddings = world.references.probe, encoder().images(pixels_of(made)).astype(np.float64)
     assert (probe.labels, probe.attributes) == (("high", "low"), ("building", "flower"))
     for kind, weights, second in (
         ("label", probe.label_weights_CD, "low"),
@@ -127,8 +127,8 @@ def test_a_copy_of_what_an_adapter_learnt_is_found_with_its_source(
         others = real()[1][i::3]
         ids = [f"{name}-{k}" for k in range(len(others))]
         learnt(tmp_path, name, np.concatenate([others, copies]), ids + [f"copy-{name}-{k}" for k in range(len(copies))])
-    judgement = Judgement(TEXTS, world.judgement.centroids, world.judgement.probe, tmp_path)
-    work = World(world.adapters, world.plan, judgement).worker()
+    references = FilterReferences(TEXTS, world.references.centroids, world.references.probe, tmp_path)
+    work = World(world.adapters, world.plan, references).worker()
     found = pa.concat_tables([work({"name": name})["images"] for name in units(world.plan)])
     scores, sources = found["copy_score"].to_pylist(), found["copy_of"].to_pylist()
     before = made["copy_score"].to_pylist()
@@ -181,7 +181,7 @@ def test_what_compression_does_to_an_image_is_judged_with_it(world: World, made:
 def test_where_groups_share_a_prompt_zero_shot_clip_says_nothing_of_the_attribute(world: World) -> None:
     # As with discovered attributes, which have no words: a prompt for each label.
     texts = {group: f"a photo of a {group.label} number" for group in (*SOURCES, Group("high", "building"))}
-    other = Judgement(texts, world.judgement.centroids, world.judgement.probe, world.judgement.training)
+    other = FilterReferences(texts, world.references.centroids, world.references.probe, world.references.training)
     work, name = World(world.adapters, world.plan, other).worker(), largest(world.plan)
     found = work({"name": name})["images"]
     assert found["zero_shot_attribute"].to_pylist() == [None] * found.num_rows

@@ -242,7 +242,7 @@ def test_so_many_workers_as_there_never_are_is_an_error(new_stage: NewStage) -> 
     with pytest.raises(
         InfrastructureError, match=r"need 999 CPUs, but there are .*; lower resources.workers_per_cluster"
     ):
-        new_stage().train(JOBS[:1], FULL, workers_per_cluster=999)
+        new_stage().train(JOBS[:1], FULL.model_copy(update={"batch_size": 999}), workers_per_cluster=999)
 
 
 def test_a_lost_adapter_is_made_again_despite_a_checkpoint(new_stage: NewStage, alone: Alone, here: list[int]) -> None:

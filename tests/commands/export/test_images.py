@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,7 @@ def write_stage(root: Path, rows: list[dict[str, Any]]) -> Artifact:
 def found(monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -> None:
     """Let every config find this stage, not audited. Its record has nothing for cards: those of a real run are read below."""
     context = SimpleNamespace(artifacts={"synthesize": artifact})
-    monkeypatch.setattr(export_set, "finished_stages", lambda config, root: (context, None))
+    monkeypatch.setattr(export_set, "finished_stages", lambda config: nullcontext((context, None)))
     monkeypatch.setattr(export_set, "write_cards", lambda *args: (args[2] / "README.md").write_text("a card"))
 
 

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 
 # What says when, where and how fast a result was made, and nothing of what it is.
 TIMES = {"seconds", "startup_seconds", "worker_seconds", "finished_at", "workers", "units", "cached", "root"}
+# Where the checkout with the demo's models lies.
+_CHECKOUT = re.compile(r"/[^\"'\s]*(?=/fairsynth/demo/weights/)")
 # Named by the times of the dataset's files, which each run of the demo writes anew.
 BY_FILE_TIMES = "ingest"
 
@@ -67,6 +70,8 @@ def content_of(path: Path) -> str:
     if path.suffix == ".csv":
         rows = csv.DictReader(io.StringIO(path.read_text("utf-8")))
         return json.dumps([{key: value for key, value in row.items() if key not in TIMES} for row in rows])
+    if path.suffix == ".md":
+        return _CHECKOUT.sub("", path.read_text("utf-8"))
     return sha(path)
 
 

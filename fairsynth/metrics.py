@@ -1,4 +1,4 @@
-"""Stage 7, evaluate: figures of predictions beside the accuracies of ``fairsynth.groups``."""
+"""Accuracies by group, and further figures of predictions."""
 
 from __future__ import annotations
 

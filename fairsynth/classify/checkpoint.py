@@ -1,4 +1,4 @@
-"""Stage 6, classify: the state of a training run between two epochs, as a file."""
+"""The state of a training run between two epochs, as a file."""
 
 from __future__ import annotations
 

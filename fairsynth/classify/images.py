@@ -1,4 +1,4 @@
-"""Stage 6, classify: images as arrays, in which order they are learnt from, and as what the network sees."""
+"""Images as arrays, in which order they are learnt from, and as what the network sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 6, classify: what each method does, phase by phase; the figures of its setting come from the search.
+"""What each method does, phase by phase; the figures of its setting come from the search.
 
 Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), DFR
 (Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), fairsynth (arXiv 2511.08711).

@@ -1,4 +1,4 @@
-"""Stage 6, classify: how fairsynth uses synthetic and real images: what its search chooses among."""
+"""How fairsynth uses synthetic and real images: what its search chooses among."""
 
 from __future__ import annotations
 

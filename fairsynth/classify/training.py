@@ -1,4 +1,4 @@
-"""Stage 6, classify: train a classifier by one method and setting, choosing the epoch by validation figures."""
+"""Train a classifier by one method and setting, choosing the epoch by validation figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the imagefolder's description for dataset search, Croissant 1.1 with its RAI vocabulary 1.0.
+"""The imagefolder's description for dataset search, Croissant 1.1 with its RAI vocabulary 1.0.
 
 Hugging Face writes the structure of a dataset by itself, but nothing of what is synthetic, biased or private
 in it. Sources: mlcommons/croissant, docs/croissant-spec-1.1.md and docs/croissant-rai-spec.md; of the latter

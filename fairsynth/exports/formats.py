@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the synthetic set in the formats that others read.
+"""The synthetic set in the formats that others read.
 
 Each writer takes an iterator of (row, file) and holds a batch of it at most: a million images are no
 more to it than a hundred. A row is flat (text, numbers, True and False, None), all rows have the same

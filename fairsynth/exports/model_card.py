@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the card that lies beside a set of adapters, in the form that model hubs show."""
+"""The card that lies beside a set of adapters, in the form that model hubs show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: does an image show its label and its attribute? Linear probes on CLIP embeddings of real images.
+"""Does an image show its label and its attribute? Linear probes on CLIP embeddings of real images.
 
 The probes learn from training and validation images, every group with the same weight, so that a probe of the label
 cannot get by on the attribute. The test split is never seen.

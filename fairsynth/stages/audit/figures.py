@@ -1,4 +1,4 @@
-"""Stage 6, audit: what the accepted images are like, each figure beside that of real images nobody learnt from.
+"""What the accepted images are like, each figure beside that of real images nobody learnt from.
 
 Works on CLIP embeddings. Of the validation images one half has taught the probe (``probe.halves``); the other half
 is held out: it stands for the real images that a perfect generator would make.

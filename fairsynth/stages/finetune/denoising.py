@@ -1,4 +1,4 @@
-"""Stage 4, finetune: what an adapter is trained on at a step, and its loss.
+"""What an adapter is trained on at a step, and its loss.
 
 Every draw is a function of (seed, attempt, step) alone: not of the adapters beside it, nor of kills and resumes.
 DreamBooth's prior preservation: arXiv 2208.12242, eq. 2; its form with the frozen base as teacher replaces the

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: ``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
+"""``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
 
 The heavy variant of the paper (arXiv 2511.08711; DreamBooth: arXiv 2208.12242). Every worker makes the same draws
 and takes its share of them, so the result does not depend on their number beyond rounding.

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the state of a lot of adapters in training, on disk and back.
+"""The state of a lot of adapters in training, on disk and back.
 
 A lot that goes on from its state ends with the same bits as one that was never stopped.
 """

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
+"""Trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
 
 from __future__ import annotations
 

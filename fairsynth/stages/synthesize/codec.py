@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: synthetic files in the format, quality and size of the source images.
+"""Synthetic files in the format, quality and size of the source images.
 
 Were the source JPEG and the synthetic images PNG, a classifier could tell them apart by compression
 alone; and as most images of a rare group are synthetic, that would be a new shortcut to its label.

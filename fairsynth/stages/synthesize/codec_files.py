@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: how a source file was written, as far as its header tells."""
+"""How a source file was written, as far as its header tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: how many images each group owes, and a row for each image that is to be made. Pure arithmetic."""
+"""How many images each group owes, and a row for each image that is to be made. Pure arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
+"""Which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
 those that cannot be used were rejected, each with its reason.
 """
 

@@ -1,4 +1,4 @@
-"""Stage 6, tune: the trials as a table, and as a picture: what each reached on validation images, by method."""
+"""The trials as a table, and as a picture: what each reached on validation images, by method."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
     Raises DataError or ConfigError: no dataset, bad metadata, a severity that it cannot have, k larger than a group, an output
-    folder inside the dataset, a way for a group that there cannot be.
+    folder inside the dataset, a route for an unknown group.
     """
     if config.data.format == "demo":
         from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
@@ -46,7 +46,7 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
 
 
 def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
-    """Raise ConfigError if a way is given for a group that there cannot be."""
+    """Raise ConfigError for a route of a group that the dataset cannot have."""
     names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))
     for name in config.synthesize.routes:
         if name not in names:

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from fairsynth.config.types import Fraction, Generator, Positive, Section
 
-Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
+RouteName = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
 
 
-ROUTES: tuple[Way, ...] = get_args(Way)
+ROUTES: tuple[RouteName, ...] = get_args(RouteName)
 
 
 Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
@@ -149,12 +149,12 @@ class SynthesizeConfig(Section):
     """Groups without any training image: leave them out, or make them as other groups without adapters."""
     routing: Literal["auto", "paper", "own", "same-attribute", "prompt"] = "auto"
     """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. prompt makes all groups so."""
-    routes: Mapping[str, Way] = Field(default_factory=dict)
-    """The way for single groups, whatever routing says: {label/attribute: way}."""
-    also_try: tuple[Way, ...] = ()
-    """With auto: further ways that trial batches are made of and judged, for the report."""
+    routes: Mapping[str, RouteName] = Field(default_factory=dict)
+    """Routes of single groups, whatever routing says: {label/attribute: route}."""
+    also_try: tuple[RouteName, ...] = ()
+    """With auto: further routes to make trial batches by, for the report."""
     trial_images: Positive = 24
-    """Images of a trial batch: one for each way to make each group."""
+    """Images of a trial batch: one for each group and route."""
     prompt_margin: Fraction = 0.1
     """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
     scheduler: Scheduler = "dpm++"

@@ -215,7 +215,7 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
     }
     tables: dict[str, Counter[tuple[str, str]]] = {}
     for group, row in zip(synthetic.groups, rows, strict=True):
-        tables.setdefault(group.attribute, Counter())[_kind(row["route"]), group.label] += 1
+        tables.setdefault(group.attribute, Counter())[_look(row["route"]), group.label] += 1
     return [
         {
             "attribute": attribute,
@@ -227,9 +227,9 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
     ]
 
 
-def _kind(way: str) -> str:
+def _look(route: str) -> str:
     """Adapters that learnt images with this attribute give the same look, whichever group's they are."""
-    return "adapters of the attribute" if way in ("own", "same-attribute") else way
+    return "adapters of the attribute" if route in ("own", "same-attribute") else route
 
 
 def _label_from_generator(table: Counter[tuple[str, str]]) -> float:

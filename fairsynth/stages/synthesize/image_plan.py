@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Source:
-    """One way to make images of a group: the base model (adapter None), or adapters with their prompt.
+    """One source of a group's images: the base model (adapter None), or adapters with their prompt.
 
     ``weight``: its share among the group's sources. ``adapter_from``: share of the denoising steps after which
     the adapters come in.

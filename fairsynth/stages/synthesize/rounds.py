@@ -76,22 +76,22 @@ class Rounds:
     def trials(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> tuple[pa.Table, dict[tuple[Group, str], Trial]]:
-        """A trial batch for each group and way, and how many of its images show their group, by the probe."""
+        """A trial batch for each group and route, and how many of its images show their group, by the probe."""
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
         rows, found = images.to_pylist(), {}
-        for group, way in wanted:
-            mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
-            found[group, way] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
+        for group, route in wanted:
+            mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
+            found[group, route] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
         return images, found
 
     def _trial_plan(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> pa.Table:
         plans = []
-        for way in sorted({way for _, way in wanted}):
-            groups = {group: sources[group][way] for group, other in wanted if other == way}
+        for route in sorted({route for _, route in wanted}):
+            groups = {group: sources[group][route] for group, other in wanted if other == route}
             needed = dict.fromkeys(groups, self.config.trial_images)
             plans.append(self._plan(needed, groups, 0, trial=True))
         return _renamed(plans)
@@ -150,7 +150,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
 
 
 def _renamed(plans: Sequence[pa.Table]) -> pa.Table:
-    """Plans that were cut into units for themselves, as one: each way's units get its number."""
+    """Join plans that were cut into units one by one: the units of a plan get its number."""
     place = SCHEMA.get_field_index("unit")
     return pa.concat_tables(
         plan.set_column(place, "unit", pa.array([f"{name}-w{i}" for name in plan["unit"].to_pylist()], pa.string()))

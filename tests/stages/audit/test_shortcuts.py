@@ -1,4 +1,4 @@
-"""What tells the label by itself: the way an image was made, and style."""
+"""What tells the label by itself: the route by which an image was made, and style."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.figures import A, B, C, drawn, images, world
 
 
 def from_generators(*made: tuple[str, str, int], attribute: str = "building") -> dict[str, Any]:
-    """What is said of an attribute whose images come so: (label, way, how many), each image by an adapter of its own."""
+    """What is said of an attribute whose images come so: (label, route, how many), each image by an adapter of its own."""
     groups = [Group(label, attribute) for label, _, n in made for _ in range(n)]
-    ways = [way for _, way, n in made for _ in range(n)]
-    rows = [{"adapter": f"adapter {i}", "route": way} for i, way in enumerate(ways)]
+    routes = [route for _, route, n in made for _ in range(n)]
+    rows = [{"adapter": f"adapter {i}", "route": route} for i, route in enumerate(routes)]
     vectors = drawn(len(rows), 0)
     (found,) = stage.shortcuts(images(vectors, groups), rows, images(drawn(4, 1), [A, B, A, B]), 0)
     assert found["attribute"] == attribute
@@ -55,7 +55,7 @@ def test_adapters_of_the_attributes_own_groups_are_one_kind_of_generator() -> No
 
 def test_each_attribute_is_looked_at_alone() -> None:
     groups = [A, B, C, Group("high", "flower")] * 3
-    rows = [{"adapter": "x", "route": way} for way in ("own", "own", "own", "prompt")] * 3
+    rows = [{"adapter": "x", "route": route} for route in ("own", "own", "own", "prompt")] * 3
     found = stage.shortcuts(images(drawn(12, 0), groups), rows, images(drawn(4, 1), groups[:4]), 0)
     assert [(f["attribute"], f["label_from_generator"]) for f in found] == [("building", 0.5), ("flower", 1.0)]
 

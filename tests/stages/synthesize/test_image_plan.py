@@ -146,9 +146,9 @@ def test_groups_that_share_an_adapter_have_ids_and_seeds_of_their_own() -> None:
     for sources in (other, same):
         rows = plan({B: 20, C: 20}, sources=sources)
         assert len({row["image_id"] for row in rows}) == len({row["seed"] for row in rows}) == 40
-    # And so have the ways of one group with one adapter.
-    ways = [replace(lent, route=route) for route in ("same-label", "same-label-half", "same-label-late")]
-    rows = [row for way in ways for row in plan({B: 20}, sources={B: [way]})]
+    # And so have the routes of one group with one adapter.
+    routes = [replace(lent, route=route) for route in ("same-label", "same-label-half", "same-label-late")]
+    rows = [row for lending in routes for row in plan({B: 20}, sources={B: [lending]})]
     assert len({row["image_id"] for row in rows}) == len({row["seed"] for row in rows}) == 60
 
 

@@ -149,10 +149,10 @@ def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest
     config = SynthesizeConfig(trial_images=12)
     artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
     rounds = Rounds(nothing, artifact, config, FILTER, 0, lambda plan: pytest.fail)
-    ways = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
-    images, found = rounds.trials([(A, "own"), (A, "prompt")], ways)
+    by_route = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
+    images, found = rounds.trials([(A, "own"), (A, "prompt")], by_route)
     assert images.num_rows == 24
-    assert {way: tuple(trial) for (_, way), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
+    assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
 
 
 def test_an_image_shows_its_group_only_with_both() -> None:
@@ -224,9 +224,9 @@ def test_a_run_that_goes_on_keeps_to_the_plan_that_it_began_with(
 
 def test_trial_batches_that_were_planned_are_not_planned_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = Recorded(monkeypatch)
-    ways = {A: {"own": SOURCES[A]}}
-    _, found = rounds_in(tmp_path, recorded, trial_images=6).trials([(A, "own")], ways)
-    _, again = rounds_in(tmp_path, recorded, trial_images=20).trials([(A, "own")], ways)
+    by_route = {A: {"own": SOURCES[A]}}
+    _, found = rounds_in(tmp_path, recorded, trial_images=6).trials([(A, "own")], by_route)
+    _, again = rounds_in(tmp_path, recorded, trial_images=20).trials([(A, "own")], by_route)
     assert tuple(found[A, "own"]) == tuple(again[A, "own"]) == (6, 6)
     assert recorded.asked[0] == recorded.asked[1] and recorded.asked[0][0] == "plan-trials.parquet"
 

@@ -260,26 +260,26 @@ def verdict(ours: MethodScores, baseline: MethodScores) -> str:
     return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])
 
 
-def agreement(labels_N: Sequence[str], kinds_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:
-    """How well kinds and the true attribute agree, per label.
+def agreement(labels_N: Sequence[str], pseudo_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:
+    """How well pseudo-attributes and the true attribute agree, per label.
 
     ``adjusted_mutual_information``: 0 for chance, 1 for the same partition (Vinh et al. 2010).
-    ``purity``: share of images whose kind's most frequent true value is theirs.
+    ``purity``: share of images that have the most frequent true value of their pseudo-attribute.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
     found = []
     for label in sorted(set(labels_N)):
-        pairs = [(k, t) for y, k, t in zip(labels_N, kinds_N, truth_N, strict=True) if y == label]
+        pairs = [(p, t) for y, p, t in zip(labels_N, pseudo_N, truth_N, strict=True) if y == label]
         table: dict[str, Counter[str]] = defaultdict(Counter)
-        for kind_name, true in pairs:
-            table[kind_name][true] += 1
-        kinds, truths = zip(*pairs, strict=True)
+        for pseudo, true in pairs:
+            table[pseudo][true] += 1
+        pseudos, truths = zip(*pairs, strict=True)
         found.append(
             {
                 "label": label,
                 "n": len(pairs),
-                "adjusted_mutual_information": float(adjusted_mutual_info_score(truths, kinds)),
+                "adjusted_mutual_information": float(adjusted_mutual_info_score(truths, pseudos)),
                 "purity": sum(max(counts.values()) for counts in table.values()) / len(pairs),
                 "kinds": {name: dict(counts) for name, counts in sorted(table.items())},
             }

@@ -34,7 +34,7 @@ Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs of one kind.
+    """Some epochs with one loss, on one set of images.
 
     ``images``: mixed is real and synthetic together, filled the real ones and, of each group, the synthetic ones that
     it lacks to be as large as the largest. ``sampling``: groups is with replacement, every group equally often;
@@ -87,8 +87,8 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
         "reweight": ("reweight", "shuffled"),
         "group-dro": ("group-dro", "groups"),
     }
-    kind, sampling = loss[method]
-    return [Phase(kind, epochs, *rates, sampling=sampling)]
+    chosen, sampling = loss[method]
+    return [Phase(chosen, epochs, *rates, sampling=sampling)]
 
 
 def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) -> list[Phase]:

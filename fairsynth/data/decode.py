@@ -37,7 +37,7 @@ _OTHER_FORMATS = {
     "FITS": (b"SIMPLE  =",), "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"), "PDF": (b"%PDF",), "PSD": (b"8BPS",),
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "JPEG XR": (b"II\xbc",),
     "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "ICO": (b"\0\0\1\0",), "ICNS": (b"icns",),
-    "PPM": tuple(b"P%c%c" % (kind, space) for kind in b"1234567fF" for space in b" \t\r\n"), "QOI": (b"qoif",),
+    "PPM": tuple(b"P%c%c" % (digit, space) for digit in b"1234567fF" for space in b" \t\r\n"), "QOI": (b"qoif",),
     "DDS": (b"DDS ",), "XCF": (b"gimp xcf",), "OpenEXR": (b"v/1\x01",), "Radiance": (b"#?RADIANCE", b"#?RGBE"),
     "SGI": (b"\x01\xda",), "PCX": (b"\n\5\1",), "DjVu": (b"AT&TFORM",), "MNG": (b"\x8aMNG", b"\x8bJNG"),
     "WMF": (b"\xd7\xcd\xc6\x9a",), "HDF5": (b"\x89HDF",), "NumPy": (b"\x93NUMPY",),
@@ -83,8 +83,8 @@ def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Ima
     rgb = _loaded(image, rules)
     if rules.constant == "refuse":
         _check_content(rgb)
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return rgb, Facts(kind, rgb.width, rgb.height, mode, frames)
+    format = "JPEG" if image.format == "MPO" else str(image.format)
+    return rgb, Facts(format, rgb.width, rgb.height, mode, frames)
 
 
 def _opened(content: bytes, rules: ImageRules) -> Image.Image:

@@ -160,11 +160,11 @@ class Session:
         if os.environ.get("RAY_ADDRESS") and self.resources.workers:
             return  # its nodes may start on demand
         total = ray.cluster_resources()
-        for kind, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
-            if workers * each > total.get(kind, 0):
+        for resource, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
+            if workers * each > total.get(resource, 0):
                 raise InfrastructureError(
-                    f"{workers} workers that train together need {workers * each:g} {kind}s, but there are "
-                    f"{total.get(kind, 0):g}; lower {setting}"
+                    f"{workers} workers that train together need {workers * each:g} {resource}s, but there are "
+                    f"{total.get(resource, 0):g}; lower {setting}"
                 )
 
     def cpu_worker(self) -> Worker:

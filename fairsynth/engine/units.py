@@ -227,8 +227,8 @@ class _UnitActor:
         rest = json.loads(task.pop("json", "{}"))
         if "_failure" in rest:
             return lambda: str(rest["_failure"])
-        for key, (shape, kind) in rest.pop("_empty", {}).items():
-            task[key] = np.zeros(shape, kind)
+        for key, (shape, dtype) in rest.pop("_empty", {}).items():
+            task[key] = np.zeros(shape, dtype)
         name = str(task["name"])
         if self.units[name].exists():
             return _nothing  # made before the actor was lost that had it among others

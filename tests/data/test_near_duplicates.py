@@ -41,9 +41,9 @@ def found(images: list[Image.Image]) -> list[list[int]]:
     return near_copies([perceptual_hash(i) for i in images], [thumbnail(i) for i in images])
 
 
-def reopened(image: Image.Image, kind: str, **options: object) -> Image.Image:
+def reopened(image: Image.Image, format: str, **options: object) -> Image.Image:
     """The image after a round through a file."""
-    return Image.open(io.BytesIO(encoded(image, kind, **options))).convert("RGB")
+    return Image.open(io.BytesIO(encoded(image, format, **options))).convert("RGB")
 
 
 CHANGES = {

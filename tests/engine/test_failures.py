@@ -12,16 +12,16 @@ from fairsynth.errors import ConfigError, DataError, InfrastructureError
 TEXT = "input_changed: 'a\nb.png' is not \ud83d what it was"
 
 
-@pytest.mark.parametrize("kind", [DataError, ConfigError, InfrastructureError])
-def test_an_error_raised_on_purpose_arrives_as_it_left(kind: type[Exception]) -> None:
-    error = unpacked("embed", json.loads(json.dumps(packed(kind(TEXT)))))
-    assert type(error) is kind and str(error) == TEXT
+@pytest.mark.parametrize("error_type", [DataError, ConfigError, InfrastructureError])
+def test_an_error_raised_on_purpose_arrives_as_it_left(error_type: type[Exception]) -> None:
+    error = unpacked("embed", json.loads(json.dumps(packed(error_type(TEXT)))))
+    assert type(error) is error_type and str(error) == TEXT
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("odd  \n shape"), MemoryError(), type("DataError2", (Exception,), {})("x")]
 )
-def test_any_other_error_is_infrastructure_with_its_kind_and_trace(error: Exception) -> None:
+def test_any_other_error_is_infrastructure_with_its_type_and_trace(error: Exception) -> None:
     try:
         raise error
     except Exception as caught:

@@ -136,8 +136,8 @@ def test_hostile_text_is_shown_as_it_is_and_does_nothing() -> None:
     tame = dataset_card(
         facts(groups=tuple(GroupFacts("a", "b", 1, 2, 3, "own", {"c": 4}, ("d",)) for _ in HOSTILE)), "folder"
     )
-    kinds = [[t.type for t in read(c)[1] if t.level < 3] for c in (card, tame)]
-    assert kinds[0] == kinds[1]
+    tokens = [[t.type for t in read(c)[1] if t.level < 3] for c in (card, tame)]
+    assert tokens[0] == tokens[1]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

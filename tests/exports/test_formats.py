@@ -40,15 +40,17 @@ def row(i: int, **changed: Any) -> dict[str, Any]:
     return plain | {"seed": 2**62 + i, "score": i + 0.125, "flipped": i % 2 == 0} | changed
 
 
-def images(n: int = 23, kind: str = "PNG") -> list[tuple[dict[str, Any], bytes]]:
-    return [(row(i), encoded(picture(i % 2, i % 3 % 2, i), kind)) for i in range(n)]
+def images(n: int = 23, format: str = "PNG") -> list[tuple[dict[str, Any], bytes]]:
+    return [(row(i), encoded(picture(i % 2, i % 3 % 2, i), format)) for i in range(n)]
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Any]:
     """datasets.load_dataset without network, progress bars or traces of it."""
     datasets.disable_progress_bars()
-    return lambda kind, **options: datasets.load_dataset(kind, cache_dir=str(tmp_path / "cache"), **options)["train"]
+    return lambda builder, **options: datasets.load_dataset(builder, cache_dir=str(tmp_path / "cache"), **options)[
+        "train"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +116,11 @@ def test_parquet_is_read_by_all(
     same(ray.data.read_parquet(str(target / "data")).drop_columns(["image"]).take_all(), rows_of(made))
 
 
-@pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
+@pytest.mark.parametrize(("format", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
 def test_webdataset_is_read_by_all(
-    kind: str, ending: str, tmp_path: Path, load: Callable[..., Any], on_ray: None
+    format: str, ending: str, tmp_path: Path, load: Callable[..., Any], on_ray: None
 ) -> None:
-    made, target = images(kind=kind), tmp_path / "out"
+    made, target = images(format=format), tmp_path / "out"
     target.mkdir()
     assert write_webdataset(target, iter(made), 10) == 23
     shards = [str(target / f"{i:06d}.tar") for i in range(3)]

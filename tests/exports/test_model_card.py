@@ -112,8 +112,8 @@ def test_hostile_text_is_shown_as_it_is_and_does_nothing() -> None:
         prompt = flat(f"a {text} b").replace("`", "'").replace("|", "/")
         assert row == [flat(text), flat(text), "0", "31", prompt, "12", "none", flat(f"failed: {text}")]
     # Besides the cells there is what there is without them.
-    kinds = [[t.type for t in read(c)[1] if t.level < 2] for c in (card, model_card(config_of(), [facts()]))]
-    assert kinds[0] == kinds[1]
+    tokens = [[t.type for t in read(c)[1] if t.level < 2] for c in (card, model_card(config_of(), [facts()]))]
+    assert tokens[0] == tokens[1]
 
 
 @pytest.mark.parametrize(("best", "last", "failed"), [(3, 2, 1), (0, 1, 0), (1, 0, 2)])

@@ -76,12 +76,12 @@ def test_case_01_an_empty_file_is_quarantined_and_its_neighbours_are_kept(tmp_pa
     assert one_bad_in_64(tmp_path, b"").reasons == {"train/0017.png": "empty"}
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_case_02_a_truncated_file_is_quarantined_and_its_neighbours_are_kept(
-    tmp_path: Path, kind: str, share: float
+    tmp_path: Path, format: str, share: float
 ) -> None:
-    content = encoded(crops()[200], kind)
+    content = encoded(crops()[200], format)
     assert one_bad_in_64(tmp_path, content[: int(len(content) * share)]).reasons == {"train/0017.png": "truncated"}
 
 

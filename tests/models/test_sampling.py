@@ -50,9 +50,9 @@ def made(pipeline: StableDiffusionPipeline, batch: Wanted, sampling: Sampling, *
     return to_pixels(pipeline, denoise(pipeline, batch, SIZE, sampling, **more)).astype(int)
 
 
-def by_diffusers(plain: StableDiffusionPipeline, batch: Wanted, kind: type, guidance: float) -> Images:
+def by_diffusers(plain: StableDiffusionPipeline, batch: Wanted, scheduler_class: type, guidance: float) -> Images:
     """The images that diffusers' own call makes, each value in 0..255, not rounded."""
-    plain.scheduler = kind.from_config(plain.scheduler.config)
+    plain.scheduler = scheduler_class.from_config(plain.scheduler.config)
     images = plain(
         prompt_embeds=batch.positive,
         negative_prompt_embeds=batch.negative,
@@ -90,9 +90,9 @@ def test_every_scheduler_and_guidance_is_told_apart(pipeline: StableDiffusionPip
 
 def test_a_scheduler_keeps_the_models_noise_schedule(pipeline: StableDiffusionPipeline) -> None:
     own = pipeline.scheduler.alphas_cumprod
-    for name, kind in SCHEDULERS.items():
+    for name, class_name in SCHEDULERS.items():
         scheduler = scheduler_of(pipeline, Sampling(5, name))  # type: ignore[arg-type]
-        assert type(scheduler).__name__ == kind and len(scheduler.timesteps) == 5
+        assert type(scheduler).__name__ == class_name and len(scheduler.timesteps) == 5
         assert torch.allclose(scheduler.alphas_cumprod, own)
     with pytest.raises(KeyError):
         scheduler_of(pipeline, Sampling(5, "heun"))  # type: ignore[arg-type]
@@ -104,8 +104,8 @@ def random(request: pytest.FixtureRequest) -> tuple[StableDiffusionPipeline, Sam
     own = load_pipeline(MODELS)
     if request.param == "lcm":
         return own, Sampling(STEPS, "lcm")
-    kind = diffusers.DPMSolverMultistepScheduler
-    own.scheduler = kind.from_config(own.scheduler.config, algorithm_type=request.param)
+    scheduler_class = diffusers.DPMSolverMultistepScheduler
+    own.scheduler = scheduler_class.from_config(own.scheduler.config, algorithm_type=request.param)
     return own, Sampling(STEPS)
 
 

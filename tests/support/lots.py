@@ -51,13 +51,13 @@ Weights = Mapping[str, torch.Tensor]
 Change = Callable[[AdapterJob, int, int, Draw], Draw]
 
 
-def tiny_unet(kind: torch.dtype = torch.float32, shape: Mapping[str, object] = ONE_LEVEL) -> UNet2DConditionModel:
+def tiny_unet(dtype: torch.dtype = torch.float32, shape: Mapping[str, object] = ONE_LEVEL) -> UNet2DConditionModel:
     """A UNet of the classes of Stable Diffusion 1.x with random weights."""
     torch.manual_seed(0)
     same = {"layers_per_block": 1, "norm_num_groups": 2, "attention_head_dim": 2, "cross_attention_dim": WIDTH}
     unet = UNet2DConditionModel(sample_size=SIDE, **same, **shape)
-    # Not unet.to(kind): diffusers has something to say about that each time.
-    return torch.nn.Module.to(unet, kind).requires_grad_(False)
+    # Not unet.to(dtype): diffusers has something to say about that each time.
+    return torch.nn.Module.to(unet, dtype).requires_grad_(False)
 
 
 def scheduler(prediction: str = "epsilon") -> DDPMScheduler:
@@ -228,24 +228,24 @@ class Passes:
 FULL_JOB = changed(jobs([10] * 7)[6], learning_rate=1e-3, warmup_steps=4)
 
 
-def full_trainer(config: FinetuneConfig, kind: torch.dtype = torch.float64, share: Share | None = None) -> FullTrainer:
+def full_trainer(config: FinetuneConfig, dtype: torch.dtype = torch.float64, share: Share | None = None) -> FullTrainer:
     """A trainer of all weights of a tiny UNet of its own."""
-    return FullTrainer(tiny_unet(kind), scheduler(), config, texts_of(jobs([1] * 7)), share)
+    return FullTrainer(tiny_unet(dtype), scheduler(), config, texts_of(jobs([1] * 7)), share)
 
 
 def train_full(
-    config: FinetuneConfig, job: AdapterJob = FULL_JOB, kind: torch.dtype = torch.float64, **options: Any
+    config: FinetuneConfig, job: AdapterJob = FULL_JOB, dtype: torch.dtype = torch.float64, **options: Any
 ) -> Trained:
     """Train a UNet on one cluster."""
-    return full_trainer(config, kind).train(job, latents_of(job), **options)
+    return full_trainer(config, dtype).train(job, latents_of(job), **options)
 
 
 def kept_full(
-    config: FinetuneConfig, job: AdapterJob = FULL_JOB, kind: torch.dtype = torch.float64
+    config: FinetuneConfig, job: AdapterJob = FULL_JOB, dtype: torch.dtype = torch.float64
 ) -> tuple[Trained, list[FullState]]:
     """Train with a checkpoint at every step; the result and the checkpoints, all of whose numbers are finite."""
     states: list[FullState] = []
-    found = train_full(config.model_copy(update={"checkpoint_every": 1}), job, kind, checkpoint=states.append)
+    found = train_full(config.model_copy(update={"checkpoint_every": 1}), job, dtype, checkpoint=states.append)
     assert all(torch.isfinite(tensor).all() for state in states for tensor in state.tensors.values())
     return found, states
 

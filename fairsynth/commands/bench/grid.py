@@ -1,4 +1,4 @@
-"""The grid of methods, generators, severities and repetitions: the paper's kind of table, for any dataset.
+"""The grid of methods, generators, severities and repetitions: the paper's table, for any dataset.
 
 Each cell is a config, and its stages are artifacts like those of a run: what cells share is made once, and the same
 command resumes.

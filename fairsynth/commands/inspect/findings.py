@@ -49,7 +49,7 @@ def inspect(config: RunConfig, reading: Reading, checked: pa.Table, orphans: Seq
         "near_copies": near,
         "orphans": list(orphans),
         "wrong_extensions": wrong_extensions(checked),
-        "formats": dict(Counter(kind for kind in checked.column("format").to_pylist() if kind).most_common()),
+        "formats": dict(Counter(format for format in checked.column("format").to_pylist() if format).most_common()),
         "sizes": _sizes(checked),
         "association": association(Counter((e.label, e.attribute) for e, _ in seen.used() if e.split == TRAIN)),
         "remarks": reading.remarks,

@@ -62,7 +62,7 @@ def _association(tied: Mapping[str, Any]) -> Iterator[str]:
 
 def _appearance(found: Mapping[str, Any]) -> Iterator[str]:
     if found["formats"]:
-        yield "formats: " + ", ".join(f"{kind} {n}" for kind, n in found["formats"].items())
+        yield "formats: " + ", ".join(f"{format} {n}" for format, n in found["formats"].items())
     if found["sizes"]:
         yield "sizes: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in found["sizes"].items())
 

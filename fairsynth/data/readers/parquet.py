@@ -46,11 +46,11 @@ def _image_columns(storage: Storage, path: str) -> list[str]:
     return structs or [column.name for column in schema if column.name == usual and _is_image(column.type)]
 
 
-def _is_image(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _is_image(kind.field(place).type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+def _is_image(arrow_type: pa.DataType) -> bool:
+    if pa.types.is_struct(arrow_type):
+        place = arrow_type.get_field_index("bytes")
+        return place >= 0 and _is_image(arrow_type.field(place).type)
+    return pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
 
 
 def read(storage: Storage, config: DataConfig) -> Reading:
@@ -81,9 +81,9 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
     split_column = config.split_column if config.split_column in schema.names else asked
     columns = [*fields.needed, *((split_column,) if split_column else ())]
     check_columns(where, schema.names, columns)
-    kind = schema.field(image).type
-    has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-    leaf = f"{image}.bytes" if pa.types.is_struct(kind) else image
+    arrow_type = schema.field(image).type
+    has_path = pa.types.is_struct(arrow_type) and arrow_type.get_field_index("path") >= 0
+    leaf = f"{image}.bytes" if pa.types.is_struct(arrow_type) else image
     number = 0
     for group in range(file.num_row_groups):
         rows = file.read_row_group(group, columns=[*columns, *((f"{image}.path",) if has_path else ())]).to_pylist()

@@ -204,8 +204,9 @@ def cluster_figures(
 def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images, seed: int) -> list[dict[str, Any]]:
     """For each attribute: how far generator and style predict the label. 0.5, or chance, is ideal.
 
-    ``label_from_generator``: how often the label is right if for each kind of generator its commonest label is taken,
-    every label counting the same; ``chance`` is 1 / labels. Adapters of the attribute's own groups are one kind. ``style``: the label's AUC by how real an image looks.
+    ``label_from_generator``: how often the label is right if for each generator its commonest label is taken, every
+    label counting the same; ``chance`` is 1 / labels. Adapters of the attribute's own groups are one generator.
+    ``style``: the label's AUC by how real an image looks.
     """
     styles = {
         found.attribute: found
@@ -215,7 +216,7 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
     }
     tables: dict[str, Counter[tuple[str, str]]] = {}
     for group, row in zip(synthetic.groups, rows, strict=True):
-        tables.setdefault(group.attribute, Counter())[_look(row["route"]), group.label] += 1
+        tables.setdefault(group.attribute, Counter())[_generator(row["route"]), group.label] += 1
     return [
         {
             "attribute": attribute,
@@ -227,7 +228,7 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
     ]
 
 
-def _look(route: str) -> str:
+def _generator(route: str) -> str:
     """Adapters that learnt images with this attribute give the same look, whichever group's they are."""
     return "adapters of the attribute" if route in ("own", "same-attribute") else route
 
@@ -262,7 +263,7 @@ def self_test_facts(test: SelfTest | None) -> dict[str, Any]:
         "threshold": test.threshold,
         "detected": {"share": test.detected.share, "n": test.detected.n},
         "false_alarms": {"share": test.false_alarms.share, "n": test.false_alarms.n},
-        "by_kind": {kind: {"share": count.share, "n": count.n} for kind, count in test.planted.items()},
+        "by_kind": {disguise: {"share": count.share, "n": count.n} for disguise, count in test.planted.items()},
     }
 
 

@@ -19,8 +19,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from fairsynth.data.copies import CopyDetector, copy_threshold, thumbnails
 
-Kind = Literal["plain", "re-encoded", "cropped", "flipped", "colour-shifted"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Disguise = Literal["plain", "re-encoded", "cropped", "flipped", "colour-shifted"]
+DISGUISES: tuple[Disguise, ...] = get_args(Disguise)
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 _MIN_DETECTED, _MAX_FALSE_ALARMS = 0.95, 0.02  # what passes
@@ -81,8 +81,8 @@ def _distances(rows_ND: NDArray[np.float32], to_MD: NDArray[np.float32], k: int)
     return index.kneighbors(rows_ND.astype(np.float64))[0]
 
 
-def plant(pixels_HW3: NDArray[np.uint8], kind: Kind, seed: int) -> NDArray[np.uint8]:
-    """A copy of an image, same shape, disguised as ``kind`` says.
+def plant(pixels_HW3: NDArray[np.uint8], disguise: Disguise, seed: int) -> NDArray[np.uint8]:
+    """A copy of an image, same shape, disguised as ``disguise`` says.
 
     ``re-encoded``: JPEG of quality 60. ``cropped``: 90 % of each side, at a place by the seed, scaled up again.
     ``flipped``: left to right. ``colour-shifted``: each channel times 0.8 to 1.2 and up to 25 levels brighter or
@@ -90,16 +90,16 @@ def plant(pixels_HW3: NDArray[np.uint8], kind: Kind, seed: int) -> NDArray[np.ui
     """
     height, width = pixels_HW3.shape[:2]
     rng, image = np.random.default_rng(seed), Image.fromarray(pixels_HW3)
-    if kind == "re-encoded":
+    if disguise == "re-encoded":
         image.save(file := io.BytesIO(), "JPEG", quality=_JPEG_QUALITY)
         return np.array(Image.open(file).convert("RGB"))
-    if kind == "cropped":
+    if disguise == "cropped":
         x, y = rng.uniform(0, 1 - _CROP_SIDE, 2) * (width, height)
         box = (x, y, x + _CROP_SIDE * width, y + _CROP_SIDE * height)
         return np.array(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
-    if kind == "flipped":
+    if disguise == "flipped":
         return pixels_HW3[:, ::-1].copy()
-    if kind == "colour-shifted":
+    if disguise == "colour-shifted":
         shifted = pixels_HW3 * rng.uniform(1 - _GAIN, 1 + _GAIN, 3) + rng.uniform(-_OFFSET, _OFFSET, 3)
         return np.clip(shifted + 0.5, 0, 255).astype(np.uint8)
     return pixels_HW3.copy()
@@ -119,15 +119,15 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the detector found: of planted copies, by kind, and of held-out images, which are false alarms."""
+    """What the detector found: of planted copies, by disguise, and of held-out images, which are false alarms."""
 
-    planted: dict[Kind, Count]
+    planted: dict[Disguise, Count]
     false_alarms: Count
     threshold: float
 
     @property
     def detected(self) -> Count:
-        """Planted copies of all kinds together."""
+        """Planted copies of all disguises."""
         return Count(sum(c.flagged for c in self.planted.values()), sum(c.n for c in self.planted.values()))
 
     @property
@@ -144,7 +144,7 @@ def self_test(
     encode: Encode,
     seed: int,
 ) -> SelfTest:
-    """Plant copies of some training images, each in every kind, and see what the detector finds.
+    """Plant copies of some training images, each in every disguise, and see what the detector finds.
 
     ``training_KHW3`` are K images (uint8) of those that the detector was built from, ``heldout_NHW3`` real
     images that are in no training set. One half of the held-out images, drawn by the seed, sets the threshold,
@@ -164,7 +164,7 @@ def self_test(
         return Count(int((scores_N > threshold).sum()), len(scores_N))
 
     planted = {
-        kind: flagged(scored(np.stack([plant(p, kind, seed + i) for i, p in enumerate(training_KHW3)])))
-        for kind in KINDS
+        disguise: flagged(scored(np.stack([plant(p, disguise, seed + i) for i, p in enumerate(training_KHW3)])))
+        for disguise in DISGUISES
     }
     return SelfTest(planted, flagged(heldout_N[half:]), threshold)

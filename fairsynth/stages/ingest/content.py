@@ -209,5 +209,7 @@ def wrong_extensions(checked: pa.Table) -> list[str]:
     """Paths of usable images whose extension says another format than their content."""
     pairs = zip(checked.column("path").to_pylist(), checked.column("format").to_pylist(), strict=True)
     return [
-        p for p, kind in pairs if kind and (suffix := PurePosixPath(p).suffix.lower()) and suffix not in SUFFIXES[kind]
+        p
+        for p, format in pairs
+        if format and (suffix := PurePosixPath(p).suffix.lower()) and suffix not in SUFFIXES[format]
     ]

@@ -42,13 +42,13 @@ def test_how_far_the_generator_gives_the_label_away_by_hand() -> None:
     assert one["style"] is None, "of so few images nothing is said"
 
 
-def test_adapters_of_the_attributes_own_groups_are_one_kind_of_generator() -> None:
+def test_adapters_of_the_attributes_own_groups_are_one_generator() -> None:
     assert from_generators(("low", "own", 5), ("high", "same-attribute", 3))["label_from_generator"] == 0.5
-    # Those of the label's groups have learnt other backgrounds: they are none of that kind.
+    # Those of the label's groups have learnt other backgrounds: they are another generator.
     for other in ("same-label", "same-label-late", "composed", "prompt"):
         assert from_generators(("low", "own", 5), ("high", other, 3))["label_from_generator"] == 1
         assert from_generators(("low", "same-attribute", 5), ("high", other, 3))["label_from_generator"] == 1
-    # Of low all are of the kind; of high half are: said low for it, high for prompts.
+    # Of low all are by it; of high half are: said low for it, high for prompts.
     half = from_generators(("low", "own", 2), ("low", "same-attribute", 2), ("high", "own", 2), ("high", "prompt", 2))
     assert half["label_from_generator"] == pytest.approx((1 + 1 / 2) / 2)
 

@@ -43,13 +43,13 @@ def save(
     folder: Path,
     config: FinetuneConfig = CONFIG,
     progress: Progress = JUDGED,
-    kind: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32,
     failure: str = "",
 ) -> Path:
     """Write an adapter into a new folder."""
     folder.mkdir()
     # The UNet was trained in float32, whatever the base was.
-    models = MODELS.model_copy(update={"dtype": str(kind).removeprefix("torch.")})
+    models = MODELS.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
     save_trained(Trained(JOB, progress, weights, failure), config, models, tiny_unet(), folder)
     return folder
 
@@ -107,13 +107,13 @@ def test_an_adapter_that_was_never_judged_is_kept_as_it_was_last(tmp_path: Path)
     assert adapters.read_provenance(folder / adapters.FILE_NAME)["best_step"] == 7
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
-def test_a_full_unet_loads_as_diffusers_loads_its_own(kind: torch.dtype, tmp_path: Path) -> None:
-    folder = save(whole(), tmp_path / "one", FULL, kind=kind)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_full_unet_loads_as_diffusers_loads_its_own(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = save(whole(), tmp_path / "one", FULL, dtype=dtype)
     assert names(folder) == {"adapter.json", "config.json", adapters.FULL_FILE_NAME}
-    loaded = UNet2DConditionModel.from_pretrained(folder, dtype=kind, use_safetensors=True)
-    assert same_bits(loaded.state_dict(), {name: value.to(kind) for name, value in whole().items()})
-    assert {value.dtype for value in load_file(folder / adapters.FULL_FILE_NAME).values()} == {kind}
+    loaded = UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    assert same_bits(loaded.state_dict(), {name: value.to(dtype) for name, value in whole().items()})
+    assert {value.dtype for value in load_file(folder / adapters.FULL_FILE_NAME).values()} == {dtype}
     own, saved = (json.loads(unet.to_json_string()) for unet in (tiny_unet(), loaded))
     assert [key for key, value in own.items() if saved[key] != value] == []
 

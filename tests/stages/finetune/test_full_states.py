@@ -97,8 +97,8 @@ def test_judging_does_not_change_the_training() -> None:
 def test_of_a_base_in_bfloat16_the_weights_are_trained_in_float32() -> None:
     slow = changed(FULL_JOB, learning_rate=1e-5)
     steps = []
-    for kind in (torch.bfloat16, torch.float32):
-        trainer = full_trainer(JUDGED, kind)
+    for dtype in (torch.bfloat16, torch.float32):
+        trainer = full_trainer(JUDGED, dtype)
         base = {name: value.clone() for name, value in trainer.unet.named_parameters()}
         found = trainer.train(slow, latents_of(slow)).weights
         assert found is not None and {value.dtype for value in found.values()} == {torch.float32}

@@ -104,14 +104,14 @@ def test_one_cluster_after_another_is_as_one_alone() -> None:
 
 def test_going_on_from_any_checkpoint_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 6})
-    undisturbed, states = kept_full(JUDGED, kind=torch.float32)
+    undisturbed, states = kept_full(JUDGED, dtype=torch.float32)
     assert undisturbed.progress.attempt == 1
     best = undisturbed.progress.since
     # Six steps, the seventh went wrong; then from the best to one before the last, after which the result is there.
     assert [state.progress.step for state in states] == [*range(1, 7), *range(best + 1, 10)] and 2 <= best <= 6
     for state in states:
         save_full(state, tmp_path / "full.safetensors")
-        resumed = train_full(JUDGED, kind=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
+        resumed = train_full(JUDGED, dtype=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
         assert same_bits(resumed.weights, undisturbed.weights), state.progress
         assert told(resumed.progress) == told(undisturbed.progress)
 

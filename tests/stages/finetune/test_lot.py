@@ -88,11 +88,11 @@ def test_latents_are_read_when_an_adapter_s_turn_comes() -> None:
 
 
 def checkpoints(
-    work: Sequence[AdapterJob], config: FinetuneConfig, width: int, kind: torch.dtype = torch.float32, **options: Any
+    work: Sequence[AdapterJob], config: FinetuneConfig, width: int, dtype: torch.dtype = torch.float32, **options: Any
 ) -> tuple[list[LotState], dict[str, Trained]]:
     """Train; all states that were given to be kept, and the results."""
     states: list[LotState] = []
-    return states, train(tiny_unet(kind), work, config, width, checkpoint=states.append, **options)
+    return states, train(tiny_unet(dtype), work, config, width, checkpoint=states.append, **options)
 
 
 @pytest.mark.parametrize("width", [2, 8])

@@ -37,12 +37,12 @@ STEPS = [7, 6, 5, 7]
 
 
 def watched(
-    work: list[AdapterJob], config: FinetuneConfig, width: int = 8, kind: torch.dtype = torch.float64, **options: Any
+    work: list[AdapterJob], config: FinetuneConfig, width: int = 8, dtype: torch.dtype = torch.float64, **options: Any
 ) -> tuple[dict[str, Trained], list[LotState]]:
     """Train with a checkpoint at every step: none holds a number that is not finite."""
     states: list[LotState] = []
     every_step = config.model_copy(update={"checkpoint_every": 1})
-    found = train(tiny_unet(kind), work, every_step, width, checkpoint=states.append, **options)
+    found = train(tiny_unet(dtype), work, every_step, width, checkpoint=states.append, **options)
     for state in states:
         best = [row.best for row in state.rows if row.best is not None]
         for part in (state.weights_NP, state.first_NP, state.second_NP, *best):
@@ -85,7 +85,7 @@ def test_where_all_fail_the_lot_still_ends() -> None:
 def test_weights_beyond_all_numbers_are_in_no_checkpoint_and_no_result() -> None:
     work = jobs([4, 4])
     work[0] = changed(work[0], learning_rate=float("inf"))
-    found, _ = watched(work, CONFIG, kind=torch.float32)
+    found, _ = watched(work, CONFIG, dtype=torch.float32)
     assert found[work[0].name].failure.startswith("loss inf at step 1, learning rate inf; again")
     assert found[work[1].name].weights is not None
 

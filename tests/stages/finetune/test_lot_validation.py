@@ -130,13 +130,13 @@ def test_small_clusters_hold_nothing_out_and_keep_the_last_state() -> None:
             assert difference(result.weights, unjudged[job.name].weights) > 1e-4, "it had fewer images"
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
-def test_judging_does_not_change_the_training(kind: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_judging_does_not_change_the_training(dtype: torch.dtype) -> None:
     work, states = jobs([9, 8, 9, 7]), dict[int, list[LotState]]()
     for every in (2, 1000):
         config = JUDGED.model_copy(update={"validate_every": every, "checkpoint_every": 1})
         states[every] = []
-        found = train(tiny_unet(kind), work, config, checkpoint=states[every].append)
+        found = train(tiny_unet(dtype), work, config, checkpoint=states[every].append)
         assert all(len(result.progress.validation) == (5 if every == 2 else 1) for name, result in found.items()
                    if result.job.steps == 9)  # fmt: skip
     assert [state.steps for state in states[2]] == [state.steps for state in states[1000]]

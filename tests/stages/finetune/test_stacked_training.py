@@ -81,9 +81,9 @@ def test_every_kind_of_loss_equals_that_of_peft(case: dict[str, str]) -> None:
     compare_with_peft(tiny_unet(torch.float64), work, CONFIG.model_copy(update=options), noise)
 
 
-@pytest.mark.parametrize(("kind", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
-def test_losses_and_gradients_of_the_first_step_equal_those_of_peft(kind: torch.dtype, limit: float) -> None:
-    unet, work = tiny_unet(kind, TWO_LEVELS), jobs([1] * 8)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+def test_losses_and_gradients_of_the_first_step_equal_those_of_peft(dtype: torch.dtype, limit: float) -> None:
+    unet, work = tiny_unet(dtype, TWO_LEVELS), jobs([1] * 8)
     trainer, ours = trainer_of(unet, work), dict[str, tuple[float, dict[str, torch.Tensor]]]()
     plain = trainer.step_gradient
 

@@ -197,7 +197,7 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
 
 SMALL = [encoded(image.resize((12, 12))) for image in crops()[:20]]
 # What a file can hold, and the reason for which it is then set aside; none: there is no file.
-KINDS: dict[str, tuple[bytes | None, str]] = {
+FILES: dict[str, tuple[bytes | None, str]] = {
     "empty": (b"", "empty"),
     "gone": (None, "missing_file"),
     "cut": (SMALL[19][:-30], "truncated"),
@@ -208,7 +208,7 @@ KINDS: dict[str, tuple[bytes | None, str]] = {
 GROUPS = [(s, y, a) for s in SPLITS for y in "xy" for a in "pq"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(GROUPS), st.sampled_from(list(KINDS)), st.integers(1, 3)), max_size=12))
+@given(st.lists(st.tuples(st.sampled_from(GROUPS), st.sampled_from(list(FILES)), st.integers(1, 3)), max_size=12))
 @settings(deadline=None, max_examples=40)
 def test_random_metadata_and_files_add_up(drawn: list[tuple[tuple[str, str, str], str, int]]) -> None:
     with TemporaryDirectory() as folder:
@@ -216,8 +216,8 @@ def test_random_metadata_and_files_add_up(drawn: list[tuple[tuple[str, str, str]
         for number, group in enumerate(GROUPS):  # one good image of each, so that no group is lost
             (root / f"s{number}.png").write_bytes(SMALL[number])
             rows.append((f"s{number}.png", *group))
-        for number, (group, kind, times) in enumerate(drawn):
-            content, reason = KINDS[kind]
+        for number, (group, file, times) in enumerate(drawn):
+            content, reason = FILES[file]
             reasons |= {f"{number}.png": reason} if reason else {}
             rows += [(f"{number}.png", *group)] * times
             if content is not None:

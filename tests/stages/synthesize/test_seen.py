@@ -70,14 +70,14 @@ def test_scores_are_clips_cosines_by_hand(world: World, made: pa.Table) -> None:
 def test_the_probes_word_is_the_logistic_function_by_hand(world: World, made: pa.Table) -> None:
     probe, embeddings = world.references.probe, encoder().images(pixels_of(made)).astype(np.float64)
     assert (probe.labels, probe.attributes) == (("high", "low"), ("building", "flower"))
-    for kind, weights, second in (
+    for value, weights, second in (
         ("label", probe.label_weights_CD, "low"),
         ("attribute", probe.attribute_weights_CD, "flower"),
     ):
         slope = (weights[1] - weights[0]).astype(np.float64)
         chances = 1 / (1 + np.exp(-(embeddings @ slope[:-1] + slope[-1])))
-        own = [p if name == second else 1 - p for p, name in zip(chances, made[kind].to_pylist(), strict=True)]
-        assert made[f"{kind}_probability"].to_numpy() == pytest.approx(own, abs=1e-4)
+        own = [p if name == second else 1 - p for p, name in zip(chances, made[value].to_pylist(), strict=True)]
+        assert made[f"{value}_probability"].to_numpy() == pytest.approx(own, abs=1e-4)
         assert np.ptp(own) > 0.1
 
 

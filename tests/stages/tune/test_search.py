@@ -58,8 +58,8 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def search(packs: Path, folder: Path, tune: TuneConfig = TUNE, kind: type[Search] = Search) -> Any:
-    return kind(packs, Units(folder / "units"), CLASSIFY, tune, 3)
+def search(packs: Path, folder: Path, tune: TuneConfig = TUNE, search_class: type[Search] = Search) -> Any:
+    return search_class(packs, Units(folder / "units"), CLASSIFY, tune, 3)
 
 
 def in_turn(trials: Mapping[str, Callable[..., None]]) -> None:
@@ -221,9 +221,11 @@ def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: 
     assert replace(loop, seed=4)._wave("erm", [1], []) != loop._wave("erm", [1], [])
 
 
-@pytest.mark.parametrize("kind", ["random", "optuna"])
-def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, kind: Any) -> None:
-    tune = TUNE.model_copy(update={"search": kind, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0})
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, algorithm: Any) -> None:
+    tune = TUNE.model_copy(
+        update={"search": algorithm, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0}
+    )
     whole = looped(search(packs, tmp_path / "whole", tune))
     assert [trial.number for trial in whole] == list(range(5))
     again = search(packs, tmp_path / "again", tune)
@@ -232,7 +234,7 @@ def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, ki
     # The first wave is drawn alike, the later ones by what came of it.
     drawn = [again._wave("erm", [n], [])[0].setting for n in range(5)]
     same = [trial.setting == one for trial, one in zip(whole, drawn, strict=True)]
-    assert same == ([True] * 5 if kind == "random" else [True, True, False, False, False])
+    assert same == ([True] * 5 if algorithm == "random" else [True, True, False, False, False])
 
 
 def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def sizes(reading: Reading, groups: Iterable[tuple[str, str]]) -> Sizes:
     return found
 
 
-def image(number: int, kind: str = "JPEG") -> bytes:
+def image(number: int, format: str = "JPEG") -> bytes:
     """An image file, another for each number."""
-    return encoded(picture(number % 2, number // 2 % 2, number), kind)
+    return encoded(picture(number % 2, number // 2 % 2, number), format)
 
 
 def put(path: Path, content: bytes | str) -> Path:

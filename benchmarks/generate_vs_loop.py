@@ -168,13 +168,13 @@ def main() -> None:
         write_adapters(Path(scratch) / "adapters", max(n for n, _ in WORK.values()))
         for work in chosen.only:
             runs = [{side: side_apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
-            facts[work] = {side: told(runs, side) for side in SIDES}
+            facts[work] = {side: medians(runs, side) for side in SIDES}
             print(work, json.dumps(facts[work], indent=1), flush=True)
     print(in_words({key: facts[key] for key in machine()}))
     write_json(chosen.json, facts)
 
 
-def told(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:
+def medians(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:
     """Medians of a side, and how many times faster fairsynth is in the same repeat."""
     return {
         "images/s": round(median(run[side][0] for run in runs), 1),

@@ -59,10 +59,10 @@ def halves(groups_N: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArr
     """Places of two random halves of every group; the first has the odd one."""
     first, second = [], []
     for g in np.unique(groups_N):
-        mine = rng.permutation(np.flatnonzero(groups_N == g))
-        cut = -(-len(mine) // 2)
-        first.append(mine[:cut])
-        second.append(mine[cut:])
+        places = rng.permutation(np.flatnonzero(groups_N == g))
+        cut = -(-len(places) // 2)
+        first.append(places[:cut])
+        second.append(places[cut:])
     return np.concatenate(first), np.concatenate(second)
 
 
@@ -129,11 +129,11 @@ def choose(
     if not len(judged.labels_N):
         raise ValueError("no group has two validation images, one to learn from and one to judge by")
     subsample = learnt.take(balanced(learnt.groups_N, rng))
-    found = []
+    tried = []
     for strength in GRID:
         predicted = fit(subsample, strength, n_labels).predict(judged.features_ND)
-        found.append((worst_group(predicted, judged), strength, predicted))
-    _, strength, predicted = max(found, key=lambda entry: entry[:2])
+        tried.append((worst_group(predicted, judged), strength, predicted))
+    _, strength, predicted = max(tried, key=lambda entry: entry[:2])
     return strength, predicted
 
 

@@ -51,7 +51,7 @@ STAGES_2: Mapping[Stage2, str] = {
 }
 
 
-def told(policy: Policy) -> str:
+def in_words(policy: Policy) -> str:
     """A policy in words."""
     return f"{USES[policy.synthetic]}, {STAGES_2[policy.stage_2]} ({policy.synthetic}, {policy.stage_2})"
 

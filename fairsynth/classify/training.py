@@ -173,21 +173,21 @@ class Training:
 
     def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """This process's part of a batch, augmented as it would be without the others."""
-        mine = self.share.mine
-        pixels = batches.to_tensor(images.pixels[index[mine]], self.device)
+        part = self.share.part
+        pixels = batches.to_tensor(images.pixels[index[part]], self.device)
         if self.config.augment:
-            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), mine)
+            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), part)
         return batches.normalised(pixels)
 
     @torch.no_grad()
     def _features(self, images: Images) -> Tensor:
         self.model.eval()
         chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _TOGETHER)))
-        found = []
+        features = []
         for chunk in chunks:
-            pixels = batches.to_tensor(images.pixels[chunk[self.share.mine]], self.device)
-            found.append(self.share.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
-        return torch.cat(found)
+            pixels = batches.to_tensor(images.pixels[chunk[self.share.part]], self.device)
+            features.append(self.share.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
+        return torch.cat(features)
 
     @torch.no_grad()
     def probabilities(self, images: Images) -> NDArray[np.float32]:

@@ -114,8 +114,8 @@ class RunConfig(Section):
         }
         for where, values in lists.items():
             if len(set(values)) < len(values):
-                told = ("original" if value is None else str(value) for value in values)
-                return f"{where} names something twice: {', '.join(told)}"
+                names = ("original" if value is None else str(value) for value in values)
+                return f"{where} names something twice: {', '.join(names)}"
         if "ffr" in methods and self.finetune.generator != "vanilla":
             return (
                 f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator "

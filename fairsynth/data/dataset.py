@@ -66,10 +66,10 @@ def reader(name: str) -> ModuleType:
 
 def recognise(storage: Storage) -> str:
     """The format of a dataset's folder. Raises DataError unless exactly one reader recognises it."""
-    found = [name for name in formats() if reader(name).recognises(storage)]
-    if len(found) == 1:
-        return found[0]
-    what = f"could be {' or '.join(found)}" if found else "is not recognised"
+    names = [name for name in formats() if reader(name).recognises(storage)]
+    if len(names) == 1:
+        return names[0]
+    what = f"could be {' or '.join(names)}" if names else "is not recognised"
     inside = ", ".join(printable(name) for name in storage.names()[:5]) or "nothing"
     raise DataError(
         f"the layout of {storage.root} {what} (it holds: {inside}); say which with --data.format: {', '.join(formats())}"
@@ -118,17 +118,17 @@ def _not_followed(storage: Storage) -> list[str]:
 
 def _unique(reading: Reading) -> Reading:
     """Merge equal rows. Raises DataError if one file has two different rows."""
-    seen: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     repeated: list[Aside] = []
     for entry in reading.entries:
-        first = seen.setdefault(entry.path, entry)
+        first = entries.setdefault(entry.path, entry)
         if first is not entry:
             if first != entry:
                 raise DataError(
                     f"the metadata gives {entry.path!r} twice with different label, attribute or split; keep one of the rows"
                 )
             repeated.append(Aside(entry.path, "equal_row"))
-    return Reading(list(seen.values()), reading.quarantined, [*reading.excluded, *repeated], reading.remarks)
+    return Reading(list(entries.values()), reading.quarantined, [*reading.excluded, *repeated], reading.remarks)
 
 
 def _known(config: DataConfig, reading: Reading) -> Reading:

@@ -111,9 +111,9 @@ def _pairs_between(
     index.add(codes)
     for begin in range(0, len(codes), _QUERIES):
         # faiss leaves out the distance that equals the radius.
-        limits, _, found = index.range_search(codes[begin : begin + _QUERIES], HASH_BITS + 1)
+        limits, _, neighbours = index.range_search(codes[begin : begin + _QUERIES], HASH_BITS + 1)
         counts = np.diff(limits).astype(np.int64)
-        near = np.stack([np.repeat(np.arange(len(counts)) + begin, counts), found], 1)
+        near = np.stack([np.repeat(np.arange(len(counts)) + begin, counts), neighbours], 1)
         near = near[near[:, 0] < near[:, 1]]
         single = (ends - starts)[near].max(1) == 1
         yield places[starts[near[single]]]

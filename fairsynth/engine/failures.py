@@ -21,12 +21,12 @@ def packed(error: Exception) -> str:
 
 def unpacked(stage: str, failure: str) -> FairsynthError:
     """The error to raise for a packed failure: the one that the work raised on purpose, else infrastructure."""
-    told = json.loads(failure)
-    known = getattr(errors, told["type"], None)
+    content = json.loads(failure)
+    known = getattr(errors, content["type"], None)
     if isinstance(known, type) and issubclass(known, FairsynthError):
-        return known(told["message"])
-    error = _infrastructure(stage, told["type"], told["message"])
-    error.__cause__ = RuntimeError(told["trace"])
+        return known(content["message"])
+    error = _infrastructure(stage, content["type"], content["message"])
+    error.__cause__ = RuntimeError(content["trace"])
     return error
 
 

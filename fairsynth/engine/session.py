@@ -172,8 +172,8 @@ class Session:
         import ray
 
         self.connect()
-        there = ray.cluster_resources().get("CPU", 0)
-        cores = there - 1 if os.environ.get("RAY_ADDRESS") else min(there, os.cpu_count() or 1)
+        cpus = ray.cluster_resources().get("CPU", 0)
+        cores = cpus - 1 if os.environ.get("RAY_ADDRESS") else min(cpus, os.cpu_count() or 1)
         return Worker(max(1, self.resources.workers or math.floor(cores)), 1.0, 0.0, 1)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it imports torch, which work without models does without
     from fairsynth.models.data_parallel import Share
 
 Job = Callable[["Share", Callable[[], bool]], None]
-"""The work of each of a job's workers: told its place among them, and how to ask whether its machine will be taken
+"""The work of each of a job's workers: gets its place among them, and a way to ask whether its machine will be taken
 away. It commits what came of it in the first worker. A FairsynthError is final, but for InfrastructureError; that, a
 dead worker or a lost node Ray tries again."""
 # Seconds between looks at how far the jobs are.
@@ -78,8 +78,8 @@ def _ticking(stage: str, progress: Progress) -> Callable[[], None]:
 
 def _fit(stage: str, trainer: Any) -> float | FairsynthError:
     try:
-        told = trainer.fit().return_value
-        return unpacked(stage, told["failure"]) if told["failure"] else float(told["began"])
+        returned = trainer.fit().return_value
+        return unpacked(stage, returned["failure"]) if returned["failure"] else float(returned["began"])
     except Exception as error:
         return translated(stage, error)
 

@@ -212,12 +212,12 @@ class _UnitActor:
             finish = self.begun(task)
             failure = waiting()
             waiting = finish
-            yield self._told(began, failure)
+            yield self._row(began, failure)
         failure = waiting()
         if failure:
-            yield self._told(time.time(), failure)
+            yield self._row(time.time(), failure)
 
-    def _told(self, began: float, failure: str) -> dict[str, Any]:
+    def _row(self, began: float, failure: str) -> dict[str, Any]:
         return {"began": np.array([began]), "worker": np.array([self.name]), "failure": np.array([failure])}
 
     def begun(self, task: dict[str, Any]) -> Callable[[], str]:

@@ -24,7 +24,7 @@ class Share:
         return self.rank == 0
 
     @property
-    def mine(self) -> slice:
+    def part(self) -> slice:
         """This process's part of a batch."""
         return slice(self.rank, None, self.world)
 
@@ -36,9 +36,9 @@ class Share:
         if self.world == 1:
             return part_MD
         whole = part_MD.new_zeros(n, *part_MD.shape[1:])
-        whole[self.mine] = part_MD.detach()
+        whole[self.part] = part_MD.detach()
         self.sum(whole)
-        return whole.index_copy(0, torch.arange(n, device=whole.device)[self.mine], part_MD)
+        return whole.index_copy(0, torch.arange(n, device=whole.device)[self.part], part_MD)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add up each parameter's gradient over all processes."""
@@ -62,9 +62,9 @@ class Share:
 
     def agreed(self, value: int) -> int:
         """The first process's value, in all."""
-        told = torch.tensor([value if self.first else 0])
-        self.sum(told)
-        return int(told)
+        number = torch.tensor([value if self.first else 0])
+        self.sum(number)
+        return int(number)
 
 
 class _Sum(torch.autograd.Function):

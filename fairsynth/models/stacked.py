@@ -120,16 +120,16 @@ def _matching(network: nn.Module, target_modules: Sequence[str]) -> list[tuple[s
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    found = []
+    matching = []
     for module, known in names.items():
         if any(f".{name}".endswith(f".{target}") for name in known for target in target_modules):
             if len(known) > 1:
                 # peft would adapt it under one name and not under the others.
                 raise ValueError(f"{' and '.join(map(repr, known))} are the same layer")
-            found.append((known[0], module))
-    if not found:
+            matching.append((known[0], module))
+    if not matching:
         raise ValueError(f"no layer's name ends with one of {', '.join(map(repr, target_modules))}")
-    return found
+    return matching
 
 
 def _supported(name: str, module: nn.Module) -> nn.Linear | nn.Conv2d:

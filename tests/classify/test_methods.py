@@ -122,7 +122,7 @@ def test_dfr_is_scikit_learn_on_the_features_of_erm(data: Data) -> None:
     rng = np.random.default_rng(3 + 2)
     groups, labels = data.validation.groups, data.validation.labels
     halves = [rng.permutation(np.flatnonzero(groups == g)) for g in range(4)]
-    learnt, judged = (np.concatenate([mine[part] for mine in halves]) for part in (slice(0, 4), slice(4, 8)))
+    learnt, judged = (np.concatenate([of_group[part] for of_group in halves]) for part in (slice(0, 4), slice(4, 8)))
 
     def subsample(places: np.ndarray) -> np.ndarray:
         smallest = min(np.bincount(groups[places]))

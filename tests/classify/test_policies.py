@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fairsynth.classify.policies import POLICIES, Policy, judgeable, policies, policy_of, told
+from fairsynth.classify.policies import POLICIES, Policy, in_words, judgeable, policies, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Stage2, Synthetic
 
@@ -38,5 +38,5 @@ def test_policies_are_chosen_among_only_by_groups_of_enough_images(sizes: tuple[
 
 
 def test_every_policy_has_words() -> None:
-    texts = {told(Policy(synthetic, stage_2)) for synthetic in get_args(Synthetic) for stage_2 in get_args(Stage2)}
+    texts = {in_words(Policy(synthetic, stage_2)) for synthetic in get_args(Synthetic) for stage_2 in get_args(Stage2)}
     assert len(texts) == 15

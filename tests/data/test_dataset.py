@@ -167,8 +167,8 @@ def test_a_split_is_made_in_the_asked_shares_and_told(tmp_path: Path) -> None:
     found = table(tmp_path, WITHOUT, COLUMNS, split_fractions=(0.34, 0.33, 0.33), split_seed=4)
     counts = Counter((e.label, e.attribute, e.split) for e in found.entries)
     assert set(counts.values()) == {3} and len(counts) == 12
-    told = "the dataset has no split of its own: made with shares 0.34, 0.33, 0.33 and data.split_seed 4"
-    assert found.remarks == [told]
+    remark = "the dataset has no split of its own: made with shares 0.34, 0.33, 0.33 and data.split_seed 4"
+    assert found.remarks == [remark]
 
 
 def test_the_order_of_rows_does_not_change_the_split(tmp_path: Path) -> None:

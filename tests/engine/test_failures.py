@@ -25,10 +25,10 @@ def test_any_other_error_is_infrastructure_with_its_type_and_trace(error: Except
     try:
         raise error
     except Exception as caught:
-        told = unpacked("embed", packed(caught))
-    assert type(told) is InfrastructureError
-    assert f"stage embed failed: {type(error).__name__}: {' '.join(str(error).split())}; finished units" in str(told)
-    assert "test_failures.py" in str(told.__cause__)
+        arrived = unpacked("embed", packed(caught))
+    assert type(arrived) is InfrastructureError
+    assert f"stage embed failed: {type(error).__name__}: {' '.join(str(error).split())}; finished units" in str(arrived)
+    assert "test_failures.py" in str(arrived.__cause__)
 
 
 def test_the_innermost_error_of_a_chain_counts() -> None:

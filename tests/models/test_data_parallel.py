@@ -67,11 +67,11 @@ def test_rows_come_in_the_batchs_order_and_own_rows_have_the_gradient(world: int
     weights = torch.linspace(1, 2, n)[:, None]
 
     def work(share: Share) -> tuple[torch.Tensor, torch.Tensor]:
-        mine = whole[share.mine].clone().requires_grad_()
-        joined = share.joined(mine, n)
+        own = whole[share.part].clone().requires_grad_()
+        joined = share.joined(own, n)
         (joined.square() * weights).sum().backward()
-        assert mine.grad is not None
-        return joined.detach(), mine.grad
+        assert own.grad is not None
+        return joined.detach(), own.grad
 
     for rank, (joined, gradient) in enumerate(together(world, work)):
         assert torch.equal(joined, whole)
@@ -95,10 +95,10 @@ def test_normalisation_is_over_all_images_and_so_is_its_gradient() -> None:
         network[0].load_state_dict(start)
         share_norms(network, share)
         assert isinstance(network[0], SharedBatchNorm) and list(network.state_dict()) == [f"0.{name}" for name in start]
-        mine = images[share.mine].clone().requires_grad_()
-        (network(mine) * weights[share.mine]).sum().backward()
+        own = images[share.part].clone().requires_grad_()
+        (network(own) * weights[share.part]).sum().backward()
         share.sum_gradients(network.parameters())
-        return mine.grad, network[0]
+        return own.grad, network[0]
 
     for rank, (gradient, norm) in enumerate(together(2, work)):
         assert torch.allclose(gradient, whole.grad[rank::2], atol=1e-5)
@@ -117,7 +117,7 @@ def test_a_large_mean_does_not_swallow_the_variance() -> None:
     def work(share: Share) -> torch.Tensor:
         network = nn.Sequential(nn.BatchNorm2d(2))
         share_norms(network, share)
-        return network(images[share.mine]).detach()
+        return network(images[share.part]).detach()
 
     for rank, found in enumerate(together(2, work)):
         assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)

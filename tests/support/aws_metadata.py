@@ -51,7 +51,7 @@ def metadata(*answers: tuple[int, str]) -> Iterator[str]:
         server.shutdown()
 
 
-def said(seconds: float) -> tuple[int, str]:
+def notice_in(seconds: float) -> tuple[int, str]:
     """A notice of an end in so many seconds."""
     end = datetime.now(UTC) + timedelta(seconds=seconds)
     return 200, f'{{"action": "terminate", "time": "{end:%Y-%m-%dT%H:%M:%SZ}"}}'

@@ -250,6 +250,6 @@ def kept_full(
     return found, states
 
 
-def told(progress: Progress) -> tuple[object, ...]:
-    """All that an adapter's progress says in words."""
+def progress_facts(progress: Progress) -> tuple[object, ...]:
+    """The facts of an adapter's progress."""
     return progress.name, progress.step, progress.attempt, progress.since, progress.fault, tuple(progress.validation)

@@ -81,10 +81,10 @@ class Row:
 
 def rows(measured: Sequence[Measured]) -> list[Row]:
     """The table's rows, in the order in which methods and severities first appear."""
-    found: dict[tuple[str, str, str], list[Measured]] = {}
+    parts_of: dict[tuple[str, str, str], list[Measured]] = {}
     for one in measured:
-        found.setdefault((one.method, one.variant, one.severity), []).append(one)
-    return [_row(parts) for parts in found.values()]
+        parts_of.setdefault((one.method, one.variant, one.severity), []).append(one)
+    return [_row(parts) for parts in parts_of.values()]
 
 
 def _row(parts: Sequence[Measured]) -> Row:

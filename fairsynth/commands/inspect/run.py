@@ -43,8 +43,8 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     reading = load(data.model_copy(update={"format": name}), storage)
     orphans = _orphans(storage, reading)
     _, reading = levelled(data, reading)
-    found = inspect(config, reading, _checked(config, storage, reading), orphans)
-    return {"root": shown_root, "format": name, **found}
+    findings = inspect(config, reading, _checked(config, storage, reading), orphans)
+    return {"root": shown_root, "format": name, **findings}
 
 
 def _checked(config: RunConfig, storage: Storage, reading: Reading) -> pa.Table:

@@ -42,17 +42,17 @@ def auc(higher_N: NDArray[np.float64], lower_M: NDArray[np.float64]) -> Auc:
     if not (n and m):
         raise ValueError("an AUC needs scores on both sides")
     ranks = rankdata(np.concatenate([higher_N, lower_M]))
-    found = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    area = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
     def beyond(value: float) -> float:
         q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
         variance = value * (1 - value) + (n - 1) * (q1 - value**2) + (m - 1) * (q2 - value**2)
-        return abs(found - value) - _Z * float(np.sqrt(max(0.0, variance) / (n * m)))
+        return abs(area - value) - _Z * float(np.sqrt(max(0.0, variance) / (n * m)))
 
     # At 0 and 1 themselves there is no error: the roots looked for are those that lie inside.
-    low = brentq(beyond, 0.0, min(found, 1 - 1e-9)) if found > 0 else 0.0
-    high = brentq(beyond, max(found, 1e-9), 1.0) if found < 1 else 1.0
-    return Auc(found, float(low), float(high))
+    low = brentq(beyond, 0.0, min(area, 1 - 1e-9)) if area > 0 else 0.0
+    high = brentq(beyond, max(area, 1e-9), 1.0) if area < 1 else 1.0
+    return Auc(area, float(low), float(high))
 
 
 def detectability(real_ND: NDArray[np.float32], synthetic_MD: NDArray[np.float32], seed: int) -> Auc | None:

@@ -125,10 +125,14 @@ class FullTrainer:
     ) -> str:
         """One step; returns what went wrong, if anything did."""
         own = self.config.batch_size
-        mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
-        part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
+        own_places = [
+            i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank
+        ]
+        part = Draw(draw.clean[own_places], draw.noise[own_places], draw.times[own_places])
         totals = (own, max(1, len(draw.times) - own))
-        batch = Batch(self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals)
+        batch = Batch(
+            self.scheduler, self.config, [part], texts, sum(i < own for i in own_places), self.unet.dtype, totals
+        )
         taught = None
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             if self.teacher is not None and batch.asked is not None:
@@ -139,12 +143,12 @@ class FullTrainer:
         losses, powers = batch.losses(predicted, taught)
         optimizer.zero_grad()
         losses.sum().backward()
-        told = torch.stack([losses.detach()[0], powers[0]])
-        self.share.sum(told)
+        sums = torch.stack([losses.detach()[0], powers[0]])
+        self.share.sum(sums)
         self._sum_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
-        loss, power = told.tolist()
+        loss, power = sums.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
             return _fault(loss, job, progress)
         optimizer.param_groups[0]["lr"] = _rate(job, progress)
@@ -157,31 +161,31 @@ class FullTrainer:
 
     def agreed(self, answer: bool) -> bool:
         """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
-        told = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
-        self.share.sum(told)
-        return bool(told.item())
+        vote = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
+        self.share.sum(vote)
+        return bool(vote.item())
 
     def _of_rank_0(self, state: FullState | None) -> FullState | None:
         """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
         if self.share.world == 1:
             return state
-        mine, device = self.share.rank == 0 and state is not None, self.unet.device
-        told = b""
-        if mine and state is not None:
+        sends, device = self.share.rank == 0 and state is not None, self.unet.device
+        header = b""
+        if sends and state is not None:
             shapes = {name: list(value.shape) for name, value in state.tensors.items()}
-            told = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
-        size = torch.tensor([len(told)], device=device)
+            header = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
+        size = torch.tensor([len(header)], device=device)
         self.share.sum(size)
         if not size.item():
             return None
-        text = torch.tensor(list(told) if mine else [0] * int(size.item()), dtype=torch.int32, device=device)
+        text = torch.tensor(list(header) if sends else [0] * int(size.item()), dtype=torch.int32, device=device)
         self.share.sum(text)
         facts = json.loads(bytes(text.tolist()))
         tensors = {}
         for name, shape in facts["shapes"].items():
             value = (
                 state.tensors[name].to(device, copy=True)
-                if mine and state
+                if sends and state
                 else torch.zeros(shape, dtype=self.unet.dtype, device=device)
             )
             self.share.sum(value)
@@ -212,9 +216,9 @@ class FullTrainer:
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-        told = batch.losses(predicted, None)[0]
-        self.share.sum(told)
-        loss = told.item() / self.share.world
+        losses = batch.losses(predicted, None)[0]
+        self.share.sum(losses)
+        loss = losses.item() / self.share.world
         if not math.isfinite(loss):
             return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))

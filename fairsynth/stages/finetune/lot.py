@@ -154,8 +154,8 @@ class Lot:
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
-        found = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
-        for index, loss in zip(due, found, strict=True):
+        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
+        for index, loss in zip(due, losses, strict=True):
             progress = self.slots[index].progress
             if not math.isfinite(loss):
                 self.bad_step[index], self.bad_loss[index] = self.steps, loss

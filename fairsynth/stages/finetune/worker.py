@@ -32,7 +32,7 @@ _NOTICE_EVERY = 1.0
 
 @dataclass(frozen=True)
 class LotTask:
-    """All that the workers of a lot are told: plain values and files that every node can read."""
+    """The task of a lot's workers: plain values, and files that every node can read."""
 
     jobs: tuple[AdapterJob, ...]
     prompts: tuple[str, ...]

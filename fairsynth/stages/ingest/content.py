@@ -115,45 +115,45 @@ def examine(reading: Reading, checked: pa.Table) -> Examined:
         if sha in often:
             same[sha].append(entry)
     conflicts = conflicting(same)
-    agreeing = {sha: found for sha, found in same.items() if found[0].path not in conflicts}
+    agreeing = {sha: holders for sha, holders in same.items() if holders[0].path not in conflicts}
     leaks = leaking(agreeing)
     return Examined(entries, sums, bad, conflicts, leaks, _first_of(agreeing, leaks))
 
 
 def conflicting(repeated: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
     """Paths of images whose content occurs under two labels or attributes, each with a path that contradicts it."""
-    found: dict[str, str] = {}
+    conflicts: dict[str, str] = {}
     for entries in repeated.values():
         if len({(e.label, e.attribute) for e in entries}) > 1:
             for entry in entries:
                 other = next(e for e in entries if (e.label, e.attribute) != (entry.label, entry.attribute))
-                found[entry.path] = f"same content as {other.path} of {Group(other.label, other.attribute)}"
-    return found
+                conflicts[entry.path] = f"same content as {other.path} of {Group(other.label, other.attribute)}"
+    return conflicts
 
 
 def leaking(repeated: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
     """Paths that must go because a later split has the same content: from train for val, from both for test."""
-    found: dict[str, str] = {}
+    leaks: dict[str, str] = {}
     for entries in repeated.values():
         last = max(SPLITS.index(entry.split) for entry in entries)
         holder = next(e for e in entries if SPLITS.index(e.split) == last)
         for entry in entries:
             if SPLITS.index(entry.split) < last:
-                found[entry.path] = f"same content as {holder.path} in {holder.split}"
-    return found
+                leaks[entry.path] = f"same content as {holder.path} in {holder.split}"
+    return leaks
 
 
 def _first_of(repeated: Mapping[str, Sequence[Entry]], leaks: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    firsts: dict[str, str] = {}
     for entries in repeated.values():
         left = [e for e in entries if e.path not in leaks]
-        found |= {e.path: image_id(left[0].path) for e in left[1:]}
-    return found
+        firsts |= {e.path: image_id(left[0].path) for e in left[1:]}
+    return firsts
 
 
-def check_losses(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_losses(config: DataConfig, reading: Reading, examined: Examined) -> None:
     """Raise DataError if more images cannot be used than the limits allow, overall or in a group."""
-    bad, total = [*reading.quarantined, *seen.bad], len(reading.entries) + len(reading.quarantined)
+    bad, total = [*reading.quarantined, *examined.bad], len(reading.entries) + len(reading.quarantined)
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(aside.reason for aside in bad).most_common())
     if len(bad) > config.max_bad_fraction * total:
         raise DataError(
@@ -161,8 +161,8 @@ def check_losses(config: DataConfig, reading: Reading, seen: Examined) -> None:
             f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}. 'fairsynth inspect' lists them all"
         )
     lost = {aside.path for aside in bad}
-    sizes = Counter(Group(e.label, e.attribute) for e in seen.entries)
-    lost_of = Counter(Group(e.label, e.attribute) for e in seen.entries if e.path in lost)
+    sizes = Counter(Group(e.label, e.attribute) for e in examined.entries)
+    lost_of = Counter(Group(e.label, e.attribute) for e in examined.entries if e.path in lost)
     for group, n in sorted(lost_of.items()):
         if n > config.max_bad_group_fraction * sizes[group]:
             raise DataError(
@@ -171,31 +171,31 @@ def check_losses(config: DataConfig, reading: Reading, seen: Examined) -> None:
             )
 
 
-def check_conflicts(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_conflicts(config: DataConfig, reading: Reading, examined: Examined) -> None:
     """Raise DataError if too many images occur under different labels or attributes."""
     total = len(reading.entries) + len(reading.quarantined)
-    if len(seen.conflicts) > config.max_conflict_fraction * total:
-        path, detail = next(iter(seen.conflicts.items()))
+    if len(examined.conflicts) > config.max_conflict_fraction * total:
+        path, detail = next(iter(examined.conflicts.items()))
         raise DataError(
-            f"{len(seen.conflicts)} of {total} images occur under different labels or attributes, more than "
+            f"{len(examined.conflicts)} of {total} images occur under different labels or attributes, more than "
             f"data.max_conflict_fraction {config.max_conflict_fraction:g} allows; first: {path!r}, {detail}"
         )
 
 
-def check_leaks(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_leaks(config: DataConfig, reading: Reading, examined: Examined) -> None:
     """Raise DataError if too many training images are in another split too."""
-    train = {e.path for e in seen.entries if e.split == TRAIN}
-    found = [path for path in seen.leaks if path in train]
-    if len(found) > config.max_leak_fraction * len(train):
+    train = {e.path for e in examined.entries if e.split == TRAIN}
+    leaking_paths = [path for path in examined.leaks if path in train]
+    if len(leaking_paths) > config.max_leak_fraction * len(train):
         raise DataError(
-            f"{len(found)} of {len(train)} training images are in another split too, more than data.max_leak_fraction "
-            f"{config.max_leak_fraction:g} allows; first: {found[0]!r}, {seen.leaks[found[0]]}"
+            f"{len(leaking_paths)} of {len(train)} training images are in another split too, more than data.max_leak_fraction "
+            f"{config.max_leak_fraction:g} allows; first: {leaking_paths[0]!r}, {examined.leaks[leaking_paths[0]]}"
         )
 
 
-def check_groups_left(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_groups_left(config: DataConfig, reading: Reading, examined: Examined) -> None:
     """Raise DataError if nothing usable is left of a split's group."""
-    lost = sorted({e[1:4] for e in seen.entries} - {entry[1:4] for entry, _ in seen.used()})
+    lost = sorted({e[1:4] for e in examined.entries} - {entry[1:4] for entry, _ in examined.used()})
     if lost:
         split, label, attribute = lost[0]
         raise DataError(f"no usable image is left of split {split}, group {Group(label, attribute)}")

@@ -112,16 +112,16 @@ def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
 
     Raises DataError if more is lost than the limits allow, or a whole group.
     """
-    seen = examine(reading, checked)
+    examined = examine(reading, checked)
     for check in content.LIMITS:
-        check(config, reading, seen)
-    manifest = _manifest(seen, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
-    conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in seen.conflicts.items()]
-    quarantined = [*reading.quarantined, *seen.bad, *conflicts]
-    excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in seen.leaks.items())]
+        check(config, reading, examined)
+    manifest = _manifest(examined, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
+    conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in examined.conflicts.items()]
+    quarantined = [*reading.quarantined, *examined.bad, *conflicts]
+    excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in examined.leaks.items())]
     total = len(reading.entries) + len(reading.quarantined) + len(reading.excluded)
     counts = Counts(total, len(manifest), len(quarantined), len(excluded))
-    return Settled(manifest, quarantined, excluded, counts, remarks(reading, seen, checked))
+    return Settled(manifest, quarantined, excluded, counts, remarks(reading, examined, checked))
 
 
 def aside_table(asides: Sequence[Aside]) -> pa.Table:
@@ -129,7 +129,7 @@ def aside_table(asides: Sequence[Aside]) -> pa.Table:
     return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=SET_ASIDE)
 
 
-def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:
+def _manifest(examined: Examined, formats: Mapping[str, str]) -> Manifest:
     rows = [
         {
             "image_id": image_id(entry.path),
@@ -140,26 +140,26 @@ def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:
             "attribute": entry.attribute,
             "source": "real",
             "location": entry.location,
-            "duplicate_of": seen.first_of.get(entry.path, ""),
+            "duplicate_of": examined.first_of.get(entry.path, ""),
             "true_attribute": entry.true_attribute,
             "format": formats[entry.path],
         }
-        for entry, sha in seen.used()
+        for entry, sha in examined.used()
     ]
     return Manifest.from_rows(rows, _EXTRA).sorted()
 
 
-def remarks(reading: Reading, seen: Examined, checked: pa.Table) -> list[str]:
+def remarks(reading: Reading, examined: Examined, checked: pa.Table) -> list[str]:
     """What people should know of the images that are used."""
-    found = list(reading.remarks)
+    lines = list(reading.remarks)
     animated = sum((n or 1) > 1 for n in checked.column("frames").to_pylist())
     if animated:
-        found.append(f"{animated} files hold several frames: the first of each is used")
+        lines.append(f"{animated} files hold several frames: the first of each is used")
     wrong = len(wrong_extensions(checked))
     if wrong:
-        found.append(f"{wrong} files have the extension of another format: they are read by their content")
-    if seen.first_of:
-        found.append(
-            f"{len(seen.first_of)} images are exact copies inside their split: they count once for clustering and adapters"
+        lines.append(f"{wrong} files have the extension of another format: they are read by their content")
+    if examined.first_of:
+        lines.append(
+            f"{len(examined.first_of)} images are exact copies inside their split: they count once for clustering and adapters"
         )
-    return found
+    return lines

@@ -167,9 +167,9 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     train = context.manifest.split(TRAIN)
     grids = []
     for group in sorted({*train.counts(), *places}):
-        mine = places.get(group, np.zeros(0, np.int64))
+        rows = places.get(group, np.zeros(0, np.int64))
         kept, dropped = (
-            table.take(pa.array(spread(mine[good[mine] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
+            table.take(pa.array(spread(rows[good[rows] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
             for wanted in (True, False)
         )
         files = read_files(synthesized, kept + dropped)

@@ -59,12 +59,12 @@ def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> l
     """What report.json says of each trial batch: the probe's word, which decides, and zero-shot CLIP's beside it."""
     rows, facts = tried.to_pylist(), []
     for (group, route), trial in trials.items():
-        mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
+        batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
         shown = {
-            "label": sum(r["label_probability"] >= 0.5 for r in mine),
-            "attribute": sum(r["attribute_probability"] >= 0.5 for r in mine),
-            "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in mine),
-            "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in mine),
+            "label": sum(r["label_probability"] >= 0.5 for r in batch),
+            "attribute": sum(r["attribute_probability"] >= 0.5 for r in batch),
+            "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in batch),
+            "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in batch),
         }
         facts.append({"group": list(group), "way": route, "made": trial.made, "both": trial.right} | shown)
     return facts
@@ -75,10 +75,10 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
     reasons = {
         value["values"]: value["counts"] for value in pc.value_counts(rows["reason"].combine_chunks()).to_pylist()
     }
-    seen = pc.and_(
+    right = pc.and_(
         pc.greater_equal(rows["label_probability"], 0.5), pc.greater_equal(rows["attribute_probability"], 0.5)
     )
-    shown = pc.sum(pc.and_(seen, pc.invert(rows["constant"]))).as_py() or 0
+    shown = pc.sum(pc.and_(right, pc.invert(rows["constant"]))).as_py() or 0
     return {
         "made": rows.num_rows,
         "accepted": reasons.pop("", 0),

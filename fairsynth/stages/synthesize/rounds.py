@@ -80,11 +80,11 @@ class Rounds:
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
-        rows, found = images.to_pylist(), {}
+        rows, trials = images.to_pylist(), {}
         for group, route in wanted:
-            mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-            found[group, route] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
-        return images, found
+            batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
+            trials[group, route] = Trial(len(batch), sum(shows_its_group(row) for row in batch))
+        return images, trials
 
     def _trial_plan(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]

@@ -74,16 +74,16 @@ def possible_routes(
     ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with. Routes
     that lack an adapter are left out; ``prompt`` is always possible.
     """
-    found: dict[str, list[Source]] = {}
+    sources: dict[str, list[Source]] = {}
     own = [adapter for adapter in adapters if adapter.group == group]
     if own:
-        found["own"] = [
+        sources["own"] = [
             Source("own", a.name, a.cluster, a.prompt, a.images, config.negative_prompt, config.guidance) for a in own
         ]
     attribute = _lender([g for g in _lenders(adapters) if g.attribute == group.attribute and g != group], counts)
     label = _lender([g for g in _lenders(adapters) if g.label == group.label and g != group], counts)
     if attribute:
-        found["same-attribute"] = [
+        sources["same-attribute"] = [
             replace(source, prompt=fill(adapter_prompt, data, group, adapter.token))
             for source, adapter in zip(
                 _borrowed("same-attribute", group, attribute, adapters, config, data),
@@ -97,13 +97,13 @@ def possible_routes(
             ("same-label-half", 0.5, 0.0),
             ("same-label-late", 1.0, 0.5),
         ):
-            found[route] = _borrowed(route, group, label, adapters, config, data, strength, begins)
+            sources[route] = _borrowed(route, group, label, adapters, config, data, strength, begins)
     if attribute and label:
-        found["composed"] = _composed(group, attribute, label, adapters, config, data)
+        sources["composed"] = _composed(group, attribute, label, adapters, config, data)
     prompt = fill(config.prompt, data, group)
-    found["prompt"] = [Source("prompt", None, 0, prompt, 1, config.negative_prompt, config.guidance)]
-    assert set(found) <= set(ROUTES)
-    return found
+    sources["prompt"] = [Source("prompt", None, 0, prompt, 1, config.negative_prompt, config.guidance)]
+    assert set(sources) <= set(ROUTES)
+    return sources
 
 
 def _lenders(adapters: Sequence[Adapter]) -> list[Group]:

@@ -58,7 +58,7 @@ class Search:
         What it ends with does not depend on how often it was interrupted, nor on workers and their speed, unless
         ``worker_minutes`` is set. Raises what ``run_trials`` raises.
         """
-        config, found = self.config, dict[str, list[Trial]]()
+        config, trials = self.config, dict[str, list[Trial]]()
         run_rung = self.run_rung(run_trials, checkpoint_seconds)
         waves = config.search != "random" or config.worker_minutes is not None
         size = config.wave if waves else config.trials
@@ -68,10 +68,10 @@ class Search:
             if start and config.worker_minutes and before >= 60 * config.worker_minutes:
                 break
             numbers = range(start, min(start + size, config.trials))
-            tasks = [task for method in config.methods for task in self._wave(method, numbers, found.get(method, []))]
+            tasks = [task for method in config.methods for task in self._wave(method, numbers, trials.get(method, []))]
             for trial in self._halved(run_rung, tasks):
-                found.setdefault(trial.method, []).append(trial)
-        return [trial for method in config.methods for trial in found[method]]
+                trials.setdefault(trial.method, []).append(trial)
+        return [trial for method in config.methods for trial in trials[method]]
 
     def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[Task]], None]:
         """What runs tasks up to their rungs, those that have no unit yet."""
@@ -99,16 +99,18 @@ class Search:
         stops: dict[str, list[int]] = {method: self._rungs(method) for method in self.config.methods}
         alive = list(tasks)
         for rung in range(max(map(len, stops.values()))):
-            there = [replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])]
-            run_rung(there)
+            tasks_of_rung = [
+                replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])
+            ]
+            run_rung(tasks_of_rung)
             for method in self.config.methods:
-                mine = [self._read(task) for task in there if task.method == method]
-                stay = promoted(mine)
-                for trial in mine:
+                trials = [self._read(task) for task in tasks_of_rung if task.method == method]
+                stay = promoted(trials)
+                for trial in trials:
                     # Its seconds are in the rung's record.
                     if trial.number not in stay or trial.finished:
                         self._commit(replace(trial, seconds=0.0), 0)
-                alive = [task for task in alive if task.method != method or not mine or task.number in stay]
+                alive = [task for task in alive if task.method != method or not trials or task.number in stay]
         run_rung(alive)
         spent = self._spent()
         return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]

@@ -94,8 +94,8 @@ def _whole(
     method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
 ) -> Setting:
     fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
-    said = policy._asdict() if policy else {}
-    return {**drawn, **fixed, **said, "epochs": max(1, round(config.pretrain_epochs * share))}
+    parts = policy._asdict() if policy else {}
+    return {**drawn, **fixed, **parts, "epochs": max(1, round(config.pretrain_epochs * share))}
 
 
 def suggested(
@@ -123,11 +123,13 @@ def suggested(
     turns = (left_open or policies(config)) if method == "fairsynth" else ()
     for past, value in known:
         policy = policy_of(past, config) if turns else None
-        told = _distributions(method, config, policy, turns)
+        distributions = _distributions(method, config, policy, turns)
         share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
         values = {**past, "epochs": share, "policy": " ".join(policy or ())}
         study.add_trial(
-            optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
+            optuna.trial.create_trial(
+                params={name: values[name] for name in distributions}, distributions=distributions, value=value
+            )
         )
     return [_asked(study, method, config, turns) for _ in places]
 
@@ -138,12 +140,12 @@ def _distributions(
     """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    found: dict[str, Any] = {
+    distributions: dict[str, Any] = {
         name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
     }
     if len(turns) > 1:
-        found["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
-    return found | {"epochs": CategoricalDistribution(_EPOCHS)}
+        distributions["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
+    return distributions | {"epochs": CategoricalDistribution(_EPOCHS)}
 
 
 def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Policy]) -> Setting:

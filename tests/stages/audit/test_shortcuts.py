@@ -62,12 +62,12 @@ def test_each_attribute_is_looked_at_alone() -> None:
 
 def test_style_that_tells_the_label_is_seen() -> None:
     rows = [{"adapter": None, "route": "prompt"}] * 200
-    for shift, told in ((0.0, False), (1.0, True)):
+    for shift, tells in ((0.0, False), (1.0, True)):
         synthetic, real = world(shift)
         (found,) = stage.shortcuts(synthetic, rows, real, 0)
         style = found["style"]
         assert found["label_from_generator"] == 0.5
-        assert (style["synthetic"]["low"] > 0.7) == told
+        assert (style["synthetic"]["low"] > 0.7) == tells
         assert style["real"]["low"] < 0.5 < style["real"]["high"]
-        if told:
+        if tells:
             assert (style["label"], style["more_real"]) == ("low", True)

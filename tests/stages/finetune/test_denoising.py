@@ -208,8 +208,8 @@ def test_the_parts_of_a_draw_that_workers_take_add_up_to_the_whole(prior: str, c
     losses, powers = batch_of(config, [draw]).losses(predicted, teacher)
     total, power = torch.zeros(1), torch.zeros(1)
     for part in cut:
-        mine = Draw(draw.clean[part], draw.noise[part], draw.times[part])
-        batch = batch_of(config, [mine], own=sum(i < 3 for i in part), totals=(3, 2))
+        part_of_draw = Draw(draw.clean[part], draw.noise[part], draw.times[part])
+        batch = batch_of(config, [part_of_draw], own=sum(i < 3 for i in part), totals=(3, 2))
         taught = None if teacher is None else teacher[[i - 3 for i in part if i >= 3]]
         found, found_power = batch.losses(predicted[part], taught)
         total, power = total + found, power + found_power

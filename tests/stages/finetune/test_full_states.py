@@ -20,8 +20,8 @@ from tests.support.lots import (
     full_trainer,
     kept_full,
     latents_of,
+    progress_facts,
     same_bits,
-    told,
     train_full,
 )
 
@@ -46,7 +46,7 @@ def test_a_checkpoint_is_read_back_as_it_was(with_best: bool, tmp_path: Path) ->
     save_full(state_of(Progress("low--1", 1)), path)
     save_full(state, path)
     found = load_full(path)
-    assert found is not None and told(found.progress) == told(state.progress)
+    assert found is not None and progress_facts(found.progress) == progress_facts(state.progress)
     assert same_bits(found.tensors, state.tensors)
     assert [left.name for left in tmp_path.iterdir()] == ["full.safetensors"]
 

@@ -34,11 +34,11 @@ from tests.support.lots import (
     jobs,
     kept_full,
     latents_of,
+    progress_facts,
     same_bits,
     scheduler,
     texts_of,
     tiny_unet,
-    told,
     train_full,
 )
 
@@ -113,7 +113,7 @@ def test_going_on_from_any_checkpoint_ends_with_the_same_bits(tmp_path: Path, mo
         save_full(state, tmp_path / "full.safetensors")
         resumed = train_full(JUDGED, dtype=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
         assert same_bits(resumed.weights, undisturbed.weights), state.progress
-        assert told(resumed.progress) == told(undisturbed.progress)
+        assert progress_facts(resumed.progress) == progress_facts(undisturbed.progress)
 
 
 def test_a_notice_makes_one_more_checkpoint_at_once() -> None:
@@ -175,7 +175,7 @@ def test_workers_together_train_what_one_does(prior: str, world: int, monkeypatc
     assert one.progress.attempt == 1
     for found in together:
         assert difference(found.weights, one.weights) <= 1e-9
-        assert told(found.progress)[:5] == told(one.progress)[:5]
+        assert progress_facts(found.progress)[:5] == progress_facts(one.progress)[:5]
         assert dict(found.progress.validation) == pytest.approx(dict(one.progress.validation), rel=1e-9)
         assert same_bits(found.weights, together[0].weights), "they must not drift apart"
 
@@ -208,7 +208,7 @@ def test_a_loss_that_explodes_once_is_rolled_back_to_the_beginning(monkeypatch: 
     by_hand = train_full(CONFIG, resume=FullState(Progress(FULL_JOB.name, attempt=1), start | moments))
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 1})
     found, states = kept_full(CONFIG)
-    assert told(found.progress)[1:5] == (10, 1, 0, "loss nan at step 2, learning rate 0.0005")
+    assert progress_facts(found.progress)[1:5] == (10, 1, 0, "loss nan at step 2, learning rate 0.0005")
     assert difference(found.weights, by_hand.weights) <= 1e-12 and not found.failure
     assert [state.progress.step for state in states] == [1, *range(1, 10)]
 
@@ -223,7 +223,7 @@ def test_with_a_judged_state_it_goes_on_from_the_best(monkeypatch: pytest.Monkey
     by_hand = train_full(JUDGED, resume=FullState(again, tensors))
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 7})
     found, _ = kept_full(JUDGED)
-    assert told(found.progress)[1:4] == (10, 1, best)
+    assert progress_facts(found.progress)[1:4] == (10, 1, best)
     assert difference(found.weights, by_hand.weights) <= 1e-12
     assert dict(found.progress.validation) == pytest.approx(dict(by_hand.progress.validation), rel=1e-9)
 

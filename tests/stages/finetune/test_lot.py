@@ -20,11 +20,11 @@ from tests.support.lots import (
     furthest_apart,
     jobs,
     latents_of,
+    progress_facts,
     recorded_losses,
     run,
     same_bits,
     tiny_unet,
-    told,
     train,
     trainer_of,
 )
@@ -110,7 +110,7 @@ def test_going_on_from_any_checkpoint_ends_with_the_same_bits(
         assert resumed.keys() == undisturbed.keys() - set(state.ended)
         for name, result in resumed.items():
             assert same_bits(result.weights, undisturbed[name].weights), (state.steps, name)
-            assert told(result.progress) == told(undisturbed[name].progress)
+            assert progress_facts(result.progress) == progress_facts(undisturbed[name].progress)
 
 
 def test_checkpoints_come_at_their_steps_and_tell_who_has_ended() -> None:
@@ -164,4 +164,6 @@ def test_adapters_that_other_lots_had_begun_go_on_from_there(tmp_path: Path) -> 
         found = run(trainer, mixed, begun=begun)
         assert [len(losses[job.name]) for job in mixed] == [3, 2, 7], "steps that were done are not done again"
         assert furthest_apart(found, {name: undisturbed[name] for name in found}) <= 1e-9
-        assert all(told(found[name].progress)[:4] == told(undisturbed[name].progress)[:4] for name in found)
+        assert all(
+            progress_facts(found[name].progress)[:4] == progress_facts(undisturbed[name].progress)[:4] for name in found
+        )

@@ -24,10 +24,10 @@ from tests.support.lots import (
     furthest_apart,
     jobs,
     latents_of,
+    progress_facts,
     row_of,
     stack_of,
     tiny_unet,
-    told,
     train,
 )
 
@@ -123,7 +123,7 @@ def test_without_a_judged_state_an_adapter_starts_again_from_the_beginning(monke
     break_once(monkeypatch, work, {0: 4})
     found, _ = watched(work, CONFIG)
     again = found[work[0].name]
-    assert told(again.progress)[1:5] == (7, 1, 0, "loss nan at step 5, learning rate 0.001")
+    assert progress_facts(again.progress)[1:5] == (7, 1, 0, "loss nan at step 5, learning rate 0.001")
     assert difference(again.weights, by_hand[work[0].name].weights) <= 1e-9
     assert difference(again.weights, undisturbed[work[0].name].weights) > 1e-3, "other draws, half the rate"
     assert all(difference(found[job.name].weights, undisturbed[job.name].weights) <= 1e-12 for job in work[1:])
@@ -164,7 +164,9 @@ def test_a_second_attempt_depends_on_no_mate_and_no_checkpoint(
         rare = config.model_copy(update={"checkpoint_every": every})
         found = train(tiny_unet(torch.float64), work, rare, width, checkpoint=lambda state: None)
         assert furthest_apart(found, expected) <= 1e-9
-        assert all(told(found[name].progress)[:5] == told(expected[name].progress)[:5] for name in found)
+        assert all(
+            progress_facts(found[name].progress)[:5] == progress_facts(expected[name].progress)[:5] for name in found
+        )
 
 
 @pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
@@ -191,4 +193,6 @@ def test_looking_at_the_losses_now_and_then_as_on_a_gpu_changes_nothing(
     failed, as_failed = (results.pop(work[3].name) for results in (found, expected))
     assert failed.failure == as_failed.failure and failed.weights is None
     assert furthest_apart(found, expected) <= 1e-9
-    assert all(told(found[name].progress)[:5] == told(expected[name].progress)[:5] for name in found)
+    assert all(
+        progress_facts(found[name].progress)[:5] == progress_facts(expected[name].progress)[:5] for name in found
+    )

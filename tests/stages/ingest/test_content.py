@@ -219,8 +219,8 @@ def test_what_is_left_has_no_contradiction(content: dict[Entry, str], bad: set[s
         assert found[0].path not in seen.first_of
     # Nothing goes without need: what went as a leak or conflict has a partner that says so.
     for path in {**seen.conflicts, **seen.leaks}:
-        (mine,) = (e for e in content if e.path == path)
-        partners = [e for e, sha in content.items() if sha == content[mine] and e.path not in bad]
+        (entry,) = (e for e in content if e.path == path)
+        partners = [e for e, sha in content.items() if sha == content[entry] and e.path not in bad]
         key = (lambda e: e[2:4]) if path in seen.conflicts else (lambda e: e.split)
         assert len({key(e) for e in partners}) > 1
     gone = [*seen.conflicts, *seen.leaks, *(aside.path for aside in seen.bad)]

@@ -77,8 +77,8 @@ def test_copies_are_used_and_marked_and_counted(tmp_path: Path) -> None:
     marked = {row["path"]: row["duplicate_of"] for row in result.manifest.rows() if row["duplicate_of"]}
     assert marked == dict.fromkeys(("train/0007.png", "train/0009.png"), image_id("train/0003.png"))
     assert result.counts == Counts(N, N, 0, 0)
-    told = "2 images are exact copies inside their split: they count once for clustering and adapters"
-    assert result.remarks == [told]
+    remark = "2 images are exact copies inside their split: they count once for clustering and adapters"
+    assert result.remarks == [remark]
 
 
 def test_files_of_several_frames_and_of_wrong_extension_are_told(tmp_path: Path) -> None:

@@ -256,9 +256,9 @@ def test_exiftool_reads_it(tmp_path: Path) -> None:
         codec = source_codec([encoded(crops()[0], format, **options)])
         (tmp_path / f"{format}{codec.suffix}").write_bytes(encode(PIXELS, codec))
     command = ["exiftool", "-json", "-n", "-G1", "-XMP:all", "-validate", "-warning", "-error", str(tmp_path)]
-    told = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-    assert len(told) == 3
-    for file in told:
+    tags = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert len(tags) == 3
+    for file in tags:
         assert file["XMP-iptcExt:DigitalSourceType"] == SOURCE_TYPE, file
         assert file["XMP-xmp:CreatorTool"] == f"fairsynth {__version__}", file
         assert not [value for key, value in file.items() if key.endswith((":Warning", ":Error"))], file

@@ -220,10 +220,10 @@ def test_whatever_the_trials_show_an_attribute_is_made_by_adapters_or_by_prompts
     routes = decide(there, found, SynthesizeConfig())
     assert set(routes) == set(there) and all(route.name in there[group] for group, route in routes.items())
     for attribute in ("building", "flower"):
-        mine = {routes[group].name for group in there if group.attribute == attribute}
-        assert mine == {"prompt"} or "prompt" not in mine
-        assert mine <= {"own", "same-attribute", "prompt"}
+        names = {routes[group].name for group in there if group.attribute == attribute}
+        assert names == {"prompt"} or "prompt" not in names
+        assert names <= {"own", "same-attribute", "prompt"}
         if not any(group.attribute == attribute for group in with_adapters):
-            assert mine == {"prompt"}
+            assert names == {"prompt"}
     # The order in which groups come decides nothing.
     assert decide(dict(reversed(there.items())), found, SynthesizeConfig()) == routes

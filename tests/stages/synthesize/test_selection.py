@@ -160,6 +160,6 @@ def test_a_hundred_thousand_images_are_judged_in_seconds() -> None:
     found = verdicts(made, quota, config, 0.999)
     assert time.process_time() - started < 5
     for group, rows in members(made).items():
-        mine = found.take(pa.array(rows))
-        kept, low = (pc.sum(pc.equal(mine, name)).as_py() for name in ("accepted", "low_score"))
+        of_group = found.take(pa.array(rows))
+        kept, low = (pc.sum(pc.equal(of_group, name)).as_py() for name in ("accepted", "low_score"))
         assert kept == min(700, int(0.75 * len(rows)), kept + low), group

@@ -89,12 +89,12 @@ def test_trials_fall_out_at_rungs_and_the_best_run_to_their_ends(undisturbed: tu
     trials, folder = undisturbed
     assert [(t.method, t.number) for t in trials] == [(m, n) for m in TUNE.methods for n in range(5)]
     for method in ("erm", "group-dro"):
-        mine = [t for t in trials if t.method == method]
+        of_method = [t for t in trials if t.method == method]
         # The best 2 of 5 go on after 2 epochs.
         rung = [Trial(**_read(folder, f"{method}-{n}-after-2")) for n in range(5)]
-        assert {t.number for t in mine if t.finished} == promoted(rung)
-        assert [t.epochs for t in mine].count(2) == 3 and not any(t.finished for t in rung)
-        assert best(mine, "worst-group").finished
+        assert {t.number for t in of_method if t.finished} == promoted(rung)
+        assert [t.epochs for t in of_method].count(2) == 3 and not any(t.finished for t in rung)
+        assert best(of_method, "worst-group").finished
     assert all(t.finished for t in trials if t.method == "jtt")
 
 

@@ -36,7 +36,7 @@ Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
 class Phase:
     """Some epochs with one loss, on one set of images.
 
-    ``images``: mixed is real and synthetic together, filled the real ones and, of each group, the synthetic ones that
+    ``images``: mixed is real and synthetic in one set, filled the real ones and, of each group, the synthetic ones that
     it lacks to be as large as the largest. ``sampling``: groups is with replacement, every group equally often;
     errors repeats each training image that the classifier got wrong when the phase began. ``anew``: begins with a
     new classifier. ``selectable``: its epochs may be chosen. The loss dfr is one refit of the linear layer.

@@ -28,7 +28,7 @@ from fairsynth.models.classifier import Classifier, build_classifier
 from fairsynth.models.data_parallel import Share, share_norms
 from fairsynth.models.device import pick_device
 
-_TOGETHER = 256  # images that are looked at together
+_EVAL_BATCH = 256  # images per forward pass outside training
 
 
 @dataclass
@@ -182,7 +182,7 @@ class Training:
     @torch.no_grad()
     def _features(self, images: Images) -> Tensor:
         self.model.eval()
-        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _TOGETHER)))
+        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _EVAL_BATCH)))
         features = []
         for chunk in chunks:
             pixels = batches.to_tensor(images.pixels[chunk[self.share.part]], self.device)

@@ -44,7 +44,7 @@ class EmbedConfig(Section):
     """The embed stage."""
 
     unit_size: Positive = 128
-    """Images that are embedded and committed together."""
+    """Images per unit: embedded and committed at once."""
 
 
 class ClusterConfig(Section):
@@ -139,7 +139,7 @@ class SynthesizeConfig(Section):
     per_group: Positive | Literal["largest"] = "largest"
     """Accepted images per group, or largest: as many as the largest training group has."""
     fill: bool = False
-    """Count the real images too: each group owes only what it lacks. For those who train on both together; not with fairsynth in tune.methods."""
+    """Count the real images too: each group owes only what it lacks. For training on real and synthetic images jointly; not with fairsynth in tune.methods."""
     cluster_shares: Literal["proportional", "uniform"] = "proportional"
     """How a group's images are shared out among its clusters: by their real images, or evenly."""
     prompt: str = "a photo of a {label}, {attribute}"
@@ -167,7 +167,7 @@ class SynthesizeConfig(Section):
     guidance_until: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the steps, from the first on, that guidance is for: 0.5 saves a quarter of the work."""
     unit_size: Positive = 16
-    """Images that are generated in one batch and committed together."""
+    """Images per unit: generated in one batch, committed at once."""
 
 
 class FilterConfig(Section):

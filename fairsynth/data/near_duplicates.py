@@ -28,7 +28,7 @@ _ALIKE = 6.0
 _TABLES, _BITS = 5, 12
 # Sets of equal hashes up to this size are compared pair by pair.
 _ALL_PAIRS = 32
-# Pairs, and hashes, that are looked at together: bounds the memory.
+# Pairs, and hashes, per call: bounds the memory.
 _CHUNK, _QUERIES = 65_536, 65_536
 
 

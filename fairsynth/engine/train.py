@@ -30,7 +30,7 @@ _LOOK = 5.0
 
 
 class Progress(NamedTuple):
-    """Pieces of work that all jobs have together, and how many of them are done by now."""
+    """Pieces of work of all jobs, and how many of them are done by now."""
 
     total: int
     done: Callable[[], int]

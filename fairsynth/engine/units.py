@@ -25,7 +25,7 @@ from fairsynth.work import Ran, Tables, Task, Work, write_tables
 if TYPE_CHECKING:
     from fairsynth.models.data_parallel import Share
 
-# Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
+# Ray Data spends some milliseconds of the driver on every block: of very many units a block holds several.
 MOST_BLOCKS = 512
 # Times that every worker is handed units, at least, if there are so many.
 _SHARES = 8
@@ -34,7 +34,7 @@ _SHARES = 8
 def run_data_parallel(
     session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any], room: Room
 ) -> Ran:
-    """Units that several workers make together: ``make()(task, share)``; the first worker commits.
+    """Make each unit on several workers, data parallel: ``make()(task, share)``; the first worker commits.
 
     Raises as ``run_units`` does.
     """

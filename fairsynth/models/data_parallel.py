@@ -1,4 +1,4 @@
-"""Several processes that train one network together, as if one did: sums over them, and normalisation over all their images."""
+"""Data-parallel training: several processes train one network as one would, by sums and normalisation over all images."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Share:
             return
         trained = [p for p in parameters if p.requires_grad]
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
-        together = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self.sum(together)
-        for parameter, part in zip(trained, together.split([p.numel() for p in trained]), strict=True):
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        self.sum(flat)
+        for parameter, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

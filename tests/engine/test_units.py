@@ -128,7 +128,7 @@ def test_work_that_cannot_be_built_fails_every_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pending", "workers", "together", "blocks"),
+    ("pending", "workers", "per_call", "blocks"),
     [
         (1, 2, 4, 1),
         (15, 2, 4, 15),
@@ -140,6 +140,6 @@ def test_work_that_cannot_be_built_fails_every_unit(tmp_path: Path) -> None:
     ],
 )
 def test_units_are_handed_out_a_few_at_a_time_but_all_workers_have_some(
-    pending: int, workers: int, together: int, blocks: int
+    pending: int, workers: int, per_call: int, blocks: int
 ) -> None:
-    assert _blocks(pending, workers, together) == blocks
+    assert _blocks(pending, workers, per_call) == blocks

@@ -1,4 +1,4 @@
-"""Several processes that train together do what one does: here as threads whose sums wait for each other."""
+"""Data-parallel processes do what one does: here as threads whose sums wait for each other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sums:
         return Share(rank, self.world, summed)
 
 
-def together(world: int, work: Callable[[Share], Any]) -> list[Any]:
+def in_parallel(world: int, work: Callable[[Share], Any]) -> list[Any]:
     """What the work returns in each of so many threads."""
     sums, found = Sums(world), [None] * world
     failures: list[BaseException] = []
@@ -73,7 +73,7 @@ def test_rows_come_in_the_batchs_order_and_own_rows_have_the_gradient(world: int
         assert own.grad is not None
         return joined.detach(), own.grad
 
-    for rank, (joined, gradient) in enumerate(together(world, work)):
+    for rank, (joined, gradient) in enumerate(in_parallel(world, work)):
         assert torch.equal(joined, whole)
         assert torch.allclose(gradient, (2 * whole * weights)[rank::world])
 
@@ -100,7 +100,7 @@ def test_normalisation_is_over_all_images_and_so_is_its_gradient() -> None:
         share.sum_gradients(network.parameters())
         return own.grad, network[0]
 
-    for rank, (gradient, norm) in enumerate(together(2, work)):
+    for rank, (gradient, norm) in enumerate(in_parallel(2, work)):
         assert torch.allclose(gradient, whole.grad[rank::2], atol=1e-5)
         assert torch.allclose(norm.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-5)
         assert torch.allclose(norm.bias.grad, plain.bias.grad, rtol=1e-4, atol=1e-5)
@@ -119,13 +119,13 @@ def test_a_large_mean_does_not_swallow_the_variance() -> None:
         share_norms(network, share)
         return network(images[share.part]).detach()
 
-    for rank, found in enumerate(together(2, work)):
+    for rank, found in enumerate(in_parallel(2, work)):
         assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)
 
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "dfr", "fairsynth"])
-def test_training_together_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:
+def test_data_parallel_training_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:
     """Beyond rounding: after a few steps, for Adam magnifies it."""
     setting = SETTING | {"epochs": 1.0}
     config = CONFIG.model_copy(update={"finetune_epochs": 1, "flip": True})
@@ -142,7 +142,7 @@ def test_training_together_is_training_alone(data: Any, method: str, world: int,
         run.save(tmp_path / f"{share.rank}")
         return run
 
-    runs = together(world, work)
+    runs = in_parallel(world, work)
     for run in runs:
         assert run.history[0].loss == pytest.approx(first.loss, rel=1e-2)
         assert all(torch.equal(value, state(runs[0].model)[name]) for name, value in state(run.model).items())
@@ -172,8 +172,8 @@ def test_the_first_gradients_are_those_of_one_process(data: Any, method: str) ->
         assert (loop.dro is not None) == (method == "group-dro")
         return found | ({"q": loop.dro.q_G} if loop.dro else {})
 
-    (alone,) = together(1, gradients)
-    for found in together(2, gradients) + together(3, gradients):
+    (alone,) = in_parallel(1, gradients)
+    for found in in_parallel(2, gradients) + in_parallel(3, gradients):
         assert found.keys() == alone.keys() and len(found) > 20
         for name, value in alone.items():
             assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5), name
@@ -192,4 +192,4 @@ def test_processes_that_see_other_checkpoints_do_not_go_on(data: Any, tmp_path: 
         return training.restore(tmp_path / ("state" if share.first else "nothing"))
 
     with pytest.raises(InfrastructureError, match="not the same for all processes"):
-        together(2, work)
+        in_parallel(2, work)

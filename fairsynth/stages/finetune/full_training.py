@@ -69,7 +69,7 @@ class FullTrainer:
     ) -> Trained:
         """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
 
-        Where several workers train together, the state that counts is that of rank 0.
+        Of several data-parallel workers, the state of rank 0 counts.
         """
         resume = self._of_rank_0(resume)
         self.unet.requires_grad_(True)

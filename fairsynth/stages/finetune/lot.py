@@ -1,7 +1,7 @@
 """A lot of adapters in training, from the first step to the last.
 
-A lot is a queue; some of its adapters are in training together, as rows of matrices, and where one ends the next
-takes its place. What an adapter becomes depends on its images, prompts and seed: never on the adapters beside it.
+A lot is a queue: some of its adapters train at a time, as rows of matrices, and where one ends the next takes its
+place. What an adapter becomes depends on its images, prompts and seed: never on the adapters beside it.
 """
 
 from __future__ import annotations

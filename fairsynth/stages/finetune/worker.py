@@ -51,7 +51,7 @@ class LotTask:
     side_by_side: int = 1
     """Lots that share a machine without GPUs."""
     at_once: int | None = None
-    """Adapters in training together; None: as many as memory holds."""
+    """Adapters that train at a time; None: as many as memory holds."""
 
     @property
     def name(self) -> str:
@@ -169,7 +169,7 @@ class _LotWorker:
 class _Notice:
     """Whether this worker's machine is about to be taken away. Asking costs a message, so it is asked now and then.
 
-    Workers that train together must ask equally often, for they answer together: ``every`` 0 asks each time.
+    Data-parallel workers must ask equally often, for they answer jointly: ``every`` 0 asks each time.
     """
 
     def __init__(self, machine_goes: Callable[[], bool], every: float = _NOTICE_EVERY) -> None:

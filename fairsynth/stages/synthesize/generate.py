@@ -65,7 +65,7 @@ class FilterReferences:
 
 
 class PlannedRows:
-    """The rows of a unit by its name, from a plan in which they stand together."""
+    """The rows of a unit by its name, from a plan in which they are contiguous."""
 
     def __init__(self, plan: Path) -> None:
         text = [field.name for field in image_plan.SCHEMA if field.type == pa.string() and field.name != "image_id"]

@@ -100,7 +100,7 @@ def plan_images(
     trial: bool = False,
     stack: bool = True,
 ) -> pa.Table:
-    """One row per image to make (``SCHEMA``), the rows of a unit together, the units by adapter.
+    """One row per image to make (``SCHEMA``), sorted by adapter and unit.
 
     A group's images are shared out among its sources by their weights, or evenly with ``uniform``. A row's seed
     depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are.
@@ -127,13 +127,13 @@ def _units(owed: Sequence[tuple[Source, int]], round_name: str, size: int, stack
     """The unit of every row, per source: units of one source, but of several where these have few rows each."""
     few = [i for i, (source, n) in enumerate(owed) if stack and source.stackable and n < STACK_BELOW and n <= size]
     shared: dict[int, str] = {}
-    together, number = Counter[str | None](), 0
-    # Those with about as many rows go together: in a batch all adapters are filled up to the most rows of any.
+    stacked, number = Counter[str | None](), 0
+    # Sources with about as many rows share a unit: in a batch all adapters are filled up to the most rows of any.
     for i in sorted(few, key=lambda i: (-owed[i][1], i)) if len(few) > 1 else ():
         more = Counter({owed[i][0].adapter: owed[i][1]})
-        together += more
-        if len(together) * max(together.values()) > size:
-            together, number = more, number + 1
+        stacked += more
+        if len(stacked) * max(stacked.values()) > size:
+            stacked, number = more, number + 1
         shared[i] = f"{round_name}-stack-{number:05d}"
     return [
         np.full(n, shared[i], object)

@@ -139,7 +139,7 @@ class Search:
         return {m: round(sum(s for (other, _), s in spent.items() if other == m), 1) for m in self.config.methods}
 
     def _spent(self) -> dict[tuple[str, int], float]:
-        """Worker seconds of each trial, all its pieces together."""
+        """Worker seconds of each trial, summed over its pieces."""
         spent: dict[tuple[str, int], float] = {}
         for path in self.units.path.glob("*/trial.json"):
             record: dict[str, Any] = json.loads(path.read_text("utf-8"))

@@ -39,8 +39,8 @@ _DRO = {"step_size": Range(0.01, 0.001, 0.1, True), "adjustment": Range(0.0, 0.0
 _HEAD = {"head_learning_rate": Range(1e-3, 1e-4, 1e-2, True), "head_weight_decay": Range(1.0, 1e-2, 10.0, True)}
 _FULL = {"full_learning_rate": Range(1e-3, 1e-5, 3e-3, True), "full_weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
 _SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 0.3, True)}
-# Where real and synthetic images are learnt from together, cross-entropy alone did better on validation images.
-_TOGETHER = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
+# Where real and synthetic images are learnt from jointly, cross-entropy alone did better on validation images.
+_JOINT = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
 _SPACES: dict[str, dict[str, Range]] = {
     "erm": _STAGE_1,
     "resample": _STRONG,
@@ -65,7 +65,7 @@ def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> 
     if method != "fairsynth":
         return _SPACES[method]
     policy = policy or policies(config)[0]
-    supcon = _SUPCON if policy.synthetic == "pretrain" else _TOGETHER
+    supcon = _SUPCON if policy.synthetic == "pretrain" else _JOINT
     values = {**_STAGE_1, **supcon, **_STAGE_2[policy.stage_2]}
     return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 

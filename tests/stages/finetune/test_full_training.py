@@ -149,7 +149,7 @@ class Meeting:
         return Share(rank, self.world, add)
 
     def train(self, config: FinetuneConfig, states: Sequence[FullState | None] = ()) -> list[Trained]:
-        """Train one cluster together, from these states; what each of them has in the end."""
+        """Train one cluster, data parallel, from these states; what each worker has in the end."""
 
         # Made one after another: the seed of their weights is torch's own, which threads share.
         trainers = [full_trainer(config, share=self.share(rank)) for rank in range(self.world)]
@@ -167,17 +167,17 @@ class Meeting:
 
 @pytest.mark.parametrize("prior", ["teacher", "images"])
 @pytest.mark.parametrize("world", [2, 3])
-def test_workers_together_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_parallel_workers_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three own samples and two of the prior: of three workers one has none of the prior."""
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 5})
     config = JUDGED.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
-    one, together = train_full(config), Meeting(world).train(config)
+    one, parallel = train_full(config), Meeting(world).train(config)
     assert one.progress.attempt == 1
-    for found in together:
+    for found in parallel:
         assert difference(found.weights, one.weights) <= 1e-9
         assert progress_facts(found.progress)[:5] == progress_facts(one.progress)[:5]
         assert dict(found.progress.validation) == pytest.approx(dict(one.progress.validation), rel=1e-9)
-        assert same_bits(found.weights, together[0].weights), "they must not drift apart"
+        assert same_bits(found.weights, parallel[0].weights), "they must not drift apart"
 
 
 @pytest.mark.parametrize("others", ["none", "older"])

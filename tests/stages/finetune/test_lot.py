@@ -39,7 +39,7 @@ def whole_lot() -> dict[str, Trained]:
 
 
 @pytest.mark.parametrize("width", [1, 3, 7])
-def test_how_many_are_in_training_together_changes_nothing(whole_lot: dict[str, Trained], width: int) -> None:
+def test_how_many_train_at_a_time_changes_nothing(whole_lot: dict[str, Trained], width: int) -> None:
     found = train(tiny_unet(torch.float64), jobs(STEPS), JUDGED, width)
     assert furthest_apart(found, whole_lot) <= 1e-9
     assert all(found[name].progress.best_step == whole_lot[name].progress.best_step for name in found)

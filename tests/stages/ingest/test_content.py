@@ -102,8 +102,8 @@ def test_rules_decide_what_is_usable(folder: Path) -> None:
 
 
 def test_a_row_hangs_on_its_own_file_alone(folder: Path) -> None:
-    together = look(folder, *FILES, "none.png")
-    assert together == {path: row for name in (*FILES, "none.png") for path, row in look(folder, name).items()}
+    at_once = look(folder, *FILES, "none.png")
+    assert at_once == {path: row for name in (*FILES, "none.png") for path, row in look(folder, name).items()}
 
 
 def test_what_near_copies_are_found_by_is_added_where_asked(folder: Path) -> None:

@@ -99,7 +99,7 @@ class Training:
             return
         self._loop = self._entered(phase)
         for _ in range(behind, phase.epochs):
-            yield self._judged(phase, self._epoch(self._loop))
+            yield self._validated(phase, self._epoch(self._loop))
 
     def _entered(self, phase: Phase) -> _Loop:
         """Everything that a phase begins with; after a restore, as it was."""
@@ -198,7 +198,7 @@ class Training:
         """Which images the classifier gets wrong."""
         return self.probabilities(images).argmax(1) != images.labels  # type: ignore[no-any-return]
 
-    def _judged(self, phase: Phase, loss: float) -> Epoch:
+    def _validated(self, phase: Phase, loss: float) -> Epoch:
         validation = self.data.validation
         predicted = self.probabilities(validation).argmax(1)
         return self._noted(phase, loss, predicted, validation.labels, validation.groups)
@@ -228,16 +228,16 @@ class Training:
         validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
         train, known = (self._labelled(images) for images in (self.data.train, validation))
         if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
-            return self._judged(phase, float("nan"))  # its training diverged, and its figures say so
+            return self._validated(phase, float("nan"))  # its training diverged, and its figures say so
         try:
-            layer, judged, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
+            layer, held_out, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
         except ValueError as error:
             raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}") from None
         with torch.no_grad():
             self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
             self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
-        loss = float(np.mean(predicted != judged.labels_N))
-        return self._noted(phase, loss, predicted, judged.labels_N, judged.groups_N)
+        loss = float(np.mean(predicted != held_out.labels_N))
+        return self._noted(phase, loss, predicted, held_out.labels_N, held_out.groups_N)
 
     def _labelled(self, images: Images) -> dfr.Labelled:
         return dfr.Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)

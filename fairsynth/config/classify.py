@@ -1,4 +1,4 @@
-"""The configuration's sections of classifiers: how they are trained, searched, judged and compared."""
+"""The configuration's sections of classifiers: how they are trained, searched and compared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ClassifyConfig(Section):
 
 
 class TuneConfig(Section):
-    """The search: the same number of trials for every method, judged on validation images."""
+    """The search: the same number of trials for every method, compared on validation images."""
 
     trials: Positive = 16
     """Of every method."""

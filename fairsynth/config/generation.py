@@ -102,7 +102,7 @@ class FinetuneConfig(Section):
     class_images: Positive = 100
     """Images of each class prompt for prior: images."""
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Share of a cluster's images that is held out to judge its adapter by; the best state is kept. 0: none."""
+    """Share of a cluster's images that is held out to validate its adapter on; the best state is kept. 0: none."""
     validation_min_images: Annotated[int, Field(ge=2)] = 20
     """Smaller clusters hold nothing out: their last state is kept."""
     validation_samples: Positive = 16

@@ -1,7 +1,7 @@
 """From a file's bytes to RGB pixels, by one rule.
 
-A file that cannot be used is refused with a reason (``BadImage``), and what its header tells is
-judged before a pixel is decoded. Pillow opens only the formats listed here; others are named by
+A file that cannot be used is refused with a reason (``BadImage``). Its header is checked before a pixel is
+decoded. Pillow opens only the formats listed here; others are named by
 their first bytes alone, for the parsers of rare formats are where files do harm.
 """
 

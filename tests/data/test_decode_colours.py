@@ -194,7 +194,7 @@ def test_other_deep_tiffs(order: str) -> None:
         ([-3, -2, -1], [0, 0, 0]),
     ],
 )
-def test_integers_that_tell_no_range_are_judged_by_their_maximum(values: list[int], expected: list[int]) -> None:
+def test_integers_that_tell_no_range_are_scaled_by_their_maximum(values: list[int], expected: list[int]) -> None:
     assert greys(encoded(Image.fromarray(np.array([values], np.int32)), "TIFF")) == expected
 
 

@@ -160,7 +160,7 @@ def test_case_15_one_content_under_two_groups_is_refused_or_both_are_quarantined
     assert len(found.manifest) == 62
 
 
-def test_case_16_a_leak_leaves_training_and_stays_where_it_is_judged(tmp_path: Path) -> None:
+def test_case_16_a_leak_leaves_training_and_stays_where_it_is_evaluated(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", SIZES, changed=dict.fromkeys((1, 48), PHOTO))
     with pytest.raises(
         DataError, match=r"^1 of 32 training images are in another split too, more than .* 0\.01 allows"

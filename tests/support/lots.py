@@ -33,7 +33,7 @@ CONFIG = FinetuneConfig(
     validation_share=0,
 )
 # Half of every cluster is held out.
-JUDGED = CONFIG.model_copy(
+VALIDATING = CONFIG.model_copy(
     update={"validation_share": 0.5, "validation_min_images": 2, "validation_samples": 4, "validate_every": 2}
 )
 TWO_LEVELS = {

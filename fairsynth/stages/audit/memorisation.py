@@ -24,7 +24,7 @@ DISGUISES: tuple[Disguise, ...] = get_args(Disguise)
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 _MIN_DETECTED, _MAX_FALSE_ALARMS = 0.95, 0.02  # what passes
-_MIN_JUDGED = 50  # on fewer images than this a rate says too little to pass
+_MIN_IMAGES = 50  # on fewer images than this a rate says too little to pass
 _ROUNDING = 1e-6  # distances that differ by less are equal
 _JPEG_QUALITY, _CROP_SIDE, _GAIN, _OFFSET = 60, 0.9, 0.2, 25.0
 
@@ -133,7 +133,7 @@ class SelfTest:
     @property
     def passed(self) -> bool:
         """At least 95 % of the copies found and at most 2 % false alarms, each among 50 images or more."""
-        enough = min(self.detected.n, self.false_alarms.n) >= _MIN_JUDGED
+        enough = min(self.detected.n, self.false_alarms.n) >= _MIN_IMAGES
         return enough and self.detected.share >= _MIN_DETECTED and self.false_alarms.share <= _MAX_FALSE_ALARMS
 
 

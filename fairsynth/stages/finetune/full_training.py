@@ -84,7 +84,7 @@ class FullTrainer:
         try:
             while progress.step < job.steps and not self._early(progress):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
-                if not fault and self._judged_now(job, progress, sampler):
+                if not fault and self._validation_due(job, progress, sampler):
                     fault, best = self._validate(job, progress, sampler, texts, best)
                 if fault and progress.attempt:
                     return Trained(job, progress, None, f"{progress.fault}; again {fault}")
@@ -211,7 +211,7 @@ class FullTrainer:
     def _validate(
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
-        """Judge the weights by held-out images; returns what is wrong with them, if anything, and the best so far."""
+        """Validate the weights on held-out images; returns what is wrong with them, if anything, and the best so far."""
         own = self.config.validation_samples
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
@@ -224,7 +224,7 @@ class FullTrainer:
         progress.validation.append((progress.step, loss))
         return "", self._weights() if progress.best_step == progress.step else best
 
-    def _judged_now(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
+    def _validation_due(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
         return bool(sampler.held) and (progress.step % self.config.validate_every == 0 or progress.step >= job.steps)
 
     def _early(self, progress: Progress) -> bool:

@@ -104,7 +104,7 @@ class Lot:
         self._fill()
         while self.slots:
             self._step()
-            if self.steps % self.looks_every == 0 or any(self._done(s) or self._judged_now(s) for s in self.slots):
+            if self.steps % self.looks_every == 0 or any(self._done(s) or self._validation_due(s) for s in self.slots):
                 self._look()
             self._validate()
             self._end()
@@ -150,7 +150,7 @@ class Lot:
                 self._put(index, self._start(slot.job, slot.progress.rolled_back(fault)))
 
     def _validate(self) -> None:
-        due = [index for index, slot in enumerate(self.slots) if self._judged_now(slot)]
+        due = [index for index, slot in enumerate(self.slots) if self._validation_due(slot)]
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
@@ -165,7 +165,7 @@ class Lot:
                 progress.best = self.weights[index].cpu().clone()
         self._look()
 
-    def _judged_now(self, slot: _Slot) -> bool:
+    def _validation_due(self, slot: _Slot) -> bool:
         """Whether a validation is due and has not been made."""
         step, held = slot.progress.step, slot.sampler.held
         if not held or not step or (slot.progress.validation and slot.progress.validation[-1][0] == step):

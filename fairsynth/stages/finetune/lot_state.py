@@ -51,7 +51,7 @@ class Progress:
         return sum(step > self.best_step for step, _ in self.validation)
 
     def rolled_back(self, fault: str) -> Progress:
-        """Where an adapter starts again after its loss exploded: at its best judged state, else at the beginning.
+        """Where an adapter starts again after its loss exploded: at its best validated state, else at the beginning.
 
         Both are its own, whatever its mates and checkpoints were.
         """

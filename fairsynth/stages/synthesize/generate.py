@@ -99,7 +99,7 @@ class Begun(NamedTuple):
 
 def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
     content = encode(image_HW3, codec)
-    # What is judged is what the file shows, as with real images: compression is part of it.
+    # The filter sees what the file holds, as with real images: compression is part of it.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
     facts = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": shows_nothing(pixels)}

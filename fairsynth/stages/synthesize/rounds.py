@@ -1,4 +1,4 @@
-"""Rounds of making images: planned, made on the cluster, judged, and again for what is missing."""
+"""Rounds of making images: planned, made on the cluster, filtered, and again for what is missing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 from fairsynth.artifacts import Units, write_json
 from fairsynth.classify.methods import phases
 from fairsynth.classify.packs import load_data, load_pack, pack_name
-from fairsynth.classify.policies import Policy, Setting, judgeable, policies
+from fairsynth.classify.policies import Policy, Setting, policies, rankable
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.manifest import VALIDATION
@@ -126,7 +126,7 @@ class Search:
     @cached_property
     def left_open(self) -> tuple[Policy, ...]:
         """The policies of fairsynth among which it searches."""
-        return judgeable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
+        return rankable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, dict[str, float | str]]:
         """Each method's setting to train anew: that of its best trial."""

@@ -23,7 +23,7 @@ MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 FULL = CONFIG.model_copy(update={"parameters": "full"})
 # Three images.
 JOB = changed(jobs([9, 9])[1], prompt='a "sks" grün | low', class_prompt="a low")
-JUDGED = Progress(JOB.name, 9, 1, 4, 'loss nan at step 5, "learning rate"', [(4, 0.25), (8, 0.125), (9, 0.5)])
+VALIDATED = Progress(JOB.name, 9, 1, 4, 'loss nan at step 5, "learning rate"', [(4, 0.25), (8, 0.125), (9, 0.5)])
 
 
 def lora(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def save(
     weights: Weights | None,
     folder: Path,
     config: FinetuneConfig = CONFIG,
-    progress: Progress = JUDGED,
+    progress: Progress = VALIDATED,
     dtype: torch.dtype = torch.float32,
     failure: str = "",
 ) -> Path:
@@ -101,7 +101,7 @@ def test_what_it_was_made_from_is_all_there(config: FinetuneConfig, tmp_path: Pa
         assert adapters.read_provenance(folder / adapters.FILE_NAME) == made_from | base
 
 
-def test_an_adapter_that_was_never_judged_is_kept_as_it_was_last(tmp_path: Path) -> None:
+def test_an_adapter_that_was_never_validated_is_kept_as_it_was_last(tmp_path: Path) -> None:
     folder = save(lora(), tmp_path / "one", progress=Progress(JOB.name, 7))
     assert (read_adapter(folder)["best_step"], read_adapter(folder)["validation"]) == (7, [])
     assert adapters.read_provenance(folder / adapters.FILE_NAME)["best_step"] == 7

@@ -80,12 +80,12 @@ def test_every_image_is_seen_equally_often(count: int, batch: int) -> None:
     assert count < 4 or len(starts) > 1, "the passes are shuffled"
 
 
-def test_held_out_images_are_never_trained_on_and_are_what_is_judged_by() -> None:
+def test_held_out_images_are_never_trained_on_and_are_validated_on() -> None:
     config = changed(PLAIN, validation_share=0.2, validation_min_images=20, validation_samples=16)
     sampler = sampler_of(config, 20)
     seen = {image for step in range(40) for image in images_of(sampler(step), config)}
-    judged = {int(value) for value in sampler.held_out().clean[:, 0, 0, 0]}
-    assert len(judged) == 4 and len(seen) == 16 and seen | judged == set(range(20))
+    validated = {int(value) for value in sampler.held_out().clean[:, 0, 0, 0]}
+    assert len(validated) == 4 and len(seen) == 16 and seen | validated == set(range(20))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_so_many_images_are_held_out(count: int, share: float, least: int, held:
 
 
 @pytest.mark.parametrize(("samples", "levels"), [(16, 4), (6, 4), (2, 2), (1, 1)])
-def test_adapters_are_judged_at_fixed_timesteps_with_fixed_noise(samples: int, levels: int) -> None:
+def test_adapters_are_validated_at_fixed_timesteps_with_fixed_noise(samples: int, levels: int) -> None:
     config = changed(PLAIN, validation_share=0.5, validation_min_images=2, validation_samples=samples)
     sampler = sampler_of(config, 10, spread=0.1)
     first = sampler.held_out()

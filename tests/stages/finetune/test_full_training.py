@@ -23,10 +23,10 @@ from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.support.lots import (
     CONFIG,
     FULL_JOB,
-    JUDGED,
     ONE_LEVEL,
     TIMESTEPS,
     TWO_LEVELS,
+    VALIDATING,
     break_once,
     changed,
     difference,
@@ -104,14 +104,14 @@ def test_one_cluster_after_another_is_as_one_alone() -> None:
 
 def test_going_on_from_any_checkpoint_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 6})
-    undisturbed, states = kept_full(JUDGED, dtype=torch.float32)
+    undisturbed, states = kept_full(VALIDATING, dtype=torch.float32)
     assert undisturbed.progress.attempt == 1
     best = undisturbed.progress.since
     # Six steps, the seventh went wrong; then from the best to one before the last, after which the result is there.
     assert [state.progress.step for state in states] == [*range(1, 7), *range(best + 1, 10)] and 2 <= best <= 6
     for state in states:
         save_full(state, tmp_path / "full.safetensors")
-        resumed = train_full(JUDGED, dtype=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
+        resumed = train_full(VALIDATING, dtype=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
         assert same_bits(resumed.weights, undisturbed.weights), state.progress
         assert progress_facts(resumed.progress) == progress_facts(undisturbed.progress)
 
@@ -170,7 +170,7 @@ class Meeting:
 def test_data_parallel_workers_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three own samples and two of the prior: of three workers one has none of the prior."""
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 5})
-    config = JUDGED.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
+    config = VALIDATING.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
     one, parallel = train_full(config), Meeting(world).train(config)
     assert one.progress.attempt == 1
     for found in parallel:
@@ -183,10 +183,10 @@ def test_data_parallel_workers_train_what_one_does(prior: str, world: int, monke
 @pytest.mark.parametrize("others", ["none", "older"])
 def test_workers_go_on_from_the_state_of_the_first_whatever_the_others_read(others: str) -> None:
     states = list[FullState]()
-    whole = train_full(JUDGED.model_copy(update={"checkpoint_every": 3}), checkpoint=states.append)
+    whole = train_full(VALIDATING.model_copy(update={"checkpoint_every": 3}), checkpoint=states.append)
     old, new = states[0], states[-1]
     assert (old.progress.step, new.progress.step) == (3, 9)
-    for found in Meeting(2).train(JUDGED, [new, None if others == "none" else old]):
+    for found in Meeting(2).train(VALIDATING, [new, None if others == "none" else old]):
         assert difference(found.weights, whole.weights) <= 1e-9
         assert [step for step, _ in found.progress.validation] == [step for step, _ in whole.progress.validation]
 
@@ -213,16 +213,16 @@ def test_a_loss_that_explodes_once_is_rolled_back_to_the_beginning(monkeypatch: 
     assert [state.progress.step for state in states] == [1, *range(1, 10)]
 
 
-def test_with_a_judged_state_it_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed, states = kept_full(JUDGED)
-    judged = {step: loss for step, loss in undisturbed.progress.validation if step < 8}
-    best = min(judged, key=lambda step: judged[step])
+def test_with_a_validated_state_it_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed, states = kept_full(VALIDATING)
+    validated = {step: loss for step, loss in undisturbed.progress.validation if step < 8}
+    best = min(validated, key=lambda step: validated[step])
     at = states[best - 1]
     tensors = {name: torch.zeros_like(t) if name[:5] in ("first", "secon") else t for name, t in at.tensors.items()}
     again = replace(at.progress.copy(), attempt=1, since=best)
-    by_hand = train_full(JUDGED, resume=FullState(again, tensors))
+    by_hand = train_full(VALIDATING, resume=FullState(again, tensors))
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 7})
-    found, _ = kept_full(JUDGED)
+    found, _ = kept_full(VALIDATING)
     assert progress_facts(found.progress)[1:4] == (10, 1, best)
     assert difference(found.weights, by_hand.weights) <= 1e-12
     assert dict(found.progress.validation) == pytest.approx(dict(by_hand.progress.validation), rel=1e-9)

@@ -17,7 +17,7 @@ from fairsynth.stages.finetune.lot import Lot
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 from tests.support.lots import (
     CONFIG,
-    JUDGED,
+    VALIDATING,
     break_once,
     changed,
     difference,
@@ -62,7 +62,7 @@ def spoilt(bad: AdapterJob) -> Any:
 
 
 @pytest.mark.parametrize("width", [8, 2])
-@pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
+@pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_an_adapter_of_broken_latents_fails_alone(config: FinetuneConfig, width: int) -> None:
     work = jobs(STEPS)
     bad = work[1]
@@ -106,7 +106,7 @@ def test_half_the_learning_rate_saves_an_adapter_that_explodes() -> None:
 
 
 def second_start(job: AdapterJob, at: Row | None = None) -> Row:
-    """An adapter at the beginning of its second attempt, made by hand: at a judged state, or at the beginning."""
+    """An adapter at the beginning of its second attempt, made by hand: at a validated state, or at the beginning."""
     stack = stack_of(tiny_unet())
     zeros = torch.zeros(stack.size)
     if at is None:
@@ -116,7 +116,7 @@ def second_start(job: AdapterJob, at: Row | None = None) -> Row:
     return Row(again, at.weights, zeros, zeros)
 
 
-def test_without_a_judged_state_an_adapter_starts_again_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_validated_state_an_adapter_starts_again_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     work = jobs(STEPS)
     by_hand = train(tiny_unet(torch.float64), work[:1], CONFIG, begun={work[0].name: second_start(work[0])})
     undisturbed = train(tiny_unet(torch.float64), work, CONFIG)
@@ -129,28 +129,28 @@ def test_without_a_judged_state_an_adapter_starts_again_from_the_beginning(monke
     assert all(difference(found[job.name].weights, undisturbed[job.name].weights) <= 1e-12 for job in work[1:])
 
 
-def test_with_a_judged_state_an_adapter_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_validated_state_an_adapter_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     work = [changed(job, learning_rate=0.1) for job in jobs([9, 9, 9, 9])]
-    undisturbed, states = watched(work, JUDGED)
+    undisturbed, states = watched(work, VALIDATING)
     break_once(monkeypatch, work, dict.fromkeys(range(4), 7))
-    found, _ = watched(work, JUDGED)
+    found, _ = watched(work, VALIDATING)
     starts = set()
     for job in work:
-        judged = [point for point in undisturbed[job.name].progress.validation if point[0] <= 7]
-        best = min(judged, key=lambda point: point[1])[0]
+        validated = [point for point in undisturbed[job.name].progress.validation if point[0] <= 7]
+        best = min(validated, key=lambda point: point[1])[0]
         starts.add(best)
         row = second_start(job, row_of(states[best], job.name))
-        by_hand = train(tiny_unet(torch.float64), [job], JUDGED, begun={job.name: row})[job.name]
+        by_hand = train(tiny_unet(torch.float64), [job], VALIDATING, begun={job.name: row})[job.name]
         again = found[job.name]
         assert again.progress.attempt == 1 and again.progress.since == best and again.progress.step == 9
         assert difference(again.weights, by_hand.weights) <= 1e-9
-        losses, kept = dict(again.progress.validation), {step: loss for step, loss in judged if step <= best}
+        losses, kept = dict(again.progress.validation), {step: loss for step, loss in validated if step <= best}
         assert losses == pytest.approx(dict(by_hand.progress.validation), rel=1e-9)
         assert {step: loss for step, loss in losses.items() if step <= best} == pytest.approx(kept, rel=1e-9)
-    assert starts & {2, 4} and 6 in starts, f"some had to go back further than the last judgement: {starts}"
+    assert starts & {2, 4} and 6 in starts, f"some had to go back further than the last validation: {starts}"
 
 
-@pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
+@pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_a_second_attempt_depends_on_no_mate_and_no_checkpoint(
     config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_second_attempt_depends_on_no_mate_and_no_checkpoint(
         )
 
 
-@pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
+@pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_looking_at_the_losses_now_and_then_as_on_a_gpu_changes_nothing(
     config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

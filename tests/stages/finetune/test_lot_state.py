@@ -38,8 +38,8 @@ def assert_same(ours: LotState | None, theirs: LotState) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_state_is_read_back_as_it_was(dtype: torch.dtype, tmp_path: Path) -> None:
-    judged = Progress(FIRST, 7, 1, 4, 'loss nan at step 5, "learning rate"', [(2, 0.1), (4, 1 / 3)], torch.rand(5))
-    state = state_of(judged, Progress(SECOND, 3))
+    validated = Progress(FIRST, 7, 1, 4, 'loss nan at step 5, "learning rate"', [(2, 0.1), (4, 1 / 3)], torch.rand(5))
+    state = state_of(validated, Progress(SECOND, 3))
     state = LotState(state.rows, state.ended, state.steps, *(part.to(dtype) for part in matrices(state)))
     save_state(state, tmp_path / "lot.safetensors")
     assert_same(load_state(tmp_path / "lot.safetensors"), state)
@@ -131,7 +131,7 @@ def test_progress_knows_its_best_step_and_how_long_it_has_waited() -> None:
         assert (progress.best_step, progress.waited) == (best, waited), "of two equals the first is the best"
 
 
-def test_a_rolled_back_adapter_is_at_its_best_judged_state() -> None:
+def test_a_rolled_back_adapter_is_at_its_best_validated_state() -> None:
     best = torch.rand(5)
     progress = Progress(FIRST, 9, 0, 0, "", [(2, 0.5), (4, 0.4), (6, 0.45), (8, 0.6)], best)
     back = progress.rolled_back("it exploded")
@@ -140,7 +140,7 @@ def test_a_rolled_back_adapter_is_at_its_best_judged_state() -> None:
     assert progress.step == 9 and len(progress.validation) == 4, "the old one is as it was"
 
 
-def test_a_rolled_back_adapter_that_was_never_judged_is_at_its_beginning() -> None:
+def test_a_rolled_back_adapter_that_was_never_validated_is_at_its_beginning() -> None:
     back = Progress(FIRST, 9).rolled_back("it exploded")
     assert progress_facts(back) == (FIRST, 0, 1, 0, "it exploded", ()) and back.best is None
 

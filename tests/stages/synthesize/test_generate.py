@@ -97,9 +97,9 @@ def test_files_are_written_as_the_source_is_and_say_that_they_are_synthetic(
         )
         if format == "JPEG":
             assert image.quantization == Image.open(io.BytesIO(source)).quantization  # type: ignore[attr-defined]
-        # What is judged is the file, at the models' size.
-        judged = encoder().images(decode(row["file"], 32)[None])[0]
-        assert row["embedding"] == pytest.approx(judged, abs=1e-5)
+        # The filter sees the file, at the models' size.
+        expected = encoder().images(decode(row["file"], 32)[None])[0]
+        assert row["embedding"] == pytest.approx(expected, abs=1e-5)
         assert row["sha256"] == hashlib.sha256(row["file"]).hexdigest()
         if format != "PNG":
             assert np.abs(np.subtract(row["embedding"], plain[row["image_id"]])).max() > 1e-3

@@ -158,7 +158,7 @@ def test_copy_scores_are_the_detectors(world: World, made: pa.Table) -> None:
     assert checked == {("a",), ("b",), ("c",), ("a", "b"), ()}
 
 
-def test_what_compression_does_to_an_image_is_judged_with_it(world: World, made: pa.Table) -> None:
+def test_what_compression_does_to_an_image_is_seen_by_the_filter(world: World, made: pa.Table) -> None:
     source = encoded(crops()[0].resize((32, 32)), "JPEG", quality=10)
     work, name = world.worker(source_codec([source])), largest(world.plan)
     found = work({"name": name})["images"]

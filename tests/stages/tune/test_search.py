@@ -256,7 +256,7 @@ def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) ->
 
 
 def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: Path, session: Session) -> None:
-    """No matter of trying again: DFR has one validation image of each group, none to judge by."""
+    """No matter of trying again: DFR has one validation image of each group, none to validate on."""
     shutil.copytree(packs, tmp_path / "packs")
     shutil.rmtree(tmp_path / "packs" / "pack-val")
     write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
@@ -269,7 +269,7 @@ def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("enough", [True, False])
-def test_policies_are_searched_where_validation_can_judge_them(packs: Path, tmp_path: Path, enough: bool) -> None:
+def test_policies_are_searched_where_validation_can_rank_them(packs: Path, tmp_path: Path, enough: bool) -> None:
     shutil.copytree(packs, tmp_path / "packs")
     shutil.rmtree(tmp_path / "packs" / "pack-val")
     write_pack(tmp_path / "packs" / "pack-val", images((50, 50, 50, 50 if enough else 49), 1))

@@ -48,7 +48,7 @@ def images(group: Group, values: list[float], **facts: Any) -> list[dict[str, An
     return [image(group, f"{group.label[0]}{group.attribute[0]}{i:03d}", s, **facts) for i, s in enumerate(values)]
 
 
-def judged(
+def verdicts_of(
     rows: list[dict[str, Any]], quota: dict[Group, int], config: FilterConfig = ALL, threshold: float | None = None
 ) -> dict[str, str]:
     """The verdict of every image, by its id."""

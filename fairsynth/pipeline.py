@@ -1,4 +1,4 @@
-"""The table of contents: the stages in order, each a record of what names, makes and shows its result.
+"""The table of contents: the stages in order, each a record of what names, makes and lays out its result.
 
 ``run(config)`` runs them all; ``run(config, only="cluster")`` runs one and expects the earlier ones to be finished. A
 stage whose artifact is finished is not made again.

@@ -79,8 +79,8 @@ class Fields:
     def entry(self, row: Mapping[str, str], path: str, split: str, location: str = "") -> Entry:
         """The entry of a row."""
         attribute = combine(self.attributes, [row[name] for name in self.attributes])
-        shown, hidden = ("", attribute) if self.discover else (attribute, "")
-        return Entry(path, split, row[self.label], shown, location, hidden)
+        visible, hidden = ("", attribute) if self.discover else (attribute, "")
+        return Entry(path, split, row[self.label], visible, location, hidden)
 
 
 def combine(names: Sequence[str], values: Sequence[str]) -> str:

@@ -187,8 +187,8 @@ def named(raw: bytes) -> tuple[str, str]:
     try:
         return raw.decode("utf-8"), ""
     except UnicodeDecodeError:
-        shown = raw.decode("utf-8", "backslashreplace")
-        return f"{shown}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
+        escaped = raw.decode("utf-8", "backslashreplace")
+        return f"{escaped}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
 
 
 def _hidden(name: str) -> bool:

@@ -83,13 +83,13 @@ def _samples(storage: Storage, shard: str, quarantined: list[Aside]) -> dict[str
     """The samples of a shard by key."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
     for member, text in members(storage, shard, TEXTS):
-        shown = named(member.name.encode("utf-8", "surrogateescape"))[0]
-        if member.isdir() or _is_hidden(shown):
+        escaped = named(member.name.encode("utf-8", "surrogateescape"))[0]
+        if member.isdir() or _is_hidden(escaped):
             continue
         if not is_safe(member):
-            quarantined.append(Aside(f"{shard}/{shown}", "unsafe_member"))
+            quarantined.append(Aside(f"{shard}/{escaped}", "unsafe_member"))
             continue
-        name = PurePosixPath(shown)
+        name = PurePosixPath(escaped)
         stem, _, suffix = name.name.partition(".")
         if suffix:
             _put(samples[str(name.with_name(stem))], storage, shard, str(name), member, text)

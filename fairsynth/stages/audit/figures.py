@@ -179,7 +179,7 @@ def cluster_figures(
     for (group, adapter), places in sorted(members.items()):
         trained = learnt.get(adapter, np.zeros((0, 1), np.float32))
         ratio = nearest_ratio(synthetic.embeddings_ND[places], trained) if len(trained) > 1 else None
-        shown = agreement(synthetic, np.array(places))
+        agreeing = agreement(synthetic, np.array(places))
         made, real = synthetic.embeddings_ND[places], held_out.embeddings_ND[held_out.of(group)]
         size = min(len(made), len(known[group]))
         figures.append(
@@ -190,7 +190,7 @@ def cluster_figures(
                 "cluster": rows[places[0]]["cluster"],
                 "synthetic": len(places),
                 "learnt": len(trained),
-                "agreement": shown,
+                "agreement": agreeing,
                 "fidelity": {
                     "synthetic": fidelity(made, real, size, seed),
                     "held_out": fidelity(known[group], real, size, seed),

@@ -95,8 +95,8 @@ def _threshold(train: RealImages, known: RealImages) -> float | None:
     if not len(known):
         return None
     detector = train.take(sample(range(len(train)), DETECTOR_IMAGES))
-    shown = known.take(sample(range(len(known)), THRESHOLD_IMAGES))
+    queries = known.take(sample(range(len(known)), THRESHOLD_IMAGES))
     scores, _ = CopyDetector(detector.embeddings_ND, detector.thumbnails_N).score(
-        shown.embeddings_ND, shown.thumbnails_N
+        queries.embeddings_ND, queries.thumbnails_N
     )
     return copy_threshold(scores)

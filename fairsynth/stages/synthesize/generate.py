@@ -102,7 +102,7 @@ def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
     # The filter sees what the file holds, as with real images: compression is part of it.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
-    facts = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": shows_nothing(pixels)}
+    facts = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": is_blank(pixels)}
     return Written(content, pixels, facts | {"sha256": hashlib.sha256(content).hexdigest()})
 
 
@@ -216,7 +216,7 @@ def groups_of(table: pa.Table) -> list[Group]:
     return [Group(y, a) for y, a in zip(table["label"].to_pylist(), table["attribute"].to_pylist(), strict=True)]
 
 
-def shows_nothing(pixels_HW3: NDArray[np.uint8]) -> bool:
+def is_blank(pixels_HW3: NDArray[np.uint8]) -> bool:
     """True for an image of about one colour, whichever it is."""
     return bool(pixels_HW3.std((0, 1)).max() < MIN_SPREAD)
 

@@ -60,13 +60,13 @@ def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> l
     rows, facts = tried.to_pylist(), []
     for (group, route), trial in trials.items():
         batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-        shown = {
+        counts = {
             "label": sum(r["label_probability"] >= 0.5 for r in batch),
             "attribute": sum(r["attribute_probability"] >= 0.5 for r in batch),
             "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in batch),
             "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in batch),
         }
-        facts.append({"group": list(group), "way": route, "made": trial.made, "both": trial.right} | shown)
+        facts.append({"group": list(group), "way": route, "made": trial.made, "both": trial.right} | counts)
     return facts
 
 
@@ -78,12 +78,12 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
     right = pc.and_(
         pc.greater_equal(rows["label_probability"], 0.5), pc.greater_equal(rows["attribute_probability"], 0.5)
     )
-    shown = pc.sum(pc.and_(right, pc.invert(rows["constant"]))).as_py() or 0
+    depicting = pc.sum(pc.and_(right, pc.invert(rows["constant"]))).as_py() or 0
     return {
         "made": rows.num_rows,
         "accepted": reasons.pop("", 0),
         "rejected": {reason: reasons[reason] for reason in REASONS if reason in reasons},
-        "probe_agreement_made": shown / rows.num_rows if rows.num_rows else None,
+        "probe_agreement_made": depicting / rows.num_rows if rows.num_rows else None,
     }
 
 

@@ -83,7 +83,7 @@ class Rounds:
         rows, trials = images.to_pylist(), {}
         for group, route in wanted:
             batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-            trials[group, route] = Trial(len(batch), sum(shows_its_group(row) for row in batch))
+            trials[group, route] = Trial(len(batch), sum(depicts_its_group(row) for row in batch))
         return images, trials
 
     def _trial_plan(
@@ -132,7 +132,7 @@ def _plain(field: pa.Field) -> pa.Field:
     return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
-def shows_its_group(row: Mapping[str, Any]) -> bool:
+def depicts_its_group(row: Mapping[str, Any]) -> bool:
     """Whether the probe sees both label and attribute in an image."""
     return not row["constant"] and min(row["label_probability"], row["attribute_probability"]) >= 0.5
 

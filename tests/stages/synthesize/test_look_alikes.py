@@ -136,8 +136,8 @@ def test_the_set_of_images_decides_and_not_their_order(data: st.DataObject) -> N
         assert not any(alike(a, b) for a, b in itertools.combinations(stays.values(), 2))
         for row in rows:
             if found[row["image_id"]] == "near_duplicate":
-                rank = (-(row["text_score"] + row["centroid_score"]) / 2, row["image_id"])
-                assert any(alike(row, other) for better, other in stays.items() if better < rank)
+                score = (-(row["text_score"] + row["centroid_score"]) / 2, row["image_id"])
+                assert any(alike(row, other) for better, other in stays.items() if better < score)
     usable = [row for row in made if found[row["image_id"]] in ("accepted", "low_score")]
     assert len({row["sha256"] for row in usable}) == len(usable)
     fine = [row for row in made if not row["constant"] and row["label_probability"] >= 0.5]

@@ -27,7 +27,7 @@ from fairsynth.stages.synthesize import rounds as module
 from fairsynth.stages.synthesize.generate import SEEN, GenerateUnit
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source
 from fairsynth.stages.synthesize.output import ACCEPTED
-from fairsynth.stages.synthesize.rounds import EMPTY, UNITS_PER_CALL, Rounds, read_units, shows_its_group, write_table
+from fairsynth.stages.synthesize.rounds import EMPTY, UNITS_PER_CALL, Rounds, depicts_its_group, read_units, write_table
 from fairsynth.work import Ran, run_local, write_tables
 from tests.support.synthesize.worlds import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
 
@@ -135,7 +135,7 @@ def test_quotas_of_nothing_make_nothing(tmp_path: Path) -> None:
     assert rounds.trials([], {}) == (EMPTY, {})
 
 
-def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """Every second image of the prompt, and all others but every third, show their group."""
         rows = plan().to_pylist()
@@ -155,12 +155,12 @@ def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest
     assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
 
 
-def test_an_image_shows_its_group_only_with_both() -> None:
+def test_an_image_depicts_its_group_only_with_both() -> None:
     def row(constant: bool, label: float, attribute: float) -> dict[str, Any]:
         return {"constant": constant, "label_probability": label, "attribute_probability": attribute}
 
-    assert shows_its_group(row(False, 0.5, 0.5))
-    assert not any(map(shows_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
+    assert depicts_its_group(row(False, 0.5, 0.5))
+    assert not any(map(depicts_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
 
 
 class Recorded:

@@ -23,7 +23,7 @@ from fairsynth.stages.synthesize.generate import (
     FilterReferences,
     centroids,
     groups_of,
-    shows_nothing,
+    is_blank,
 )
 from tests.support.datasets import crops, encoded
 from tests.support.synthesize.worlds import (
@@ -89,7 +89,7 @@ def test_looks_and_hashes_are_those_of_the_image(made: pa.Table) -> None:
         assert row["constant"] is False
 
 
-def test_an_image_that_shows_nothing_is_said_to(world: World) -> None:
+def test_a_blank_image_is_marked(world: World) -> None:
     work, name = world.worker(), largest(world.plan)
     plain_make = work.make
 
@@ -205,9 +205,9 @@ def test_groups_are_read_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 128, 0)])
-def test_an_image_of_one_colour_shows_nothing(colour: tuple[int, int, int]) -> None:
+def test_an_image_of_one_colour_is_blank(colour: tuple[int, int, int]) -> None:
     pixels = np.full((32, 32, 3), colour, np.uint8)
     pixels[::7, ::5] ^= 1  # a little noise
-    assert shows_nothing(pixels)
+    assert is_blank(pixels)
     pixels[:, 16:, 1] ^= 24
-    assert not shows_nothing(pixels)
+    assert not is_blank(pixels)

@@ -25,7 +25,7 @@ from fairsynth.classify.policies import Setting
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import DataError, InfrastructureError
 from fairsynth.models.classifier import Classifier, build_classifier
-from fairsynth.models.data_parallel import Share, share_norms
+from fairsynth.models.data_parallel import Ranks, share_norms
 from fairsynth.models.device import pick_device
 
 _EVAL_BATCH = 256  # images per forward pass outside training
@@ -59,11 +59,11 @@ class Training:
         config: ClassifyConfig,
         seed: int,
         rule: Rule = "worst-group",
-        share: Share | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
         self.rule: Rule = rule
-        self.share, self.device = share or Share(), pick_device()
+        self.ranks, self.device = ranks or Ranks(), pick_device()
         self.model = self._untrained()
         self.rng = torch.Generator().manual_seed(seed + 1)
         self.phases, self.numbers = phases(method, setting, config), numbers(setting)
@@ -77,7 +77,7 @@ class Training:
         model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
         if self.device == "cuda":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        share_norms(model.encoder, self.share)
+        share_norms(model.encoder, self.ranks)
         return model
 
     def epochs(self) -> Iterator[Epoch]:
@@ -161,19 +161,19 @@ class Training:
             loop.optimizer.zero_grad()
             loss.backward()
             if loop.features is None:
-                self.share.sum_gradients(self.model.encoder.parameters())
-            self.share.mean_gradients(self.model.head.parameters())
+                self.ranks.sum_gradients(self.model.encoder.parameters())
+            self.ranks.mean_gradients(self.model.head.parameters())
             loop.optimizer.step()
             losses.append(loss.item())
         return float(np.mean(losses))
 
     def _encoded(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """Features of a batch. Each process encodes its part; all see all of them, and so compute the same loss."""
-        return self.share.joined(self.model.features(self._seen(images, index)), len(index))
+        return self.ranks.joined(self.model.features(self._seen(images, index)), len(index))
 
     def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """This process's part of a batch, augmented as it would be without the others."""
-        part = self.share.part
+        part = self.ranks.part
         pixels = batches.to_tensor(images.pixels[index[part]], self.device)
         if self.config.augment:
             pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), part)
@@ -185,8 +185,8 @@ class Training:
         chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _EVAL_BATCH)))
         features = []
         for chunk in chunks:
-            pixels = batches.to_tensor(images.pixels[chunk[self.share.part]], self.device)
-            features.append(self.share.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
+            pixels = batches.to_tensor(images.pixels[chunk[self.ranks.part]], self.device)
+            features.append(self.ranks.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
         return torch.cat(features)
 
     @torch.no_grad()
@@ -218,7 +218,7 @@ class Training:
         epoch = Epoch(number, phase.stage, loss, worst, worst_class, float(right.mean()), phase.selectable)
         better = phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
         # Of several processes the first decides, should their figures differ in a last bit.
-        if self.share.agreed(int(better)):
+        if self.ranks.agreed(int(better)):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
         self.history.append(epoch)
         return epoch
@@ -246,7 +246,7 @@ class Training:
         """Write the state between two epochs; of several processes the first does it."""
         loop = self._loop
         # After a restore, and before another epoch, the file holds this state already.
-        if not self.share.first or self._restored is not None:
+        if not self.ranks.first or self._restored is not None:
             return
         write_point(
             path,
@@ -264,7 +264,7 @@ class Training:
         """Go on from a state that ``save`` wrote for the same run; False if there is none."""
         point = read_point(path, self._identity())
         length = len(point.facts["history"]) if point else 0
-        if self.share.agreed(length) != length:
+        if self.ranks.agreed(length) != length:
             # On a shared disk it may be seen late; whoever starts this process tries again.
             raise InfrastructureError(f"the checkpoint {path} is not the same for all processes that train together")
         if point is None:

@@ -19,9 +19,9 @@ from fairsynth.engine.session import Room, Session
 from fairsynth.errors import FairsynthError, InfrastructureError
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
-Job = Callable[["Share", Callable[[], bool]], None]
+Job = Callable[["Ranks", Callable[[], bool]], None]
 """The work of each of a job's workers: gets its place among them, and a way to ask whether its machine will be taken
 away. It commits what came of it in the first worker. A FairsynthError is final, but for InfrastructureError; that, a
 dead worker or a lost node Ray tries again."""
@@ -119,7 +119,7 @@ def _run(config: Mapping[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(config["threads"])
     began = time.time()
     try:
-        config["job"](_share_of_worker(), _machine_goes)
+        config["job"](_ranks_of_worker(), _machine_goes)
     except InfrastructureError:
         raise  # Ray tries again
     except FairsynthError as error:
@@ -134,16 +134,16 @@ def _machine_goes() -> bool:
     return ray.train.get_preemption_info() is not None
 
 
-def _share_of_worker() -> Share:
+def _ranks_of_worker() -> Ranks:
     """This worker's place among those of its Ray Train run."""
     import ray.train
 
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
     context = ray.train.get_context()
     if context.get_world_size() == 1:
-        return Share()
-    return Share(context.get_world_rank(), context.get_world_size(), _summed)
+        return Ranks()
+    return Ranks(context.get_world_rank(), context.get_world_size(), _summed)
 
 
 def _summed(values: Any) -> None:

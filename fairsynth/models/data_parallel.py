@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Share:
+class Ranks:
     """Which process this is, of how many, and how a tensor is summed over all of them, in place."""
 
     rank: int = 0
@@ -71,23 +71,23 @@ class _Sum(torch.autograd.Function):
     """A sum over processes: what one of them adds changes the results of all."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, share: Share) -> Tensor:
-        ctx.share = share
+    def forward(ctx: Any, values: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
         total = values.clone()
-        share.sum(total)
+        ranks.sum(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].contiguous().clone()
-        ctx.share.sum(total)
+        ctx.ranks.sum(total)
         return total, None
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the images of all processes; torch's own has no form for CPUs."""
 
-    share: Share
+    ranks: Ranks
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """As ``nn.BatchNorm2d``."""
@@ -97,11 +97,11 @@ class SharedBatchNorm(nn.BatchNorm2d):
         given = images_NCHW.dtype
         images_NCHW = images_NCHW.to(torch.promote_types(given, torch.float32))
         channels, n = images_NCHW.shape[1], images_NCHW.numel() // max(1, images_NCHW.shape[1])
-        total = _Sum.apply(torch.cat([images_NCHW.sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]), self.share)
+        total = _Sum.apply(torch.cat([images_NCHW.sum((0, 2, 3)), images_NCHW.new_tensor([float(n)])]), self.ranks)
         count = total[channels].detach()
         centred = images_NCHW - (total[:channels] / count)[:, None, None]
         # A second message: squares of what is not centred yet would lose the variance in their rounding.
-        variance = _Sum.apply(centred.square().sum((0, 2, 3)), self.share) / count
+        variance = _Sum.apply(centred.square().sum((0, 2, 3)), self.ranks) / count
         self._remember((total[:channels] / count).detach(), variance.detach() * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(given)
@@ -115,16 +115,16 @@ class SharedBatchNorm(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
-def share_norms(module: nn.Module, share: Share) -> None:
+def share_norms(module: nn.Module, ranks: Ranks) -> None:
     """Let all batch normalisations of a network see the images of all processes. The weights' names stay."""
-    if share.world == 1:
+    if ranks.world == 1:
         return
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d):
             shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
             shared.load_state_dict(child.state_dict())
             shared.to(child.weight.device).train(child.training)
-            shared.share = share
+            shared.ranks = ranks
             setattr(module, name, shared)
         else:
-            share_norms(child, share)
+            share_norms(child, ranks)

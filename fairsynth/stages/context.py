@@ -26,7 +26,7 @@ from fairsynth.stages.cluster.output import with_discovered
 from fairsynth.work import Ran, Task, Work
 
 if TYPE_CHECKING:  # it imports torch
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
 DEMO_SEVERITY = 0.95
 
@@ -161,8 +161,8 @@ class Context:
         return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, progress))
 
 
-def _job_of_trial(trial: Trial, share: Share, machine_goes: Callable[[], bool]) -> None:
-    trial(lambda figures: None, share)
+def _job_of_trial(trial: Trial, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
+    trial(lambda figures: None, ranks)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fairsynth.config import FinetuneConfig
 from fairsynth.groups import Group
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Draw, Latents, Sampler
-from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Share
+from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Ranks
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
@@ -228,9 +228,9 @@ class Passes:
 FULL_JOB = changed(jobs([10] * 7)[6], learning_rate=1e-3, warmup_steps=4)
 
 
-def full_trainer(config: FinetuneConfig, dtype: torch.dtype = torch.float64, share: Share | None = None) -> FullTrainer:
+def full_trainer(config: FinetuneConfig, dtype: torch.dtype = torch.float64, ranks: Ranks | None = None) -> FullTrainer:
     """A trainer of all weights of a tiny UNet of its own."""
-    return FullTrainer(tiny_unet(dtype), scheduler(), config, texts_of(jobs([1] * 7)), share)
+    return FullTrainer(tiny_unet(dtype), scheduler(), config, texts_of(jobs([1] * 7)), ranks)
 
 
 def train_full(

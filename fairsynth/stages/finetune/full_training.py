@@ -18,7 +18,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.state_files import read_state, write_state
 from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -46,11 +46,11 @@ class FullTrainer:
         scheduler: DDPMScheduler,
         config: FinetuneConfig,
         texts: Tensors,
-        share: Share | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
         self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
-        self.scheduler, self.config, self.texts, self.share = scheduler, config, texts, share or Share()
+        self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
         self.unet = unet.float() if self.low else unet
         self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
@@ -126,7 +126,7 @@ class FullTrainer:
         """One step; returns what went wrong, if anything did."""
         own = self.config.batch_size
         own_places = [
-            i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank
+            i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
         ]
         part = Draw(draw.clean[own_places], draw.noise[own_places], draw.times[own_places])
         totals = (own, max(1, len(draw.times) - own))
@@ -144,7 +144,7 @@ class FullTrainer:
         optimizer.zero_grad()
         losses.sum().backward()
         sums = torch.stack([losses.detach()[0], powers[0]])
-        self.share.sum(sums)
+        self.ranks.sum(sums)
         self._sum_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
@@ -161,25 +161,25 @@ class FullTrainer:
 
     def agreed(self, answer: bool) -> bool:
         """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
-        vote = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
-        self.share.sum(vote)
+        vote = torch.tensor([float(answer and self.ranks.rank == 0)], device=self.unet.device)
+        self.ranks.sum(vote)
         return bool(vote.item())
 
     def _of_rank_0(self, state: FullState | None) -> FullState | None:
         """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
-        if self.share.world == 1:
+        if self.ranks.world == 1:
             return state
-        sends, device = self.share.rank == 0 and state is not None, self.unet.device
+        sends, device = self.ranks.rank == 0 and state is not None, self.unet.device
         header = b""
         if sends and state is not None:
             shapes = {name: list(value.shape) for name, value in state.tensors.items()}
             header = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
         size = torch.tensor([len(header)], device=device)
-        self.share.sum(size)
+        self.ranks.sum(size)
         if not size.item():
             return None
         text = torch.tensor(list(header) if sends else [0] * int(size.item()), dtype=torch.int32, device=device)
-        self.share.sum(text)
+        self.ranks.sum(text)
         facts = json.loads(bytes(text.tolist()))
         tensors = {}
         for name, shape in facts["shapes"].items():
@@ -188,13 +188,13 @@ class FullTrainer:
                 if sends and state
                 else torch.zeros(shape, dtype=self.unet.dtype, device=device)
             )
-            self.share.sum(value)
+            self.ranks.sum(value)
             tensors[name] = value.cpu()
         return FullState(_progress(facts["progress"]), tensors)
 
     def _sum_gradients(self) -> None:
         """Add up the workers' gradients, many small ones in one message."""
-        if self.share.world == 1:
+        if self.ranks.world == 1:
             return
         bucket: list[torch.Tensor] = []
         gradients = [parameter.grad for parameter in self.unet.parameters() if parameter.grad is not None]
@@ -202,7 +202,7 @@ class FullTrainer:
             bucket.append(part)
             if index + 1 == len(gradients) or sum(map(torch.numel, bucket)) >= _BUCKET:
                 whole = torch.cat([part.flatten() for part in bucket])
-                self.share.sum(whole)
+                self.ranks.sum(whole)
                 for part, summed in zip(bucket, whole.split([part.numel() for part in bucket]), strict=True):
                     part.copy_(summed.view_as(part))
                 bucket = []
@@ -217,8 +217,8 @@ class FullTrainer:
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
         losses = batch.losses(predicted, None)[0]
-        self.share.sum(losses)
-        loss = losses.item() / self.share.world
+        self.ranks.sum(losses)
+        loss = losses.item() / self.ranks.world
         if not math.isfinite(loss):
             return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))

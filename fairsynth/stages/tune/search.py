@@ -17,13 +17,13 @@ from fairsynth.classify.policies import Policy, Setting, policies, rankable
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.manifest import VALIDATION
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures after an epoch; ``merit`` is what trials are compared by."""
-RunTrials = Callable[[Mapping[str, Callable[[Report, Share | None], None]]], None]
+RunTrials = Callable[[Mapping[str, Callable[[Report, Ranks | None], None]]], None]
 """Runs trials, by the names of their units: in any order, anywhere, as often as it takes."""
 
 
@@ -147,14 +147,14 @@ class Search:
             spent[key] = spent.get(key, 0.0) + record["seconds"]
         return spent
 
-    def trial(self, task: Task, checkpoint_seconds: float, report: Report, share: Share | None = None) -> None:
+    def trial(self, task: Task, checkpoint_seconds: float, report: Report, ranks: Ranks | None = None) -> None:
         """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
 
-        Of several processes (``share``) the first commits.
+        Of several processes (``ranks``) the first commits.
         """
         rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
         data = load_data(self.packs, task.method)
-        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, share)
+        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, ranks)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
             figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
@@ -165,10 +165,10 @@ class Search:
         whole = count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
-        if share is not None and not share.first:
+        if ranks is not None and not ranks.first:
             return
         trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
-        seconds = (time.monotonic() - began) * (share.world if share else 1)
+        seconds = (time.monotonic() - began) * (ranks.world if ranks else 1)
         self._commit(replace(trial, seconds=round(seconds, 2)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)

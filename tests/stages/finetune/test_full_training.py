@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from fairsynth.config import FinetuneConfig
 from fairsynth.stages.finetune import full_training
 from fairsynth.stages.finetune.denoising import Sampler
-from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Share, load_full, save_full
+from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Ranks, load_full, save_full
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.support.lots import (
@@ -136,7 +136,7 @@ class Meeting:
         self.barrier = threading.Barrier(world, timeout=20)
         self.messages = 0
 
-    def share(self, rank: int) -> Share:
+    def ranks(self, rank: int) -> Ranks:
         """One worker's place in it."""
 
         def add(tensor: torch.Tensor) -> None:
@@ -146,13 +146,13 @@ class Meeting:
             self.barrier.wait()
             self.messages += rank == 0
 
-        return Share(rank, self.world, add)
+        return Ranks(rank, self.world, add)
 
     def train(self, config: FinetuneConfig, states: Sequence[FullState | None] = ()) -> list[Trained]:
         """Train one cluster, data parallel, from these states; what each worker has in the end."""
 
         # Made one after another: the seed of their weights is torch's own, which threads share.
-        trainers = [full_trainer(config, share=self.share(rank)) for rank in range(self.world)]
+        trainers = [full_trainer(config, ranks=self.ranks(rank)) for rank in range(self.world)]
 
         def work(trainer: FullTrainer, state: FullState | None) -> Trained:
             try:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from fairsynth.config import DataConfig, formats
 from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.data.severity import Level, at_severity
 from fairsynth.data.splits import assign_splits
 from fairsynth.data.storage import Storage
@@ -55,7 +55,7 @@ def levelled(config: DataConfig, reading: Reading) -> tuple[Level | None, Readin
     level = at_severity(
         reading.entries, config.severity, config.severity_seed, config.aligned, config.severity_validation
     )
-    gone = [Aside(entry.path, "severity") for entry in level.removed]
+    gone = [SetAside(entry.path, "severity") for entry in level.removed]
     return level, Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
 
 
@@ -119,7 +119,7 @@ def _not_followed(storage: Storage) -> list[str]:
 def _unique(reading: Reading) -> Reading:
     """Merge equal rows. Raises DataError if one file has two different rows."""
     entries: dict[str, Entry] = {}
-    repeated: list[Aside] = []
+    repeated: list[SetAside] = []
     for entry in reading.entries:
         first = entries.setdefault(entry.path, entry)
         if first is not entry:
@@ -127,7 +127,7 @@ def _unique(reading: Reading) -> Reading:
                 raise DataError(
                     f"the metadata gives {entry.path!r} twice with different label, attribute or split; keep one of the rows"
                 )
-            repeated.append(Aside(entry.path, "equal_row"))
+            repeated.append(SetAside(entry.path, "equal_row"))
     return Reading(list(entries.values()), reading.quarantined, [*reading.excluded, *repeated], reading.remarks)
 
 
@@ -149,7 +149,7 @@ def _known(config: DataConfig, reading: Reading) -> Reading:
         if lacking == "attribute" and config.unknown == "own_group":
             kept.append(entry._replace(attribute=UNKNOWN))
         elif lacking:
-            dropped.append(Aside(entry.path, f"unknown_{lacking}"))
+            dropped.append(SetAside(entry.path, f"unknown_{lacking}"))
         else:
             kept.append(entry)
     return Reading(kept, reading.quarantined, dropped, reading.remarks)

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     true_attribute: str = ""
 
 
-class Aside(NamedTuple):
+class SetAside(NamedTuple):
     """An image or file that is not used, and why."""
 
     path: str
@@ -51,8 +51,8 @@ class Reading:
     """A dataset's metadata: entries in a fixed order, what cannot be used, what is left out on purpose, remarks."""
 
     entries: list[Entry]
-    quarantined: list[Aside] = field(default_factory=list)
-    excluded: list[Aside] = field(default_factory=list)
+    quarantined: list[SetAside] = field(default_factory=list)
+    excluded: list[SetAside] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fairsynth.config import DataConfig
 from fairsynth.data.dataset import check_options, load, reader, recognise
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from tests.support.datasets import tiny_folder_dataset, tiny_waterbirds, write_rows
@@ -69,9 +69,9 @@ def test_unknown_values_can_be_dropped(tmp_path: Path) -> None:
     found = table(tmp_path, [*ROWS, *UNKNOWN], unknown="drop")
     assert found.entries == [Entry(*row) for row in ROWS]
     assert found.excluded == [
-        Aside("a.png", "unknown_label"),
-        Aside("b.png", "unknown_attribute"),
-        Aside("c.png", "unknown_attribute"),
+        SetAside("a.png", "unknown_label"),
+        SetAside("b.png", "unknown_attribute"),
+        SetAside("c.png", "unknown_attribute"),
     ]
 
 
@@ -114,7 +114,7 @@ def test_text_that_looks_like_nothing_or_a_number_stays_text(tmp_path: Path) -> 
 def test_equal_rows_are_merged_and_counted(tmp_path: Path) -> None:
     found = table(tmp_path, [*ROWS, ROWS[0], (f"./{ROWS[1][0]}", *ROWS[1][1:]), ROWS[0]])
     assert found.entries == [Entry(*row) for row in ROWS]
-    assert found.excluded == [Aside(ROWS[i][0], "equal_row") for i in (0, 1, 0)]
+    assert found.excluded == [SetAside(ROWS[i][0], "equal_row") for i in (0, 1, 0)]
 
 
 @pytest.mark.parametrize("changed", [("val", "x", "p"), ("train", "y", "p"), ("train", "x", "q")])
@@ -146,7 +146,7 @@ def test_every_row_is_an_entry_or_set_aside_or_the_dataset_refused(
         return
     found = table(tmp_path, rows, unknown=unknown)
     assert len(found.entries) + len(found.excluded) == len(rows)
-    reasons = Counter(aside.reason for aside in found.excluded)
+    reasons = Counter(image.reason for image in found.excluded)
     assert reasons["equal_row"] == len(rows) - len(distinct)
     assert len({e.path for e in found.entries}) == len(found.entries)
     kept = {(e.path, e.split, e.label, "" if e.attribute == "unknown" else e.attribute) for e in found.entries}

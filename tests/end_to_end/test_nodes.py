@@ -150,7 +150,7 @@ def test_a_dataset_is_checked_on_a_cluster_as_in_this_process(
         found.append(inspect_dataset(config))
     assert written[0] == written[1] and len(written[0][0]) == 170
     assert found[0] == found[1]
-    assert {aside["reason"] for aside in written[0][1]} == {"empty", "unidentified"}
+    assert {image["reason"] for image in written[0][1]} == {"empty", "unidentified"}
 
 
 class Failing:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fairsynth.config import RunConfig
 from fairsynth.data.near_duplicates import near_copies
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.data.vectors import byte_rows
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
@@ -41,8 +41,8 @@ def inspect(config: RunConfig, reading: Reading, checked: pa.Table, orphans: Seq
             "excluded": len(reading.excluded) + len(examined.leaks),
         },
         "groups": _groups(config, examined),
-        "quarantine": _asides([*reading.quarantined, *examined.bad]),
-        "excluded": _asides(reading.excluded),
+        "quarantine": _set_aside([*reading.quarantined, *examined.bad]),
+        "excluded": _set_aside(reading.excluded),
         "conflicts": [{"path": path, "detail": detail} for path, detail in examined.conflicts.items()],
         "leaks": [{"path": path, "detail": detail} for path, detail in examined.leaks.items()],
         "copies": copies,
@@ -75,10 +75,10 @@ def _problems(config: RunConfig, reading: Reading, examined: Examined) -> list[s
     return problems
 
 
-def _asides(asides: Sequence[Aside]) -> dict[str, Any]:
+def _set_aside(set_aside: Sequence[SetAside]) -> dict[str, Any]:
     return {
-        "by_reason": dict(Counter(aside.reason for aside in asides).most_common()),
-        "files": [aside._asdict() for aside in asides],
+        "by_reason": dict(Counter(image.reason for image in set_aside).most_common()),
+        "files": [image._asdict() for image in set_aside],
     }
 
 

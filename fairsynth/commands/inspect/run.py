@@ -67,7 +67,7 @@ def _batches(reading: Reading) -> Iterator[list[dict[str, str]]]:
 def _orphans(storage: Storage, reading: Reading) -> list[str]:
     """Image files in the folder that the metadata says nothing of."""
     named = {container(entry.path, entry.location) for entry in reading.entries}
-    named |= {aside.path for aside in (*reading.quarantined, *reading.excluded)}
+    named |= {image.path for image in (*reading.quarantined, *reading.excluded)}
     endings = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     return [
         file.path

@@ -24,7 +24,7 @@ def lines(findings: Mapping[str, Any]) -> Iterator[str]:
     yield from _association(findings["association"])
     yield from _appearance(findings)
     for title, part in (("quarantined", findings["quarantine"]), ("left out", findings["excluded"])):
-        yield from _asides(title, part)
+        yield from _set_aside(title, part)
     pairs = (("same content, different group", "conflicts"), ("same content in a later split (left out here)", "leaks"))
     for title, name in pairs:
         yield from _listed(title, [f"{entry['path']}: {entry['detail']}" for entry in findings[name]])
@@ -67,10 +67,10 @@ def _appearance(findings: Mapping[str, Any]) -> Iterator[str]:
         yield "sizes: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in findings["sizes"].items())
 
 
-def _asides(title: str, part: Mapping[str, Any]) -> Iterator[str]:
+def _set_aside(title: str, part: Mapping[str, Any]) -> Iterator[str]:
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for aside in part["files"]:
-        by_reason[aside["reason"]].append(aside["path"] + (f" ({aside['detail']})" if aside["detail"] else ""))
+    for image in part["files"]:
+        by_reason[image["reason"]].append(image["path"] + (f" ({image['detail']})" if image["detail"] else ""))
     for reason, paths in by_reason.items():
         yield from _listed(f"{title}, {reason}", paths)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from fairsynth.config import DataConfig
 from fairsynth.data.layout import TABLES, is_image, is_image_file
 from fairsynth.data.readers import celeba, folder, utkface
-from fairsynth.data.reading import Aside, Fields, Reading, split_of
+from fairsynth.data.reading import Fields, Reading, SetAside, split_of
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import check_columns
 from fairsynth.errors import DataError
@@ -57,7 +57,9 @@ def read(storage: Storage, config: DataConfig) -> Reading:
     for file, folders in images:
         values = levels[file.path]
         if len(values) != depth:
-            quarantined.append(Aside(file.path, "unexpected_depth", f"{len(values)} folders; most images have {depth}"))
+            quarantined.append(
+                SetAside(file.path, "unexpected_depth", f"{len(values)} folders; most images have {depth}")
+            )
             continue
         split = split_of(folders[0]) if with_splits else None
         entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split or "", file.location))

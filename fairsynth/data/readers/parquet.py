@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from fairsynth.config import DataConfig, Section
 from fairsynth.data.layout import known_split, shard_split, shards, split_folders
 from fairsynth.data.location import parquet_location
-from fairsynth.data.reading import Aside, Fields, Reading
+from fairsynth.data.reading import Fields, Reading, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import UNREADABLE, as_text, check_columns, safe_path
 from fairsynth.errors import DataError
@@ -95,7 +95,7 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
             name = f"{path}/{number:08d}"
             number += 1
             if absent[place] and not beside:
-                reading.quarantined.append(Aside(name, "empty", "no image in the row"))
+                reading.quarantined.append(SetAside(name, "empty", "no image in the row"))
             elif beside:
                 reading.entries.append(fields.entry(row, safe_path(storage, beside), split))
             else:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from fairsynth.config import DataConfig
 from fairsynth.data.layout import TABLES, is_image, known_split, shard_split, shards, split_folders
 from fairsynth.data.location import tar_location
-from fairsynth.data.reading import Aside, Entry, Fields, Reading
+from fairsynth.data.reading import Entry, Fields, Reading, SetAside
 from fairsynth.data.storage import Storage, named
 from fairsynth.data.table import Row, check_columns, read_object
 from fairsynth.data.tar import COMPRESSED, is_safe, members
@@ -57,7 +57,7 @@ def read(storage: Storage, config: DataConfig) -> Reading:
             seen |= dict.fromkeys(sample.row or ())
             further += sample.further
             if sample.image is None:
-                reading.quarantined.append(Aside(f"{shard}/{key}", "missing_file", "a sample without an image"))
+                reading.quarantined.append(SetAside(f"{shard}/{key}", "missing_file", "a sample without an image"))
             else:
                 where = f"{storage.name(shard)}, {key}.json"
                 reading.entries.append(_entry(config, fields, sample, *sample.image, shard, where))
@@ -79,7 +79,7 @@ def _entry(
     return fields.entry(dict.fromkeys(fields.needed, "") | row, path, split, location)
 
 
-def _samples(storage: Storage, shard: str, quarantined: list[Aside]) -> dict[str, _Sample]:
+def _samples(storage: Storage, shard: str, quarantined: list[SetAside]) -> dict[str, _Sample]:
     """The samples of a shard by key."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
     for member, text in members(storage, shard, TEXTS):
@@ -87,7 +87,7 @@ def _samples(storage: Storage, shard: str, quarantined: list[Aside]) -> dict[str
         if member.isdir() or _is_hidden(escaped):
             continue
         if not is_safe(member):
-            quarantined.append(Aside(f"{shard}/{escaped}", "unsafe_member"))
+            quarantined.append(SetAside(f"{shard}/{escaped}", "unsafe_member"))
             continue
         name = PurePosixPath(escaped)
         stem, _, suffix = name.name.partition(".")

@@ -14,7 +14,7 @@ from fairsynth.config import DataConfig, ImageRules
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.location import ImageReader
 from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
-from fairsynth.data.reading import Aside, BadImage, Entry, Reading
+from fairsynth.data.reading import BadImage, Entry, Reading, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group
@@ -86,14 +86,14 @@ class Examined:
 
     entries: list[Entry]
     sha256: list[str]
-    bad: list[Aside]
+    bad: list[SetAside]
     conflicts: dict[str, str]
     leaks: dict[str, str]
     first_of: dict[str, str]
 
     def used(self) -> list[tuple[Entry, str]]:
         """What remains, with its SHA-256."""
-        away = self.conflicts.keys() | self.leaks.keys() | {aside.path for aside in self.bad}
+        away = self.conflicts.keys() | self.leaks.keys() | {image.path for image in self.bad}
         return [pair for pair in zip(self.entries, self.sha256, strict=True) if pair[0].path not in away]
 
 
@@ -104,7 +104,7 @@ def examine(reading: Reading, checked: pa.Table) -> Examined:
     if columns["path"] != [entry.path for entry in entries]:
         raise FairsynthError("the checked files are not those of the metadata")
     bad = [
-        Aside(path, reason, detail)
+        SetAside(path, reason, detail)
         for path, reason, detail in zip(columns["path"], columns["reason"], columns["detail"], strict=True)
         if reason
     ]
@@ -154,13 +154,13 @@ def _first_of(repeated: Mapping[str, Sequence[Entry]], leaks: Mapping[str, str])
 def check_losses(config: DataConfig, reading: Reading, examined: Examined) -> None:
     """Raise DataError if more images cannot be used than the limits allow, overall or in a group."""
     bad, total = [*reading.quarantined, *examined.bad], len(reading.entries) + len(reading.quarantined)
-    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(aside.reason for aside in bad).most_common())
+    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(image.reason for image in bad).most_common())
     if len(bad) > config.max_bad_fraction * total:
         raise DataError(
             f"{len(bad)} of {total} images cannot be used ({reasons}), more than data.max_bad_fraction "
             f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}. 'fairsynth inspect' lists them all"
         )
-    lost = {aside.path for aside in bad}
+    lost = {image.path for image in bad}
     sizes = Counter(Group(e.label, e.attribute) for e in examined.entries)
     lost_of = Counter(Group(e.label, e.attribute) for e in examined.entries if e.path in lost)
     for group, n in sorted(lost_of.items()):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, RunConfig
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SET_ASIDE, SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
@@ -93,8 +93,8 @@ class Settled:
     """What became of every image."""
 
     manifest: Manifest
-    quarantined: list[Aside]
-    excluded: list[Aside]
+    quarantined: list[SetAside]
+    excluded: list[SetAside]
     counts: Counts
     remarks: list[str] = field(default_factory=list)
 
@@ -102,8 +102,8 @@ class Settled:
     def reasons(self) -> dict[str, dict[str, int]]:
         """Number of images by reason."""
         return {
-            "quarantined": dict(Counter(aside.reason for aside in self.quarantined)),
-            "excluded": dict(Counter(aside.reason for aside in self.excluded)),
+            "quarantined": dict(Counter(image.reason for image in self.quarantined)),
+            "excluded": dict(Counter(image.reason for image in self.excluded)),
         }
 
 
@@ -116,17 +116,17 @@ def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
     for check in content.LIMITS:
         check(config, reading, examined)
     manifest = _manifest(examined, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
-    conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in examined.conflicts.items()]
+    conflicts = [SetAside(path, "conflicting_groups", detail) for path, detail in examined.conflicts.items()]
     quarantined = [*reading.quarantined, *examined.bad, *conflicts]
-    excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in examined.leaks.items())]
+    excluded = [*reading.excluded, *(SetAside(path, "leak", detail) for path, detail in examined.leaks.items())]
     total = len(reading.entries) + len(reading.quarantined) + len(reading.excluded)
     counts = Counts(total, len(manifest), len(quarantined), len(excluded))
     return Settled(manifest, quarantined, excluded, counts, remarks(reading, examined, checked))
 
 
-def aside_table(asides: Sequence[Aside]) -> pa.Table:
+def set_aside_table(set_aside: Sequence[SetAside]) -> pa.Table:
     """Rows (path, stage, reason, detail) of what ingest set aside."""
-    return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=SET_ASIDE)
+    return pa.Table.from_pylist([image._asdict() | {"stage": "ingest"} for image in set_aside], schema=SET_ASIDE)
 
 
 def _manifest(examined: Examined, formats: Mapping[str, str]) -> Manifest:

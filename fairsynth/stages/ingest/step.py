@@ -17,7 +17,7 @@ from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.models.sources import check_sources
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CheckImages
-from fairsynth.stages.ingest.settle import VERSION, Settled, aside_table, check_groups, settle
+from fairsynth.stages.ingest.settle import VERSION, Settled, check_groups, set_aside_table, settle
 from fairsynth.stages.stage import Made
 from fairsynth.work import Ran, run_local
 
@@ -76,8 +76,8 @@ def make(context: Context, artifact: Artifact) -> Made:
 
 def _write(artifact: Artifact, settled: Settled) -> None:
     settled.manifest.write(artifact.path / "manifest.parquet")
-    for name, asides in (("quarantine", settled.quarantined), ("excluded", settled.excluded)):
-        pq.write_table(aside_table(asides), artifact.path / f"{name}.parquet")
+    for name, set_aside in (("quarantine", settled.quarantined), ("excluded", settled.excluded)):
+        pq.write_table(set_aside_table(set_aside), artifact.path / f"{name}.parquet")
 
 
 def _summary(settled: Settled) -> str:
@@ -101,8 +101,8 @@ def _stamp(context: Context, reading: Reading) -> str:
     for entry in sorted(reading.entries):
         stamp = stamps[container(entry.path, entry.location)]
         files.update(f"{tuple(entry)}|{stamp}\n".encode("utf-8", "surrogateescape"))
-    for aside in sorted([*reading.quarantined, *reading.excluded]):
-        files.update(f"{tuple(aside)}\n".encode("utf-8", "surrogateescape"))
+    for image in sorted([*reading.quarantined, *reading.excluded]):
+        files.update(f"{tuple(image)}\n".encode("utf-8", "surrogateescape"))
     return files.hexdigest()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.data.reading import Aside
+from fairsynth.data.reading import SetAside
 from fairsynth.errors import DataError
 from tests.support.data.celeba import CELEBA, celeba, celeba_rows
 from tests.support.data.dataset_files import SPLITS, load, sizes
@@ -80,9 +80,9 @@ def test_names_in_one_list_alone_are_set_aside(tmp_path: Path) -> None:
     reading = load(tmp_path)
     assert len(reading.entries) == len(SMALL) - 2
     assert reading.quarantined == [
-        Aside(f"img_align_celeba/{first}", "no_partition", f"not in {PARTITION}"),
+        SetAside(f"img_align_celeba/{first}", "no_partition", f"not in {PARTITION}"),
         *(
-            Aside(f"img_align_celeba/{name}", "no_attributes", f"not in {ATTRIBUTES}")
+            SetAside(f"img_align_celeba/{name}", "no_attributes", f"not in {ATTRIBUTES}")
             for name in [line.split()[0] for line in lines if second in line] + ["extra.jpg"]
         ),
     ]
@@ -119,7 +119,7 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
         handle.write(f"000001.jpg {SMALL[0][1]}\n")
     reading = load(tmp_path)
     assert len(reading.entries) == len(SMALL)
-    assert reading.excluded == [Aside("img_align_celeba/000001.jpg", "equal_row")]
+    assert reading.excluded == [SetAside("img_align_celeba/000001.jpg", "equal_row")]
 
 
 def test_a_csv_that_is_cut_inside_a_row_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.data.reading import Aside, Entry
+from fairsynth.data.reading import Entry, SetAside
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import MEMBERS, image, load, put, write_table
 from tests.support.data.layouts import DISCOVER, FRACTIONS, class_folders, folder, folder_by_split
@@ -143,9 +143,9 @@ def test_files_at_another_depth_are_set_aside(tmp_path: Path) -> None:
     reading = load(tmp_path)
     assert sorted((e.split, e.label, e.attribute) for e in reading.entries) == sorted(MEMBERS)
     assert reading.quarantined == [
-        Aside("train/cat/indoor/deeper/stray.png", "unexpected_depth", "3 folders; most images have 2"),
-        Aside("train/cat/stray.png", "unexpected_depth", "1 folders; most images have 2"),
-        Aside("train/stray.png", "unexpected_depth", "0 folders; most images have 2"),
+        SetAside("train/cat/indoor/deeper/stray.png", "unexpected_depth", "3 folders; most images have 2"),
+        SetAside("train/cat/stray.png", "unexpected_depth", "1 folders; most images have 2"),
+        SetAside("train/stray.png", "unexpected_depth", "0 folders; most images have 2"),
     ]
 
 

@@ -40,7 +40,7 @@ def test_equal_rows_are_no_conflict_and_different_ones_are(tmp_path: Path) -> No
     write_rows(tmp_path / "metadata.csv", HEADER, [*ROWS, ROWS[0], ROWS[0]])
     reading = load(tmp_path)
     assert reading.entries == [Entry(*row) for row in ROWS]
-    assert [(aside.path, aside.reason) for aside in reading.excluded] == [("train-xp.png", "equal_row")] * 2
+    assert [(image.path, image.reason) for image in reading.excluded] == [("train-xp.png", "equal_row")] * 2
     for changed in (("val", "x", "p"), ("train", "y", "p"), ("train", "x", "q")):
         message = refusal(tmp_path, [*ROWS, ("./train-xp.png", *changed)])
         assert "'train-xp.png' twice with different label, attribute or split" in message
@@ -56,7 +56,7 @@ def test_unknown_values_are_refused_dropped_or_a_group(tmp_path: Path) -> None:
     write_rows(tmp_path / "metadata.csv", HEADER, rows)
     reading = load(tmp_path, unknown="drop")
     assert reading.entries == [Entry(*row) for row in ROWS]
-    assert [aside.reason for aside in reading.excluded] == ["unknown_label", "unknown_attribute", "unknown_attribute"]
+    assert [image.reason for image in reading.excluded] == ["unknown_label", "unknown_attribute", "unknown_attribute"]
     assert [e.attribute for e in entries(tmp_path, [*ROWS, *rows[-2:]], unknown="own_group")][-2:] == ["unknown"] * 2
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
-from fairsynth.data.reading import Aside
+from fairsynth.data.reading import SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from tests.support.data.dataset_files import load, put
@@ -34,7 +34,7 @@ MALFORMED = [
 def test_the_malformed_names_are_set_aside_and_none_is_misread(tmp_path: Path) -> None:
     utkface(tmp_path, names=[*utkface_names(), *MALFORMED])
     reading = load(tmp_path)
-    assert sorted(reading.quarantined) == sorted(Aside(f"UTKFace/{name}", "malformed_name") for name in MALFORMED)
+    assert sorted(reading.quarantined) == sorted(SetAside(f"UTKFace/{name}", "malformed_name") for name in MALFORMED)
     assert len(reading.entries) + len(reading.excluded) == len(utkface_names())
 
 
@@ -45,7 +45,7 @@ def test_the_malformed_names_are_set_aside_and_none_is_misread(tmp_path: Path) -
 ])  # fmt: skip
 def test_other_names_that_do_not_fit_are_set_aside_as_well(tmp_path: Path, name: str) -> None:
     utkface(tmp_path, names=[*utkface_names(), name])
-    assert load(tmp_path).quarantined == [Aside(f"UTKFace/{name}", "malformed_name")]
+    assert load(tmp_path).quarantined == [SetAside(f"UTKFace/{name}", "malformed_name")]
 
 
 def test_ages_become_bins_with_both_ends_and_other_ages_are_left_out(tmp_path: Path) -> None:

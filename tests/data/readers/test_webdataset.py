@@ -16,7 +16,7 @@ import pytest
 
 from fairsynth.data import tar
 from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import Aside
+from fairsynth.data.reading import SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import GROUPS, SPLITS, image, load, write_tar
@@ -147,7 +147,7 @@ def test_members_that_are_no_plain_files_inside_are_set_aside(
 ) -> None:
     add(write_tar(tmp_path / "train.tar", sample("a")), name, member_type, link)
     reading = load(tmp_path)
-    assert reading.quarantined == [Aside(f"train.tar/{name}", "unsafe_member")]
+    assert reading.quarantined == [SetAside(f"train.tar/{name}", "unsafe_member")]
     assert [e.path for e in reading.entries] == ["train.tar/a.jpg"]
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from fairsynth.artifacts import Units
 from fairsynth.config import ImageRules
 from fairsynth.data.near_duplicates import perceptual_hash, thumbnail
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.errors import FairsynthError
@@ -190,7 +190,7 @@ def test_one_content_under_two_groups_is_a_conflict_of_all_its_images() -> None:
 def test_bad_files_are_never_copies() -> None:
     # Two empty files, or two copies of a broken one, say nothing of labels.
     seen = seen_as({entry("a"): "1", entry("b", label="y"): "1", entry("c"): "1"}, {"a": "truncated", "b": "truncated"})
-    assert seen.bad == [Aside("a", "truncated"), Aside("b", "truncated")] and not seen.conflicts
+    assert seen.bad == [SetAside("a", "truncated"), SetAside("b", "truncated")] and not seen.conflicts
     assert [(e.path, sha) for e, sha in seen.used()] == [("c", "1")]
 
 
@@ -223,7 +223,7 @@ def test_what_is_left_has_no_contradiction(content: dict[Entry, str], bad: set[s
         partners = [e for e, sha in content.items() if sha == content[entry] and e.path not in bad]
         key = (lambda e: e[2:4]) if path in seen.conflicts else (lambda e: e.split)
         assert len({key(e) for e in partners}) > 1
-    gone = [*seen.conflicts, *seen.leaks, *(aside.path for aside in seen.bad)]
+    gone = [*seen.conflicts, *seen.leaks, *(image.path for image in seen.bad)]
     assert len(gone) == len(set(gone)) and len(gone) + len(seen.used()) == len(content)
 
 

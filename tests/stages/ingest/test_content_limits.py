@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairsynth.config import DataConfig
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.errors import DataError
 from fairsynth.stages.ingest.content import check_conflicts, check_groups_left, check_leaks, check_losses, examine
 from tests.support.ingesting import checked_as
@@ -21,7 +21,7 @@ GROUP_OF_40 = [entry(f"{i:03d}", attribute="p" if i < 40 else "q") for i in rang
 
 @pytest.mark.parametrize(("lost", "refused"), [(5, False), (6, True)])
 def test_the_limit_of_bad_images_counts_those_of_the_reader(lost: int, refused: bool) -> None:
-    reading = Reading(GROUP_OF_40, [Aside(f"gone{i}", "no_partition") for i in range(lost - 2)])
+    reading = Reading(GROUP_OF_40, [SetAside(f"gone{i}", "no_partition") for i in range(lost - 2)])
     seen = examine(reading, checked_as(GROUP_OF_40, lambda e: (e.path, "empty" if e.path in ("041", "042") else "")))
     config = DataConfig(max_bad_fraction=5 / (98 + lost))
     if not refused:

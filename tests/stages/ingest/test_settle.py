@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, ImageRules
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, image_id
-from fairsynth.stages.ingest.settle import Settled, aside_table, settle
+from fairsynth.stages.ingest.settle import Settled, set_aside_table, settle
 from tests.support.datasets import crops, encoded, tiny_folder_dataset, tiny_waterbirds, write_rows
 from tests.support.ingesting import LENIENT, checked_as, ingested, settled
 
@@ -152,8 +152,8 @@ def test_the_step_at_a_severity_keeps_the_list_of_what_it_kept(tmp_path: Path) -
 
 
 def test_what_was_set_aside_is_a_table_with_its_columns_even_if_empty() -> None:
-    assert aside_table([]).column_names == ["path", "stage", "reason", "detail"]
-    (row,) = aside_table([Aside("a", "leak", "b")]).to_pylist()
+    assert set_aside_table([]).column_names == ["path", "stage", "reason", "detail"]
+    (row,) = set_aside_table([SetAside("a", "leak", "b")]).to_pylist()
     assert row == {"path": "a", "stage": "ingest", "reason": "leak", "detail": "b"}
 
 
@@ -171,14 +171,14 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
     safe = {f"safe-{s}{y}{a}": (s, y, a) for s in SPLITS for y in "xyz" for a in "pqr"}
     cells, content, bad = cells | safe, content | {p: p for p in safe}, bad | dict.fromkeys(safe, "")
     entries = data.draw(st.permutations([entry(path, *cell) for path, cell in cells.items()]))
-    quarantined = [Aside(f"q{i}", "no_partition") for i in range(data.draw(st.integers(0, 3)))]
-    excluded = [Aside(f"x{i}", "severity") for i in range(data.draw(st.integers(0, 3)))]
+    quarantined = [SetAside(f"q{i}", "no_partition") for i in range(data.draw(st.integers(0, 3)))]
+    excluded = [SetAside(f"x{i}", "severity") for i in range(data.draw(st.integers(0, 3)))]
     reading = Reading(entries, quarantined, excluded, ["a remark"])
     table = checked_as(entries, lambda e: (content[e.path], bad[e.path]))
     result = settle(FREE, reading, table)
     parts = [result.manifest.column("path"), *([a.path for a in p] for p in (result.quarantined, result.excluded))]
     paths = [path for part in parts for path in part]
-    given = [*cells, *(aside.path for aside in (*quarantined, *excluded))]
+    given = [*cells, *(image.path for image in (*quarantined, *excluded))]
     assert sorted(paths) == sorted(given), "each exactly once"
     assert result.counts == Counts(len(given), *map(len, parts))
     assert sum(result.reasons["quarantined"].values()) == len(parts[1])
@@ -186,7 +186,7 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
     assert {p for p, reason in bad.items() if reason} == {
         a.path for a in result.quarantined if a.reason not in ("conflicting_groups", "no_partition")
     }
-    assert all(aside.reason for aside in (*result.quarantined, *result.excluded))
+    assert all(image.reason for image in (*result.quarantined, *result.excluded))
     for row in result.manifest.rows():
         assert (row["split"], row["label"], row["attribute"]) == cells[row["path"]]
     # Another order of the same metadata: the same outcome.

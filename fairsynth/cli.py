@@ -67,11 +67,11 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
     config, root = _config_of(tokens, preset, out, nothing)
-    reading = check_early(config, root)
+    metadata = check_early(config, root)
     with locked(root):
         from fairsynth.pipeline import run
 
-        outcome = run(config, only, reading=reading)
+        outcome = run(config, only, metadata=metadata)
     if only in (None, "report"):
         from fairsynth.stages.report.step import summary_lines
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from fairsynth.config import ImageRules
 from fairsynth.data.colour import scale_key, to_srgb
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _RULES = ImageRules()

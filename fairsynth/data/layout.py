@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fairsynth.data.location import container
-from fairsynth.data.reading import split_of
+from fairsynth.data.metadata import split_of
 from fairsynth.data.storage import FileEntry, Storage
 from fairsynth.errors import DataError
 

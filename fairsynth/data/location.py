@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, InfrastructureError
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
 from fairsynth.escaping import printable
 from fairsynth.manifest import TRAIN, VALIDATION, image_id, seed_for

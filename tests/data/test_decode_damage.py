@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fairsynth.data.decode import FORMATS, decode
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 from tests.support.data.pictures import FRAMES, NOISE, PICTURE, reason
 from tests.support.datasets import encoded
 

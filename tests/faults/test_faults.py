@@ -23,7 +23,7 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import image_id
 from fairsynth.stages.report.page import sheet
 from tests.support.datasets import crops, encoded, tiny_folder_dataset, write_rows
-from tests.support.ingesting import LENIENT, Ingested, ingested, inspected, reading, settled
+from tests.support.ingesting import LENIENT, Ingested, ingested, inspected, metadata_of, settled
 
 # 64 images.
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
@@ -182,7 +182,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 def refusal(root: Path, **data: object) -> str:
     """Why a dataset's metadata are refused."""
     with pytest.raises(DataError) as caught:
-        reading(root, **data)
+        metadata_of(root, **data)
     return str(caught.value)
 
 

@@ -22,7 +22,7 @@ from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.errors import DataError
 from fairsynth.stages.embed.embedding import DecodeUnit, plan_rows
 from tests.support.datasets import crops, encoded, picture, tiny_folder_dataset, tree, unchanged, write_rows
-from tests.support.ingesting import LENIENT, ingested, inspected, reading, settled
+from tests.support.ingesting import LENIENT, ingested, inspected, metadata_of, settled
 
 HEADER = ("file_name", "split", "label", "attribute")
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
@@ -37,7 +37,7 @@ def test_case_22_a_name_that_leads_out_of_the_dataset_refuses_it(tmp_path: Path,
     root = tiny_folder_dataset(tmp_path / "data")
     (root / "metadata.csv").open("a", newline="").write(f"{name},train,cat,indoor\n")
     with pytest.raises(DataError, match=r"^file name .* must be a relative path inside"):
-        reading(root)
+        metadata_of(root)
 
 
 def test_case_23_a_link_out_of_the_dataset_is_followed_only_if_that_is_asked_for(tmp_path: Path) -> None:

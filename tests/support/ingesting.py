@@ -16,7 +16,7 @@ from fairsynth.commands.inspect.run import inspect_dataset
 from fairsynth.commands.inspect.text import lines
 from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.dataset import load
-from fairsynth.data.reading import Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import Session
 from fairsynth.manifest import Manifest
@@ -37,7 +37,7 @@ LENIENT = {
 DEMO_MODELS = {"diffusion": "demo", "clip": "demo", "image_size": 32}
 
 
-def reading(root: Path, **data: Any) -> Reading:
+def metadata_of(root: Path, **data: Any) -> Metadata:
     """A dataset's metadata."""
     with unchanged(root):
         return load(DataConfig(root=str(root), **data), Storage(str(root), data.get("follow_links", False)))
@@ -45,7 +45,7 @@ def reading(root: Path, **data: Any) -> Reading:
 
 def settled(root: Path, **data: Any) -> Settled:
     """What the stage ingest decides about a dataset."""
-    config, found = DataConfig(root=str(root), **data), reading(root, **data)
+    config, found = DataConfig(root=str(root), **data), metadata_of(root, **data)
     rows = [{"path": path, "location": at} for path, at in sorted((e.path, e.location) for e in found.entries)]
     with unchanged(root):
         checked = CheckImages(Storage(str(root), config.follow_links), config.images)({"rows": rows})["checked"]

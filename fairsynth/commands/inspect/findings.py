@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from fairsynth.config import RunConfig
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.data.near_duplicates import near_copies
-from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.data.vectors import byte_rows
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
@@ -22,27 +22,27 @@ from fairsynth.stages.ingest.settle import check_groups, check_k
 SCHEMA = 1
 
 
-def inspect(config: RunConfig, reading: Reading, checked: pa.Table, orphans: Sequence[str]) -> dict[str, Any]:
+def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: Sequence[str]) -> dict[str, Any]:
     """Everything that ``fairsynth inspect`` says, ready for JSON.
 
     ``checked``: a row of ``CHECKED`` and ``LOOK`` for each entry, ordered by path. ``orphans``: image
     files that the metadata does not name. ``problems`` holds what would stop a run; it is empty for a
     dataset that can be used.
     """
-    examined = examine(reading, checked)
+    examined = examine(metadata, checked)
     near = _near(examined, checked)
     copies = _copies(examined)
     return {
         "schema": SCHEMA,
         "images": {
-            "input": len(reading.entries) + len(reading.quarantined) + len(reading.excluded),
+            "input": len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded),
             "used": len(examined.used()),
-            "quarantined": len(reading.quarantined) + len(examined.bad) + len(examined.conflicts),
-            "excluded": len(reading.excluded) + len(examined.leaks),
+            "quarantined": len(metadata.quarantined) + len(examined.bad) + len(examined.conflicts),
+            "excluded": len(metadata.excluded) + len(examined.leaks),
         },
         "groups": _groups(config, examined),
-        "quarantine": _set_aside([*reading.quarantined, *examined.bad]),
-        "excluded": _set_aside(reading.excluded),
+        "quarantine": _set_aside([*metadata.quarantined, *examined.bad]),
+        "excluded": _set_aside(metadata.excluded),
         "conflicts": [{"path": path, "detail": detail} for path, detail in examined.conflicts.items()],
         "leaks": [{"path": path, "detail": detail} for path, detail in examined.leaks.items()],
         "copies": copies,
@@ -52,24 +52,24 @@ def inspect(config: RunConfig, reading: Reading, checked: pa.Table, orphans: Seq
         "formats": dict(Counter(format for format in checked.column("format").to_pylist() if format).most_common()),
         "sizes": _sizes(checked),
         "association": association(Counter((e.label, e.attribute) for e, _ in examined.used() if e.split == TRAIN)),
-        "remarks": reading.remarks,
-        "problems": _problems(config, reading, examined),
+        "remarks": metadata.remarks,
+        "problems": _problems(config, metadata, examined),
     }
 
 
-def _problems(config: RunConfig, reading: Reading, examined: Examined) -> list[str]:
+def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list[str]:
     """Every reason for which a run would refuse the dataset."""
     problems = []
     try:
-        check_groups(reading.entries, config.data)
+        check_groups(metadata.entries, config.data)
         if config.data.attribute == "column":
-            train = (entry for entry in reading.entries if entry.split == TRAIN)
+            train = (entry for entry in metadata.entries if entry.split == TRAIN)
             check_k(config, Counter(Group(entry.label, entry.attribute) for entry in train))
     except DataError as error:
         problems.append(str(error))
     for check in LIMITS:
         try:
-            check(config.data, reading, examined)
+            check(config.data, metadata, examined)
         except DataError as error:
             problems.append(str(error))
     return problems

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fairsynth.config import DataConfig
-from fairsynth.data.reading import Fields, Reading, SetAside
+from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import check_columns, read_text, safe_path
 from fairsynth.errors import DataError
@@ -43,7 +43,7 @@ def recognises(storage: Storage) -> bool:
     return all(_find(storage, name) for name in LISTS)
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the attribute list's order; a name in only one list is set aside.
 
     Raises DataError: a list or all images missing, a count that is not the number of rows, a row that is too
@@ -71,7 +71,7 @@ def read(storage: Storage, config: DataConfig) -> Reading:
     without = [name for name in partition.values if name not in attributes.values]
     quarantined += [SetAside(folder + name, "no_attributes", f"not in {attributes.path}") for name in without]
     repeated = [SetAside(folder + name, "equal_row") for name in attributes.repeated + partition.repeated]
-    return Reading(entries, quarantined, repeated, [f"read {attributes.path} and {partition.path}"])
+    return Metadata(entries, quarantined, repeated, [f"read {attributes.path} and {partition.path}"])
 
 
 def _find(storage: Storage, name: str) -> str:

@@ -13,7 +13,7 @@ from fairsynth.config import ImageRules, ModelsConfig
 from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
 from fairsynth.data.decode import decode
 from fairsynth.data.location import ImageReader, same_content
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import vectors

@@ -13,8 +13,8 @@ import pyarrow as pa
 from fairsynth.config import DataConfig, ImageRules
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.location import ImageReader
+from fairsynth.data.metadata import BadImage, Entry, Metadata, SetAside
 from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
-from fairsynth.data.reading import BadImage, Entry, Reading, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group
@@ -97,9 +97,9 @@ class Examined:
         return [pair for pair in zip(self.entries, self.sha256, strict=True) if pair[0].path not in away]
 
 
-def examine(reading: Reading, checked: pa.Table) -> Examined:
+def examine(metadata: Metadata, checked: pa.Table) -> Examined:
     """Compare the content of all images; ``checked`` has a row of ``CHECKED`` for each entry, ordered by path."""
-    entries = sorted(reading.entries, key=lambda e: e.path)
+    entries = sorted(metadata.entries, key=lambda e: e.path)
     columns = {name: checked.column(name).to_pylist() for name in ("path", "sha256", "reason", "detail")}
     if columns["path"] != [entry.path for entry in entries]:
         raise FairsynthError("the checked files are not those of the metadata")
@@ -151,9 +151,9 @@ def _first_of(repeated: Mapping[str, Sequence[Entry]], leaks: Mapping[str, str])
     return firsts
 
 
-def check_losses(config: DataConfig, reading: Reading, examined: Examined) -> None:
+def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if more images cannot be used than the limits allow, overall or in a group."""
-    bad, total = [*reading.quarantined, *examined.bad], len(reading.entries) + len(reading.quarantined)
+    bad, total = [*metadata.quarantined, *examined.bad], len(metadata.entries) + len(metadata.quarantined)
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(image.reason for image in bad).most_common())
     if len(bad) > config.max_bad_fraction * total:
         raise DataError(
@@ -171,9 +171,9 @@ def check_losses(config: DataConfig, reading: Reading, examined: Examined) -> No
             )
 
 
-def check_conflicts(config: DataConfig, reading: Reading, examined: Examined) -> None:
+def check_conflicts(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if too many images occur under different labels or attributes."""
-    total = len(reading.entries) + len(reading.quarantined)
+    total = len(metadata.entries) + len(metadata.quarantined)
     if len(examined.conflicts) > config.max_conflict_fraction * total:
         path, detail = next(iter(examined.conflicts.items()))
         raise DataError(
@@ -182,7 +182,7 @@ def check_conflicts(config: DataConfig, reading: Reading, examined: Examined) ->
         )
 
 
-def check_leaks(config: DataConfig, reading: Reading, examined: Examined) -> None:
+def check_leaks(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if too many training images are in another split too."""
     train = {e.path for e in examined.entries if e.split == TRAIN}
     leaking_paths = [path for path in examined.leaks if path in train]
@@ -193,7 +193,7 @@ def check_leaks(config: DataConfig, reading: Reading, examined: Examined) -> Non
         )
 
 
-def check_groups_left(config: DataConfig, reading: Reading, examined: Examined) -> None:
+def check_groups_left(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if nothing usable is left of a split's group."""
     lost = sorted({e[1:4] for e in examined.entries} - {entry[1:4] for entry, _ in examined.used()})
     if lost:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, RunConfig
-from fairsynth.data.reading import Entry, Reading, SetAside
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SET_ASIDE, SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
@@ -107,21 +107,21 @@ class Settled:
         }
 
 
-def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
+def settle(config: DataConfig, metadata: Metadata, checked: pa.Table) -> Settled:
     """Decide what is used: bad, contradictory and leaked images are set aside, duplicates marked.
 
     Raises DataError if more is lost than the limits allow, or a whole group.
     """
-    examined = examine(reading, checked)
+    examined = examine(metadata, checked)
     for check in content.LIMITS:
-        check(config, reading, examined)
+        check(config, metadata, examined)
     manifest = _manifest(examined, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
     conflicts = [SetAside(path, "conflicting_groups", detail) for path, detail in examined.conflicts.items()]
-    quarantined = [*reading.quarantined, *examined.bad, *conflicts]
-    excluded = [*reading.excluded, *(SetAside(path, "leak", detail) for path, detail in examined.leaks.items())]
-    total = len(reading.entries) + len(reading.quarantined) + len(reading.excluded)
+    quarantined = [*metadata.quarantined, *examined.bad, *conflicts]
+    excluded = [*metadata.excluded, *(SetAside(path, "leak", detail) for path, detail in examined.leaks.items())]
+    total = len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded)
     counts = Counts(total, len(manifest), len(quarantined), len(excluded))
-    return Settled(manifest, quarantined, excluded, counts, remarks(reading, examined, checked))
+    return Settled(manifest, quarantined, excluded, counts, remarks(metadata, examined, checked))
 
 
 def set_aside_table(set_aside: Sequence[SetAside]) -> pa.Table:
@@ -149,9 +149,9 @@ def _manifest(examined: Examined, formats: Mapping[str, str]) -> Manifest:
     return Manifest.from_rows(rows, _EXTRA).sorted()
 
 
-def remarks(reading: Reading, examined: Examined, checked: pa.Table) -> list[str]:
+def remarks(metadata: Metadata, examined: Examined, checked: pa.Table) -> list[str]:
     """What people should know of the images that are used."""
-    lines = list(reading.remarks)
+    lines = list(metadata.remarks)
     animated = sum((n or 1) > 1 for n in checked.column("frames").to_pylist())
     if animated:
         lines.append(f"{animated} files hold several frames: the first of each is used")

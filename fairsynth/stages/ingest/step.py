@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from fairsynth.artifacts import Artifact, fingerprint
 from fairsynth.config import DataConfig
 from fairsynth.data.location import container
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.models.sources import check_sources
 from fairsynth.stages.context import Context
@@ -43,20 +43,20 @@ def artifact(context: Context) -> Artifact:
     if context.config.data.format == "demo" and not context.demo_root.exists():
         return context.artifact("ingest", VERSION, (), {}, files="not there yet")
     dataset = context.dataset
-    check_groups(dataset.reading.entries, dataset.config)
-    _, reading = dataset.levelled
-    return context.artifact("ingest", VERSION, (), _asked(dataset.config), files=_stamp(context, reading))
+    check_groups(dataset.metadata.entries, dataset.config)
+    _, metadata = dataset.levelled
+    return context.artifact("ingest", VERSION, (), _asked(dataset.config), files=_stamp(context, metadata))
 
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Read and check every image, decide what is used, and write the manifest and what was set aside."""
     dataset = context.dataset
-    level, reading = dataset.levelled
-    remarks = check_groups(reading.entries, dataset.config)
-    ran = _check_files(context, artifact, reading)
+    level, metadata = dataset.levelled
+    remarks = check_groups(metadata.entries, dataset.config)
+    ran = _check_files(context, artifact, metadata)
     units = artifact.units()
     checked = pa.concat_tables([pq.read_table(units[name] / "checked.parquet") for name in sorted(units.done())])
-    settled = settle(dataset.config, reading, checked)
+    settled = settle(dataset.config, metadata, checked)
     _write(artifact, settled)
     if level:
         (artifact.path / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids))
@@ -94,21 +94,21 @@ def _asked(data: DataConfig) -> dict[str, Any]:
     )
 
 
-def _stamp(context: Context, reading: Reading) -> str:
+def _stamp(context: Context, metadata: Metadata) -> str:
     """Hash of the metadata and of every file's size and time, which stand for its content until it is read."""
-    containers = {container(entry.path, entry.location) for entry in reading.entries}
+    containers = {container(entry.path, entry.location) for entry in metadata.entries}
     stamps, files = context.dataset.storage.stamp(containers), hashlib.sha256()
-    for entry in sorted(reading.entries):
+    for entry in sorted(metadata.entries):
         stamp = stamps[container(entry.path, entry.location)]
         files.update(f"{tuple(entry)}|{stamp}\n".encode("utf-8", "surrogateescape"))
-    for image in sorted([*reading.quarantined, *reading.excluded]):
+    for image in sorted([*metadata.quarantined, *metadata.excluded]):
         files.update(f"{tuple(image)}\n".encode("utf-8", "surrogateescape"))
     return files.hexdigest()
 
 
-def _check_files(context: Context, artifact: Artifact, reading: Reading) -> Ran:
+def _check_files(context: Context, artifact: Artifact, metadata: Metadata) -> Ran:
     """Every image read and decoded once: in this process if they are few, else on all CPUs."""
-    plan, rows = artifact.path / "plan.parquet", sorted((entry.path, entry.location) for entry in reading.entries)
+    plan, rows = artifact.path / "plan.parquet", sorted((entry.path, entry.location) for entry in metadata.entries)
     table = pa.table([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], ["path", "location"])
     names = write_plan(plan, table, INGEST_UNIT, "files")
     make = partial(CheckImages, context.dataset.storage, context.dataset.config.images)

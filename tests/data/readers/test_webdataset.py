@@ -16,7 +16,7 @@ import pytest
 
 from fairsynth.data import tar
 from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import SetAside
+from fairsynth.data.metadata import SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import GROUPS, SPLITS, image, load, write_tar
@@ -119,12 +119,12 @@ def test_samples_without_an_image_and_images_without_use(tmp_path: Path) -> None
         ("inner.tar", b"x" * 600),
     ]
     write_tar(tmp_path / "train.tar", members + others)
-    reading = load(tmp_path)
-    assert [e.path for e in reading.entries] == ["train.tar/a.jpg", "train.tar/d.jpg"]
-    assert [(a.path, a.reason) for a in reading.quarantined] == [
+    metadata = load(tmp_path)
+    assert [e.path for e in metadata.entries] == ["train.tar/a.jpg", "train.tar/d.jpg"]
+    assert [(a.path, a.reason) for a in metadata.quarantined] == [
         (f"train.tar/{key}", "missing_file") for key in ("b", "c", "inner")
     ]
-    assert reading.remarks == ["2 further images of samples with several were ignored"]
+    assert metadata.remarks == ["2 further images of samples with several were ignored"]
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def test_members_that_are_no_plain_files_inside_are_set_aside(
     tmp_path: Path, name: str, member_type: bytes, link: str
 ) -> None:
     add(write_tar(tmp_path / "train.tar", sample("a")), name, member_type, link)
-    reading = load(tmp_path)
-    assert reading.quarantined == [SetAside(f"train.tar/{name}", "unsafe_member")]
-    assert [e.path for e in reading.entries] == ["train.tar/a.jpg"]
+    metadata = load(tmp_path)
+    assert metadata.quarantined == [SetAside(f"train.tar/{name}", "unsafe_member")]
+    assert [e.path for e in metadata.entries] == ["train.tar/a.jpg"]
 
 
 def test_sparse_members_are_set_aside(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fairsynth.config import ImageRules, ModelsConfig
 from fairsynth.data.copies import thumbnails
 from fairsynth.data.decode import decode
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.vectors import matrix
 from fairsynth.demo import dataset

@@ -18,8 +18,8 @@ from PIL import Image
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ImageRules
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.data.near_duplicates import perceptual_hash, thumbnail
-from fairsynth.data.reading import Entry, Reading, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.errors import FairsynthError
@@ -135,7 +135,7 @@ def seen_as(content: Mapping[Entry, str], bad: Mapping[str, str] | None = None) 
     """Entries with made-up content, examined."""
     found = {e.path: text for e, text in content.items()}
     table = checked_as(list(content), lambda e: (found[e.path], (bad or {}).get(e.path, "")))
-    return examine(Reading(list(content)), table)
+    return examine(Metadata(list(content)), table)
 
 
 def test_copies_inside_a_split_point_to_the_first() -> None:
@@ -197,7 +197,7 @@ def test_bad_files_are_never_copies() -> None:
 def test_rows_that_are_not_those_of_the_metadata_are_an_internal_error() -> None:
     table = checked_as([entry("a"), entry("b")], lambda e: (e.path, ""))
     with pytest.raises(FairsynthError, match="not those of the metadata"):
-        examine(Reading([entry("a"), entry("c")]), table)
+        examine(Metadata([entry("a"), entry("c")]), table)
 
 
 IMAGES = st.builds(

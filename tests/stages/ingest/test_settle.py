@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, ImageRules
-from fairsynth.data.reading import Entry, Reading, SetAside
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, image_id
@@ -40,7 +40,7 @@ def whole(n: int = 2) -> list[Entry]:
 def outcome(entries: list[Entry], content: dict[str, str], bad: dict[str, str], config: DataConfig = FREE) -> Settled:
     """Settle entries whose files hold made-up content."""
     table = checked_as(entries, lambda e: (content.get(e.path, e.path), bad.get(e.path, "")))
-    return settle(config, Reading(entries), table)
+    return settle(config, Metadata(entries), table)
 
 
 def test_a_clean_dataset_is_used_whole(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
     entries = data.draw(st.permutations([entry(path, *cell) for path, cell in cells.items()]))
     quarantined = [SetAside(f"q{i}", "no_partition") for i in range(data.draw(st.integers(0, 3)))]
     excluded = [SetAside(f"x{i}", "severity") for i in range(data.draw(st.integers(0, 3)))]
-    reading = Reading(entries, quarantined, excluded, ["a remark"])
+    metadata = Metadata(entries, quarantined, excluded, ["a remark"])
     table = checked_as(entries, lambda e: (content[e.path], bad[e.path]))
-    result = settle(FREE, reading, table)
+    result = settle(FREE, metadata, table)
     parts = [result.manifest.column("path"), *([a.path for a in p] for p in (result.quarantined, result.excluded))]
     paths = [path for part in parts for path in part]
     given = [*cells, *(image.path for image in (*quarantined, *excluded))]
@@ -190,7 +190,7 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
     for row in result.manifest.rows():
         assert (row["split"], row["label"], row["attribute"]) == cells[row["path"]]
     # Another order of the same metadata: the same outcome.
-    again = settle(FREE, Reading(entries[::-1], quarantined, excluded), table)
+    again = settle(FREE, Metadata(entries[::-1], quarantined, excluded), table)
     assert again.manifest.rows() == result.manifest.rows() and set(again.quarantined) == set(result.quarantined)
     assert "a remark" in result.remarks
 

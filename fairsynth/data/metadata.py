@@ -47,7 +47,7 @@ class SetAside(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class Metadata:
     """A dataset's metadata: entries in a fixed order, what cannot be used, what is left out on purpose, remarks."""
 
     entries: list[Entry]

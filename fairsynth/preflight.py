@@ -27,7 +27,7 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
         _check_routes(config, ALIGNED, ATTRIBUTES)
         return None
     from fairsynth.data.dataset import levelled, load
-    from fairsynth.stages.ingest.settle import check_groups, check_k
+    from fairsynth.stages.ingest.decide import check_groups, check_k
 
     storage = Storage(config.data.root, config.data.follow_links)
     if storage.local is not None:

@@ -17,7 +17,7 @@ from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
 from fairsynth.stages.ingest.content import LIMITS, Examined, examine, wrong_extensions
-from fairsynth.stages.ingest.settle import check_groups, check_k
+from fairsynth.stages.ingest.decide import check_groups, check_k
 
 SCHEMA = 1
 

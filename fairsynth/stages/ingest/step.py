@@ -17,7 +17,7 @@ from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.models.sources import check_sources
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CheckImages
-from fairsynth.stages.ingest.settle import VERSION, Settled, check_groups, set_aside_table, settle
+from fairsynth.stages.ingest.decide import VERSION, Decided, check_groups, decide_manifest, set_aside_table
 from fairsynth.stages.stage import Made
 from fairsynth.work import Ran, run_local
 
@@ -56,32 +56,32 @@ def make(context: Context, artifact: Artifact) -> Made:
     ran = _check_files(context, artifact, metadata)
     units = artifact.units()
     checked = pa.concat_tables([pq.read_table(units[name] / "checked.parquet") for name in sorted(units.done())])
-    settled = settle(dataset.config, metadata, checked)
-    _write(artifact, settled)
+    decided = decide_manifest(dataset.config, metadata, checked)
+    _write(artifact, decided)
     if level:
         (artifact.path / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids))
     return Made(
-        settled.counts,
-        _summary(settled),
+        decided.counts,
+        _summary(decided),
         ran,
         # How images become RGB shows in every later stage, too.
-        fingerprint({"images": settled.manifest.digest(), "rules": dataset.config.images.model_dump()}),
+        fingerprint({"images": decided.manifest.digest(), "rules": dataset.config.images.model_dump()}),
         {
-            "reasons": settled.reasons,
+            "reasons": decided.reasons,
             "severity": level.record if level else None,
-            "remarks": [*remarks, *settled.remarks, *_reason_lines(settled.reasons)],
+            "remarks": [*remarks, *decided.remarks, *_reason_lines(decided.reasons)],
         },
     )
 
 
-def _write(artifact: Artifact, settled: Settled) -> None:
-    settled.manifest.write(artifact.path / "manifest.parquet")
-    for name, set_aside in (("quarantine", settled.quarantined), ("excluded", settled.excluded)):
+def _write(artifact: Artifact, decided: Decided) -> None:
+    decided.manifest.write(artifact.path / "manifest.parquet")
+    for name, set_aside in (("quarantine", decided.quarantined), ("excluded", decided.excluded)):
         pq.write_table(set_aside_table(set_aside), artifact.path / f"{name}.parquet")
 
 
-def _summary(settled: Settled) -> str:
-    counts, groups = settled.counts, len(settled.manifest.counts())
+def _summary(decided: Decided) -> str:
+    counts, groups = decided.counts, len(decided.manifest.counts())
     text = f"{counts.used} images in {groups} groups, {counts.quarantined} quarantined"
     return text + (f", {counts.excluded} excluded" if counts.excluded else "")
 

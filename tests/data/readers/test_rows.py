@@ -11,7 +11,7 @@ from fairsynth.data.metadata import Entry
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import safe_path
 from fairsynth.errors import DataError
-from fairsynth.stages.ingest.settle import check_groups
+from fairsynth.stages.ingest.decide import check_groups
 from tests.support.data.dataset_files import load
 from tests.support.data.metadata import BIRDS, HEADER, ROWS, Rows, entries, refusal
 from tests.support.datasets import write_rows

@@ -1,6 +1,6 @@
 """From metadata to a checked manifest; nothing is dropped without a reason.
 
-``check_groups`` looks at the metadata alone; ``settle`` decides what the manifest holds after
+``check_groups`` looks at the metadata alone; ``decide_manifest`` decides what the manifest holds after
 ``fairsynth.stages.ingest.content`` has looked at the files.
 """
 
@@ -89,7 +89,7 @@ def check_k(config: RunConfig, counts: Counter[Group]) -> None:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Decided:
     """What became of every image."""
 
     manifest: Manifest
@@ -107,7 +107,7 @@ class Settled:
         }
 
 
-def settle(config: DataConfig, metadata: Metadata, checked: pa.Table) -> Settled:
+def decide_manifest(config: DataConfig, metadata: Metadata, checked: pa.Table) -> Decided:
     """Decide what is used: bad, contradictory and leaked images are set aside, duplicates marked.
 
     Raises DataError if more is lost than the limits allow, or a whole group.
@@ -121,7 +121,7 @@ def settle(config: DataConfig, metadata: Metadata, checked: pa.Table) -> Settled
     excluded = [*metadata.excluded, *(SetAside(path, "leak", detail) for path, detail in examined.leaks.items())]
     total = len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded)
     counts = Counts(total, len(manifest), len(quarantined), len(excluded))
-    return Settled(manifest, quarantined, excluded, counts, remarks(metadata, examined, checked))
+    return Decided(manifest, quarantined, excluded, counts, remarks(metadata, examined, checked))
 
 
 def set_aside_table(set_aside: Sequence[SetAside]) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Entry, Metadata, SetAside
-from fairsynth.data.near_duplicates import near_copies
+from fairsynth.data.near_duplicates import near_duplicates
 from fairsynth.data.vectors import byte_rows
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
@@ -132,7 +132,7 @@ def _near(examined: Examined, checked: pa.Table) -> list[dict[str, Any]]:
         byte_rows(checked.column(name).take(pa.array(places, pa.int64()))) for name in ("hash", "thumbnail")
     )
     sets = []
-    for members in near_copies(hashes, looks):
+    for members in near_duplicates(hashes, looks):
         entries: list[Entry] = [examined.entries[places[i]] for i in members]
         sets.append(
             {

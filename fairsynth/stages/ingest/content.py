@@ -14,7 +14,7 @@ from fairsynth.config import DataConfig, ImageRules
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage, Entry, Metadata, SetAside
-from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
+from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group
@@ -32,7 +32,7 @@ CHECKED = pa.schema(
         ("detail", pa.string()),
     ]
 )
-LOOK = (pa.field("hash", pa.binary(HASH_BYTES)), pa.field("thumbnail", pa.binary(THUMBNAIL_BYTES)))
+LOOK = (pa.field("hash", pa.binary(HASH_BYTES)), pa.field("thumbnail", pa.binary(LOOK_BYTES)))
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
@@ -48,7 +48,7 @@ Row = Mapping[str, Any]
 class CheckImages:
     """Reads and decodes the images of one unit: rows (path, location) in, a table of ``CHECKED`` out.
 
-    With ``look`` also what near copies are found by (``fairsynth.data.near_duplicates``).
+    With ``look`` also hash and look, by which near duplicates are found (``fairsynth.data.near_duplicates``).
     """
 
     def __init__(self, storage: Storage, rules: ImageRules, look: bool = False) -> None:
@@ -67,7 +67,7 @@ class CheckImages:
         except BadImage as problem:
             return facts | {"reason": problem.reason, "detail": problem.detail}
         if self.look:
-            facts |= {"hash": perceptual_hash(image), "thumbnail": thumbnail(image)}
+            facts |= {"hash": perceptual_hash(image), "thumbnail": look(image)}
         return facts | {
             "format": header.format,
             "width": header.width,

@@ -19,7 +19,7 @@ from PIL import Image
 from fairsynth.config import ANY_IMAGE, ModelsConfig
 from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
 from fairsynth.data.decode import decode
-from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
+from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
 from fairsynth.data.vectors import matrix, vectors
 from fairsynth.groups import Group
 from fairsynth.models.probe import Probe
@@ -35,7 +35,7 @@ SEEN = pa.schema(
     [
         ("sha256", pa.string()),
         ("phash", pa.binary(HASH_BYTES)),
-        ("look", pa.binary(THUMBNAIL_BYTES)),
+        ("look", pa.binary(LOOK_BYTES)),
         ("constant", pa.bool_()),
         ("text_score", pa.float64()),
         ("centroid_score", pa.float64()),
@@ -102,7 +102,7 @@ def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
     # The filter sees what the file holds, as with real images: compression is part of it.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
-    facts = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": is_blank(pixels)}
+    facts = {"phash": perceptual_hash(image), "look": look(image), "constant": is_blank(pixels)}
     return Written(content, pixels, facts | {"sha256": hashlib.sha256(content).hexdigest()})
 
 

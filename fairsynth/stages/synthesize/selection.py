@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsynth.config import FilterConfig
-from fairsynth.data.near_duplicates import near_copies, spread_out
+from fairsynth.data.near_duplicates import near_duplicates, spread_out
 from fairsynth.data.vectors import byte_rows
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
@@ -100,7 +100,7 @@ def _mark_duplicates(
     for best in groups:
         left = best[codes[best] == _OPEN]
         hashes, looks = (byte_rows(images[name].take(pa.array(left))) for name in ("phash", "look"))
-        for alike in near_copies(hashes, looks):
+        for alike in near_duplicates(hashes, looks):
             # In a chain of images that change little by little, the ends do not look alike: both may stay.
             kept = spread_out(hashes[alike], looks[alike])
             again = np.ones(len(alike), bool)

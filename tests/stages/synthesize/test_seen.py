@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairsynth.data.copies import CopyDetector, thumbnails
-from fairsynth.data.near_duplicates import perceptual_hash, thumbnail
+from fairsynth.data.near_duplicates import look, perceptual_hash
 from fairsynth.data.vectors import matrix
 from fairsynth.groups import Group
 from fairsynth.stages.audit.memorisation import plant
@@ -84,7 +84,7 @@ def test_the_probes_word_is_the_logistic_function_by_hand(world: World, made: pa
 def test_looks_and_hashes_are_those_of_the_image(made: pa.Table) -> None:
     for row, pixels in zip(made.to_pylist(), pixels_of(made), strict=True):
         image = Image.fromarray(pixels)
-        assert (row["phash"], row["look"]) == (perceptual_hash(image), thumbnail(image))
+        assert (row["phash"], row["look"]) == (perceptual_hash(image), look(image))
         assert row["sha256"] == hashlib.sha256(row["file"]).hexdigest()
         assert row["constant"] is False
 
@@ -172,7 +172,7 @@ def test_what_compression_does_to_an_image_is_seen_by_the_filter(world: World, m
     for row, image, vector in zip(found.to_pylist(), pixels, embeddings, strict=True):
         assert (row["phash"], row["look"]) == (
             perceptual_hash(Image.fromarray(image)),
-            thumbnail(Image.fromarray(image)),
+            look(Image.fromarray(image)),
         )
         group = Group(row["label"], row["attribute"])
         assert row["text_score"] == pytest.approx(float(encoder().texts([TEXTS[group]])[0] @ vector), abs=1e-5)

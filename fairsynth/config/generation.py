@@ -139,7 +139,7 @@ class SynthesizeConfig(Section):
     per_group: Positive | Literal["largest"] = "largest"
     """Accepted images per group, or largest: as many as the largest training group has."""
     fill: bool = False
-    """Count the real images too: each group owes only what it lacks. For training on real and synthetic images jointly; not with fairsynth in tune.methods."""
+    """Count the real images too: each group gets only what it lacks. For training on real and synthetic images jointly; not with fairsynth in tune.methods."""
     cluster_shares: Literal["proportional", "uniform"] = "proportional"
     """How a group's images are shared out among its clusters: by their real images, or evenly."""
     prompt: str = "a photo of a {label}, {attribute}"

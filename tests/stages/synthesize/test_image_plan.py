@@ -1,4 +1,4 @@
-"""What each group owes and the row of every image to make: as arithmetic, at full size, and with hostile names."""
+"""What each group needs and the row of every image to make: as arithmetic, at full size, and with hostile names."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_uniform_shares_do_not_look_at_the_weights() -> None:
 
 
 def test_a_group_that_owes_images_and_has_no_source_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"group \(high, building\) owes 3 images and has no source"):
+    with pytest.raises(ValueError, match=r"group \(high, building\) needs 3 images and has no source"):
         plan({A: 2, Group("high", "building"): 3})
     with pytest.raises(ValueError, match="has no source"):
         plan({A: 2}, sources={A: []})

@@ -41,7 +41,7 @@ class CloserShare(NamedTuple):
 def closer_share(
     synthetic_ND: NDArray[np.float32], train_MD: NDArray[np.float32], heldout_KD: NDArray[np.float32], seed: int
 ) -> CloserShare:
-    """Share of synthetic rows nearer to training than to held-out images; 0.5 is ideal, 1 is learnt by heart.
+    """Share of synthetic rows nearer to training than to held-out images; 0.5 is ideal, at 1 all are memorised.
 
     Both sets are drawn down to the smaller one's size, ties count half; the interval is exact (Clopper &
     Pearson 1934), over synthetic rows alone. Known as the DCR share. Held-out images must be of the training

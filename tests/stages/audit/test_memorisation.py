@@ -1,4 +1,4 @@
-"""What says that training images were learnt by heart: against figures by hand, and on the demo's real images."""
+"""What says that training images were memorised: against figures by hand, and on the demo's real images."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ one would write: one process with all cores, ``load_lora_weights`` for each adap
 the stage's own work on Ray Data, with all that it does besides: CLIP embedding and scores, the search for copies, hashes,
 Parquet, fsync. Both use the same adapters (random, rank 8), prompts, seeds, 12 steps of DPM-Solver++ and guidance 2.
 The start is left out on all sides (imports, loading of the models, Ray), and told beside. A second loop merges each adapter
-with ``fuse_lora`` before and ``unfuse_lora`` after its images. Two kinds of work: 4 adapters that owe 200 images each, and
-32 that owe 8 each.
+with ``fuse_lora`` before and ``unfuse_lora`` after its images. Two works: 4 adapters with 200 images
+each, and 32 with 8 each.
 """
 
 from __future__ import annotations
@@ -168,13 +168,13 @@ def main() -> None:
         write_adapters(Path(scratch) / "adapters", max(n for n, _ in WORK.values()))
         for work in chosen.only:
             runs = [{side: side_apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
-            facts[work] = {side: told(runs, side) for side in SIDES}
+            facts[work] = {side: medians(runs, side) for side in SIDES}
             print(work, json.dumps(facts[work], indent=1), flush=True)
     print(in_words({key: facts[key] for key in machine()}))
     write_json(chosen.json, facts)
 
 
-def told(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:
+def medians(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:
     """Medians of a side, and how many times faster fairsynth is in the same repeat."""
     return {
         "images/s": round(median(run[side][0] for run in runs), 1),

@@ -75,8 +75,8 @@ def sheet(rows: dict[str, list[Row]], target: Path, per_group: int = 8) -> None:
     for y, (name, made) in enumerate(rows.items()):
         draw.text((0, y * (TILE + 16)), name, fill="black")
         for x, group in enumerate(groups):
-            mine = [row for row in made if (row["label"], row["attribute"]) == group][:per_group]
-            for i, row in enumerate(mine):
+            of_group = [row for row in made if (row["label"], row["attribute"]) == group][:per_group]
+            for i, row in enumerate(of_group):
                 tile = Image.open(io.BytesIO(row["file"])).resize((TILE - 2, TILE - 2), Image.Resampling.NEAREST)
                 page.paste(tile, (x * (per_group * TILE + 10) + i * TILE, y * (TILE + 16) + 14))
     page.save(target)
@@ -106,9 +106,9 @@ def main() -> None:
     groups = sorted(set(map(str, groups_of(rows[chosen.generators[0]]))))
     head = ["generator", "images", "label right", "attribute right", "both right", *groups]
     print("\n" + markdown_table(head, lines))
-    told = machine() | {"judges right on real test images": judges.right}
-    print("\n" + in_words(told))
-    write_json(chosen.json, {"machine": told, "shares": facts, "lines": lines})
+    machine_facts = machine() | {"judges right on real test images": judges.right}
+    print("\n" + in_words(machine_facts))
+    write_json(chosen.json, {"machine": machine_facts, "shares": facts, "lines": lines})
     if chosen.picture:
         sheet(rows, chosen.picture)
 

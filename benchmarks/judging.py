@@ -62,7 +62,7 @@ class Judges:
     def __call__(self, pixels_NHW3: NDArray[np.uint8], groups_N: Sequence[Group]) -> Judged:
         """Compare what the judges see with what the images are said to show."""
         pairs = zip(self.models, _classes(groups_N), strict=True)
-        return Judged(*(_seen(model, pixels_NHW3) == said for model, said in pairs))
+        return Judged(*(_seen(model, pixels_NHW3) == expected for model, expected in pairs))
 
 
 def pixels_of(rows: Sequence[Row]) -> NDArray[np.uint8]:

@@ -149,11 +149,11 @@ def alone(unet: UNet2DConditionModel, network: Any, autocast: bool = False) -> S
     return step
 
 
-def alone_by(kind: str, chosen: argparse.Namespace) -> Step:
+def alone_by(trainer: str, chosen: argparse.Namespace) -> Step:
     """A one-adapter trainer by its name."""
-    if kind.startswith("peft"):
-        dtype = torch.bfloat16 if kind == "peft-bf16" else torch.float32
+    if trainer.startswith("peft"):
+        dtype = torch.bfloat16 if trainer == "peft-bf16" else torch.float32
         unet = with_peft(chosen, dtype)
         return alone(unet, unet, autocast=dtype == torch.float32)
     unet = with_plain_lora(chosen)
-    return alone(unet, compiled(chosen, unet) if kind == "compiled" else unet)
+    return alone(unet, compiled(chosen, unet) if trainer == "compiled" else unet)

@@ -142,16 +142,16 @@ def measure(chosen: argparse.Namespace) -> Bench:
         for adapters in chosen.adapters:
             bench.cell("stacked", adapters, each, partial(stacked, chosen, unet, adapters))
     del unet
-    for kind in chosen.alone:
+    for trainer in chosen.alone:
         made: list[Step] = []
         gc.collect()  # the trainer before this one: its memory is not this one's
 
-        def start(kind: str = kind, made: list[Step] = made) -> AbstractContextManager[Step]:
-            made[:] = made or [alone_by(kind, chosen)]
+        def start(trainer: str = trainer, made: list[Step] = made) -> AbstractContextManager[Step]:
+            made[:] = made or [alone_by(trainer, chosen)]
             return nullcontext(made[0])
 
         for each in chosen.each:
-            if bench.cell(kind, 1, each, start)["note"].startswith(BROKEN):
+            if bench.cell(trainer, 1, each, start)["note"].startswith(BROKEN):
                 break
     return bench
 

@@ -117,9 +117,9 @@ def main() -> None:
         "plain prompt",
     ]
     print("\n" + markdown_table(head, (line(entry, prompts[entry["group"]]) for entry in entries)))
-    told = machine() | {"judges right on real test images": judges.right}
-    print("\n" + in_words(told))
-    write_json(chosen.json, {"machine": told, "groups": entries, "prompts": prompts})
+    facts = machine() | {"judges right on real test images": judges.right}
+    print("\n" + in_words(facts))
+    write_json(chosen.json, {"machine": facts, "groups": entries, "prompts": prompts})
 
 
 if __name__ == "__main__":

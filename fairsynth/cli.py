@@ -67,11 +67,11 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
     config, root = _config_of(tokens, preset, out, nothing)
-    reading = check_early(config, root)
+    metadata = check_early(config, root)
     with locked(root):
         from fairsynth.pipeline import run
 
-        outcome = run(config, only, reading=reading)
+        outcome = run(config, only, metadata=metadata)
     if only in (None, "report"):
         from fairsynth.stages.report.step import summary_lines
 
@@ -186,12 +186,12 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
     from fairsynth.commands.inspect.run import inspect_dataset
     from fairsynth.commands.inspect.text import lines
 
-    found = inspect_dataset(config)
+    findings = inspect_dataset(config)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps(findings, indent=1, allow_nan=False))
     else:
-        print("\n".join(lines(found)))
-    return 3 if found["problems"] else 0
+        print("\n".join(lines(findings)))
+    return 3 if findings["problems"] else 0
 
 
 @app.command

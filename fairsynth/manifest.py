@@ -62,7 +62,7 @@ class Manifest:
     @classmethod
     def from_rows(cls, rows: list[dict[str, Any]], extra: Mapping[str, pa.DataType] | None = None) -> Manifest:
         """Build from dictionaries; ``extra`` gives the types of further columns."""
-        schema = pa.schema([*SCHEMA, *((name, kind) for name, kind in (extra or {}).items())])
+        schema = pa.schema([*SCHEMA, *((name, arrow_type) for name, arrow_type in (extra or {}).items())])
         return cls(pa.Table.from_pylist(rows, schema=schema))
 
     @classmethod
@@ -97,9 +97,9 @@ class Manifest:
         """The rows ordered by image_id: independent of how they came."""
         return Manifest(self.table.sort_by("image_id"))
 
-    def with_column(self, name: str, values: Iterable[Any], kind: pa.DataType) -> Manifest:
+    def with_column(self, name: str, values: Iterable[Any], arrow_type: pa.DataType) -> Manifest:
         """A new manifest with one more column."""
-        return Manifest(self.table.append_column(name, pa.array(list(values), kind)))
+        return Manifest(self.table.append_column(name, pa.array(list(values), arrow_type)))
 
     def replaced(self, name: str, values: Iterable[str]) -> Manifest:
         """A new manifest with other text in one column."""

@@ -1,4 +1,4 @@
-"""Stage 7, evaluate: figures of predictions beside the accuracies of ``fairsynth.groups``."""
+"""Accuracies by group, and further figures of predictions."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def equalized_odds_difference(
     gaps = []
     for label in np.unique(labels_N):
         for is_it in (labels_N == label, labels_N != label):
-            there = np.unique(attributes_N[is_it])
-            rates = [float((predicted_N[is_it & (attributes_N == a)] == label).mean()) for a in there]
+            present = np.unique(attributes_N[is_it])
+            rates = [float((predicted_N[is_it & (attributes_N == a)] == label).mean()) for a in present]
             gaps += [max(rates) - min(rates)] if len(rates) > 1 else []
     return max(gaps) if gaps else None
 
@@ -50,8 +50,8 @@ def expected_calibration_error(
     places = np.clip(np.ceil(np.round(confidence * bins, 6)).astype(int) - 1, 0, bins - 1)
     error = 0.0
     for place in np.unique(places):
-        mine = places == place
-        error += float(mine.mean()) * abs(float(confidence[mine].mean()) - float(right[mine].mean()))
+        inside = places == place
+        error += float(inside.mean()) * abs(float(confidence[inside].mean()) - float(right[inside].mean()))
     return error
 
 
@@ -60,14 +60,14 @@ def more_figures(predictions: pa.Table, label_names: Sequence[str]) -> dict[str,
 
     ``balanced_accuracy``: mean of the labels' recalls; ``worst_class_accuracy``: the smallest of them.
     """
-    found: dict[str, dict[str, list[float | None]]] = {}
+    figures: dict[str, dict[str, list[float | None]]] = {}
     for method in predictions["method"].unique().to_pylist():
-        mine = predictions.filter(pc.equal(predictions["method"], method))
-        for seed in sorted(mine["seed"].unique().to_pylist()):
-            values = _figures(mine.filter(pc.equal(mine["seed"], seed)), label_names)
+        rows = predictions.filter(pc.equal(predictions["method"], method))
+        for seed in sorted(rows["seed"].unique().to_pylist()):
+            values = _figures(rows.filter(pc.equal(rows["seed"], seed)), label_names)
             for name in FIGURES:
-                found.setdefault(method, {}).setdefault(name, []).append(values[name])
-    return found
+                figures.setdefault(method, {}).setdefault(name, []).append(values[name])
+    return figures
 
 
 def _figures(rows: pa.Table, label_names: Sequence[str]) -> dict[str, float | None]:
@@ -260,28 +260,28 @@ def verdict(ours: MethodScores, baseline: MethodScores) -> str:
     return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])
 
 
-def agreement(labels_N: Sequence[str], kinds_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:
-    """How well kinds and the true attribute agree, per label.
+def agreement(labels_N: Sequence[str], pseudo_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:
+    """How well pseudo-attributes and the true attribute agree, per label.
 
     ``adjusted_mutual_information``: 0 for chance, 1 for the same partition (Vinh et al. 2010).
-    ``purity``: share of images whose kind's most frequent true value is theirs.
+    ``purity``: share of images that have the most frequent true value of their pseudo-attribute.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
-    found = []
+    by_label = []
     for label in sorted(set(labels_N)):
-        pairs = [(k, t) for y, k, t in zip(labels_N, kinds_N, truth_N, strict=True) if y == label]
+        pairs = [(p, t) for y, p, t in zip(labels_N, pseudo_N, truth_N, strict=True) if y == label]
         table: dict[str, Counter[str]] = defaultdict(Counter)
-        for kind_name, true in pairs:
-            table[kind_name][true] += 1
-        kinds, truths = zip(*pairs, strict=True)
-        found.append(
+        for pseudo, true in pairs:
+            table[pseudo][true] += 1
+        pseudos, truths = zip(*pairs, strict=True)
+        by_label.append(
             {
                 "label": label,
                 "n": len(pairs),
-                "adjusted_mutual_information": float(adjusted_mutual_info_score(truths, kinds)),
+                "adjusted_mutual_information": float(adjusted_mutual_info_score(truths, pseudos)),
                 "purity": sum(max(counts.values()) for counts in table.values()) / len(pairs),
                 "kinds": {name: dict(counts) for name, counts in sorted(table.items())},
             }
         )
-    return found
+    return by_label

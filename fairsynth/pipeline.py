@@ -1,4 +1,4 @@
-"""The table of contents: the stages in order, each a record of what names, makes and shows its result.
+"""The table of contents: the stages in order, each a record of what names, makes and lays out its result.
 
 ``run(config)`` runs them all; ``run(config, only="cluster")`` runs one and expects the earlier ones to be finished. A
 stage whose artifact is finished is not made again.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.config import RunConfig
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.stages.audit import step as audit
 from fairsynth.stages.cluster import step as cluster
 from fairsynth.stages.context import Context, opened
@@ -74,15 +74,15 @@ def run(
     config: RunConfig,
     only: str | None = None,
     say: Callable[[str], None] = print,
-    reading: Reading | None = None,
+    metadata: Metadata | None = None,
 ) -> Outcome:
-    """Run all stages, or one alone; finished ones are kept. ``reading``: the metadata, if it was read already.
+    """Run all stages, or one alone; finished ones are kept. ``metadata``: if it was read already.
 
     Raises ConfigError if ``only`` needs an earlier stage that has not been run, and whatever the
     stages raise (``fairsynth.errors``).
     """
     began = time.monotonic()
-    with opened(config, reading) as context:
+    with opened(config, metadata) as context:
         cached = through(context, only or "report", say, only)
     folders = {name: artifact.path for name, artifact in context.artifacts.items()}
     return Outcome(folders, tuple(cached), time.monotonic() - began)

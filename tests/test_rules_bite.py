@@ -50,7 +50,7 @@ def test_what_only_looks_like_ray_is_not_reported(source: str) -> None:
         ("fairsynth.config", "import fairsynth.groups"),
         ("fairsynth.config.classify", "import fairsynth.groups"),
         ("fairsynth.manifest", "from fairsynth.data.readers import folder"),
-        ("fairsynth.artifacts", "from fairsynth.stages.ingest.settle import settle"),
+        ("fairsynth.artifacts", "from fairsynth.stages.ingest.decide import decide_manifest"),
         ("fairsynth.something_new", "from fairsynth.data.storage import Storage"),
         ("fairsynth.data.storage", "from fairsynth.stages.ingest.content import CheckImages"),
         ("fairsynth.models.encoder", "def f():\n    from fairsynth.stages.embed import embedding"),
@@ -75,7 +75,7 @@ def test_an_import_from_above_is_found(module: str, source: str) -> None:
         ("jobs.pipeline", "from fairsynth.cli import main"),
         ("fairsynth.pipeline", "from fairsynth.stages.ingest import step"),
         ("fairsynth.manifest", "from fairsynth.groups import Group"),
-        ("fairsynth.stages.ingest.settle", "from fairsynth.data.readers import folder"),
+        ("fairsynth.stages.ingest.decide", "from fairsynth.data.readers import folder"),
         ("fairsynth.data.dataset", "from fairsynth.escaping import printable"),
         ("fairsynth.cli", "from fairsynth import __version__"),
     ],
@@ -132,8 +132,8 @@ def test_science_that_knows_the_pipeline_is_found(source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fairsynth.stages.embed.embedding", "from fairsynth.stages.ingest.settle import settle"),
-        ("fairsynth.stages.embed.step", "from fairsynth.stages.ingest import settle"),
+        ("fairsynth.stages.embed.embedding", "from fairsynth.stages.ingest.decide import decide_manifest"),
+        ("fairsynth.stages.embed.step", "from fairsynth.stages.ingest import decide"),
         ("fairsynth.stages.synthesize.rounds", "import fairsynth.stages.cluster.kmeans"),
         ("fairsynth.stages.cluster.kmeans", "from ..embed.embedding import EmbedUnit"),
         ("fairsynth.stages.cluster.kmeans", "def f():\n    from ..embed import step"),
@@ -154,7 +154,7 @@ def test_a_stage_that_imports_another_is_found(module: str, source: str, monkeyp
         ("fairsynth.stages.cluster.step", "from fairsynth.stages.embed.output import embedding_files"),
         ("fairsynth.stages.audit.step", "from fairsynth.stages.synthesize.view import show_audit"),
         ("fairsynth.stages.tune.step", "from fairsynth.stages.context import Context"),
-        ("fairsynth.stages.views", "from fairsynth.stages.ingest.settle import settle"),
+        ("fairsynth.stages.views", "from fairsynth.stages.ingest.decide import decide_manifest"),
         ("fairsynth.commands.inspect.findings", "from fairsynth.stages.ingest.content import examine"),
     ],
 )

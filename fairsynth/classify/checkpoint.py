@@ -1,4 +1,4 @@
-"""Stage 6, classify: the state of a training run between two epochs, as a file."""
+"""The state of a training run between two epochs, as a file."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def write_point(
 
 def read_point(path: Path, identity: Mapping[str, Any]) -> Point | None:
     """The state of the run with this identity; None if there is none, or another's."""
-    found = read_state(path, lambda facts: bool(facts.get("identity") == identity))
-    return Point(*found) if found else None
+    content = read_state(path, lambda facts: bool(facts.get("identity") == identity))
+    return Point(*content) if content else None

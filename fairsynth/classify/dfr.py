@@ -59,10 +59,10 @@ def halves(groups_N: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArr
     """Places of two random halves of every group; the first has the odd one."""
     first, second = [], []
     for g in np.unique(groups_N):
-        mine = rng.permutation(np.flatnonzero(groups_N == g))
-        cut = -(-len(mine) // 2)
-        first.append(mine[:cut])
-        second.append(mine[cut:])
+        places = rng.permutation(np.flatnonzero(groups_N == g))
+        cut = -(-len(places) // 2)
+        first.append(places[:cut])
+        second.append(places[cut:])
     return np.concatenate(first), np.concatenate(second)
 
 
@@ -114,26 +114,26 @@ def refit(
     known = scaled(known)
     # Of a large training set only what is refitted is held a second time.
     rows = scaled(train) if method == "dfr-train" else known
-    learnt, judged = (rows, known) if method == "dfr-train" else map(known.take, halves(known.groups_N, rng))
-    strength, predicted = choose(learnt, judged, n_labels, rng)
-    return refitted(rows, strength, n_labels, REFITS[method], rng).after(mean, deviation), judged, predicted
+    learnt, held_out = (rows, known) if method == "dfr-train" else map(known.take, halves(known.groups_N, rng))
+    strength, predicted = choose(learnt, held_out, n_labels, rng)
+    return refitted(rows, strength, n_labels, REFITS[method], rng).after(mean, deviation), held_out, predicted
 
 
 def choose(
-    learnt: Labelled, judged: Labelled, n_labels: int, rng: np.random.Generator
+    learnt: Labelled, held_out: Labelled, n_labels: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.int64]]:
-    """The strength whose fit on a balanced subsample of ``learnt`` has the best WGA on ``judged``; its predictions there.
+    """The strength whose fit on a balanced subsample of ``learnt`` has the best WGA on ``held_out``; its predictions there.
 
-    Raises ValueError if there is nothing to judge by.
+    Raises ValueError if ``held_out`` is empty.
     """
-    if not len(judged.labels_N):
+    if not len(held_out.labels_N):
         raise ValueError("no group has two validation images, one to learn from and one to judge by")
     subsample = learnt.take(balanced(learnt.groups_N, rng))
-    found = []
+    tried = []
     for strength in GRID:
-        predicted = fit(subsample, strength, n_labels).predict(judged.features_ND)
-        found.append((worst_group(predicted, judged), strength, predicted))
-    _, strength, predicted = max(found, key=lambda entry: entry[:2])
+        predicted = fit(subsample, strength, n_labels).predict(held_out.features_ND)
+        tried.append((worst_group(predicted, held_out), strength, predicted))
+    _, strength, predicted = max(tried, key=lambda entry: entry[:2])
     return strength, predicted
 
 

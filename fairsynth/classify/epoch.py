@@ -1,4 +1,4 @@
-"""Stage 6, classify: what an epoch of training reached, and what epochs are chosen by."""
+"""What an epoch of training reached, and what epochs are chosen by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 6, classify: images as arrays, in which order they are learnt from, and as what the network sees."""
+"""Images as arrays, in which order they are learnt from, and as what the network sees."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class _Joined:
     def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
         parts, inside = self.part[places], self.place[places]
         first = self.parts[0][inside[:0]]
-        found = np.empty((len(inside), *first.shape[1:]), np.uint8)
+        whole = np.empty((len(inside), *first.shape[1:]), np.uint8)
         for i, pixels in enumerate(self.parts):
-            found[parts == i] = pixels[inside[parts == i]]
-        return found
+            whole[parts == i] = pixels[inside[parts == i]]
+        return whole
 
 
 def joined(one: Images, two: Images, places: NDArray[np.int64]) -> Images:
@@ -122,24 +122,24 @@ def normalised(images_N3HW: Tensor) -> Tensor:
     return (images_N3HW - mean) / std
 
 
-def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator, n: int, mine: slice) -> Tensor:
+def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator, n: int, part: slice) -> Tensor:
     """Each image moved by up to a sixteenth of its side and, with ``flip``, mirrored at random.
 
-    The images are the part ``mine`` of a batch of ``n``, for all of which is drawn: an image moves alike however
+    The images are the part ``part`` of a batch of ``n``, for all of which is drawn: an image moves alike however
     many share the batch.
     """
-    images = _shift(images_N3HW, rng, n, mine)
+    images = _shift(images_N3HW, rng, n, part)
     if flip:
-        mirrored = (torch.rand(n, generator=rng) < 0.5)[mine].to(images.device)
+        mirrored = (torch.rand(n, generator=rng) < 0.5)[part].to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images
 
 
-def _shift(images_N3HW: Tensor, rng: torch.Generator, n: int, mine: slice) -> Tensor:
+def _shift(images_N3HW: Tensor, rng: torch.Generator, n: int, part: slice) -> Tensor:
     """Move each image by up to a sixteenth of its side, repeating the border."""
     own, _, height, width = images_N3HW.shape
     most = max(1, height // 16)
-    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng)[:, mine].to(images_N3HW.device)
+    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng)[:, part].to(images_N3HW.device)
     rows = (torch.arange(height, device=images_N3HW.device) + offsets[0]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images_N3HW.device) + offsets[1]).clamp(0, width - 1)
     return images_N3HW[

@@ -1,4 +1,4 @@
-"""The configuration's sections of classifiers: how they are trained, searched, judged and compared."""
+"""The configuration's sections of classifiers: how they are trained, searched and compared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ClassifyConfig(Section):
 
 
 class TuneConfig(Section):
-    """The search: the same number of trials for every method, judged on validation images."""
+    """The search: the same number of trials for every method, compared on validation images."""
 
     trials: Positive = 16
     """Of every method."""
@@ -49,7 +49,7 @@ class TuneConfig(Section):
     wave: Positive = 8
     """Trials of a method that run side by side before the next ones are chosen, with optuna or worker_minutes."""
     worker_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Minutes of all workers together after which no further wave begins, for no method; null: only trials count."""
+    """Minutes, summed over all workers, after which no further wave begins, for no method; null: only trials count."""
     grace_epochs: Positive = 5
     """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
     select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"

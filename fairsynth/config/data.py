@@ -46,7 +46,7 @@ class ImageRules(Section):
     """Images of a single colour: set them aside, or keep them."""
 
 
-# For images that were judged before: whatever can be decoded is taken.
+# For images that were checked before: whatever can be decoded is taken.
 ANY_IMAGE = ImageRules(max_pixels=10**9, min_side=1, max_aspect=10**9, constant="keep")
 
 

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from fairsynth.config.types import Fraction, Generator, Positive, Section
 
-Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
+RouteName = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
 
 
-ROUTES: tuple[Way, ...] = get_args(Way)
+ROUTES: tuple[RouteName, ...] = get_args(RouteName)
 
 
 Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
@@ -44,7 +44,7 @@ class EmbedConfig(Section):
     """The embed stage."""
 
     unit_size: Positive = 128
-    """Images that are embedded and committed together."""
+    """Images per unit: embedded and committed at once."""
 
 
 class ClusterConfig(Section):
@@ -102,7 +102,7 @@ class FinetuneConfig(Section):
     class_images: Positive = 100
     """Images of each class prompt for prior: images."""
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Share of a cluster's images that is held out to judge its adapter by; the best state is kept. 0: none."""
+    """Share of a cluster's images that is held out to validate its adapter on; the best state is kept. 0: none."""
     validation_min_images: Annotated[int, Field(ge=2)] = 20
     """Smaller clusters hold nothing out: their last state is kept."""
     validation_samples: Positive = 16
@@ -139,7 +139,7 @@ class SynthesizeConfig(Section):
     per_group: Positive | Literal["largest"] = "largest"
     """Accepted images per group, or largest: as many as the largest training group has."""
     fill: bool = False
-    """Count the real images too: each group owes only what it lacks. For those who train on both together; not with fairsynth in tune.methods."""
+    """Count the real images too: each group gets only what it lacks. For training on real and synthetic images jointly; not with fairsynth in tune.methods."""
     cluster_shares: Literal["proportional", "uniform"] = "proportional"
     """How a group's images are shared out among its clusters: by their real images, or evenly."""
     prompt: str = "a photo of a {label}, {attribute}"
@@ -149,12 +149,12 @@ class SynthesizeConfig(Section):
     """Groups without any training image: leave them out, or make them as other groups without adapters."""
     routing: Literal["auto", "paper", "own", "same-attribute", "prompt"] = "auto"
     """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. prompt makes all groups so."""
-    routes: Mapping[str, Way] = Field(default_factory=dict)
-    """The way for single groups, whatever routing says: {label/attribute: way}."""
-    also_try: tuple[Way, ...] = ()
-    """With auto: further ways that trial batches are made of and judged, for the report."""
+    routes: Mapping[str, RouteName] = Field(default_factory=dict)
+    """Routes of single groups, whatever routing says: {label/attribute: route}."""
+    also_try: tuple[RouteName, ...] = ()
+    """With auto: further routes to make trial batches by, for the report."""
     trial_images: Positive = 24
-    """Images of a trial batch: one for each way to make each group."""
+    """Images of a trial batch: one for each group and route."""
     prompt_margin: Fraction = 0.1
     """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
     scheduler: Scheduler = "dpm++"
@@ -167,7 +167,7 @@ class SynthesizeConfig(Section):
     guidance_until: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the steps, from the first on, that guidance is for: 0.5 saves a quarter of the work."""
     unit_size: Positive = 16
-    """Images that are generated in one batch and committed together."""
+    """Images per unit: generated in one batch, committed at once."""
 
 
 class FilterConfig(Section):

@@ -115,8 +115,8 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], model: type[BaseModel]
     merged = dict(base)
     for key, value in over.items():
         field = model.model_fields.get(key) if model else None
-        kind = field.annotation if field else None
-        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        annotation = field.annotation if field else None
+        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (section or key == "options")
         merged[key] = _merge(merged[key], value, section) if both else value
     return merged

@@ -38,13 +38,13 @@ class ResourcesConfig(Section):
     adapters_per_run: Positive | None = None
     """Adapters that one Ray Train run trains (a lot); null: all of them shared out over the workers, 64 at most."""
     adapters_at_once: Positive | None = None
-    """Adapters of a lot that are in training together; null: as many as memory holds, 16 at most."""
+    """Adapters of a lot that train at a time; null: as many as memory holds, 16 at most."""
     workers_per_cluster: Positive = 1
-    """Workers that train one cluster together, data parallel, with finetune.parameters: full."""
+    """Workers that train one cluster, data parallel, with finetune.parameters: full."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures that one Ray Train run or trial survives."""
     workers_per_classifier: Positive = 1
-    """Workers that train one classifier together, data parallel, each trial and each final training; one classifier after the other."""
+    """Workers that train one classifier, data parallel: in each trial and each final training, one classifier after the other."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     """Seconds of a classifier's training between its checkpoints, at least."""
 
@@ -69,7 +69,7 @@ class RunConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> RunConfig:
+    def _is_consistent(self) -> RunConfig:
         for problem in (self._prompts(), self._full(), self._methods()):
             if problem:
                 raise ValueError(problem)
@@ -92,16 +92,16 @@ class RunConfig(Section):
         """What does not go with training whole UNets."""
         if self.finetune.parameters != "full":
             return ""
-        workers, together = self.resources.workers, self.resources.workers_per_cluster
+        workers, per_cluster = self.resources.workers, self.resources.workers_per_cluster
         if self.finetune.generator == "lora":
             return (
                 "finetune.parameters is full, but finetune.generator is lora; choose dreambooth or clustered-dreambooth"
             )
-        if workers and together > workers:
-            return f"resources.workers_per_cluster is {together}, but resources.workers is {workers}"
-        if together > self.finetune.batch_size:
+        if workers and per_cluster > workers:
+            return f"resources.workers_per_cluster is {per_cluster}, but resources.workers is {workers}"
+        if per_cluster > self.finetune.batch_size:
             return (
-                f"resources.workers_per_cluster is {together}, but there are only "
+                f"resources.workers_per_cluster is {per_cluster}, but there are only "
                 f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
             )
         return ""
@@ -114,8 +114,8 @@ class RunConfig(Section):
         }
         for where, values in lists.items():
             if len(set(values)) < len(values):
-                told = ("original" if value is None else str(value) for value in values)
-                return f"{where} names something twice: {', '.join(told)}"
+                names = ("original" if value is None else str(value) for value in values)
+                return f"{where} names something twice: {', '.join(names)}"
         if "ffr" in methods and self.finetune.generator != "vanilla":
             return (
                 f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator "

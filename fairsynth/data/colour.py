@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _PLAINER = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", "RGBX": "RGB"}

@@ -1,7 +1,7 @@
 """From a file's bytes to RGB pixels, by one rule.
 
-A file that cannot be used is refused with a reason (``BadImage``), and what its header tells is
-judged before a pixel is decoded. Pillow opens only the formats listed here; others are named by
+A file that cannot be used is refused with a reason (``BadImage``). Its header is checked before a pixel is
+decoded. Pillow opens only the formats listed here; others are named by
 their first bytes alone, for the parsers of rare formats are where files do harm.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from fairsynth.config import ImageRules
 from fairsynth.data.colour import scale_key, to_srgb
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _RULES = ImageRules()
@@ -37,7 +37,7 @@ _OTHER_FORMATS = {
     "FITS": (b"SIMPLE  =",), "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"), "PDF": (b"%PDF",), "PSD": (b"8BPS",),
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "JPEG XR": (b"II\xbc",),
     "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "ICO": (b"\0\0\1\0",), "ICNS": (b"icns",),
-    "PPM": tuple(b"P%c%c" % (kind, space) for kind in b"1234567fF" for space in b" \t\r\n"), "QOI": (b"qoif",),
+    "PPM": tuple(b"P%c%c" % (digit, space) for digit in b"1234567fF" for space in b" \t\r\n"), "QOI": (b"qoif",),
     "DDS": (b"DDS ",), "XCF": (b"gimp xcf",), "OpenEXR": (b"v/1\x01",), "Radiance": (b"#?RADIANCE", b"#?RGBE"),
     "SGI": (b"\x01\xda",), "PCX": (b"\n\5\1",), "DjVu": (b"AT&TFORM",), "MNG": (b"\x8aMNG", b"\x8bJNG"),
     "WMF": (b"\xd7\xcd\xc6\x9a",), "HDF5": (b"\x89HDF",), "NumPy": (b"\x93NUMPY",),
@@ -83,8 +83,8 @@ def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Ima
     rgb = _loaded(image, rules)
     if rules.constant == "refuse":
         _check_content(rgb)
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return rgb, Facts(kind, rgb.width, rgb.height, mode, frames)
+    format = "JPEG" if image.format == "MPO" else str(image.format)
+    return rgb, Facts(format, rgb.width, rgb.height, mode, frames)
 
 
 def _opened(content: bytes, rules: ImageRules) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fairsynth.data.location import container
-from fairsynth.data.reading import split_of
+from fairsynth.data.metadata import split_of
 from fairsynth.data.storage import FileEntry, Storage
 from fairsynth.errors import DataError
 
@@ -39,13 +39,13 @@ def known_split(where: str, word: str) -> str:
 
 def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
     """Paths of all files that end so. Raises DataError if there are none, and for a name that is not UTF-8."""
-    found = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
-    if not found:
+    files = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
+    if not files:
         raise DataError(f"{storage.root} holds no {suffixes[0]} file")
-    odd = next((file for file in found if file.location), None)
+    odd = next((file for file in files if file.location), None)
     if odd is not None:
         raise DataError(f"the name of {storage.name(odd.path)} is not UTF-8; rename the file")
-    return [file.path for file in found]
+    return [file.path for file in files]
 
 
 def shard_split(path: str) -> str:

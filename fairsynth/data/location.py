@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, InfrastructureError
 
@@ -39,12 +39,12 @@ def parquet_location(file: str, row_group: int, row: int, column: str) -> str:
 
 def container(path: str, location: str) -> str:
     """The file inside the dataset that holds the image."""
-    kind, _, rest = location.partition(":")
-    if kind == "tar":
+    scheme, _, rest = location.partition(":")
+    if scheme == "tar":
         return rest.split(":", 2)[2]
-    if kind == "parquet":
+    if scheme == "parquet":
         return rest.split(":", 3)[3]
-    return os.fsdecode(bytes.fromhex(rest)) if kind == "hex" else path
+    return os.fsdecode(bytes.fromhex(rest)) if scheme == "hex" else path
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class ImageReader:
         Raises BadImage: missing_file, outside_root, unreadable, empty; InfrastructureError if the disk or the
         network fails, for that is no fault of the image.
         """
-        kind, _, rest = location.partition(":")
-        if kind == "tar":
+        scheme, _, rest = location.partition(":")
+        if scheme == "tar":
             offset, size, file = rest.split(":", 2)
             content = self._range(file, int(offset), int(size))
-        elif kind == "parquet":
+        elif scheme == "parquet":
             row_group, row, column, file = rest.split(":", 3)
             content = self._cell(file, int(row_group), int(row), unquote(column))
         else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
 from fairsynth.escaping import printable
 from fairsynth.manifest import TRAIN, VALIDATION, image_id, seed_for
@@ -81,7 +81,7 @@ def at_severity(
     removed: set[str] = set()
     for label, attribute in pairs.items():
         allowed = conflicting_allowed(len(members[label][attribute]), ratio)
-        others = {a: found for a, found in members[label].items() if a != attribute}
+        others = {a: its for a, its in members[label].items() if a != attribute}
         have = sum(map(len, others.values()))
         # One image is rounding; more means that the dataset is more severe than what is asked for.
         if have < allowed - 1:
@@ -102,7 +102,7 @@ def _from_validation(entries: Sequence[Entry], pairs: Mapping[str, str], ratio: 
     members, removed = _members(entries, VALIDATION), set[str]()
     for label, attribute in pairs.items():
         allowed = max(VALIDATION_FLOOR, conflicting_allowed(len(members[label][attribute]), ratio))
-        others = {a: found for a, found in members[label].items() if a != attribute}
+        others = {a: its for a, its in members[label].items() if a != attribute}
         removed |= {entry.path for entry in _order(others, seed)[allowed:]}
     return removed
 

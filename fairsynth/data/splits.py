@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.manifest import SPLITS, seed_for
 
 
@@ -30,7 +30,7 @@ def split_sizes(n: int, fractions: Sequence[float]) -> list[int]:
     """``n`` images in the given shares, rounded; the parts add up.
 
     A group that has enough images gives at least one to every split with a share, for a rare group
-    without validation images could not be judged. A single image is for training.
+    without validation images could not be validated. A single image is for training.
     """
     borders = [round(n * sum(fractions[: i + 1])) for i in range(len(fractions) - 1)] + [n]
     sizes = [end - start for start, end in zip([0, *borders], borders, strict=False)]

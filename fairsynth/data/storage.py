@@ -76,13 +76,13 @@ class Storage:
         """Names directly inside a folder, sorted, hidden ones left out; for recognising a layout."""
         if self.local is not None:
             try:
-                found = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))]
+                entries = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))]
             except OSError:
                 return []
         else:
             selector = fs.FileSelector(self.full(folder).rstrip("/"), allow_not_found=True)
-            found = [info.base_name for info in self.filesystem.get_file_info(selector)]
-        return sorted(name for name in found if not _hidden(name))
+            entries = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return sorted(name for name in entries if not _hidden(name))
 
     def open(self, path: str) -> pa.NativeFile:
         """A seekable binary file. Raises DataError if there is none, and for a link that leaves the dataset."""
@@ -108,8 +108,8 @@ class Storage:
         folders are named in ``not_followed``.
         """
         self.not_followed.clear()
-        found = list(self._walk() if self.local is not None else self._listing())
-        return sorted(found, key=lambda file: file.path)
+        files = list(self._walk() if self.local is not None else self._listing())
+        return sorted(files, key=lambda file: file.path)
 
     def _listing(self) -> Iterator[FileEntry]:
         base = self._base.rstrip("/") + "/"
@@ -187,8 +187,8 @@ def named(raw: bytes) -> tuple[str, str]:
     try:
         return raw.decode("utf-8"), ""
     except UnicodeDecodeError:
-        shown = raw.decode("utf-8", "backslashreplace")
-        return f"{shown}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
+        escaped = raw.decode("utf-8", "backslashreplace")
+        return f"{escaped}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
 
 
 def _hidden(name: str) -> bool:

@@ -160,11 +160,11 @@ class Session:
         if os.environ.get("RAY_ADDRESS") and self.resources.workers:
             return  # its nodes may start on demand
         total = ray.cluster_resources()
-        for kind, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
-            if workers * each > total.get(kind, 0):
+        for resource, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
+            if workers * each > total.get(resource, 0):
                 raise InfrastructureError(
-                    f"{workers} workers that train together need {workers * each:g} {kind}s, but there are "
-                    f"{total.get(kind, 0):g}; lower {setting}"
+                    f"{workers} workers that train together need {workers * each:g} {resource}s, but there are "
+                    f"{total.get(resource, 0):g}; lower {setting}"
                 )
 
     def cpu_worker(self) -> Worker:
@@ -172,8 +172,8 @@ class Session:
         import ray
 
         self.connect()
-        there = ray.cluster_resources().get("CPU", 0)
-        cores = there - 1 if os.environ.get("RAY_ADDRESS") else min(there, os.cpu_count() or 1)
+        cpus = ray.cluster_resources().get("CPU", 0)
+        cores = cpus - 1 if os.environ.get("RAY_ADDRESS") else min(cpus, os.cpu_count() or 1)
         return Worker(max(1, self.resources.workers or math.floor(cores)), 1.0, 0.0, 1)
 
     def close(self) -> None:

@@ -19,10 +19,10 @@ from fairsynth.engine.session import Room, Session
 from fairsynth.errors import FairsynthError, InfrastructureError
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
-Job = Callable[["Share", Callable[[], bool]], None]
-"""The work of each of a job's workers: told its place among them, and how to ask whether its machine will be taken
+Job = Callable[["Ranks", Callable[[], bool]], None]
+"""The work of each of a job's workers: gets its place among them, and a way to ask whether its machine will be taken
 away. It commits what came of it in the first worker. A FairsynthError is final, but for InfrastructureError; that, a
 dead worker or a lost node Ray tries again."""
 # Seconds between looks at how far the jobs are.
@@ -30,7 +30,7 @@ _LOOK = 5.0
 
 
 class Progress(NamedTuple):
-    """Pieces of work that all jobs have together, and how many of them are done by now."""
+    """Pieces of work of all jobs, and how many of them are done by now."""
 
     total: int
     done: Callable[[], int]
@@ -78,8 +78,8 @@ def _ticking(stage: str, progress: Progress) -> Callable[[], None]:
 
 def _fit(stage: str, trainer: Any) -> float | FairsynthError:
     try:
-        told = trainer.fit().return_value
-        return unpacked(stage, told["failure"]) if told["failure"] else float(told["began"])
+        returned = trainer.fit().return_value
+        return unpacked(stage, returned["failure"]) if returned["failure"] else float(returned["began"])
     except Exception as error:
         return translated(stage, error)
 
@@ -119,7 +119,7 @@ def _run(config: Mapping[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(config["threads"])
     began = time.time()
     try:
-        config["job"](_share_of_worker(), _machine_goes)
+        config["job"](_ranks_of_worker(), _machine_goes)
     except InfrastructureError:
         raise  # Ray tries again
     except FairsynthError as error:
@@ -134,16 +134,16 @@ def _machine_goes() -> bool:
     return ray.train.get_preemption_info() is not None
 
 
-def _share_of_worker() -> Share:
+def _ranks_of_worker() -> Ranks:
     """This worker's place among those of its Ray Train run."""
     import ray.train
 
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
     context = ray.train.get_context()
     if context.get_world_size() == 1:
-        return Share()
-    return Share(context.get_world_rank(), context.get_world_size(), _summed)
+        return Ranks()
+    return Ranks(context.get_world_rank(), context.get_world_size(), _summed)
 
 
 def _summed(values: Any) -> None:

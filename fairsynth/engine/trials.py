@@ -11,11 +11,11 @@ from fairsynth.engine.session import Session
 from fairsynth.errors import FairsynthError, InfrastructureError
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures so far, among them ``merit``: higher is better."""
-Trial = Callable[[Report, "Share | None"], None]
+Trial = Callable[[Report, "Ranks | None"], None]
 """Runs one trial as far as it is to go, and commits what came of it: alone (None), or as one of several processes."""
 METRIC = "merit"
 # Under which name a trial reports why it failed.

@@ -23,9 +23,9 @@ from fairsynth.errors import FairsynthError
 from fairsynth.work import Ran, Tables, Task, Work, write_tables
 
 if TYPE_CHECKING:
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
-# Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
+# Ray Data spends some milliseconds of the driver on every block: of very many units a block holds several.
 MOST_BLOCKS = 512
 # Times that every worker is handed units, at least, if there are so many.
 _SHARES = 8
@@ -34,14 +34,14 @@ _SHARES = 8
 def run_data_parallel(
     session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any], room: Room
 ) -> Ran:
-    """Units that several workers make together: ``make()(task, share)``; the first worker commits.
+    """Make each unit on several workers, data parallel: ``make()(task, ranks)``; the first worker commits.
 
     Raises as ``run_units`` does.
     """
     units.sweep()
     done, began = units.done(), time.time()
     pending = [name for name in names if name not in done]
-    jobs = {name: partial(_share_of_unit, units, name, make) for name in pending}
+    jobs = {name: partial(_data_parallel_unit, units, name, make) for name in pending}
     first: list[float] = []
     for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room):
         if isinstance(ended, FairsynthError):
@@ -50,11 +50,11 @@ def run_data_parallel(
     return Ran(len(pending), len(names) - len(pending), min(first) - began if first else 0.0)
 
 
-def _share_of_unit(
-    units: Units, name: str, make: Callable[[], Any], share: Share, machine_goes: Callable[[], bool]
+def _data_parallel_unit(
+    units: Units, name: str, make: Callable[[], Any], ranks: Ranks, machine_goes: Callable[[], bool]
 ) -> None:
-    tables = make()({"name": name}, share)
-    if share.first:
+    tables = make()({"name": name}, ranks)
+    if ranks.first:
         units.commit(name, partial(write_tables, tables))
 
 
@@ -212,12 +212,12 @@ class _UnitActor:
             finish = self.begun(task)
             failure = waiting()
             waiting = finish
-            yield self._told(began, failure)
+            yield self._row(began, failure)
         failure = waiting()
         if failure:
-            yield self._told(time.time(), failure)
+            yield self._row(time.time(), failure)
 
-    def _told(self, began: float, failure: str) -> dict[str, Any]:
+    def _row(self, began: float, failure: str) -> dict[str, Any]:
         return {"began": np.array([began]), "worker": np.array([self.name]), "failure": np.array([failure])}
 
     def begun(self, task: dict[str, Any]) -> Callable[[], str]:
@@ -227,8 +227,8 @@ class _UnitActor:
         rest = json.loads(task.pop("json", "{}"))
         if "_failure" in rest:
             return lambda: str(rest["_failure"])
-        for key, (shape, kind) in rest.pop("_empty", {}).items():
-            task[key] = np.zeros(shape, kind)
+        for key, (shape, dtype) in rest.pop("_empty", {}).items():
+            task[key] = np.zeros(shape, dtype)
         name = str(task["name"])
         if self.units[name].exists():
             return _nothing  # made before the actor was lost that had it among others

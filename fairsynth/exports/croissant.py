@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the imagefolder's description for dataset search, Croissant 1.1 with its RAI vocabulary 1.0.
+"""The imagefolder's description for dataset search, Croissant 1.1 with its RAI vocabulary 1.0.
 
 Hugging Face writes the structure of a dataset by itself, but nothing of what is synthetic, biased or private
 in it. Sources: mlcommons/croissant, docs/croissant-spec-1.1.md and docs/croissant-rai-spec.md; of the latter
@@ -112,10 +112,16 @@ def _field(name: str, types: pa.Schema) -> dict[str, Any]:
 def _data_type(name: str, types: pa.Schema) -> str:
     if name == "is_synthetic":
         return "sc:Boolean"
-    kind = types.field(name).type if name in types.names else pa.string()
-    if pa.types.is_boolean(kind):
+    arrow_type = types.field(name).type if name in types.names else pa.string()
+    if pa.types.is_boolean(arrow_type):
         return "sc:Boolean"
-    return "sc:Integer" if pa.types.is_integer(kind) else "sc:Float" if pa.types.is_floating(kind) else "sc:Text"
+    return (
+        "sc:Integer"
+        if pa.types.is_integer(arrow_type)
+        else "sc:Float"
+        if pa.types.is_floating(arrow_type)
+        else "sc:Text"
+    )
 
 
 def _responsibility(facts: SetFacts) -> dict[str, Any]:

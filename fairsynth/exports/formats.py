@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the synthetic set in the formats that others read.
+"""The synthetic set in the formats that others read.
 
 Each writer takes an iterator of (row, file) and holds a batch of it at most: a million images are no
 more to it than a hundred. A row is flat (text, numbers, True and False, None), all rows have the same
@@ -110,8 +110,8 @@ def _parquet_row(row: Row, content: bytes) -> dict[str, Any]:
 
 def _schema(rows: list[dict[str, Any]], types: pa.Schema | None) -> pa.Schema:
     """Columns with the metadata by which Hugging Face's datasets know that ``image`` holds images."""
-    found = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "image"} for row in rows]).schema
-    fields = [found.field(i) for i in range(len(found))]
+    inferred = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "image"} for row in rows]).schema
+    fields = [inferred.field(i) for i in range(len(inferred))]
     if types is not None:
         fields = [types.field(field.name) if field.name in types.names else field for field in fields]
     fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in fields]
@@ -132,12 +132,12 @@ def write_webdataset(target: Path, images: Images, per_shard: int = 10_000) -> i
     count = 0
     for shard, rows in enumerate(_parts(_checked(images), per_shard)):
         with tarfile.open(target / f"{shard:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-            seen: set[str] = set()
+            written: set[str] = set()
             for row, content in rows:
                 count += 1
-                if row["image_id"] in seen:
+                if row["image_id"] in written:
                     raise ValueError(f"two images have the image_id {row['image_id']!r}")
-                seen.add(row["image_id"])
+                written.add(row["image_id"])
                 text = json.dumps(
                     {**MARKS, **{k: _json(v) for k, v in row.items()}}, ensure_ascii=False, allow_nan=False
                 )

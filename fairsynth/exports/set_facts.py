@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: what is told of a synthetic set, in its card for people and its Croissant file for programs.
+"""The facts of a synthetic set, for its card (people) and its Croissant file (programs).
 
 Nothing here is text for one of the two: whoever writes a file escapes.
 """

@@ -33,8 +33,8 @@ class Wanted:
 
 def scheduler_of(pipeline: Any, sampling: Sampling) -> Any:
     """A fresh scheduler with the model's own noise schedule. Raises KeyError for a name that is not known."""
-    kind = getattr(diffusers, SCHEDULERS[sampling.scheduler])
-    scheduler = kind.from_config(pipeline.scheduler.config)
+    scheduler_class = getattr(diffusers, SCHEDULERS[sampling.scheduler])
+    scheduler = scheduler_class.from_config(pipeline.scheduler.config)
     scheduler.set_timesteps(sampling.steps, device=pipeline.device)
     return scheduler
 

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: files of training states: tensors and facts, whole or not there, whoever reads while one writes."""
+"""Files of training states: tensors and facts, whole or not there, whoever reads while one writes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import RunConfig
 from fairsynth.data.dataset import Dataset
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.engine.session import Room, Session, session_of
 from fairsynth.engine.train import Job, Progress, run_jobs
 from fairsynth.engine.trials import Trial, run_trials
@@ -26,20 +26,20 @@ from fairsynth.stages.cluster.output import with_discovered
 from fairsynth.work import Ran, Task, Work
 
 if TYPE_CHECKING:  # it imports torch
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
 DEMO_SEVERITY = 0.95
 
 
 @dataclass
 class Context:
-    """The state of one invocation. ``reading``: the metadata, if it was read already."""
+    """The state of one invocation. ``metadata``: if it was read already."""
 
     config: RunConfig
     root: Path
     session: Session
     artifacts: dict[str, Artifact] = field(default_factory=dict)
-    reading: Reading | None = None
+    metadata: Metadata | None = None
 
     def artifact(
         self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str
@@ -108,7 +108,7 @@ class Context:
         data = self.config.data
         if data.format == "demo":
             data = data.model_copy(update={"root": str(self.demo_root), "format": "folder"})
-        return Dataset(data, self.reading)
+        return Dataset(data, self.metadata)
 
     def run_units(
         self,
@@ -161,12 +161,12 @@ class Context:
         return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, progress))
 
 
-def _job_of_trial(trial: Trial, share: Share, machine_goes: Callable[[], bool]) -> None:
-    trial(lambda figures: None, share)
+def _job_of_trial(trial: Trial, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
+    trial(lambda figures: None, ranks)
 
 
 @contextmanager
-def opened(config: RunConfig, reading: Reading | None = None) -> Iterator[Context]:
+def opened(config: RunConfig, metadata: Metadata | None = None) -> Iterator[Context]:
     """The context of a run, in its output folder; at the end its connection to Ray is closed."""
     with session_of(config.resources) as session:
-        yield Context(config, Path(config.out).expanduser().resolve(), session, reading=reading)
+        yield Context(config, Path(config.out).expanduser().resolve(), session, metadata=metadata)

@@ -1,4 +1,4 @@
-"""What people are shown in the output folder: views, laid out from the artifacts, complete or as they were."""
+"""Views: what people see in the output folder, laid out from the artifacts, complete or as it was."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def new_export(target: Path, is_export: Callable[[Path], bool]) -> Path:
         raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
 
 
-def shows(target: Path, artifact: Artifact) -> bool:
-    """True if the view is that of this artifact, not of another config's run in the same output folder."""
+def is_current(target: Path, artifact: Artifact) -> bool:
+    """True if the view was laid out from this artifact, not from another config's run in the same output folder."""
     try:
         return (target / _MARK).read_text("utf-8") == artifact.fingerprint
     except OSError:

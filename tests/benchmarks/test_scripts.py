@@ -26,15 +26,15 @@ import contextlib, io, json, runpy, sys
 folder, names, helps = sys.argv[1], sys.argv[2:], {}
 sys.path.insert(0, folder)
 for name in names:
-    sys.argv, said = [f"{name}.py", "--help"], io.StringIO()
+    sys.argv, printed = [f"{name}.py", "--help"], io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(printed):
             runpy.run_path(f"{folder}/{name}.py", run_name="__main__")
-        helps[name] = ["it went on", said.getvalue()]
+        helps[name] = ["it went on", printed.getvalue()]
     except SystemExit as end:
-        helps[name] = [end.code, said.getvalue()]
+        helps[name] = [end.code, printed.getvalue()]
     except Exception as error:
-        helps[name] = [repr(error), said.getvalue()]
+        helps[name] = [repr(error), printed.getvalue()]
 ray = sys.modules.get("ray")
 print(json.dumps({"helps": helps, "ray started": bool(ray and ray.is_initialized())}))
 """
@@ -49,8 +49,8 @@ def foreign(name: str, source: str) -> list[str]:
 def command_of(name: str, source: str) -> list[str]:
     """The words of the command that a script's docstring tells; none if it tells none."""
     docstring = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
-    told = re.search(rf"``(python benchmarks/{name}\.py[^`]*)``", docstring)
-    return shlex.split(re.sub(r"[\[\]]", "", told[1])) if told else []
+    command = re.search(rf"``(python benchmarks/{name}\.py[^`]*)``", docstring)
+    return shlex.split(re.sub(r"[\[\]]", "", command[1])) if command else []
 
 
 def runs_something(source: str) -> bool:
@@ -62,7 +62,7 @@ def runs_something(source: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, object]:
+def outcome() -> dict[str, object]:
     """Exit code and text of ``--help`` of every script, and whether any of them started Ray."""
     done = subprocess.run(
         [sys.executable, "-c", HELPS, str(FOLDER), *SCRIPTS],
@@ -106,9 +106,9 @@ def test_a_library_says_that_it_is_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_works_and_knows_what_the_docstring_tells(
-    name: str, told: dict[str, dict[str, tuple[object, str]]]
+    name: str, outcome: dict[str, dict[str, tuple[object, str]]]
 ) -> None:
-    code, text = told["helps"][name]
+    code, text = outcome["helps"][name]
     command = command_of(name, SOURCES[name])
     assert code == 0, text
     assert command[:2] == ["python", f"benchmarks/{name}.py"]
@@ -116,5 +116,5 @@ def test_help_works_and_knows_what_the_docstring_tells(
     assert {word for word in command if word.startswith("--")} <= options
 
 
-def test_help_starts_no_ray(told: dict[str, object]) -> None:
-    assert told["ray started"] is False
+def test_help_starts_no_ray(outcome: dict[str, object]) -> None:
+    assert outcome["ray started"] is False

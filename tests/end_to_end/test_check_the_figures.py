@@ -31,12 +31,12 @@ def test_every_figure_of_the_report_is_found_again(audit: pd.DataFrame, finished
     report = json.loads((finished_run / "report.json").read_text("utf-8"))
     assert {method["name"] for method in report["methods"]} == set(audit.method)
     for method in report["methods"]:
-        mine = audit[audit.method == method["name"]].sort_values("seed")
-        assert mine.seed.tolist() == method["seeds"]
+        rows = audit[audit.method == method["name"]].sort_values("seed")
+        assert rows.seed.tolist() == method["seeds"]
         for figure in FIGURES:
-            assert mine[figure].tolist() == pytest.approx(method[figure]["per_seed"], abs=1e-6), figure
-            assert mine[figure].mean() == pytest.approx(method[figure]["mean"], abs=1e-6)
-        groups = pd.concat(mine.groups.tolist()).groupby(level=[0, 1])
+            assert rows[figure].tolist() == pytest.approx(method[figure]["per_seed"], abs=1e-6), figure
+            assert rows[figure].mean() == pytest.approx(method[figure]["mean"], abs=1e-6)
+        groups = pd.concat(rows.groups.tolist()).groupby(level=[0, 1])
         for group in method["groups"]:
             known = groups.mean().loc[(group["label"], group["attribute"])]
             assert (known.n, known.accuracy) == (group["n"], pytest.approx(group["accuracy"]))

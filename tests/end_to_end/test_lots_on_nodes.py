@@ -36,41 +36,41 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-4000:]
     (stage,) = (folder / "stages").iterdir()
-    return stage, json.loads((folder / "told.json").read_text("utf-8"))
+    return stage, json.loads((folder / "events.json").read_text("utf-8"))
 
 
 def test_all_adapters_finish_though_a_node_dies_and_another_is_drained(disturbed: tuple[Path, dict[str, Any]]) -> None:
-    stage, told = disturbed
+    stage, events = disturbed
     # A killed worker may leave a hidden folder behind, which the next run sweeps away.
     units = {path.name for path in (stage / "units").glob("[!.]*")} - {TEXTS_UNIT}
     assert units == {job.name for job in many_jobs()}
-    assert len(units) == told["made"] == COUNT
+    assert len(units) == events["made"] == COUNT
     assert not any(read_adapter(stage / "units" / name)["failed"] for name in units)
-    assert told["drain_accepted"] and told["alive"] == 3, "head and two of four nodes are left"
+    assert events["drain_accepted"] and events["alive"] == 3, "head and two of four nodes are left"
     # Committed is committed.
-    assert told["at_kill"]
-    assert {*told["at_kill"], *told["at_notice"], *told["at_removal"]} <= units
-    assert len(told["at_removal"]) < COUNT, "the nodes went too late to test anything"
+    assert events["at_kill"]
+    assert {*events["at_kill"], *events["at_notice"], *events["at_removal"]} <= units
+    assert len(events["at_removal"]) < COUNT, "the nodes went too late to test anything"
 
 
 def test_lots_of_the_lost_nodes_go_on_elsewhere_from_their_checkpoint(disturbed: tuple[Path, dict[str, Any]]) -> None:
-    _, told = disturbed
-    first, second = told["places"][told["killed"]][:2]
+    _, events = disturbed
+    first, second = events["places"][events["killed"]][:2]
     assert first != second
-    for lot, steps in told["steps"].items():
+    for lot, steps in events["steps"].items():
         assert steps == sorted(steps), f"{lot} began again: {steps}"
     # Both were on their way, seen at several checkpoints.
-    assert all(len(told["steps"][told[lot]]) > 3 for lot in ("killed", "drained"))
+    assert all(len(events["steps"][events[lot]]) > 3 for lot in ("killed", "drained"))
 
 
 def test_a_notice_and_nothing_else_leads_to_a_checkpoint_out_of_turn(disturbed: tuple[Path, dict[str, Any]]) -> None:
-    _, told = disturbed
-    assert told["noticed"].keys() == {told["drained"]} and len(told["noticed"][told["drained"]]) == 1
-    assert {*told["noticed"][told["drained"]]} <= {*told["saved"][told["drained"]]}
-    for lot, steps in told["saved"].items():
+    _, events = disturbed
+    assert events["noticed"].keys() == {events["drained"]} and len(events["noticed"][events["drained"]]) == 1
+    assert {*events["noticed"][events["drained"]]} <= {*events["saved"][events["drained"]]}
+    for lot, steps in events["saved"].items():
         out_of_turn = {step for step in steps if int(step) % CONFIG.checkpoint_every}
         # One notice in checkpoint_every (7) comes when a checkpoint is due anyway.
-        assert out_of_turn <= {*told["noticed"].get(lot, [])}
+        assert out_of_turn <= {*events["noticed"].get(lot, [])}
 
 
 def test_the_weights_are_those_of_an_undisturbed_loop(disturbed: tuple[Path, dict[str, Any]]) -> None:

@@ -41,8 +41,8 @@ def assert_alike(ours: Path, theirs: Path) -> None:
         assert np.abs(one - other).max() <= 1
     elif ours.suffix == ".json" and ours.name != "croissant.json":
         one, other = (json.loads(path.read_text("utf-8")) for path in (ours, theirs))
-        judged = [dict(facts.pop("validation")) for facts in (one, other)]
-        assert one == other and judged[0] == pytest.approx(judged[1], rel=1e-4)
+        validated = [dict(facts.pop("validation")) for facts in (one, other)]
+        assert one == other and validated[0] == pytest.approx(validated[1], rel=1e-4)
     else:
         # Names, prompts and seeds are in the rows too; the card has its figures rounded, and the other one a hash of the rows.
         assert ours.name in ("metadata.csv", "README.md", "croissant.json"), ours
@@ -150,7 +150,7 @@ def test_a_dataset_is_checked_on_a_cluster_as_in_this_process(
         found.append(inspect_dataset(config))
     assert written[0] == written[1] and len(written[0][0]) == 170
     assert found[0] == found[1]
-    assert {aside["reason"] for aside in written[0][1]} == {"empty", "unidentified"}
+    assert {image["reason"] for image in written[0][1]} == {"empty", "unidentified"}
 
 
 class Failing:

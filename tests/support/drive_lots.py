@@ -59,7 +59,7 @@ class Disturber(threading.Thread):
 
     def __init__(self, cluster: Cluster, nodes: list[Any], watch: Watch) -> None:
         super().__init__(daemon=True)
-        self.cluster, self.nodes, self.watch, self.told = cluster, {node.node_id: node for node in nodes}, watch, {}
+        self.cluster, self.nodes, self.watch, self.events = cluster, {node.node_id: node for node in nodes}, watch, {}
 
     def committed(self) -> list[str]:
         return sorted(path.name for path in (self.watch.stage / "units").glob("[!.]*") if "=" not in path.name)
@@ -74,16 +74,16 @@ class Disturber(threading.Thread):
             time.sleep(0.02)
 
     def run(self) -> None:
-        self.told["killed"], node = self.training()
-        self.told["at_kill"] = self.committed()
+        self.events["killed"], node = self.training()
+        self.events["at_kill"] = self.committed()
         self.cluster.remove_node(node, allow_graceful=False)
-        self.told["drained"], node = self.training()
-        self.told["at_notice"] = self.committed()
+        self.events["drained"], node = self.training()
+        self.events["at_notice"] = self.committed()
         end = time.monotonic() + NOTICE
-        self.told["drain_accepted"] = self.drain(node)
+        self.events["drain_accepted"] = self.drain(node)
         time.sleep(max(0.0, end - time.monotonic()))
         self.cluster.remove_node(node, allow_graceful=False)
-        self.told["at_removal"] = self.committed()
+        self.events["at_removal"] = self.committed()
 
     def drain(self, node: Any) -> bool:
         """What a cloud does when it takes a spot machine back."""
@@ -127,7 +127,7 @@ def train_where(task: LotTask, *place: Any) -> None:
 
 
 def main(folder: Path) -> None:
-    """Train on the cluster in ``folder``; what happened goes to ``told.json``."""
+    """Train on the cluster in ``folder``; what happened goes to ``events.json``."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(4)]
     cluster.wait_for_nodes()
@@ -148,9 +148,9 @@ def main(folder: Path) -> None:
         for what in ("where", "saved", "noticed")
     )
     alive = sum(node["Alive"] for node in ray.nodes())
-    told = disturber.told | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
-    told |= {"saved": saved, "noticed": noticed}
-    (folder / "told.json").write_text(json.dumps(told), "utf-8")
+    events = disturber.events | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
+    events |= {"saved": saved, "noticed": noticed}
+    (folder / "events.json").write_text(json.dumps(events), "utf-8")
     ray.shutdown()
     cluster.shutdown()
 

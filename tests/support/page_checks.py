@@ -175,7 +175,7 @@ def path_problem(code: str) -> str:
 
 
 def inline_problem(code: str) -> str:
-    """What is wrong with inline code, whichever kind of thing it names."""
+    """What is wrong with inline code, whatever it names."""
     words = words_of(code)
     if len(words) > 1 and words[0] in (*FAIRSYNTH, *PYTHON, "make"):
         # A stage or command that is named, not given.

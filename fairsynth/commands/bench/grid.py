@@ -1,4 +1,4 @@
-"""The grid of methods, generators, severities and repetitions: the paper's kind of table, for any dataset.
+"""The grid of methods, generators, severities and repetitions: the paper's table, for any dataset.
 
 Each cell is a config, and its stages are artifacts like those of a run: what cells share is made once, and the same
 command resumes.
@@ -29,7 +29,7 @@ from fairsynth.stages.synthesize.output import group_records
 
 FOLDER = "bench"
 _POLICIES = {
-    ", ".join(policy): {f"classify.{part}": said for part, said in policy._asdict().items()} for policy in POLICIES
+    ", ".join(policy): {f"classify.{part}": value for part, value in policy._asdict().items()} for policy in POLICIES
 }
 _PAPERS = _POLICIES[", ".join(POLICIES[0])]
 # Questions that the paper leaves open: each policy alone, then one thing at a time by the paper's policy. With it the
@@ -75,17 +75,17 @@ def cells(config: RunConfig) -> list[Cell]:
             raise ConfigError(
                 f"bench.variants: {name!r} is no name for a variant: it must be one that no other row has"
             )
-    found = [
+    grid = [
         cell
         for severity in config.bench.severities
         for repetition in range(config.bench.seeds)
         for cell in _cells(config, severity, repetition)
     ]
-    if not found:
+    if not grid:
         raise ConfigError(
             "nothing to compare: ffr needs vanilla among bench.generators, and fairsynth a generator or a variant"
         )
-    return found
+    return grid
 
 
 def _cells(config: RunConfig, severity: float | None, repetition: int) -> Iterator[Cell]:

@@ -13,7 +13,7 @@ from fairsynth.commands.inspect.findings import inspect
 from fairsynth.config import RunConfig
 from fairsynth.data.dataset import levelled, load, recognise
 from fairsynth.data.location import container
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import stream
@@ -40,34 +40,34 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     data = config.data
     storage = Storage(data.root, data.follow_links)
     name = recognise(storage) if data.format == "auto" else data.format
-    reading = load(data.model_copy(update={"format": name}), storage)
-    orphans = _orphans(storage, reading)
-    _, reading = levelled(data, reading)
-    found = inspect(config, reading, _checked(config, storage, reading), orphans)
-    return {"root": shown_root, "format": name, **found}
+    metadata = load(data.model_copy(update={"format": name}), storage)
+    orphans = _orphans(storage, metadata)
+    _, metadata = levelled(data, metadata)
+    findings = inspect(config, metadata, _checked(config, storage, metadata), orphans)
+    return {"root": shown_root, "format": name, **findings}
 
 
-def _checked(config: RunConfig, storage: Storage, reading: Reading) -> pa.Table:
+def _checked(config: RunConfig, storage: Storage, metadata: Metadata) -> pa.Table:
     """A row for each image, ordered by path; only these rows are held, never the images."""
     work = CheckImages(storage, config.data.images, look=True)
-    if len(reading.entries) <= FEW:
-        tables = [work({"rows": rows})["checked"] for rows in _batches(reading)]
+    if len(metadata.entries) <= FEW:
+        tables = [work({"rows": rows})["checked"] for rows in _batches(metadata)]
     else:
         with session_of(config.resources) as session:
-            tables = list(stream(session, "inspect", _batches(reading), work))
+            tables = list(stream(session, "inspect", _batches(metadata), work))
     return pa.concat_tables(tables).sort_by("path")
 
 
-def _batches(reading: Reading) -> Iterator[list[dict[str, str]]]:
-    rows = sorted((entry.path, entry.location) for entry in reading.entries)
+def _batches(metadata: Metadata) -> Iterator[list[dict[str, str]]]:
+    rows = sorted((entry.path, entry.location) for entry in metadata.entries)
     for start in range(0, len(rows), INGEST_UNIT):
         yield [{"path": path, "location": location} for path, location in rows[start : start + INGEST_UNIT]]
 
 
-def _orphans(storage: Storage, reading: Reading) -> list[str]:
+def _orphans(storage: Storage, metadata: Metadata) -> list[str]:
     """Image files in the folder that the metadata says nothing of."""
-    named = {container(entry.path, entry.location) for entry in reading.entries}
-    named |= {aside.path for aside in (*reading.quarantined, *reading.excluded)}
+    named = {container(entry.path, entry.location) for entry in metadata.entries}
+    named |= {image.path for image in (*metadata.quarantined, *metadata.excluded)}
     endings = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     return [
         file.path

@@ -25,7 +25,7 @@ from fairsynth.stages.audit.memorisation import self_test
 from fairsynth.stages.embed.output import RealImages
 from fairsynth.stages.synthesize.output import ACCEPTED, read_files
 
-# Most images of a group that are searched, and pairs of an image and the nearest training image that are told.
+# Images of a group that are searched at most, and pairs of an image and its nearest training image that are listed.
 COPIES_PER_GROUP, NEAREST = 300, 20
 
 
@@ -48,8 +48,8 @@ class ReadImages:
 
     def __call__(self) -> NDArray[np.uint8]:
         reader = ImageReader(self.storage)
-        found = [decode(reader.read(*place).content, self.size, self.rules) for place in self.places]
-        return np.stack(found) if found else np.zeros((0, self.size, self.size, 3), np.uint8)
+        images = [decode(reader.read(*place).content, self.size, self.rules) for place in self.places]
+        return np.stack(images) if images else np.zeros((0, self.size, self.size, 3), np.uint8)
 
 
 class TestDetector:

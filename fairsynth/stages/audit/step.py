@@ -26,7 +26,7 @@ from fairsynth.stages.synthesize.view import show_audit
 from fairsynth.work import Ran, run_local
 
 UNIT = "self-test"
-# Training images that are planted, in every kind of disguise; held-out images that must not be taken for copies.
+# Training images that are planted, in every disguise; held-out images that must not be taken for copies.
 PLANTED, HELD_OUT = 60, 400
 
 

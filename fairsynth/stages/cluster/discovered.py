@@ -30,26 +30,30 @@ def write_pseudo_attributes(config: RunConfig, ingested: Manifest, embeddings: p
     ids, points_ND = embeddings.column("image_id").to_pylist(), matrix(embeddings, "embedding")
     labels = [rows[i]["label"] for i in ids]
     train = np.array([rows[i]["split"] == TRAIN for i in ids])
-    found = discover(
+    centres = discover(
         [y for y, t in zip(labels, train, strict=True) if t],
         points_ND[train],
         config.data.discovered,
         config.cluster.restarts,
         config.seed,
     )
-    assigned = dict(zip(ids, found.assign(labels, points_ND), strict=True))
+    assigned = dict(zip(ids, centres.assign(labels, points_ND), strict=True))
     assigned |= {i: assigned[first] for i, row in rows.items() if (first := row["duplicate_of"]) in assigned}
     write_discovered(assigned, folder)
-    write_centres(found, folder)
+    write_centres(centres, folder)
     remark = f"attributes are discovered ({config.data.discovered} kinds per label): worst-group accuracy is over these groups"
-    mine = [rows[i] for i in assigned]
-    return [remark, *_lacking(mine, list(assigned.values())), *_agreement(folder, mine, list(assigned.values()))]
+    assigned_rows = [rows[i] for i in assigned]
+    return [
+        remark,
+        *_lacking(assigned_rows, list(assigned.values())),
+        *_agreement(folder, assigned_rows, list(assigned.values())),
+    ]
 
 
-def _lacking(rows: Sequence[Mapping[str, Any]], found: Sequence[str]) -> list[str]:
+def _lacking(rows: Sequence[Mapping[str, Any]], values: Sequence[str]) -> list[str]:
     """Remarks on groups without validation images."""
     groups: dict[str, set[Group]] = {TRAIN: set(), VALIDATION: set()}
-    for row, value in zip(rows, found, strict=True):
+    for row, value in zip(rows, values, strict=True):
         groups[row["split"]].add(Group(row["label"], value))
     return [
         f"group {group} has no validation images: settings are chosen without it"
@@ -57,9 +61,9 @@ def _lacking(rows: Sequence[Mapping[str, Any]], found: Sequence[str]) -> list[st
     ]
 
 
-def _agreement(folder: Path, rows: Sequence[Mapping[str, Any]], found: Sequence[str]) -> list[str]:
+def _agreement(folder: Path, rows: Sequence[Mapping[str, Any]], values: Sequence[str]) -> list[str]:
     """Compare the pseudo-attributes of training and validation images with the true attribute, if the dataset has it."""
-    pairs = [(row, value) for row, value in zip(rows, found, strict=True) if row["true_attribute"].strip()]
+    pairs = [(row, value) for row, value in zip(rows, values, strict=True) if row["true_attribute"].strip()]
     if {row["split"] for row, _ in pairs} < {TRAIN, VALIDATION}:
         return []
     unknown = len(rows) - len(pairs)

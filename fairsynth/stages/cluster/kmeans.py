@@ -14,7 +14,7 @@ from fairsynth.config import ClusterConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 
-# Below this silhouette, splitting a group describes noise rather than kinds of images.
+# Below this silhouette, splitting a group describes noise rather than groups of like images.
 MIN_SILHOUETTE = 0.05
 
 

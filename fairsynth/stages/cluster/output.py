@@ -52,7 +52,7 @@ class Discovered:
 
     def assign(self, labels_N: Sequence[str], embeddings_ND: NDArray[np.float32]) -> list[str]:
         """The pseudo-attribute of each image: the nearest centre of its label."""
-        found = [""] * len(labels_N)
+        assigned = [""] * len(labels_N)
         members: dict[str, list[int]] = defaultdict(list)
         for index, label in enumerate(labels_N):
             members[label].append(index)
@@ -61,13 +61,13 @@ class Discovered:
                 raise DataError(f"no training image of label {printable(label)!r} has a usable embedding")
             nearest = (embeddings_ND[rows] @ self.centres[label].T).argmax(1)
             for row, index in zip(rows, nearest, strict=True):
-                found[row] = pseudo_attribute(int(index))
-        return found
+                assigned[row] = pseudo_attribute(int(index))
+        return assigned
 
 
-def write_centres(found: Discovered, folder: Path) -> None:
+def write_centres(discovered: Discovered, folder: Path) -> None:
     """Write the centres, for images that come later."""
-    table = [(label, centres) for label, centres in sorted(found.centres.items())]
+    table = [(label, centres) for label, centres in sorted(discovered.centres.items())]
     labels = [label for label, centres in table for _ in centres]
     columns = {"label": labels, "centre": vectors(np.concatenate([centres for _, centres in table]))}
     pq.write_table(pa.table(columns), folder / _CENTRES)

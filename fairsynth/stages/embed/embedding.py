@@ -13,7 +13,7 @@ from fairsynth.config import ImageRules, ModelsConfig
 from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
 from fairsynth.data.decode import decode
 from fairsynth.data.location import ImageReader, same_content
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import vectors
@@ -108,8 +108,8 @@ class EmbedUnit:
         if self.pipeline is not None and posteriors:
             from fairsynth.models.diffusion import encode_posteriors
 
-            found = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
-            mean, std = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            encoded = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
+            mean, std = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
             columns |= {"mean": vectors(mean.reshape(len(mean), -1)), "std": vectors(std.reshape(len(std), -1))}
             columns["latent_shape"] = pa.array([list(mean.shape[1:])] * len(mean), pa.list_(pa.int32()))
         return columns

@@ -15,7 +15,7 @@ from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
 from fairsynth.manifest import seed_for
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.evaluate.output import CLASSIFIERS, training_of
 
 
@@ -43,8 +43,8 @@ class EvaluateUnit:
         self.labels, self.classify, self.rule, self.seed = list(labels), classify, rule, seed
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
 
-    def __call__(self, task: Mapping[str, Any], share: Share | None = None) -> dict[str, pa.Table]:
-        """The unit's tables; of several processes (``share``) the first also writes the classifier."""
+    def __call__(self, task: Mapping[str, Any], ranks: Ranks | None = None) -> dict[str, pa.Table]:
+        """The unit's tables; of several processes (``ranks``) the first also writes the classifier."""
         from fairsynth.models.classifier import save_classifier
 
         began = time.monotonic()
@@ -56,19 +56,19 @@ class EvaluateUnit:
             self.classify,
             seed_for(self.seed, "final", index) % 2**31,
             self.rule,
-            share,
+            ranks,
         )
         checkpoint = self.folder / "checkpoints" / f"{task['name']}.safetensors"
         epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
         probabilities = run.probabilities(load_pack(self.test_pack))
-        if run.share.first:
+        if run.ranks.first:
             save_classifier(run.model, self.folder / CLASSIFIERS / task["name"])
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
         return {
             "epochs": log,
-            "cost": pa.table({"seconds": [round((time.monotonic() - began) * run.share.world, 2)]}),
+            "cost": pa.table({"seconds": [round((time.monotonic() - began) * run.ranks.world, 2)]}),
             "predictions": pa.table(
                 {
                     "method": [method] * n,

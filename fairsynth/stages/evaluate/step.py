@@ -98,8 +98,8 @@ def _test_images(context: Context, artifact: Artifact) -> Manifest:
         return test
     table = _embedded(context, artifact, test)
     ids, labels = table.column("image_id").to_pylist(), dict(zip(*map(test.column, ("image_id", "label")), strict=True))
-    found = read_centres(context.artifacts["cluster"])
-    assigned = dict(zip(ids, found.assign([labels[i] for i in ids], matrix(table, "embedding")), strict=True))
+    centres = read_centres(context.artifacts["cluster"])
+    assigned = dict(zip(ids, centres.assign([labels[i] for i in ids], matrix(table, "embedding")), strict=True))
     test = test.filter(i in assigned for i in test.column("image_id"))
     return test.replaced("attribute", [assigned[i] for i in test.column("image_id")])
 

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: what an adapter is trained on at a step, and its loss.
+"""What an adapter is trained on at a step, and its loss.
 
 Every draw is a function of (seed, attempt, step) alone: not of the adapters beside it, nor of kills and resumes.
 DreamBooth's prior preservation: arXiv 2208.12242, eq. 2; its form with the frozen base as teacher replaces the
@@ -113,14 +113,14 @@ class Batch:
         dtype: torch.dtype,
         totals: tuple[int, int] | None = None,
     ) -> None:
-        device, kind = texts_N2TW.device, torch.promote_types(dtype, torch.float32)
-        clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(kind) for part in ("clean", "noise"))
+        device, wide = texts_N2TW.device, torch.promote_types(dtype, torch.float32)
+        clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(wide) for part in ("clean", "noise"))
         times, self.config, self.adapters = torch.cat([draw.times for draw in draws]), config, len(draws)
         self.own, self.each = own, len(times) // len(draws)
         self.totals = totals or (own, max(1, self.each - own))
         velocity = scheduler.config.prediction_type == "v_prediction"
         target = scheduler.get_velocity(clean, noise, times) if velocity else noise
-        weights = loss_weights(scheduler, times, config.snr_ceiling).to(kind)
+        weights = loss_weights(scheduler, times, config.snr_ceiling).to(wide)
         self.noisy = _moved(scheduler.add_noise(clean, noise, times).to(dtype), device)
         self.target, self.weights, self.times = (_moved(part, device) for part in (target, weights, times))
         sizes = (own, self.each - own)

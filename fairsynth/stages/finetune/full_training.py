@@ -1,4 +1,4 @@
-"""Stage 4, finetune: ``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
+"""``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
 
 The heavy variant of the paper (arXiv 2511.08711; DreamBooth: arXiv 2208.12242). Every worker makes the same draws
 and takes its share of them, so the result does not depend on their number beyond rounding.
@@ -18,7 +18,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.state_files import read_state, write_state
 from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -46,11 +46,11 @@ class FullTrainer:
         scheduler: DDPMScheduler,
         config: FinetuneConfig,
         texts: Tensors,
-        share: Share | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
         self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
-        self.scheduler, self.config, self.texts, self.share = scheduler, config, texts, share or Share()
+        self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
         self.unet = unet.float() if self.low else unet
         self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
@@ -69,7 +69,7 @@ class FullTrainer:
     ) -> Trained:
         """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
 
-        Where several workers train together, the state that counts is that of rank 0.
+        Of several data-parallel workers, the state of rank 0 counts.
         """
         resume = self._of_rank_0(resume)
         self.unet.requires_grad_(True)
@@ -84,7 +84,7 @@ class FullTrainer:
         try:
             while progress.step < job.steps and not self._early(progress):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
-                if not fault and self._judged_now(job, progress, sampler):
+                if not fault and self._validation_due(job, progress, sampler):
                     fault, best = self._validate(job, progress, sampler, texts, best)
                 if fault and progress.attempt:
                     return Trained(job, progress, None, f"{progress.fault}; again {fault}")
@@ -125,10 +125,14 @@ class FullTrainer:
     ) -> str:
         """One step; returns what went wrong, if anything did."""
         own = self.config.batch_size
-        mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
-        part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
+        own_places = [
+            i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
+        ]
+        part = Draw(draw.clean[own_places], draw.noise[own_places], draw.times[own_places])
         totals = (own, max(1, len(draw.times) - own))
-        batch = Batch(self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals)
+        batch = Batch(
+            self.scheduler, self.config, [part], texts, sum(i < own for i in own_places), self.unet.dtype, totals
+        )
         taught = None
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             if self.teacher is not None and batch.asked is not None:
@@ -139,12 +143,12 @@ class FullTrainer:
         losses, powers = batch.losses(predicted, taught)
         optimizer.zero_grad()
         losses.sum().backward()
-        told = torch.stack([losses.detach()[0], powers[0]])
-        self.share.sum(told)
+        sums = torch.stack([losses.detach()[0], powers[0]])
+        self.ranks.sum(sums)
         self._sum_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
-        loss, power = told.tolist()
+        loss, power = sums.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
             return _fault(loss, job, progress)
         optimizer.param_groups[0]["lr"] = _rate(job, progress)
@@ -157,40 +161,40 @@ class FullTrainer:
 
     def agreed(self, answer: bool) -> bool:
         """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
-        told = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
-        self.share.sum(told)
-        return bool(told.item())
+        vote = torch.tensor([float(answer and self.ranks.rank == 0)], device=self.unet.device)
+        self.ranks.sum(vote)
+        return bool(vote.item())
 
     def _of_rank_0(self, state: FullState | None) -> FullState | None:
         """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
-        if self.share.world == 1:
+        if self.ranks.world == 1:
             return state
-        mine, device = self.share.rank == 0 and state is not None, self.unet.device
-        told = b""
-        if mine and state is not None:
+        sends, device = self.ranks.rank == 0 and state is not None, self.unet.device
+        header = b""
+        if sends and state is not None:
             shapes = {name: list(value.shape) for name, value in state.tensors.items()}
-            told = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
-        size = torch.tensor([len(told)], device=device)
-        self.share.sum(size)
+            header = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
+        size = torch.tensor([len(header)], device=device)
+        self.ranks.sum(size)
         if not size.item():
             return None
-        text = torch.tensor(list(told) if mine else [0] * int(size.item()), dtype=torch.int32, device=device)
-        self.share.sum(text)
+        text = torch.tensor(list(header) if sends else [0] * int(size.item()), dtype=torch.int32, device=device)
+        self.ranks.sum(text)
         facts = json.loads(bytes(text.tolist()))
         tensors = {}
         for name, shape in facts["shapes"].items():
             value = (
                 state.tensors[name].to(device, copy=True)
-                if mine and state
+                if sends and state
                 else torch.zeros(shape, dtype=self.unet.dtype, device=device)
             )
-            self.share.sum(value)
+            self.ranks.sum(value)
             tensors[name] = value.cpu()
         return FullState(_progress(facts["progress"]), tensors)
 
     def _sum_gradients(self) -> None:
         """Add up the workers' gradients, many small ones in one message."""
-        if self.share.world == 1:
+        if self.ranks.world == 1:
             return
         bucket: list[torch.Tensor] = []
         gradients = [parameter.grad for parameter in self.unet.parameters() if parameter.grad is not None]
@@ -198,7 +202,7 @@ class FullTrainer:
             bucket.append(part)
             if index + 1 == len(gradients) or sum(map(torch.numel, bucket)) >= _BUCKET:
                 whole = torch.cat([part.flatten() for part in bucket])
-                self.share.sum(whole)
+                self.ranks.sum(whole)
                 for part, summed in zip(bucket, whole.split([part.numel() for part in bucket]), strict=True):
                     part.copy_(summed.view_as(part))
                 bucket = []
@@ -207,20 +211,20 @@ class FullTrainer:
     def _validate(
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
-        """Judge the weights by held-out images; returns what is wrong with them, if anything, and the best so far."""
+        """Validate the weights on held-out images; returns what is wrong with them, if anything, and the best so far."""
         own = self.config.validation_samples
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-        told = batch.losses(predicted, None)[0]
-        self.share.sum(told)
-        loss = told.item() / self.share.world
+        losses = batch.losses(predicted, None)[0]
+        self.ranks.sum(losses)
+        loss = losses.item() / self.ranks.world
         if not math.isfinite(loss):
             return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))
         return "", self._weights() if progress.best_step == progress.step else best
 
-    def _judged_now(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
+    def _validation_due(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
         return bool(sampler.held) and (progress.step % self.config.validate_every == 0 or progress.step >= job.steps)
 
     def _early(self, progress: Progress) -> bool:

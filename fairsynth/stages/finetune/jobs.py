@@ -110,7 +110,7 @@ def recipe(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def step_budget(config: FinetuneConfig, images: int) -> int:
-    """Optimizer steps for a cluster of ``images``: few images are learnt by heart when they are seen too often."""
+    """Optimizer steps for a cluster of ``images``: few images are memorised when they are seen too often."""
     if config.max_epochs is None:
         return config.steps
     return min(config.steps, math.ceil(config.max_epochs * images / config.batch_size))

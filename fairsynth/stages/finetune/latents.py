@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the latents of an adapter's images, from what embed stored."""
+"""The latents of an adapter's images, from what embed stored."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Stage 4, finetune: a lot of adapters in training, from the first step to the last.
+"""A lot of adapters in training, from the first step to the last.
 
-A lot is a queue; some of its adapters are in training together, as rows of matrices, and where one ends the next
-takes its place. What an adapter becomes depends on its images, prompts and seed: never on the adapters beside it.
+A lot is a queue: some of its adapters train at a time, as rows of matrices, and where one ends the next takes its
+place. What an adapter becomes depends on its images, prompts and seed: never on the adapters beside it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Lot:
         self._fill()
         while self.slots:
             self._step()
-            if self.steps % self.looks_every == 0 or any(self._done(s) or self._judged_now(s) for s in self.slots):
+            if self.steps % self.looks_every == 0 or any(self._done(s) or self._validation_due(s) for s in self.slots):
                 self._look()
             self._validate()
             self._end()
@@ -150,12 +150,12 @@ class Lot:
                 self._put(index, self._start(slot.job, slot.progress.rolled_back(fault)))
 
     def _validate(self) -> None:
-        due = [index for index, slot in enumerate(self.slots) if self._judged_now(slot)]
+        due = [index for index, slot in enumerate(self.slots) if self._validation_due(slot)]
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
-        found = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
-        for index, loss in zip(due, found, strict=True):
+        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
+        for index, loss in zip(due, losses, strict=True):
             progress = self.slots[index].progress
             if not math.isfinite(loss):
                 self.bad_step[index], self.bad_loss[index] = self.steps, loss
@@ -165,7 +165,7 @@ class Lot:
                 progress.best = self.weights[index].cpu().clone()
         self._look()
 
-    def _judged_now(self, slot: _Slot) -> bool:
+    def _validation_due(self, slot: _Slot) -> bool:
         """Whether a validation is due and has not been made."""
         step, held = slot.progress.step, slot.sampler.held
         if not held or not step or (slot.progress.validation and slot.progress.validation[-1][0] == step):

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the state of a lot of adapters in training, on disk and back.
+"""The state of a lot of adapters in training, on disk and back.
 
 A lot that goes on from its state ends with the same bits as one that was never stopped.
 """
@@ -51,7 +51,7 @@ class Progress:
         return sum(step > self.best_step for step, _ in self.validation)
 
     def rolled_back(self, fault: str) -> Progress:
-        """Where an adapter starts again after its loss exploded: at its best judged state, else at the beginning.
+        """Where an adapter starts again after its loss exploded: at its best validated state, else at the beginning.
 
         Both are its own, whatever its mates and checkpoints were.
         """
@@ -117,13 +117,13 @@ def save_state(state: LotState, path: Path) -> None:
 
 def load_state(path: Path) -> LotState | None:
     """Read a state; None if there is none."""
-    found = read_state(path)
-    return None if found is None else _state(*found)
+    content = read_state(path)
+    return None if content is None else _state(*content)
 
 
 def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
     """The rows of these adapters in the states of whichever lots had begun them; the furthest of each."""
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
         # It may be gone, or another one: other lots are at work.
         content = read_state(path, lambda facts: any(row["name"] in names for row in facts["rows"]))
@@ -131,12 +131,12 @@ def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
             continue
         state = _state(*content)
         for index, progress in enumerate(state.rows):
-            other = found.get(progress.name)
-            if progress.name in names and (other is None or _how_far(other.progress) < _how_far(progress)):
+            known = rows.get(progress.name)
+            if progress.name in names and (known is None or _how_far(known.progress) < _how_far(progress)):
                 row = state.row(index)
                 # Copies: a row must not hold on to the whole of its lot.
-                found[progress.name] = Row(row.progress, *(part.clone() for part in row[1:]))
-    return found
+                rows[progress.name] = Row(row.progress, *(part.clone() for part in row[1:]))
+    return rows
 
 
 def _how_far(progress: Progress) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
+"""Trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ class StackedTrainer:
         """Loss of each adapter on its held-out draw."""
         own = self.config.validation_samples
 
-        def judge(rows: slice) -> list[float]:
+        def losses_of(rows: slice) -> list[float]:
             batch = Batch(self.scheduler, self.config, draws[rows], texts_N2TW[rows], own, self.unet.dtype)
             with stack.using(weights_NP[rows]):
                 predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
             return batch.losses(predicted, None)[0].tolist()
 
-        return [loss for part in self._in_chunks(len(draws), judge) for loss in part]
+        return [loss for part in self._in_chunks(len(draws), losses_of) for loss in part]
 
     def fitting(self, stack: StackedAdapters, draw: Draw, texts_2TW: torch.Tensor) -> int:
         """How many adapters memory holds at once, by what one adapter's pass keeps for its way back."""

@@ -21,7 +21,7 @@ from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images,
 from fairsynth.stages.finetune.output import adapter_facts, class_units, planned_jobs, words
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from fairsynth.stages.stage import Made
-from fairsynth.stages.views import new_folder, publish, shows
+from fairsynth.stages.views import is_current, new_folder, publish
 from fairsynth.work import Ran
 
 VERSION = 2
@@ -55,7 +55,7 @@ def make(context: Context, artifact: Artifact) -> Made:
 def show(context: Context, artifact: Artifact) -> None:
     """Lay the adapters out for people: adapters/<group>/<cluster>/, and a card that describes them."""
     target = context.root / "adapters"
-    if shows(target, artifact):
+    if is_current(target, artifact):
         return
     view, all_facts = new_folder(target), adapter_facts(artifact)
     for facts in all_facts:

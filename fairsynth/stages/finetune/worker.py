@@ -23,7 +23,7 @@ from fairsynth.stages.finetune.output import TEXTS_UNIT
 if TYPE_CHECKING:
     import torch
 
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
     from fairsynth.stages.finetune.lot_state import Trained
 
 # Seconds between looks for a notice that the machine will be taken away; it comes half a minute or more before.
@@ -32,7 +32,7 @@ _NOTICE_EVERY = 1.0
 
 @dataclass(frozen=True)
 class LotTask:
-    """All that the workers of a lot are told: plain values and files that every node can read."""
+    """The task of a lot's workers: plain values, and files that every node can read."""
 
     jobs: tuple[AdapterJob, ...]
     prompts: tuple[str, ...]
@@ -51,7 +51,7 @@ class LotTask:
     side_by_side: int = 1
     """Lots that share a machine without GPUs."""
     at_once: int | None = None
-    """Adapters in training together; None: as many as memory holds."""
+    """Adapters that train at a time; None: as many as memory holds."""
 
     @property
     def name(self) -> str:
@@ -59,23 +59,23 @@ class LotTask:
         return lot_name(self.jobs)
 
 
-def train_lot(task: LotTask, share: Share, machine_goes: Callable[[], bool]) -> None:
-    """Train what is left of a lot, as one of several workers (``share``), or alone.
+def train_lot(task: LotTask, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
+    """Train what is left of a lot, as one of several workers (``ranks``), or alone.
 
     ``machine_goes`` says whether this machine is about to be taken away: then checkpoints are written out of turn.
     Raises FairsynthError for what no second attempt mends.
     """
-    _LotWorker(task, share, machine_goes).run()
+    _LotWorker(task, ranks, machine_goes).run()
 
 
 class _LotWorker:
     """One worker's part of a lot."""
 
-    def __init__(self, task: LotTask, share: Share, machine_goes: Callable[[], bool]) -> None:
+    def __init__(self, task: LotTask, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
         from fairsynth.models.diffusion import load_unet
         from fairsynth.stages.finetune.latents import LatentFiles
 
-        self.task, self.share, self.machine_goes = task, share, machine_goes
+        self.task, self.ranks, self.machine_goes = task, ranks, machine_goes
         self.config, self.models = task.config, task.models
         self.units, self.checkpoints = Units(task.stage / "units"), task.stage / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
@@ -139,9 +139,9 @@ class _LotWorker:
     def _full(self) -> None:
         from fairsynth.stages.finetune.full_training import FullTrainer, load_full, save_full
 
-        trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, self.share)
+        trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, self.ranks)
         for job in self.task.jobs:
-            path, first = self._checkpoint([job]), self.share.first
+            path, first = self._checkpoint([job]), self.ranks.first
             # Rank 0 alone looks: on a shared disk the others may see what was there before.
             if trainer.agreed(first and self.units[job.name].exists()):
                 continue
@@ -169,7 +169,7 @@ class _LotWorker:
 class _Notice:
     """Whether this worker's machine is about to be taken away. Asking costs a message, so it is asked now and then.
 
-    Workers that train together must ask equally often, for they answer together: ``every`` 0 asks each time.
+    Data-parallel workers must ask equally often, for they answer jointly: ``every`` 0 asks each time.
     """
 
     def __init__(self, machine_goes: Callable[[], bool], every: float = _NOTICE_EVERY) -> None:

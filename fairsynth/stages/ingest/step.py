@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from fairsynth.artifacts import Artifact, fingerprint
 from fairsynth.config import DataConfig
 from fairsynth.data.location import container
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.models.sources import check_sources
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CheckImages
-from fairsynth.stages.ingest.settle import VERSION, Settled, aside_table, check_groups, settle
+from fairsynth.stages.ingest.decide import VERSION, Decided, check_groups, decide_manifest, set_aside_table
 from fairsynth.stages.stage import Made
 from fairsynth.work import Ran, run_local
 
@@ -43,45 +43,45 @@ def artifact(context: Context) -> Artifact:
     if context.config.data.format == "demo" and not context.demo_root.exists():
         return context.artifact("ingest", VERSION, (), {}, files="not there yet")
     dataset = context.dataset
-    check_groups(dataset.reading.entries, dataset.config)
-    _, reading = dataset.levelled
-    return context.artifact("ingest", VERSION, (), _asked(dataset.config), files=_stamp(context, reading))
+    check_groups(dataset.metadata.entries, dataset.config)
+    _, metadata = dataset.levelled
+    return context.artifact("ingest", VERSION, (), _asked(dataset.config), files=_stamp(context, metadata))
 
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Read and check every image, decide what is used, and write the manifest and what was set aside."""
     dataset = context.dataset
-    level, reading = dataset.levelled
-    remarks = check_groups(reading.entries, dataset.config)
-    ran = _check_files(context, artifact, reading)
+    level, metadata = dataset.levelled
+    remarks = check_groups(metadata.entries, dataset.config)
+    ran = _check_files(context, artifact, metadata)
     units = artifact.units()
     checked = pa.concat_tables([pq.read_table(units[name] / "checked.parquet") for name in sorted(units.done())])
-    settled = settle(dataset.config, reading, checked)
-    _write(artifact, settled)
+    decided = decide_manifest(dataset.config, metadata, checked)
+    _write(artifact, decided)
     if level:
         (artifact.path / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids))
     return Made(
-        settled.counts,
-        _summary(settled),
+        decided.counts,
+        _summary(decided),
         ran,
         # How images become RGB shows in every later stage, too.
-        fingerprint({"images": settled.manifest.digest(), "rules": dataset.config.images.model_dump()}),
+        fingerprint({"images": decided.manifest.digest(), "rules": dataset.config.images.model_dump()}),
         {
-            "reasons": settled.reasons,
+            "reasons": decided.reasons,
             "severity": level.record if level else None,
-            "remarks": [*remarks, *settled.remarks, *_reason_lines(settled.reasons)],
+            "remarks": [*remarks, *decided.remarks, *_reason_lines(decided.reasons)],
         },
     )
 
 
-def _write(artifact: Artifact, settled: Settled) -> None:
-    settled.manifest.write(artifact.path / "manifest.parquet")
-    for name, asides in (("quarantine", settled.quarantined), ("excluded", settled.excluded)):
-        pq.write_table(aside_table(asides), artifact.path / f"{name}.parquet")
+def _write(artifact: Artifact, decided: Decided) -> None:
+    decided.manifest.write(artifact.path / "manifest.parquet")
+    for name, set_aside in (("quarantine", decided.quarantined), ("excluded", decided.excluded)):
+        pq.write_table(set_aside_table(set_aside), artifact.path / f"{name}.parquet")
 
 
-def _summary(settled: Settled) -> str:
-    counts, groups = settled.counts, len(settled.manifest.counts())
+def _summary(decided: Decided) -> str:
+    counts, groups = decided.counts, len(decided.manifest.counts())
     text = f"{counts.used} images in {groups} groups, {counts.quarantined} quarantined"
     return text + (f", {counts.excluded} excluded" if counts.excluded else "")
 
@@ -94,21 +94,21 @@ def _asked(data: DataConfig) -> dict[str, Any]:
     )
 
 
-def _stamp(context: Context, reading: Reading) -> str:
+def _stamp(context: Context, metadata: Metadata) -> str:
     """Hash of the metadata and of every file's size and time, which stand for its content until it is read."""
-    containers = {container(entry.path, entry.location) for entry in reading.entries}
+    containers = {container(entry.path, entry.location) for entry in metadata.entries}
     stamps, files = context.dataset.storage.stamp(containers), hashlib.sha256()
-    for entry in sorted(reading.entries):
+    for entry in sorted(metadata.entries):
         stamp = stamps[container(entry.path, entry.location)]
         files.update(f"{tuple(entry)}|{stamp}\n".encode("utf-8", "surrogateescape"))
-    for aside in sorted([*reading.quarantined, *reading.excluded]):
-        files.update(f"{tuple(aside)}\n".encode("utf-8", "surrogateescape"))
+    for image in sorted([*metadata.quarantined, *metadata.excluded]):
+        files.update(f"{tuple(image)}\n".encode("utf-8", "surrogateescape"))
     return files.hexdigest()
 
 
-def _check_files(context: Context, artifact: Artifact, reading: Reading) -> Ran:
+def _check_files(context: Context, artifact: Artifact, metadata: Metadata) -> Ran:
     """Every image read and decoded once: in this process if they are few, else on all CPUs."""
-    plan, rows = artifact.path / "plan.parquet", sorted((entry.path, entry.location) for entry in reading.entries)
+    plan, rows = artifact.path / "plan.parquet", sorted((entry.path, entry.location) for entry in metadata.entries)
     table = pa.table([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], ["path", "location"])
     names = write_plan(plan, table, INGEST_UNIT, "files")
     make = partial(CheckImages, context.dataset.storage, context.dataset.config.images)

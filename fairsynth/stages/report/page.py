@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from fairsynth.classify.methods import TITLES
-from fairsynth.classify.policies import Policy, told
+from fairsynth.classify.policies import Policy, in_words
 from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
 from fairsynth.escaping import printable
@@ -94,7 +94,7 @@ def page(report: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], search: 
     """The HTML page. All text from data is escaped; nothing is loaded from elsewhere, no scripts."""
     environment = Environment(loader=PackageLoader("fairsynth.stages", "report"), autoescape=True)
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
-    said = report["settings"].get("fairsynth")
-    policy = told(Policy(said["synthetic"], said["stage_2"])) if said else ""
+    setting = report["settings"].get("fairsynth")
+    policy = in_words(Policy(setting["synthetic"], setting["stage_2"])) if setting else ""
     page = environment.get_template("report.html")
     return page.render(report=report, grids=grids, titles=TITLES, search=search, policy=policy)

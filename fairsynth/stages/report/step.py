@@ -55,8 +55,8 @@ def show(context: Context, artifact: Artifact) -> None:
 
     report.json comes last, for it says that the rest is there.
     """
-    shown, folder = context.root / "report.json", artifact.path
-    if shown.exists() and shown.read_bytes() == (folder / "report.json").read_bytes():
+    published, folder = context.root / "report.json", artifact.path
+    if published.exists() and published.read_bytes() == (folder / "report.json").read_bytes():
         return
     evaluated, tuned, classifier = context.artifacts["evaluate"], context.artifacts["tune"], context.root / "classifier"
     ours = classifier_folder(evaluated, "fairsynth", 0)
@@ -167,14 +167,14 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     train = context.manifest.split(TRAIN)
     grids = []
     for group in sorted({*train.counts(), *places}):
-        mine = places.get(group, np.zeros(0, np.int64))
+        rows = places.get(group, np.zeros(0, np.int64))
         kept, dropped = (
-            table.take(pa.array(spread(mine[good[mine] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
+            table.take(pa.array(spread(rows[good[rows] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
             for wanted in (True, False)
         )
         files = read_files(synthesized, kept + dropped)
-        shown = spread(train.of_group(group).rows(), GRID_IMAGES)
-        real = [same_content(context.dataset.images, row) for row in shown]
+        chosen = spread(train.of_group(group).rows(), GRID_IMAGES)
+        real = [same_content(context.dataset.images, row) for row in chosen]
         images = [
             ("real", sheet(real)),
             *(

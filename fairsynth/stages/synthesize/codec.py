@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: synthetic files in the format, quality and size of the source images.
+"""Synthetic files in the format, quality and size of the source images.
 
 Were the source JPEG and the synthetic images PNG, a classifier could tell them apart by compression
 alone; and as most images of a rare group are synthetic, that would be a new shortcut to its label.
@@ -88,10 +88,10 @@ def source_codec(files: Iterable[bytes]) -> Codec:
     sides: list[int] = []
     samples: dict[Look, list[bytes]] = {}
     for content in files:
-        found = look_of(content)
-        if found is None:
+        look_and_side = look_of(content)
+        if look_and_side is None:
             continue
-        look, side = found
+        look, side = look_and_side
         looks[look] += 1
         sides.append(side)
         if look.format == "WEBP" and not look.lossless and len(samples.setdefault(look, [])) < _WEBP_SAMPLES:

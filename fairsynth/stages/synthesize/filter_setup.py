@@ -65,8 +65,8 @@ def set_up(
     probe = filter_probe(train, teaching)
     right: dict[str, float | None] = {"label": None, "attribute": None}
     if len(held_out):
-        found = probe.agreement(held_out.embeddings_ND, held_out.groups)
-        right = {name: float((part >= 0.5).mean()) for name, part in zip(right, found, strict=True)}
+        agreements = probe.agreement(held_out.embeddings_ND, held_out.groups)
+        right = {name: float((part >= 0.5).mean()) for name, part in zip(right, agreements, strict=True)}
     references = FilterReferences(texts, centroids(train.groups, train.embeddings_ND), probe, training)
     return FilterSetup(references, source_codec(codec_files), _threshold(train, teaching), right)
 
@@ -95,8 +95,8 @@ def _threshold(train: RealImages, known: RealImages) -> float | None:
     if not len(known):
         return None
     detector = train.take(sample(range(len(train)), DETECTOR_IMAGES))
-    shown = known.take(sample(range(len(known)), THRESHOLD_IMAGES))
-    found, _ = CopyDetector(detector.embeddings_ND, detector.thumbnails_N).score(
-        shown.embeddings_ND, shown.thumbnails_N
+    queries = known.take(sample(range(len(known)), THRESHOLD_IMAGES))
+    scores, _ = CopyDetector(detector.embeddings_ND, detector.thumbnails_N).score(
+        queries.embeddings_ND, queries.thumbnails_N
     )
-    return copy_threshold(found)
+    return copy_threshold(scores)

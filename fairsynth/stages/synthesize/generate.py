@@ -19,7 +19,7 @@ from PIL import Image
 from fairsynth.config import ANY_IMAGE, ModelsConfig
 from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
 from fairsynth.data.decode import decode
-from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
+from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
 from fairsynth.data.vectors import matrix, vectors
 from fairsynth.groups import Group
 from fairsynth.models.probe import Probe
@@ -35,7 +35,7 @@ SEEN = pa.schema(
     [
         ("sha256", pa.string()),
         ("phash", pa.binary(HASH_BYTES)),
-        ("look", pa.binary(THUMBNAIL_BYTES)),
+        ("look", pa.binary(LOOK_BYTES)),
         ("constant", pa.bool_()),
         ("text_score", pa.float64()),
         ("centroid_score", pa.float64()),
@@ -65,7 +65,7 @@ class FilterReferences:
 
 
 class PlannedRows:
-    """The rows of a unit by its name, from a plan in which they stand together."""
+    """The rows of a unit by its name, from a plan in which they are contiguous."""
 
     def __init__(self, plan: Path) -> None:
         text = [field.name for field in image_plan.SCHEMA if field.type == pa.string() and field.name != "image_id"]
@@ -83,11 +83,11 @@ class PlannedRows:
 
 
 class Written(NamedTuple):
-    """An image's file, what the file shows, and what that looks like."""
+    """An image's file, the pixels that the file holds, and columns of ``SEEN`` that need no model."""
 
     content: bytes
     pixels_HW3: NDArray[np.uint8]
-    seen: dict[str, Any]
+    facts: dict[str, Any]
 
 
 class Begun(NamedTuple):
@@ -99,11 +99,11 @@ class Begun(NamedTuple):
 
 def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
     content = encode(image_HW3, codec)
-    # What is judged is what the file shows, as with real images: compression is part of it.
+    # The filter sees what the file holds, as with real images: compression is part of it.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
-    seen = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": shows_nothing(pixels)}
-    return Written(content, pixels, seen | {"sha256": hashlib.sha256(content).hexdigest()})
+    facts = {"phash": perceptual_hash(image), "look": look(image), "constant": is_blank(pixels)}
+    return Written(content, pixels, facts | {"sha256": hashlib.sha256(content).hexdigest()})
 
 
 class GenerateUnit:
@@ -146,12 +146,12 @@ class GenerateUnit:
         planned, written = begun.planned, [future.result() for future in begun.files]
         pixels = np.stack([file.pixels_HW3 for file in written])
         embeddings = self.encoder.images(pixels)
-        seen = {name: [file.seen[name] for file in written] for name in written[0].seen}
-        seen |= self._compared(planned, embeddings) | self._copies(planned, embeddings, pixels)
+        facts = {name: [file.facts[name] for file in written] for name in written[0].facts}
+        facts |= self._compared(planned, embeddings) | self._copies(planned, embeddings, pixels)
         table = pa.Table.from_arrays(
             [
                 *planned.columns,
-                *(pa.array(seen[f.name], f.type) for f in SEEN),
+                *(pa.array(facts[f.name], f.type) for f in SEEN),
                 pa.array([file.content for file in written], pa.binary()),
                 vectors(embeddings),
             ],
@@ -172,14 +172,14 @@ class GenerateUnit:
         label, attribute = self.references.probe.agreement(embeddings_ND, groups)
         nearest = [self.groups[i] for i in similarity_NG.argmax(1)]
         # Where groups share a prompt (discovered attributes have no word of their own) CLIP cannot tell them apart.
-        told = len(set(self.references.texts.values())) == len(self.groups)
+        clip_can_tell = len(set(self.references.texts.values())) == len(self.groups)
         return {
             "text_score": [float(value) for value in text],
             "centroid_score": [float(value) for value in centroid],
             "label_probability": label.astype(float),
             "attribute_probability": attribute.astype(float),
             "zero_shot_label": [group.label for group in nearest],
-            "zero_shot_attribute": [group.attribute if told else None for group in nearest],
+            "zero_shot_attribute": [group.attribute if clip_can_tell else None for group in nearest],
         }
 
     def _copies(
@@ -193,8 +193,8 @@ class GenerateUnit:
         for name in sorted({name for names in used for name in names if name}):
             detector, ids = self._detector(name)
             rows = [i for i, names in enumerate(used) if name in names]
-            found, nearest = detector.score(embeddings_ND[rows], small[rows])
-            for row, score, place in zip(rows, found.tolist(), nearest.tolist(), strict=True):
+            values, nearest = detector.score(embeddings_ND[rows], small[rows])
+            for row, score, place in zip(rows, values.tolist(), nearest.tolist(), strict=True):
                 known = scores[row]
                 if known is None or score > known:
                     scores[row], sources[row] = score, ids[place]
@@ -216,7 +216,7 @@ def groups_of(table: pa.Table) -> list[Group]:
     return [Group(y, a) for y, a in zip(table["label"].to_pylist(), table["attribute"].to_pylist(), strict=True)]
 
 
-def shows_nothing(pixels_HW3: NDArray[np.uint8]) -> bool:
+def is_blank(pixels_HW3: NDArray[np.uint8]) -> bool:
     """True for an image of about one colour, whichever it is."""
     return bool(pixels_HW3.std((0, 1)).max() < MIN_SPREAD)
 

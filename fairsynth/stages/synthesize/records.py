@@ -42,12 +42,12 @@ def records_of(
                 group=group,
                 real=real[group],
                 quota=quota.get(group, 0),
-                origin=route.kind if route else "none",
-                route=route.way if route else "none",
+                origin=route.origin if route else "none",
+                route=route.name if route else "none",
                 why=route.why if route else "",
                 adapters=tuple(source.adapter for source in its if source.adapter),
                 prompts=tuple(sorted({source.prompt for source in its})),
-                k=len(its) if route and route.kind != "prompt" else 0,
+                k=len(its) if route and route.origin != "prompt" else 0,
                 remark=remarks[group] or ("" if route else _ABSENT),
                 **counts,
             )
@@ -58,15 +58,15 @@ def records_of(
 def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> list[dict[str, Any]]:
     """What report.json says of each trial batch: the probe's word, which decides, and zero-shot CLIP's beside it."""
     rows, facts = tried.to_pylist(), []
-    for (group, way), trial in trials.items():
-        mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
-        shown = {
-            "label": sum(r["label_probability"] >= 0.5 for r in mine),
-            "attribute": sum(r["attribute_probability"] >= 0.5 for r in mine),
-            "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in mine),
-            "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in mine),
+    for (group, route), trial in trials.items():
+        batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
+        counts = {
+            "label": sum(r["label_probability"] >= 0.5 for r in batch),
+            "attribute": sum(r["attribute_probability"] >= 0.5 for r in batch),
+            "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in batch),
+            "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in batch),
         }
-        facts.append({"group": list(group), "way": way, "made": trial.made, "both": trial.right} | shown)
+        facts.append({"group": list(group), "way": route, "made": trial.made, "both": trial.right} | counts)
     return facts
 
 
@@ -75,15 +75,15 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
     reasons = {
         value["values"]: value["counts"] for value in pc.value_counts(rows["reason"].combine_chunks()).to_pylist()
     }
-    seen = pc.and_(
+    right = pc.and_(
         pc.greater_equal(rows["label_probability"], 0.5), pc.greater_equal(rows["attribute_probability"], 0.5)
     )
-    shown = pc.sum(pc.and_(seen, pc.invert(rows["constant"]))).as_py() or 0
+    depicting = pc.sum(pc.and_(right, pc.invert(rows["constant"]))).as_py() or 0
     return {
         "made": rows.num_rows,
         "accepted": reasons.pop("", 0),
         "rejected": {reason: reasons[reason] for reason in REASONS if reason in reasons},
-        "probe_agreement_made": shown / rows.num_rows if rows.num_rows else None,
+        "probe_agreement_made": depicting / rows.num_rows if rows.num_rows else None,
     }
 
 

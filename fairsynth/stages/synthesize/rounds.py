@@ -1,4 +1,4 @@
-"""Rounds of making images: planned, made on the cluster, judged, and again for what is missing."""
+"""Rounds of making images: planned, made on the cluster, filtered, and again for what is missing."""
 
 from __future__ import annotations
 
@@ -76,22 +76,22 @@ class Rounds:
     def trials(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> tuple[pa.Table, dict[tuple[Group, str], Trial]]:
-        """A trial batch for each group and way, and how many of its images show their group, by the probe."""
+        """A trial batch for each group and route, and how many of its images show their group, by the probe."""
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
-        rows, found = images.to_pylist(), {}
-        for group, way in wanted:
-            mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
-            found[group, way] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
-        return images, found
+        rows, trials = images.to_pylist(), {}
+        for group, route in wanted:
+            batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
+            trials[group, route] = Trial(len(batch), sum(depicts_its_group(row) for row in batch))
+        return images, trials
 
     def _trial_plan(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> pa.Table:
         plans = []
-        for way in sorted({way for _, way in wanted}):
-            groups = {group: sources[group][way] for group, other in wanted if other == way}
+        for route in sorted({route for _, route in wanted}):
+            groups = {group: sources[group][route] for group, other in wanted if other == route}
             needed = dict.fromkeys(groups, self.config.trial_images)
             plans.append(self._plan(needed, groups, 0, trial=True))
         return _renamed(plans)
@@ -132,7 +132,7 @@ def _plain(field: pa.Field) -> pa.Field:
     return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
-def shows_its_group(row: Mapping[str, Any]) -> bool:
+def depicts_its_group(row: Mapping[str, Any]) -> bool:
     """Whether the probe sees both label and attribute in an image."""
     return not row["constant"] and min(row["label_probability"], row["attribute_probability"]) >= 0.5
 
@@ -150,7 +150,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
 
 
 def _renamed(plans: Sequence[pa.Table]) -> pa.Table:
-    """Plans that were cut into units for themselves, as one: each way's units get its number."""
+    """Join plans that were cut into units one by one: the units of a plan get its number."""
     place = SCHEMA.get_field_index("unit")
     return pa.concat_tables(
         plan.set_column(place, "unit", pa.array([f"{name}-w{i}" for name in plan["unit"].to_pylist()], pa.string()))

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
+"""Which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
 those that cannot be used were rejected, each with its reason.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsynth.config import FilterConfig
-from fairsynth.data.near_duplicates import near_copies, spread_out
+from fairsynth.data.near_duplicates import near_duplicates, spread_out
 from fairsynth.data.vectors import byte_rows
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
@@ -48,19 +48,19 @@ def verdicts(
     image_id. ``images`` has the columns of the plan and of ``generate.SEEN``; the result depends on the set of rows,
     not on their order. ``copy_threshold``: the score above which an image counts as a copy; None: none does.
     """
-    found = np.zeros(images.num_rows, np.int8)
+    codes = np.zeros(images.num_rows, np.int8)
     marks = unusable(images, config, copy_threshold)
     for name, mark in marks.items():
-        found[(found == _OPEN) & mark] = _CODES[name]
+        codes[(codes == _OPEN) & mark] = _CODES[name]
     order = _best_first(images, config)
     rank = np.argsort(order)
     groups = {group: rows[np.argsort(rank[rows])] for group, rows in members(images).items()}
-    _mark_duplicates(images, order, list(groups.values()), found, config)
+    _mark_duplicates(images, order, list(groups.values()), codes, config)
     for group, best in groups.items():
-        usable = best[found[best] == _OPEN]
+        usable = best[codes[best] == _OPEN]
         limit = min(quota.get(group, 0), math.floor(config.keep * len(best) + 1e-9))
-        found[usable[:limit]], found[usable[limit:]] = _CODES[ACCEPTED], _CODES["low_score"]
-    names = pa.DictionaryArray.from_arrays(pa.array(found), pa.array(list(_CODES)))
+        codes[usable[:limit]], codes[usable[limit:]] = _CODES[ACCEPTED], _CODES["low_score"]
+    names = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(_CODES)))
     return pa.chunked_array([names.cast(pa.string())])
 
 
@@ -89,23 +89,23 @@ def _mark_duplicates(
     images: pa.Table,
     order: NDArray[np.int64],
     groups: Sequence[NDArray[np.int64]],
-    found: NDArray[np.int8],
+    codes: NDArray[np.int8],
     config: FilterConfig,
 ) -> None:
     """Of equal files, and of images of a group that look alike, the best one stays. ``groups``: places, best first."""
-    usable = order[found[order] == _OPEN]
-    found[usable[_again(images["sha256"].take(pa.array(usable)))]] = _CODES["duplicate"]
+    usable = order[codes[order] == _OPEN]
+    codes[usable[_again(images["sha256"].take(pa.array(usable)))]] = _CODES["duplicate"]
     if not config.near_duplicates:
         return
     for best in groups:
-        left = best[found[best] == _OPEN]
+        left = best[codes[best] == _OPEN]
         hashes, looks = (byte_rows(images[name].take(pa.array(left))) for name in ("phash", "look"))
-        for alike in near_copies(hashes, looks):
+        for alike in near_duplicates(hashes, looks):
             # In a chain of images that change little by little, the ends do not look alike: both may stay.
             kept = spread_out(hashes[alike], looks[alike])
             again = np.ones(len(alike), bool)
             again[kept] = False
-            found[left[np.array(alike)[again]]] = _CODES["near_duplicate"]
+            codes[left[np.array(alike)[again]]] = _CODES["near_duplicate"]
 
 
 def _again(values: pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -147,5 +147,5 @@ def next_round(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group,
 
 def rejected(verdict: Sequence[str]) -> dict[str, int]:
     """Rejected images by reason, in the reasons' order."""
-    found = Counter(verdict)
-    return {reason: found[reason] for reason in REASONS if found[reason]}
+    counts = Counter(verdict)
+    return {reason: counts[reason] for reason in REASONS if counts[reason]}

@@ -40,9 +40,9 @@ def make(context: Context, artifact: Artifact) -> Made:
     """Decide how each group is made, then plan, generate, filter, until every quota holds or the rounds are used up."""
     config = context.config
     quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
-    possible = _ways(context, list(quota))
-    ways = {group: list(found) for group, found in possible.items()}
-    _check_routes(context, ways)
+    possible = _possible_sources(context, list(quota))
+    names = {group: list(by_route) for group, by_route in possible.items()}
+    _check_routes(context, names)
     setup = _filter_setup(context, artifact, list(quota))
     rounds = Rounds(
         partial(context.run_units, artifact, per_call=UNITS_PER_CALL),
@@ -54,9 +54,9 @@ def make(context: Context, artifact: Artifact) -> Made:
         setup.copy_threshold,
         config.finetune.parameters == "adapter",
     )
-    tried, trials = rounds.trials(routing.to_try(ways, config.synthesize), possible)
-    routes = routing.decide(ways, trials, config.synthesize)
-    sources = {group: possible[group][route.way] for group, route in routes.items()}
+    tried, trials = rounds.trials(routing.to_try(names, config.synthesize), possible)
+    routes = routing.decide(names, trials, config.synthesize)
+    sources = {group: possible[group][route.name] for group, route in routes.items()}
     images, verdict = rounds.until_full(quota, sources)
     adapters, revision = context.artifacts["finetune"].units(), context.model_identity["diffusion"]
     table = with_provenance(images, verdict, config, revision, adapters)
@@ -72,7 +72,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         f"{kept} images kept of {images.num_rows}{_shortfall(quota, accepted)}",
         rounds.ran,
         facts={
-            "remarks": [f"group {g}: {r.way} ({r.why})" for g, r in routes.items() if r.kind != "own"],
+            "remarks": [f"group {g}: {r.name} ({r.why})" for g, r in routes.items() if r.origin != "own"],
             "codec": setup.codec.to_dict(),
             "copy_threshold": setup.copy_threshold,
             "probe_right": dict(setup.probe_right),
@@ -91,18 +91,18 @@ def _groups_to_make(context: Context) -> Counter[Group]:
     return counts
 
 
-def _ways(context: Context, groups: Sequence[Group]) -> dict[Group, dict[str, list[image_plan.Source]]]:
-    """How each group could be made with the adapters that there are."""
+def _possible_sources(context: Context, groups: Sequence[Group]) -> dict[Group, dict[str, list[image_plan.Source]]]:
+    """The sources of each group's images, by route, with the adapters that were trained."""
     counts, config = context.train_counts, context.config
     adapters = trained_adapters(context.artifacts["finetune"], config.finetune)
     how, template = config.synthesize, config.finetune.prompt
-    return {group: routing.ways(group, adapters, counts, how, config.data, template) for group in groups}
+    return {group: routing.possible_routes(group, adapters, counts, how, config.data, template) for group in groups}
 
 
-def _check_routes(context: Context, ways: Mapping[Group, Sequence[str]]) -> None:
+def _check_routes(context: Context, possible: Mapping[Group, Sequence[str]]) -> None:
     """Raise ConfigError for an unknown or impossible route, before anything is made."""
     try:
-        routing.overrides(context.config.synthesize, ways)
+        routing.overrides(context.config.synthesize, possible)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -18,12 +18,12 @@ from fairsynth.models.sources import public_name
 from fairsynth.stages.context import Context
 from fairsynth.stages.synthesize.codec import Codec
 from fairsynth.stages.synthesize.output import TABLE, accepted, group_records
-from fairsynth.stages.views import new_folder, publish, shows
+from fairsynth.stages.views import is_current, new_folder, publish
 
 
 def show(context: Context, artifact: Artifact) -> None:
     """Lay out the accepted images of a finished synthesize stage, and what is known of them, unless they are."""
-    if shows(context.root / "synthetic", artifact):
+    if is_current(context.root / "synthetic", artifact):
         return
     view = new_folder(context.root / "synthetic")
     write_folder(view, accepted(artifact), Codec.from_dict(artifact.record["codec"]).suffix)

@@ -1,4 +1,4 @@
-"""Stage 6, tune: which trials go on. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), synchronous.
+"""Which trials go on. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), synchronous.
 
 Its asynchronous form decides by who happens to arrive first. Here a trial is compared with all others of its method
 at the same epoch, so the outcome is that of the settings and the seed alone: not of machines, speed or interruptions.

@@ -13,17 +13,17 @@ from typing import Any
 from fairsynth.artifacts import Units, write_json
 from fairsynth.classify.methods import phases
 from fairsynth.classify.packs import load_data, load_pack, pack_name
-from fairsynth.classify.policies import Policy, Setting, judgeable, policies
+from fairsynth.classify.policies import Policy, Setting, policies, rankable
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.manifest import VALIDATION
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures after an epoch; ``merit`` is what trials are compared by."""
-RunTrials = Callable[[Mapping[str, Callable[[Report, Share | None], None]]], None]
+RunTrials = Callable[[Mapping[str, Callable[[Report, Ranks | None], None]]], None]
 """Runs trials, by the names of their units: in any order, anywhere, as often as it takes."""
 
 
@@ -58,7 +58,7 @@ class Search:
         What it ends with does not depend on how often it was interrupted, nor on workers and their speed, unless
         ``worker_minutes`` is set. Raises what ``run_trials`` raises.
         """
-        config, found = self.config, dict[str, list[Trial]]()
+        config, trials = self.config, dict[str, list[Trial]]()
         run_rung = self.run_rung(run_trials, checkpoint_seconds)
         waves = config.search != "random" or config.worker_minutes is not None
         size = config.wave if waves else config.trials
@@ -68,10 +68,10 @@ class Search:
             if start and config.worker_minutes and before >= 60 * config.worker_minutes:
                 break
             numbers = range(start, min(start + size, config.trials))
-            tasks = [task for method in config.methods for task in self._wave(method, numbers, found.get(method, []))]
+            tasks = [task for method in config.methods for task in self._wave(method, numbers, trials.get(method, []))]
             for trial in self._halved(run_rung, tasks):
-                found.setdefault(trial.method, []).append(trial)
-        return [trial for method in config.methods for trial in found[method]]
+                trials.setdefault(trial.method, []).append(trial)
+        return [trial for method in config.methods for trial in trials[method]]
 
     def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[Task]], None]:
         """What runs tasks up to their rungs, those that have no unit yet."""
@@ -99,16 +99,18 @@ class Search:
         stops: dict[str, list[int]] = {method: self._rungs(method) for method in self.config.methods}
         alive = list(tasks)
         for rung in range(max(map(len, stops.values()))):
-            there = [replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])]
-            run_rung(there)
+            tasks_of_rung = [
+                replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])
+            ]
+            run_rung(tasks_of_rung)
             for method in self.config.methods:
-                mine = [self._read(task) for task in there if task.method == method]
-                stay = promoted(mine)
-                for trial in mine:
+                trials = [self._read(task) for task in tasks_of_rung if task.method == method]
+                stay = promoted(trials)
+                for trial in trials:
                     # Its seconds are in the rung's record.
                     if trial.number not in stay or trial.finished:
                         self._commit(replace(trial, seconds=0.0), 0)
-                alive = [task for task in alive if task.method != method or not mine or task.number in stay]
+                alive = [task for task in alive if task.method != method or not trials or task.number in stay]
         run_rung(alive)
         spent = self._spent()
         return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
@@ -124,7 +126,7 @@ class Search:
     @cached_property
     def left_open(self) -> tuple[Policy, ...]:
         """The policies of fairsynth among which it searches."""
-        return judgeable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
+        return rankable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, dict[str, float | str]]:
         """Each method's setting to train anew: that of its best trial."""
@@ -137,7 +139,7 @@ class Search:
         return {m: round(sum(s for (other, _), s in spent.items() if other == m), 1) for m in self.config.methods}
 
     def _spent(self) -> dict[tuple[str, int], float]:
-        """Worker seconds of each trial, all its pieces together."""
+        """Worker seconds of each trial, summed over its pieces."""
         spent: dict[tuple[str, int], float] = {}
         for path in self.units.path.glob("*/trial.json"):
             record: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -145,14 +147,14 @@ class Search:
             spent[key] = spent.get(key, 0.0) + record["seconds"]
         return spent
 
-    def trial(self, task: Task, checkpoint_seconds: float, report: Report, share: Share | None = None) -> None:
+    def trial(self, task: Task, checkpoint_seconds: float, report: Report, ranks: Ranks | None = None) -> None:
         """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
 
-        Of several processes (``share``) the first commits.
+        Of several processes (``ranks``) the first commits.
         """
         rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
         data = load_data(self.packs, task.method)
-        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, share)
+        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, ranks)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
             figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
@@ -163,10 +165,10 @@ class Search:
         whole = count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
-        if share is not None and not share.first:
+        if ranks is not None and not ranks.first:
             return
         trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
-        seconds = (time.monotonic() - began) * (share.world if share else 1)
+        seconds = (time.monotonic() - began) * (ranks.world if ranks else 1)
         self._commit(replace(trial, seconds=round(seconds, 2)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)

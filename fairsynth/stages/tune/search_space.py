@@ -39,8 +39,8 @@ _DRO = {"step_size": Range(0.01, 0.001, 0.1, True), "adjustment": Range(0.0, 0.0
 _HEAD = {"head_learning_rate": Range(1e-3, 1e-4, 1e-2, True), "head_weight_decay": Range(1.0, 1e-2, 10.0, True)}
 _FULL = {"full_learning_rate": Range(1e-3, 1e-5, 3e-3, True), "full_weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
 _SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 0.3, True)}
-# Where real and synthetic images are learnt from together, cross-entropy alone did better on validation images.
-_TOGETHER = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
+# Where real and synthetic images are learnt from jointly, cross-entropy alone did better on validation images.
+_JOINT = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
 _SPACES: dict[str, dict[str, Range]] = {
     "erm": _STAGE_1,
     "resample": _STRONG,
@@ -65,7 +65,7 @@ def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> 
     if method != "fairsynth":
         return _SPACES[method]
     policy = policy or policies(config)[0]
-    supcon = _SUPCON if policy.synthetic == "pretrain" else _TOGETHER
+    supcon = _SUPCON if policy.synthetic == "pretrain" else _JOINT
     values = {**_STAGE_1, **supcon, **_STAGE_2[policy.stage_2]}
     return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 
@@ -94,8 +94,8 @@ def _whole(
     method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
 ) -> Setting:
     fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
-    said = policy._asdict() if policy else {}
-    return {**drawn, **fixed, **said, "epochs": max(1, round(config.pretrain_epochs * share))}
+    parts = policy._asdict() if policy else {}
+    return {**drawn, **fixed, **parts, "epochs": max(1, round(config.pretrain_epochs * share))}
 
 
 def suggested(
@@ -123,11 +123,13 @@ def suggested(
     turns = (left_open or policies(config)) if method == "fairsynth" else ()
     for past, value in known:
         policy = policy_of(past, config) if turns else None
-        told = _distributions(method, config, policy, turns)
+        distributions = _distributions(method, config, policy, turns)
         share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
         values = {**past, "epochs": share, "policy": " ".join(policy or ())}
         study.add_trial(
-            optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
+            optuna.trial.create_trial(
+                params={name: values[name] for name in distributions}, distributions=distributions, value=value
+            )
         )
     return [_asked(study, method, config, turns) for _ in places]
 
@@ -138,12 +140,12 @@ def _distributions(
     """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    found: dict[str, Any] = {
+    distributions: dict[str, Any] = {
         name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
     }
     if len(turns) > 1:
-        found["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
-    return found | {"epochs": CategoricalDistribution(_EPOCHS)}
+        distributions["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
+    return distributions | {"epochs": CategoricalDistribution(_EPOCHS)}
 
 
 def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Policy]) -> Setting:

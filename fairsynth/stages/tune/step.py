@@ -104,6 +104,6 @@ def _pack_synthetic(context: Context, packer: Packer) -> None:
                 "compare the other methods alone: --tune.methods '[erm, group-dro]'"
             )
         rows = pq.read_table(artifact.path / TABLE, columns=["label", "attribute"]).filter(pa.array(mask)).to_pylist()
-        # They were judged when they were made; the rules for real images do not hold for them.
+        # They were checked when they were made; the rules for real images do not hold for them.
         contents = enumerate(file for _, file in stream(artifact, mask))
         packer.pack(pack_name("synthetic", method), rows, contents, ANY_IMAGE)

@@ -113,12 +113,12 @@ def test_only_unit_vectors_are_usable() -> None:
     assert unit_length(np.zeros((0, 3), np.float32)).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("bad", BAD)
 def test_an_embedding_that_is_no_unit_vector_is_set_aside_and_its_neighbours_stay(
-    root: Path, tmp_path: Path, kind: str
+    root: Path, tmp_path: Path, bad: str
 ) -> None:
     def spoil(found: NDArray[np.float32]) -> None:
-        found[[0, 5]] = BAD[kind]
+        found[[0, 5]] = BAD[bad]
 
     work, (name,) = decoder(root, tmp_path)
     decoded = work(name)

@@ -20,7 +20,7 @@ from fairsynth.engine import train
 from fairsynth.engine.session import Room, Session, Worker, session_of
 from fairsynth.errors import ConfigError, FairsynthError, InfrastructureError
 from fairsynth.models.adapters import FILE_NAME, FULL_FILE_NAME
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import load_unet
 from fairsynth.stages.context import Context
 from fairsynth.stages.finetune import lot_state, step
@@ -116,7 +116,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ) -> Iterator[float | FairsynthError]:
         for job in jobs.values():
             try:
-                job(Share(), lambda: False)
+                job(Ranks(), lambda: False)
             except FairsynthError as error:
                 yield error
             else:

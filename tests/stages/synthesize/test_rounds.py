@@ -27,7 +27,7 @@ from fairsynth.stages.synthesize import rounds as module
 from fairsynth.stages.synthesize.generate import SEEN, GenerateUnit
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source
 from fairsynth.stages.synthesize.output import ACCEPTED
-from fairsynth.stages.synthesize.rounds import EMPTY, UNITS_PER_CALL, Rounds, read_units, shows_its_group, write_table
+from fairsynth.stages.synthesize.rounds import EMPTY, UNITS_PER_CALL, Rounds, depicts_its_group, read_units, write_table
 from fairsynth.work import Ran, run_local, write_tables
 from tests.support.synthesize.worlds import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
 
@@ -136,7 +136,7 @@ def test_quotas_of_nothing_make_nothing(tmp_path: Path) -> None:
     assert rounds.trials([], {}) == (EMPTY, {})
 
 
-def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """Every second image of the prompt, and all others but every third, show their group."""
         rows = plan().to_pylist()
@@ -150,18 +150,18 @@ def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest
     config = SynthesizeConfig(trial_images=12)
     artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
     rounds = Rounds(nothing, artifact, config, FILTER, 0, lambda plan: pytest.fail)
-    ways = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
-    images, found = rounds.trials([(A, "own"), (A, "prompt")], ways)
+    by_route = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
+    images, found = rounds.trials([(A, "own"), (A, "prompt")], by_route)
     assert images.num_rows == 24
-    assert {way: tuple(trial) for (_, way), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
+    assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
 
 
-def test_an_image_shows_its_group_only_with_both() -> None:
+def test_an_image_depicts_its_group_only_with_both() -> None:
     def row(constant: bool, label: float, attribute: float) -> dict[str, Any]:
         return {"constant": constant, "label_probability": label, "attribute_probability": attribute}
 
-    assert shows_its_group(row(False, 0.5, 0.5))
-    assert not any(map(shows_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
+    assert depicts_its_group(row(False, 0.5, 0.5))
+    assert not any(map(depicts_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
 
 
 class Recorded:
@@ -225,9 +225,9 @@ def test_a_run_that_goes_on_keeps_to_the_plan_that_it_began_with(
 
 def test_trial_batches_that_were_planned_are_not_planned_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = Recorded(monkeypatch)
-    ways = {A: {"own": SOURCES[A]}}
-    _, found = rounds_in(tmp_path, recorded, trial_images=6).trials([(A, "own")], ways)
-    _, again = rounds_in(tmp_path, recorded, trial_images=20).trials([(A, "own")], ways)
+    by_route = {A: {"own": SOURCES[A]}}
+    _, found = rounds_in(tmp_path, recorded, trial_images=6).trials([(A, "own")], by_route)
+    _, again = rounds_in(tmp_path, recorded, trial_images=20).trials([(A, "own")], by_route)
     assert tuple(found[A, "own"]) == tuple(again[A, "own"]) == (6, 6)
     assert recorded.asked[0] == recorded.asked[1] and recorded.asked[0][0] == "plan-trials.parquet"
 

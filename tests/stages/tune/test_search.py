@@ -58,8 +58,8 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def search(packs: Path, folder: Path, tune: TuneConfig = TUNE, kind: type[Search] = Search) -> Any:
-    return kind(packs, Units(folder / "units"), CLASSIFY, tune, 3)
+def search(packs: Path, folder: Path, tune: TuneConfig = TUNE, search_class: type[Search] = Search) -> Any:
+    return search_class(packs, Units(folder / "units"), CLASSIFY, tune, 3)
 
 
 def in_turn(trials: Mapping[str, Callable[..., None]]) -> None:
@@ -89,12 +89,12 @@ def test_trials_fall_out_at_rungs_and_the_best_run_to_their_ends(undisturbed: tu
     trials, folder = undisturbed
     assert [(t.method, t.number) for t in trials] == [(m, n) for m in TUNE.methods for n in range(5)]
     for method in ("erm", "group-dro"):
-        mine = [t for t in trials if t.method == method]
+        of_method = [t for t in trials if t.method == method]
         # The best 2 of 5 go on after 2 epochs.
         rung = [Trial(**_read(folder, f"{method}-{n}-after-2")) for n in range(5)]
-        assert {t.number for t in mine if t.finished} == promoted(rung)
-        assert [t.epochs for t in mine].count(2) == 3 and not any(t.finished for t in rung)
-        assert best(mine, "worst-group").finished
+        assert {t.number for t in of_method if t.finished} == promoted(rung)
+        assert [t.epochs for t in of_method].count(2) == 3 and not any(t.finished for t in rung)
+        assert best(of_method, "worst-group").finished
     assert all(t.finished for t in trials if t.method == "jtt")
 
 
@@ -221,9 +221,11 @@ def test_the_seed_and_the_rule_decide(packs: Path, tmp_path: Path, undisturbed: 
     assert replace(loop, seed=4)._wave("erm", [1], []) != loop._wave("erm", [1], [])
 
 
-@pytest.mark.parametrize("kind", ["random", "optuna"])
-def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, kind: Any) -> None:
-    tune = TUNE.model_copy(update={"search": kind, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0})
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, algorithm: Any) -> None:
+    tune = TUNE.model_copy(
+        update={"search": algorithm, "wave": 2, "methods": ("erm",), "trials": 5, "worker_minutes": 60.0}
+    )
     whole = looped(search(packs, tmp_path / "whole", tune))
     assert [trial.number for trial in whole] == list(range(5))
     again = search(packs, tmp_path / "again", tune)
@@ -232,7 +234,7 @@ def test_waves_go_on_where_they_were_interrupted(packs: Path, tmp_path: Path, ki
     # The first wave is drawn alike, the later ones by what came of it.
     drawn = [again._wave("erm", [n], [])[0].setting for n in range(5)]
     same = [trial.setting == one for trial, one in zip(whole, drawn, strict=True)]
-    assert same == ([True] * 5 if kind == "random" else [True, True, False, False, False])
+    assert same == ([True] * 5 if algorithm == "random" else [True, True, False, False, False])
 
 
 def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_no_wave_begins_once_the_time_is_used_up(packs: Path, tmp_path: Path) ->
 
 
 def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: Path, session: Session) -> None:
-    """No matter of trying again: DFR has one validation image of each group, none to judge by."""
+    """No matter of trying again: DFR has one validation image of each group, none to validate on."""
     shutil.copytree(packs, tmp_path / "packs")
     shutil.rmtree(tmp_path / "packs" / "pack-val")
     write_pack(tmp_path / "packs" / "pack-val", images((1,) * 4, 1))
@@ -267,7 +269,7 @@ def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("enough", [True, False])
-def test_policies_are_searched_where_validation_can_judge_them(packs: Path, tmp_path: Path, enough: bool) -> None:
+def test_policies_are_searched_where_validation_can_rank_them(packs: Path, tmp_path: Path, enough: bool) -> None:
     shutil.copytree(packs, tmp_path / "packs")
     shutil.rmtree(tmp_path / "packs" / "pack-val")
     write_pack(tmp_path / "packs" / "pack-val", images((50, 50, 50, 50 if enough else 49), 1))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
-from fairsynth.data.reading import BadImage
+from fairsynth.data.metadata import BadImage
 
 NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
 PICTURE = Image.fromarray(NOISE)

@@ -1,4 +1,4 @@
-"""Adapters that have learnt real images, a plan for them, and what the images are judged by."""
+"""Adapters that have learnt real images, a plan for them, and what the images are compared with."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def largest(path: Path) -> str:
 
 @dataclass
 class World:
-    """Adapters, what they learnt, and what images are judged by."""
+    """Adapters, what they learnt, and what images are compared with."""
 
     adapters: Path
     plan: Path

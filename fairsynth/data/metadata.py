@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     true_attribute: str = ""
 
 
-class Aside(NamedTuple):
+class SetAside(NamedTuple):
     """An image or file that is not used, and why."""
 
     path: str
@@ -47,12 +47,12 @@ class Aside(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class Metadata:
     """A dataset's metadata: entries in a fixed order, what cannot be used, what is left out on purpose, remarks."""
 
     entries: list[Entry]
-    quarantined: list[Aside] = field(default_factory=list)
-    excluded: list[Aside] = field(default_factory=list)
+    quarantined: list[SetAside] = field(default_factory=list)
+    excluded: list[SetAside] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -79,8 +79,8 @@ class Fields:
     def entry(self, row: Mapping[str, str], path: str, split: str, location: str = "") -> Entry:
         """The entry of a row."""
         attribute = combine(self.attributes, [row[name] for name in self.attributes])
-        shown, hidden = ("", attribute) if self.discover else (attribute, "")
-        return Entry(path, split, row[self.label], shown, location, hidden)
+        visible, hidden = ("", attribute) if self.discover else (attribute, "")
+        return Entry(path, split, row[self.label], visible, location, hidden)
 
 
 def combine(names: Sequence[str], values: Sequence[str]) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Numbers that are added up in one message: large messages are fast, larger ones only cost memory.
+_BUCKET = 2**25
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -41,14 +44,22 @@ class Ranks:
         return whole.index_copy(0, torch.arange(n, device=whole.device)[self.part], part_MD)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up each parameter's gradient over all processes."""
+        """Add up each parameter's gradient over all processes, many small ones in one message."""
         if self.world == 1:
             return
+        bucket: list[nn.Parameter] = []
         trained = [p for p in parameters if p.requires_grad]
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
+        for index, parameter in enumerate(trained):
+            bucket.append(parameter)
+            if index + 1 == len(trained) or sum(p.numel() for p in bucket) >= _BUCKET:
+                self._sum_bucket(bucket)
+                bucket = []
+
+    def _sum_bucket(self, bucket: list[nn.Parameter]) -> None:
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in bucket]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         self.sum(flat)
-        for parameter, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+        for parameter, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

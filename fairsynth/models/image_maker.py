@@ -19,7 +19,7 @@ from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
 from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
-from fairsynth.models.schedule import Sampling
+from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
 
 Row = Mapping[str, Any]
@@ -123,11 +123,6 @@ class ImageMaker:
             if text not in self.texts:
                 self.texts[text] = encode_prompts(self.pipeline, [text])
         return torch.cat([self.texts[text] for text in texts])
-
-
-def stackable(row: Row) -> bool:
-    """Whether a row may share a batch with rows of other adapters."""
-    return bool(row["adapter"] and not row["second_adapter"] and not row["adapter_from"] and row["adapter_scale"] == 1)
 
 
 def _recipe(row: Row) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fairsynth.config import Scheduler
 
@@ -14,6 +15,11 @@ SCHEDULERS: Mapping[Scheduler, str] = {
     "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }
+
+
+def stackable(row: Mapping[str, Any]) -> bool:
+    """Whether an image may share a batch with images of other adapters: it is made by one adapter, whole, throughout."""
+    return bool(row["adapter"] and not row["second_adapter"] and not row["adapter_from"] and row["adapter_scale"] == 1)
 
 
 @dataclass(frozen=True)

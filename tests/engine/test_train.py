@@ -15,7 +15,7 @@ from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import Room, Session, Worker, session_of
 from fairsynth.engine.train import Progress, run_jobs
 from fairsynth.errors import DataError, FairsynthError, InfrastructureError
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 
 ONE = Room(Worker(1, 1.0, 0.0, 1), workers=1, lanes=1, side_by_side=1)
 
@@ -27,10 +27,10 @@ def session() -> Iterator[Session]:
         yield session
 
 
-def job(share: Share, machine_goes: Callable[[], bool], folder: Path, name: str) -> None:
+def job(ranks: Ranks, machine_goes: Callable[[], bool], folder: Path, name: str) -> None:
     """Notes that it began, and its place; then does what its name says."""
     with (folder / name).open("a") as file:
-        file.write(f"{share.rank}/{share.world} {machine_goes()}\n")
+        file.write(f"{ranks.rank}/{ranks.world} {machine_goes()}\n")
     if name == "refused":
         raise DataError("these data\nare no good")
     if name == "killed" and (folder / name).read_text().count("\n") == 1:

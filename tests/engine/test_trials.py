@@ -23,7 +23,7 @@ def session() -> Iterator[Session]:
         yield session
 
 
-def trial(report: Report, share: Any, folder: Path, name: str) -> None:
+def trial(report: Report, ranks: Any, folder: Path, name: str) -> None:
     """Reports twice, then does what its name says."""
     for merit in (0.25, 0.5):
         report({METRIC: merit, "name": name})
@@ -35,7 +35,7 @@ def trial(report: Report, share: Any, folder: Path, name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "unlucky":
         raise InfrastructureError("the disk is gone")
-    assert share is None
+    assert ranks is None
 
 
 def run(session: Session, folder: Path, *names: str) -> None:

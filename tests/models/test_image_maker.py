@@ -15,7 +15,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet
 
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.diffusion import load_pipeline
-from fairsynth.models.image_maker import ImageMaker, stackable
+from fairsynth.models.image_maker import ImageMaker
+from fairsynth.models.schedule import stackable
 from tests.support.models.making_images import (
     GUIDANCE,
     MODELS,

@@ -25,8 +25,6 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 
 Tensors = Mapping[str, torch.Tensor]
-# Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
-_BUCKET = 2**25
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,9 @@ class FullTrainer:
         sampler = Sampler(latents, job.seed, self.config, self.scheduler.config.num_train_timesteps)
         texts = torch.stack([self.texts[job.prompt], self.texts[job.class_prompt]]).unsqueeze(0).to(self.unet.device)
         try:
-            while progress.step < job.steps and not self._early(progress):
+            while not progress.done(job, self.config.patience):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
-                if not fault and self._validation_due(job, progress, sampler):
+                if not fault and sampler.held and progress.validation_due(job, self.config.validate_every):
                     fault, best = self._validate(job, progress, sampler, texts, best)
                 if fault and progress.attempt:
                     return Trained(job, progress, None, f"{progress.fault}; again {fault}")
@@ -145,13 +143,13 @@ class FullTrainer:
         losses.sum().backward()
         sums = torch.stack([losses.detach()[0], powers[0]])
         self.ranks.sum(sums)
-        self._sum_gradients()
+        self.ranks.sum_gradients(part for part in self.unet.parameters() if part.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
         loss, power = sums.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
             return _fault(loss, job, progress)
-        optimizer.param_groups[0]["lr"] = _rate(job, progress)
+        optimizer.param_groups[0]["lr"] = progress.rate(job, progress.step)
         optimizer.step()
         return "" if self._finite() else _fault(math.inf, job, progress)
 
@@ -161,9 +159,7 @@ class FullTrainer:
 
     def agreed(self, answer: bool) -> bool:
         """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
-        vote = torch.tensor([float(answer and self.ranks.rank == 0)], device=self.unet.device)
-        self.ranks.sum(vote)
-        return bool(vote.item())
+        return bool(self.ranks.agreed(int(answer)))
 
     def _of_rank_0(self, state: FullState | None) -> FullState | None:
         """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
@@ -192,21 +188,6 @@ class FullTrainer:
             tensors[name] = value.cpu()
         return FullState(_progress(facts["progress"]), tensors)
 
-    def _sum_gradients(self) -> None:
-        """Add up the workers' gradients, many small ones in one message."""
-        if self.ranks.world == 1:
-            return
-        bucket: list[torch.Tensor] = []
-        gradients = [parameter.grad for parameter in self.unet.parameters() if parameter.grad is not None]
-        for index, part in enumerate(gradients):
-            bucket.append(part)
-            if index + 1 == len(gradients) or sum(map(torch.numel, bucket)) >= _BUCKET:
-                whole = torch.cat([part.flatten() for part in bucket])
-                self.ranks.sum(whole)
-                for part, summed in zip(bucket, whole.split([part.numel() for part in bucket]), strict=True):
-                    part.copy_(summed.view_as(part))
-                bucket = []
-
     @torch.no_grad()
     def _validate(
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
@@ -223,13 +204,6 @@ class FullTrainer:
             return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))
         return "", self._weights() if progress.best_step == progress.step else best
-
-    def _validation_due(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
-        return bool(sampler.held) and (progress.step % self.config.validate_every == 0 or progress.step >= job.steps)
-
-    def _early(self, progress: Progress) -> bool:
-        patience = self.config.patience
-        return patience is not None and progress.waited >= patience
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
@@ -249,13 +223,8 @@ class FullTrainer:
         return FullState(progress.copy(), tensors)
 
 
-def _rate(job: AdapterJob, progress: Progress) -> float:
-    """Learning rate of the step that is being made; halved by every roll-back."""
-    return job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
-
-
 def _fault(loss: float, job: AdapterJob, progress: Progress) -> str:
-    return f"loss {loss:.3g} at step {progress.step}, learning rate {_rate(job, progress):.3g}"
+    return f"loss {loss:.3g} at step {progress.step}, learning rate {progress.rate(job, progress.step):.3g}"
 
 
 def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:

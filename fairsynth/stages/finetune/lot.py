@@ -59,11 +59,6 @@ class _Slot:
     texts_2TW: torch.Tensor
     progress: Progress
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, the first being 1; halved by every roll-back."""
-        warm = min(1.0, step / max(1, self.job.warmup_steps))
-        return self.job.learning_rate * warm * 0.5**self.progress.attempt
-
 
 class Lot:
     """The adapters of one call of ``StackedTrainer.train``: those in training, those that wait, those that ended."""
@@ -121,7 +116,7 @@ class Lot:
     def _step(self) -> None:
         draws = [slot.sampler(slot.progress.step, slot.progress.attempt) for slot in self.slots]
         losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_N2TW)
-        rates = [slot.rate(slot.progress.step + 1) for slot in self.slots]
+        rates = [slot.progress.rate(slot.job, slot.progress.step + 1) for slot in self.slots]
         norms = self.adamw.step(self.weights, gradients, rates, self.config.weight_decay, self.config.max_grad_norm)
         self.steps += 1
         now = (self.bad_step == 0) & ~(torch.isfinite(norms) & (losses <= EXPLODED * powers))
@@ -143,7 +138,8 @@ class Lot:
         for index in reversed(self.bad_step.nonzero().flatten().tolist()):
             slot = self.slots[index]
             step = slot.progress.step - (self.steps - int(self.bad_step[index]))
-            fault = f"loss {self.bad_loss[index].item():.3g} at step {step}, learning rate {slot.rate(step):.3g}"
+            rate = slot.progress.rate(slot.job, step)
+            fault = f"loss {self.bad_loss[index].item():.3g} at step {step}, learning rate {rate:.3g}"
             if slot.progress.attempt:
                 self._drop(index, Trained(slot.job, slot.progress, None, f"{slot.progress.fault}; again {fault}"))
             else:
@@ -166,16 +162,10 @@ class Lot:
         self._look()
 
     def _validation_due(self, slot: _Slot) -> bool:
-        """Whether a validation is due and has not been made."""
-        step, held = slot.progress.step, slot.sampler.held
-        if not held or not step or (slot.progress.validation and slot.progress.validation[-1][0] == step):
-            return False
-        return step % self.config.validate_every == 0 or step >= slot.job.steps
+        return bool(slot.sampler.held) and slot.progress.validation_due(slot.job, self.config.validate_every)
 
     def _done(self, slot: _Slot) -> bool:
-        """All steps done, or no better on held-out images for ``patience`` validations."""
-        patience = self.config.patience
-        return slot.progress.step >= slot.job.steps or (patience is not None and slot.progress.waited >= patience)
+        return slot.progress.done(slot.job, self.config.patience)
 
     def _end(self) -> None:
         """Hand over the adapters that are done: the best state where it is known, else the last."""

@@ -50,6 +50,19 @@ class Progress:
         """Validations since the best one."""
         return sum(step > self.best_step for step, _ in self.validation)
 
+    def rate(self, job: AdapterJob, step: int) -> float:
+        """Learning rate of a step, the first being 1; halved by every roll-back."""
+        return job.learning_rate * min(1.0, step / max(1, job.warmup_steps)) * 0.5**self.attempt
+
+    def validation_due(self, job: AdapterJob, every: int) -> bool:
+        """Whether this step is to be validated and has not been: the last one is, and one in ``every``."""
+        validated = self.validation and self.validation[-1][0] == self.step
+        return bool(self.step) and not validated and (self.step % every == 0 or self.step >= job.steps)
+
+    def done(self, job: AdapterJob, patience: int | None) -> bool:
+        """All steps done, or no better on held-out images for ``patience`` validations."""
+        return self.step >= job.steps or (patience is not None and self.waited >= patience)
+
     def rolled_back(self, fault: str) -> Progress:
         """Where an adapter starts again after its loss exploded: at its best validated state, else at the beginning.
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from fairsynth.groups import Group
 from fairsynth.manifest import image_id
+from fairsynth.models.schedule import stackable
 
 # Adapters with fewer images than this to make in a round share batches. With 8 each, stacked adapters make 45 images/s
 # and merged ones 35 with the demo's models on a CPU (benchmarks/generate_vs_loop.py); a GPU, emptier still with so
@@ -67,7 +68,7 @@ class Source:
     @property
     def stackable(self) -> bool:
         """Whether its images may share a batch with those of other adapters."""
-        return bool(self.adapter and not self.second_adapter and not self.adapter_from and self.adapter_scale == 1)
+        return stackable(vars(self))
 
 
 def quotas(counts: Mapping[Group, int], per_group: int | str, fill: bool = False) -> dict[Group, int]:

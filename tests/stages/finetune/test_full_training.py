@@ -15,9 +15,10 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.stages.finetune import full_training
+from fairsynth.models import data_parallel
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.finetune.denoising import Sampler
-from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Ranks, load_full, save_full
+from fairsynth.stages.finetune.full_training import FullState, FullTrainer, load_full, save_full
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.support.lots import (
@@ -194,7 +195,7 @@ def test_workers_go_on_from_the_state_of_the_first_whatever_the_others_read(othe
 def test_gradients_are_added_up_in_messages_of_some_size(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = Meeting(2), Meeting(2)
     whole = few.train(CONFIG)[0]
-    monkeypatch.setattr(full_training, "_BUCKET", 1000)
+    monkeypatch.setattr(data_parallel, "_BUCKET", 1000)
     assert difference(many.train(CONFIG)[0].weights, whole.weights) <= 1e-12
     # The first says that there is no checkpoint.
     assert few.messages == 1 + 2 * FULL_JOB.steps, "the losses, and all gradients together"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fairsynth.artifacts import Units
 from fairsynth.errors import ConfigError
 from fairsynth.models.adapters import FILE_NAME
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import load_unet
 from fairsynth.stages.finetune import lot_state, worker
 from fairsynth.stages.finetune.latents import LatentFiles
@@ -46,7 +46,7 @@ def task(tmp_path: Path) -> LotTask:
 
 def test_a_lot_is_trained_without_ray_as_by_the_trainer_alone(task: LotTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)  # any import of it would fail
-    train_lot(task, Share(), lambda: False)
+    train_lot(task, Ranks(), lambda: False)
     units = Units(task.stage / "units")
     assert {name for name in units.done() if is_adapter(name)} == {job.name for job in JOBS}
     unet, scheduler = load_unet(task.models)
@@ -72,12 +72,12 @@ def test_a_machine_that_goes_has_its_checkpoint_out_of_turn_once(
     monkeypatch.setattr(worker, "_NOTICE_EVERY", 0.01)
     long = tuple(replace(job, steps=60) for job in JOBS)
     seldom = replace(task, jobs=long, config=CONFIG.model_copy(update={"checkpoint_every": 1000}))
-    train_lot(seldom, Share(), lambda: True)
+    train_lot(seldom, Ranks(), lambda: True)
     assert saved[0] == 0 and len(saved) == 2 and 0 < saved[1] < 60, "the start, and one more when the notice came"
 
 
 def test_a_config_that_fits_no_layer_is_told_before_any_step(task: LotTask) -> None:
     odd = replace(task, config=CONFIG.model_copy(update={"target_modules": ("to_x",)}))
     with pytest.raises(ConfigError, match=r"no layer's name ends with one of 'to_x'"):
-        train_lot(odd, Share(), lambda: False)
+        train_lot(odd, Ranks(), lambda: False)
     assert {name for name in Units(task.stage / "units").done() if is_adapter(name)} == set()

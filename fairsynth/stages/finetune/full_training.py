@@ -25,7 +25,7 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 
 Tensors = Mapping[str, torch.Tensor]
-# Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
+# Numbers that workers sum in one message: large messages are fast, larger ones only cost memory.
 _BUCKET = 2**25
 
 
@@ -48,7 +48,7 @@ class FullTrainer:
         texts: Tensors,
         ranks: Ranks | None = None,
     ) -> None:
-        # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
+        # bfloat16 would lose small updates: the weights are float32, the products have the base's format.
         self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
         self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
@@ -105,7 +105,7 @@ class FullTrainer:
     def _start(
         self, job: AdapterJob, progress: Progress, weights: Tensors, state: FullState | None = None
     ) -> torch.optim.AdamW:
-        """Set the weights; an optimizer whose moments are those of the state, or zero."""
+        """Set the weights; returns an optimizer with the state's moments, or zero ones."""
         self._load(weights)
         optimizer = torch.optim.AdamW(
             self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
@@ -123,7 +123,7 @@ class FullTrainer:
     def _step(
         self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
     ) -> str:
-        """One step; returns what went wrong, if anything did."""
+        """One step; returns its fault, empty if none."""
         own = self.config.batch_size
         own_places = [
             i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
@@ -160,7 +160,7 @@ class FullTrainer:
         return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
 
     def agreed(self, answer: bool) -> bool:
-        """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
+        """Rank 0's answer, on every worker: all must take the same branch, or they wait for each other forever."""
         vote = torch.tensor([float(answer and self.ranks.rank == 0)], device=self.unet.device)
         self.ranks.sum(vote)
         return bool(vote.item())
@@ -211,7 +211,7 @@ class FullTrainer:
     def _validate(
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
-        """Validate the weights on held-out images; returns what is wrong with them, if anything, and the best so far."""
+        """Validate the weights on held-out images; returns their fault, empty if none, and the best so far."""
         own = self.config.validation_samples
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
@@ -250,7 +250,7 @@ class FullTrainer:
 
 
 def _rate(job: AdapterJob, progress: Progress) -> float:
-    """Learning rate of the step that is being made; halved by every roll-back."""
+    """Learning rate of the current step; every roll-back halves it."""
     return job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
 
 
@@ -268,7 +268,7 @@ def save_full(state: FullState, path: Path) -> None:
 
 
 def load_full(path: Path) -> FullState | None:
-    """Read a checkpoint; None if there is none."""
+    """Read a checkpoint; None if it is missing."""
     if (found := read_state(path)) is None:
         return None
     facts, tensors = found

@@ -51,7 +51,7 @@ def sync(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a stage's input: input = used + quarantined + excluded, or FairsynthError."""
+    """What became of a stage's input. Raises FairsynthError unless input = used + quarantined + excluded."""
 
     input: int = 0
     used: int = 0
@@ -111,7 +111,7 @@ class Artifact:
         return str(self.record.get("digest") or self.fingerprint)
 
     def open(self) -> Path:
-        """Create the folder if need be and return it."""
+        """Create the folder if it is missing, and return it."""
         self.path.mkdir(parents=True, exist_ok=True)
         return self.path
 
@@ -162,7 +162,7 @@ class Units:
         return self.path / name
 
     def commit(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Let ``write`` fill a private folder, then give it its name; keeps the earlier one if there is one."""
+        """Let ``write`` fill a private folder, then give it its name; an earlier unit of that name stays."""
         final, private = self.path / name, self.path / f".{name}.{uuid.uuid4().hex}"
         if final.exists():
             return final

@@ -51,7 +51,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:
-    """The config that a command line asks for, and its output folder. Raises ConfigError(nothing) if it says nothing."""
+    """The config of a command line, and its output folder. Raises ConfigError(nothing) for an empty one."""
     from fairsynth.config.load import load_config, parse_overrides
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)

@@ -1,4 +1,4 @@
-"""Groups, and the exact definitions of the figures that are computed over them."""
+"""Groups: pairs of label and attribute."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ def equalized_odds_difference(
 ) -> float | None:
     """The largest gap between attributes in how often a label is predicted, where it is right and where it is wrong.
 
-    For two labels what fairlearn calls by this name: the larger one of the gaps in true and false positive rate
-    (Agarwal et al. 2018, arXiv 1803.02453). For more the largest over the labels, each against the rest. Rates of attributes
-    without such images do not count; None where no rate has two attributes to compare.
+    For two labels it is fairlearn's figure of this name: the larger one of the gaps in true and false positive rate
+    (Agarwal et al. 2018, arXiv 1803.02453). For more labels it is the largest over the labels, each against the rest.
+    Rates of attributes without such images do not count; None where no rate has two attributes to compare.
     """
     gaps = []
     for label in np.unique(labels_N):
@@ -40,7 +40,7 @@ def equalized_odds_difference(
 def expected_calibration_error(
     probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64], bins: int = BINS
 ) -> float:
-    """Mean gap between confidence and accuracy over ``bins`` equal bins of the predicted label's probability (Guo et al. 2017).
+    """Mean gap of confidence and accuracy over ``bins`` equal bins of the top label's probability (Guo et al. 2017).
 
     A bin has its upper bound, not its lower one. The confidence is that of the predicted label also for two labels.
     """
@@ -85,7 +85,7 @@ def _figures(rows: pa.Table, label_names: Sequence[str]) -> dict[str, float | No
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """The difference of two methods over the same seeds: its mean, 95 % Student-t interval, and what may be said of it.
+    """The difference of two methods over the same seeds: its mean, 95 % Student-t interval, and the verdict.
 
     ``improved`` if the interval lies above 0, ``not improved`` if it lies at or below 0, else ``inconclusive``; so,
     too, for a single seed, which has no interval. Raises ValueError for numbers of seeds that differ.
@@ -165,7 +165,7 @@ def score(
 ) -> Scores:
     """Score predictions: ``correct_N`` says of each image whether its label was predicted.
 
-    Raises ValueError if there is no image at all.
+    Raises ValueError for no images.
     """
     if len(groups_N) == 0:
         raise ValueError("no images to score")

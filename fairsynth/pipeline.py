@@ -48,7 +48,7 @@ _ALL = (
     Stage("report", report.artifact, report.make, report.show),
 )
 STAGES = {stage.name: stage for stage in _ALL}
-# What only methods that learn from synthetic images need; the first two also attributes that are to be discovered.
+# Needed only by methods that learn from synthetic images; the first two also where attributes are discovered.
 _GENERATION = ("embed", "cluster", "finetune", "synthesize", "audit")
 
 
@@ -63,7 +63,7 @@ def needed(config: RunConfig, last: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the folders of its artifacts by stage, and the names of the stages that were found finished."""
+    """Result of a run: the folders of its artifacts by stage, and the stages that were finished before."""
 
     folders: dict[str, Path]
     cached: tuple[str, ...]
@@ -89,7 +89,7 @@ def run(
 
 
 def through(context: Context, last: str, say: Callable[[str], None], only: str | None = None) -> list[str]:
-    """Run the stages that ``last`` depends on, and it; with ``only`` that one alone. Returns those found finished.
+    """Run ``last`` and the stages it depends on; with ``only`` that one alone. Returns those that were finished before.
 
     Raises as ``run`` does.
     """

@@ -18,7 +18,7 @@ from fairsynth.manifest import TRAIN
 def check_early(config: RunConfig, root: Path) -> Metadata | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
-    Raises DataError or ConfigError: no dataset, bad metadata, a severity that it cannot have, k larger than a group, an output
+    Raises DataError or ConfigError: no dataset, bad metadata, an impossible severity, k larger than a group, an output
     folder inside the dataset, a route for an unknown group.
     """
     if config.data.format == "demo":

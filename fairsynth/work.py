@@ -1,4 +1,4 @@
-"""Work on units: what a worker is given and gives back, and the plain loop that runs it without a cluster."""
+"""Work on units: its input and output, and the plain loop that runs it without a cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RunUnits = Callable[[Sequence[str], Callable[[], Work]], "Ran"]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a pass over the units did: units made, units found, mean start-up seconds per worker."""
+    """Result of a pass over the units: units made, units found finished, mean start-up seconds per worker."""
 
     made: int = 0
     cached: int = 0
@@ -45,7 +45,7 @@ def write_tables(tables: Tables, folder: Path) -> None:
 def run_local(
     units: Units, names: Sequence[str], make: Callable[[], Work], prepare: Callable[[str], Task] | None = None
 ) -> Ran:
-    """Make the units that are not there yet, one after the other in this process."""
+    """Make the missing units, one after the other, in this process."""
     work, pending = make(), [name for name in names if not units[name].exists()]
     for name in pending:
         tables = work({"name": name, **(prepare(name) if prepare else {})})

@@ -55,7 +55,7 @@ class Phase:
 
 
 def numbers(setting: Setting) -> dict[str, float]:
-    """The numbers of a setting."""
+    """The numeric values of a setting."""
     return {name: value for name, value in setting.items() if not isinstance(value, str)}
 
 

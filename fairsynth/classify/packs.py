@@ -26,7 +26,7 @@ def pack_name(part: str, method: str = "") -> str:
 
 @dataclass(frozen=True)
 class Packer:
-    """Packs images into units; labels and attributes are numbered by their place in ``label_names``, ``attribute_names``."""
+    """Packs images into units; labels and attributes are numbered by place in ``label_names``, ``attribute_names``."""
 
     units: Units
     label_names: Sequence[str]
@@ -42,7 +42,7 @@ class Packer:
     def pack(
         self, name: str, rows: Sequence[Mapping[str, Any]], contents: Iterable[tuple[int, bytes]], rules: ImageRules
     ) -> None:
-        """Commit the unit, unless it is there: of each row the file that ``contents`` gives with its place."""
+        """Commit the unit unless it exists: for each row the file that ``contents`` gives with its place."""
         labels, attributes = ([row[key] for row in rows] for key in ("label", "attribute"))
         names = self.label_names, self.attribute_names
         self.units.commit(name, lambda folder: pack(folder, contents, labels, attributes, *names, self.size, rules))
@@ -60,7 +60,7 @@ def pack(
 ) -> None:
     """Decode image files and write ``pixels.npy``, ``labels.npy`` and ``groups.npy``.
 
-    ``contents`` gives (place, file) in any order, for files are read fastest in theirs.
+    ``contents`` gives (place, file) in any order: files are read fastest in their own.
     """
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (len(labels), size, size, 3))
     for place, content in contents:

@@ -1,4 +1,4 @@
-"""How fairsynth uses synthetic and real images: what its search chooses among."""
+"""How fairsynth uses synthetic and real images: the policies that its search chooses from."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def in_words(policy: Policy) -> str:
 
 
 def policies(config: ClassifyConfig) -> tuple[Policy, ...]:
-    """The policies that a config leaves open: any one, in the list or not, if it says both parts."""
+    """The policies that a config leaves open; if it sets both parts, that policy alone, whether listed or not."""
     if config.synthetic and config.stage_2:
         return (Policy(config.synthetic, config.stage_2),)
     return tuple(

@@ -33,7 +33,7 @@ _EVAL_BATCH = 256  # images per forward pass outside training
 
 @dataclass
 class _Loop:
-    """What a phase works with; of it only optimizer, errors and Group-DRO's weights are not made again on resume."""
+    """What a phase works with. A resume restores optimizer, errors and Group-DRO's weights, and rebuilds the rest."""
 
     phase: Phase
     images: Images
@@ -81,7 +81,7 @@ class Training:
         return model
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train; yields after each epoch, first those that a restored run has behind it. Then the best state is loaded."""
+        """Train; yields each epoch, first those of the restored state. At the end the best state is loaded."""
         yield from list(self.history)
         behind = len(self.history)
         for phase in self.phases:
@@ -130,7 +130,7 @@ class Training:
         return GroupDRO(self.data.n_groups, self.numbers["step_size"], self.numbers["adjustment"], counts)
 
     def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """From features, labels and groups of a batch to its loss."""
+        """The loss of a batch from its features, labels and groups."""
         weights = group_weights(images.groups, self.data.n_groups).to(self.device)
 
         def loss(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ class Training:
         return epoch
 
     def _refit(self, phase: Phase) -> Epoch:
-        """DFR's linear layer; its figures are those of validation images that a layer like it has not seen."""
+        """DFR's linear layer; its figures are of validation images that a layer like it has not seen."""
         validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
         train, known = (self._labelled(images) for images in (self.data.train, validation))
         if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
@@ -265,7 +265,7 @@ class Training:
         point = read_point(path, self._identity())
         length = len(point.facts["history"]) if point else 0
         if self.ranks.agreed(length) != length:
-            # On a shared disk it may be seen late; whoever starts this process tries again.
+            # On a shared disk the file may be visible late; the process is started again then.
             raise InfrastructureError(f"the checkpoint {path} is not the same for all processes that train together")
         if point is None:
             return False
@@ -289,7 +289,7 @@ class Training:
 
 
 def saved_epochs(run: Training, path: Path, seconds: float) -> Iterator[Epoch]:
-    """The epochs of a run that goes on from the state in a file, if there is one, and writes it from time to time."""
+    """The epochs of a run that resumes from the state in a file, if it exists, and writes it at intervals."""
     run.restore(path)
     behind, last = len(run.history), time.monotonic()
     for count, epoch in enumerate(run.epochs(), start=1):

@@ -1,4 +1,4 @@
-"""The configuration: what a run is asked to do. RunConfig holds a section for each stage."""
+"""The configuration of a run. RunConfig holds a section for each stage."""
 
 from fairsynth.config.classify import ClassifyConfig, TuneConfig
 from fairsynth.config.data import ANY_IMAGE, DataConfig, ImageRules, formats

@@ -24,9 +24,9 @@ class ClassifyConfig(Section):
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 128
     """Images of a step; batch normalisation cannot learn from one."""
     pretrain_epochs: Positive = 50
-    """Most epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
+    """Maximum of epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
     finetune_epochs: Positive = 50
-    """Most epochs of stage 2: the linear layer on real images."""
+    """Maximum of epochs of stage 2: the linear layer on real images."""
     augment: bool = True
     """Random shifts, and flips where flip is on."""
     flip: bool = True
@@ -43,7 +43,7 @@ class TuneConfig(Section):
     """The search: the same number of trials for every method, compared on validation images."""
 
     trials: Positive = 16
-    """Of every method."""
+    """Trials of every method."""
     search: Literal["random", "optuna"] = "random"
     """optuna: after the first wave by Optuna's tree-structured Parzen estimator (pip install 'fairsynth[optuna]')."""
     wave: Positive = 8

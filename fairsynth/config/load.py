@@ -123,7 +123,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], model: type[BaseModel]
 
 
 def _put(base: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """``base`` with the value at a path of keys; what lies beside the path stays."""
+    """``base`` with the value at a path of keys; other keys stay."""
     head, *rest = path
     inner = base.get(head)
     return {**base, head: _put(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}

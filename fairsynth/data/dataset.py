@@ -44,12 +44,15 @@ class Dataset:
 
     @cached_property
     def levelled(self) -> tuple[Level | None, Metadata]:
-        """The metadata at the severity that the config asks for, and what was decided for it."""
+        """The metadata at the config's severity, and the level that was decided."""
         return levelled(self.config, self.metadata)
 
 
 def levelled(config: DataConfig, metadata: Metadata) -> tuple[Level | None, Metadata]:
-    """A dataset's metadata at ``data.severity``: what goes is excluded with that reason. Raises DataError as at_severity does."""
+    """A dataset's metadata at ``data.severity``; images that it removes are excluded with that reason.
+
+    Raises DataError as at_severity does.
+    """
     if config.severity is None:
         return None, metadata
     level = at_severity(
@@ -77,7 +80,7 @@ def recognise(storage: Storage) -> str:
 
 
 def check_options(config: DataConfig, name: str) -> None:
-    """Raise ConfigError if ``data.options`` has what the format does not know."""
+    """Raise ConfigError for an option that the format does not know."""
     options: type[BaseModel] | None = getattr(reader(name), "Options", None)
     allowed = sorted(options.model_fields) if options else []
     unknown = [key for key in config.options if key not in allowed]
@@ -97,7 +100,7 @@ def load(config: DataConfig, storage: Storage) -> Metadata:
     """Read and check a dataset's metadata; no image is opened.
 
     ``entries`` all have a split, a label and (unless it is to be discovered) an attribute, and no path twice.
-    Raises DataError or ConfigError for everything that makes the metadata unusable.
+    Raises DataError or ConfigError for unusable metadata.
     """
     name = recognise(storage) if config.format == "auto" else config.format
     check_options(config, name)

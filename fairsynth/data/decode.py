@@ -1,8 +1,8 @@
 """From a file's bytes to RGB pixels, by one rule.
 
 A file that cannot be used is refused with a reason (``BadImage``). Its header is checked before a pixel is
-decoded. Pillow opens only the formats listed here; others are named by
-their first bytes alone, for the parsers of rare formats are where files do harm.
+decoded. Pillow opens only the formats listed here; others are named by their first bytes alone, because the parsers
+of rare formats are where files do harm.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header says."""
+    """The header's facts."""
 
     format: str
     """A name of FORMATS."""
@@ -59,20 +59,20 @@ class Facts:
     mode: str
     """Pillow's mode as stored."""
     frames: int
-    """1 for a still. PNG and WebP state the number; for GIF and TIFF, 2 stands for several: counting means reading it all."""
+    """1 for a still. PNG and WebP state the number; for GIF and TIFF 2 means several: counting reads the file."""
 
 
 def decode(content: bytes, size: int | None = None, rules: ImageRules = _RULES) -> NDArray[np.uint8]:
-    """Decode to uint8 (H, W, 3): upright, sRGB, alpha over the background; ``size`` scales the shorter side and cuts the middle square.
+    """Decode to uint8 (H, W, 3): upright, sRGB, alpha over the background.
 
-    Raises BadImage, as ``inspect_image`` does.
+    ``size`` scales the shorter side and cuts the middle square. Raises BadImage, as ``inspect_image`` does.
     """
     image, _ = inspect_image(content, rules)
     return np.asarray(_square(image, size) if size else image)
 
 
 def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Image, Facts]:
-    """Decode to a Pillow RGB image of full size, without metadata, and tell what the header says.
+    """Decode to a Pillow RGB image of full size, without metadata; returns the header's facts too.
 
     Raises BadImage: empty, format, unidentified, too_large, several_frames, too_small, aspect,
     truncated, not_finite, low_information.

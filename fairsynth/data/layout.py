@@ -20,7 +20,7 @@ def is_image(name: str) -> bool:
 
 
 def is_image_file(file: FileEntry) -> bool:
-    """The same for a file that may have a name that is not UTF-8."""
+    """The same for a file whose name may not be UTF-8."""
     return is_image(container(file.path, file.location))
 
 
@@ -38,7 +38,7 @@ def known_split(where: str, word: str) -> str:
 
 
 def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
-    """Paths of all files that end so. Raises DataError if there are none, and for a name that is not UTF-8."""
+    """Paths of all files with these suffixes. Raises DataError if none is found, and for a name that is not UTF-8."""
     files = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
     if not files:
         raise DataError(f"{storage.root} holds no {suffixes[0]} file")
@@ -49,7 +49,7 @@ def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def shard_split(path: str) -> str:
-    """The split of a shard: by the word its name starts with, else by the nearest folder named like a split, else empty."""
+    """The split of a shard: by the first word of its name, else the nearest folder named like a split, else empty."""
     *folders, name = path.split("/")
     words = [re.split(r"[^A-Za-z]", name, maxsplit=1)[0], *reversed(folders)]
     return next((split for word in words if (split := split_of(word))), "")

@@ -60,7 +60,7 @@ class ImageFile:
 
 
 class ImageReader:
-    """Reads images by path and location; keeps the last Parquet row group, for rows come in order."""
+    """Reads images by path and location; keeps the last Parquet row group, because rows come in order."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -73,7 +73,7 @@ class ImageReader:
         """The image's bytes.
 
         Raises BadImage: missing_file, outside_root, unreadable, empty; InfrastructureError if the disk or the
-        network fails, for that is no fault of the image.
+        network fails, which is no fault of the image.
         """
         scheme, _, rest = location.partition(":")
         if scheme == "tar":
@@ -164,7 +164,7 @@ def _local(storage: Storage, path: str) -> bytes:
 
 
 def _other_form(full: str) -> str:
-    """A hint if a file of the same name lies there in another Unicode form (NFC or NFD), or other case."""
+    """A hint if the folder has a file of the same name in another Unicode form (NFC or NFD) or other case."""
     folder, name = os.path.split(full)
     try:
         names = os.listdir(folder)

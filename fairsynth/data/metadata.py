@@ -84,7 +84,7 @@ class Fields:
 
 
 def combine(names: Sequence[str], values: Sequence[str]) -> str:
-    """One attribute from several: a single value stays as it is, several become ``name=value, name=value``.
+    """Combine attributes into one: a single value stays as it is, several become ``name=value, name=value``.
 
     Empty if any of them is empty: the combination is then unknown.
     """

@@ -1,7 +1,7 @@
 """Near duplicates: images that look the same though their files differ (scaled, compressed again, slightly edited).
 
 Candidates have perceptual hashes (imagehash's pHash, 64 bits) within ``HASH_BITS``; they count only if
-their looks (8 x 8 RGB) are alike too, for flat images have hashes that mean little.
+their looks (8 x 8 RGB) are alike too, because the hashes of flat images mean little.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def near_duplicates(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -
 
 
 def spread_out(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> list[int]:
-    """Of images in an order of preference those that look like none before them that is kept: their places."""
+    """Places of the images to keep, from images in order of preference: each looks like none kept before it."""
     bits, looks = np.unpackbits(hashes_N8, axis=1), looks_NB.astype(np.int16)
     kept: list[int] = []
     for place in range(len(bits)):
@@ -72,7 +72,7 @@ def spread_out(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> lis
 
 
 def _alike(looks_NB: NDArray[np.uint8], pairs_P2: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those pairs whose looks are alike."""
+    """The pairs whose looks are alike."""
     parts = (pairs_P2[start : start + _CHUNK] for start in range(0, len(pairs_P2), _CHUNK))
     kept = [part[_distance(looks_NB, part) <= _ALIKE] for part in parts]
     return np.concatenate(kept) if kept else pairs_P2

@@ -1,4 +1,4 @@
-"""Some of many: the same ones every time."""
+"""Samples of many items, the same every time."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Storage:
         return sorted(name for name in entries if not _hidden(name))
 
     def open(self, path: str) -> pa.NativeFile:
-        """A seekable binary file. Raises DataError if there is none, and for a link that leaves the dataset."""
+        """A seekable binary file. Raises DataError for a missing file and for a link that leaves the dataset."""
         if not self.may_open(path):
             raise DataError(
                 f"{self.name(path)} is a link that leaves the dataset; if that is meant: --data.follow_links true"
@@ -96,14 +96,14 @@ class Storage:
             raise DataError(f"cannot read {self.name(path)}: {_first_line(error)}") from None
 
     def content(self, path: str) -> bytes:
-        """All bytes of a small file such as a metadata table. Raises DataError if there is none."""
+        """All bytes of a small file such as a metadata table. Raises DataError if it is missing."""
         with self.open(path) as handle:
             return handle.read()  # type: ignore[no-any-return]
 
     def files(self) -> list[FileEntry]:
         """Every file below the folder, sorted by path; hidden files are left out.
 
-        On a disk each folder is visited once, whatever links there are. Links that leave the dataset are
+        On a disk each folder is visited once, whatever links lead to it. Links that leave the dataset are
         not followed unless ``follow_links`` is set: such files are listed and refuse to be read, such
         folders are named in ``not_followed``.
         """
@@ -165,7 +165,7 @@ class Storage:
         return os.path.commonpath([root, os.path.realpath(full, strict=False)]) == root
 
     def stamp(self, paths: set[str]) -> dict[str, tuple[int, int] | None]:
-        """Size and time of some files (None: not there): what stands for their content until it is read."""
+        """Size and time of some files (None: missing), which stand for their content until it is read."""
         if self.local is None:
             listed = {file.path: (file.size, file.time) for file in self._listing()}
             return {path: listed.get(path) for path in paths}

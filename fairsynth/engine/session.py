@@ -83,7 +83,7 @@ class Session:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
             return
-        # Workers that wait for work are of no use: every stage's need an environment of their own.
+        # Idle workers are useless: every stage's workers need an environment of their own.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         os.environ.setdefault("RAY_enable_worker_prestart", "0")
         # Ray warns when many workers start at once, which is what a run does.
@@ -108,9 +108,8 @@ class Session:
     def worker(self) -> Worker:
         """Size and number of workers.
 
-        On a cluster that starts its nodes on demand the numbers of the config count, for there is
-        nothing to look at yet. Raises InfrastructureError if they are missing then, or if the
-        local machine can never hold a worker.
+        A cluster that starts its nodes on demand has no resources to count yet, so there the config's numbers apply.
+        Raises InfrastructureError if they are missing, or if the local machine can never hold a worker.
         """
         import ray
 
@@ -139,9 +138,10 @@ class Session:
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
     def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
-        """Where jobs of several workers each find place; ``lanes``: how many pieces of a job may train side by side.
+        """Place jobs of several workers each; ``lanes``: how many pieces of a job may train side by side.
 
-        On a machine without GPUs one job has all cores, a lane each: to begin a job costs seconds of every core. Raises InfrastructureError, which names ``setting``, if the cluster can never run that many workers at once
+        On a machine without GPUs one job has all cores, a lane each, because each start costs seconds of every core.
+        Raises InfrastructureError, which names ``setting``, if the cluster can never run that many workers at once
         (Ray would wait forever).
         """
         worker, lanes = self._with_lanes(self.worker(), lanes if workers == 1 else 1)
@@ -168,7 +168,7 @@ class Session:
                 )
 
     def cpu_worker(self) -> Worker:
-        """A worker for work without models: one CPU, no GPU; one per CPU that there is, as many as the config allows."""
+        """A worker for work without models: one CPU, no GPU; as many as the config says, else one per CPU."""
         import ray
 
         self.connect()
@@ -187,7 +187,7 @@ class Session:
 
 @contextmanager
 def session_of(resources: ResourcesConfig) -> Iterator[Session]:
-    """A session that is closed at the end, but for an interrupt: ``fairsynth.cli.script`` says why."""
+    """A session that is closed at the end, except after an interrupt: ``fairsynth.cli.script`` says why."""
     session = Session(resources)
     try:
         yield session
@@ -201,7 +201,7 @@ def session_of(resources: ResourcesConfig) -> Iterator[Session]:
 
 @contextmanager
 def _stderr_closed() -> Iterator[None]:
-    """Ray's C++ part announces its log level on stderr; what goes wrong comes as an exception all the same."""
+    """Ray's C++ part announces its log level on stderr; errors still come as exceptions."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

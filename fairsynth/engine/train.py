@@ -1,6 +1,6 @@
 """Runs jobs on Ray Train: each on workers of its own, a bounded number of jobs side by side.
 
-What is durable is the jobs' own files, never Ray's: a job that is begun again finds what it has left there.
+Only the jobs' own files are durable, never Ray's: a job that starts again resumes from them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # it imports torch, which work without models does without
 
 Job = Callable[["Ranks", Callable[[], bool]], None]
 """The work of each of a job's workers: gets its place among them, and a way to ask whether its machine will be taken
-away. It commits what came of it in the first worker. A FairsynthError is final, but for InfrastructureError; that, a
-dead worker or a lost node Ray tries again."""
-# Seconds between looks at how far the jobs are.
+away. The first worker commits the result. Ray retries after an InfrastructureError, a dead worker or a lost node; any
+other FairsynthError is final."""
+# Seconds between looks at the jobs' progress.
 _LOOK = 5.0
 
 
@@ -44,9 +44,9 @@ def run_jobs(
     room: Room,
     progress: Progress | None = None,
 ) -> Iterator[float | FairsynthError]:
-    """Run all jobs; yields of each, as it ends, when its first worker began (seconds of ``time.time``), or its failure.
+    """Run all jobs; for each that ends, yields when its first worker began (seconds of ``time.time``), or its failure.
 
-    The caller decides what a failure means: jobs are begun only while it asks for more. Job names
+    The caller decides what a failure means: jobs start only while it asks for more. Job names
     become names of folders: no text from the data.
     """
     waiting, running = list(jobs.items()), 0
@@ -147,7 +147,7 @@ def _ranks_of_worker() -> Ranks:
 
 
 def _summed(values: Any) -> None:
-    """All workers' sum, in place. What lies on the CPU goes by way of the GPU where messages do."""
+    """All workers' sum, in place. CPU tensors go by way of the GPU where messages do."""
     import torch
 
     if torch.distributed.get_backend() == "nccl" and not values.is_cuda:

@@ -1,4 +1,4 @@
-"""Runs trials on Ray Tune, side by side; what a trial leaves is its own files."""
+"""Runs trials on Ray Tune, side by side; a trial leaves its own files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # it imports torch, which work without models does without
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures so far, among them ``merit``: higher is better."""
 Trial = Callable[[Report, "Ranks | None"], None]
-"""Runs one trial as far as it is to go, and commits what came of it: alone (None), or as one of several processes."""
+"""Runs one trial up to its rung and commits the result: alone (None), or as one of several processes."""
 METRIC = "merit"
 # Under which name a trial reports why it failed.
 _FAILURE = "failure"

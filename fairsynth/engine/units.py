@@ -25,9 +25,9 @@ from fairsynth.work import Ran, Tables, Task, Work, write_tables
 if TYPE_CHECKING:
     from fairsynth.models.data_parallel import Ranks
 
-# Ray Data spends some milliseconds of the driver on every block: of very many units a block holds several.
+# Ray Data spends some milliseconds of the driver on every block: with very many units, a block holds several.
 MOST_BLOCKS = 512
-# Times that every worker is handed units, at least, if there are so many.
+# Minimum of times that every worker is handed units, if the units suffice.
 _SHARES = 8
 
 
@@ -68,7 +68,7 @@ def run_units(
     models: bool = True,
     per_call: int = 1,
 ) -> Ran:
-    """Make the units that are not there yet on a pool of actors.
+    """Make the missing units on a pool of actors.
 
     ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
     runs ahead of it. Without ``models`` the work is CPU work too, and no actor holds a GPU or loads
@@ -221,7 +221,7 @@ class _UnitActor:
         return {"began": np.array([began]), "worker": np.array([self.name]), "failure": np.array([failure])}
 
     def begun(self, task: dict[str, Any]) -> Callable[[], str]:
-        """Begin a unit; returns what finishes and commits it, and tells what it failed on."""
+        """Begin a unit; returns a function that finishes and commits it and returns its failure, empty if none."""
         if self.failure:
             return lambda: self.failure
         rest = json.loads(task.pop("json", "{}"))
@@ -231,7 +231,7 @@ class _UnitActor:
             task[key] = np.zeros(shape, dtype)
         name = str(task["name"])
         if self.units[name].exists():
-            return _nothing  # made before the actor was lost that had it among others
+            return _nothing  # made before its actor was lost
         try:
             make = _in_two_parts(self.work, {**task, **rest})
         except Exception as error:
@@ -248,7 +248,7 @@ class _UnitActor:
 
 
 def _in_two_parts(work: Any, task: Task) -> Callable[[], Tables]:
-    """Begin the work if it can be begun; returns what makes the rest of it."""
+    """Begin the work if it has two parts; returns a function that makes the rest."""
     if not hasattr(work, "begin"):
         return partial(work, task)
     return partial(work.finish, work.begin(task))

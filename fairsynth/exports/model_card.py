@@ -1,4 +1,4 @@
-"""The card that lies beside a set of adapters, in the form that model hubs show."""
+"""The card of a set of adapters, in the form that model hubs show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _METHODS = {
 
 
 def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
-    """The card of all adapters of a run as Markdown, from their facts (``finetune.read_adapter``)."""
+    """The card of all adapters of a run as Markdown, from their facts (``finetune.output.adapter_facts``)."""
     base, full = base_of(config.models), config.finetune.parameters == "full"
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [

@@ -1,4 +1,4 @@
-"""Data-parallel training: several processes train one network as one would, by sums and normalisation over all images."""
+"""Data-parallel training: several processes train one network as one would, by sums and norms over all images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ranks:
     def joined(self, part_MD: Tensor, n: int) -> Tensor:
         """The rows of all processes, in the batch's order (N, D); gradients flow to this process's own rows alone.
 
-        So that where each process computes the loss of the whole batch, its rows get that loss's gradient.
+        Each process computes the loss of the whole batch, and so its rows get that loss's gradient.
         """
         if self.world == 1:
             return part_MD
@@ -63,7 +63,7 @@ class Ranks:
             parameter.grad = part.view_as(parameter)
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """The mean over all processes, which have the same gradients but for rounding: so that they stay alike."""
+        """Average gradients over all processes. They differ by rounding alone; the mean keeps the processes equal."""
         if self.world == 1:
             return
         for parameter in parameters:
@@ -72,14 +72,14 @@ class Ranks:
                 parameter.grad /= self.world
 
     def agreed(self, value: int) -> int:
-        """The first process's value, in all."""
+        """The first process's value, in every process."""
         number = torch.tensor([value if self.first else 0])
         self.sum(number)
         return int(number)
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over processes: what one of them adds changes the results of all."""
+    """A differentiable sum over processes: each one's part changes the results of all."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, ranks: Ranks) -> Tensor:
@@ -104,7 +104,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """As ``nn.BatchNorm2d``."""
         if not self.training:
             return super().forward(images_NCHW)
-        # Sums of half precision would lose what they are for.
+        # Sums in half precision would lose too much.
         given = images_NCHW.dtype
         images_NCHW = images_NCHW.to(torch.promote_types(given, torch.float32))
         channels, n = images_NCHW.shape[1], images_NCHW.numel() // max(1, images_NCHW.shape[1])

@@ -1,7 +1,7 @@
 """Does an image show its label and its attribute? Linear probes on CLIP embeddings of real images.
 
 The probes learn from training and validation images, every group with the same weight, so that a probe of the label
-cannot get by on the attribute. The test split is never seen.
+cannot rely on the attribute. The test split is never seen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_PER_GROUP = 2000
 
 @dataclass(frozen=True)
 class Probe:
-    """Linear probes of label and attribute: plain numbers, so that they travel."""
+    """Linear probes of label and attribute, as plain numbers that can be sent to workers."""
 
     labels: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -51,8 +51,8 @@ class Probe:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How probable each image's own label and own attribute are, each against the likeliest other one: (N,) each.
 
-        From 0.5 on the probe sees the image as what it should be; with two classes it is the probability itself. 0
-        for a label or attribute that the probe has never seen.
+        From 0.5 on the probe agrees with the label or attribute; with two classes it is the probability itself. 0 for a
+        label or attribute that the probe has never seen.
         """
         return (
             _own(self.labels_of(embeddings_ND), self.labels, [group.label for group in groups_N]),
@@ -63,7 +63,7 @@ class Probe:
 def fit_probe(embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group], image_ids_N: Sequence[str]) -> Probe:
     """Fit both probes on real images. Which images count, and so the result, does not depend on their order.
 
-    Raises ValueError if there are no images.
+    Raises ValueError for no images.
     """
     if not len(groups_N):
         raise ValueError("a probe needs images")
@@ -116,7 +116,7 @@ def _own(probabilities_NC: NDArray[np.float32], names: Sequence[str], wanted_N: 
 
 @dataclass(frozen=True)
 class Halves:
-    """Validation images, split in two by their ids: one half teaches the probe, the other is held out to compare with."""
+    """Validation images, split in two by id: one half teaches the probe, the other is held out for comparison."""
 
     probe: list[int]
     held_out: list[int]

@@ -1,4 +1,4 @@
-"""How images are denoised, as plain values: nothing here needs torch."""
+"""Settings of denoising, as plain values: nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stackable(row: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are denoised: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
+    """Settings of denoising: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
 
     steps: int
     scheduler: Scheduler = "dpm++"

@@ -43,7 +43,7 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
 
 
 def revision(source: str, pinned: str | None) -> str:
-    """What identifies the weights: the pinned commit of a hub id, or a hash of a folder's files."""
+    """Identity of the weights: the pinned commit of a hub id, or a hash of a folder's files."""
     folder = Path(source).expanduser()
     return _folder_hash(str(folder)) if folder.is_dir() else f"{source}@{pinned or 'main'}"
 

@@ -31,7 +31,7 @@ class StackedAdapters:
 
     Within a row every layer has A, then B, in the order of the network's modules: A[in, r] and B[r, out] for
     ``nn.Linear``, A[r, in, k, k] and B[out, r] for ``nn.Conv2d``. Raises ValueError if no layer's name ends with
-    one of ``target_modules``, or if one that does is neither or has several names.
+    one of ``target_modules``, or if one that does has another type or several names.
     """
 
     def __init__(self, network: nn.Module, rank: int, alpha: float, target_modules: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class StackedAdapters:
         """Weights of one adapter: P."""
 
     def remove(self) -> None:
-        """Take the hooks off; the network is as it was."""
+        """Remove the hooks; the network is as before."""
         for hook in self._hooks:
             hook.remove()
 
@@ -79,11 +79,11 @@ class StackedAdapters:
             layer.weights = pair
 
     def state(self, weights_P: torch.Tensor) -> dict[str, torch.Tensor]:
-        """An adapter under peft's names and in peft's shapes: ``<module>.lora_A.weight``, ``<module>.lora_B.weight``."""
+        """An adapter in peft's names and shapes: ``<module>.lora_A.weight``, ``<module>.lora_B.weight``."""
         state = {}
         for layer, pair in zip(self._layers, _pairs(weights_P.detach().split(self._sizes)), strict=True):
             for name, piece in zip(layer.names, layer.to_peft(*pair), strict=True):
-                # A copy: the row goes on changing.
+                # A copy, because the row goes on changing.
                 state[name] = piece.clone(memory_format=torch.contiguous_format)
         return state
 
@@ -116,7 +116,7 @@ def shell(network: nn.Module) -> nn.Module:
 
 
 def _matching(network: nn.Module, target_modules: Sequence[str]) -> list[tuple[str, nn.Module]]:
-    """The modules whose name is, or after a dot ends with, one of the targets. Raises ValueError if none can be used."""
+    """The modules whose name is, or after a dot ends with, one of the targets. Raises ValueError if none is usable."""
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -153,7 +153,7 @@ def _pairs(pieces: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Ten
 
 
 class _Layer:
-    """One adapted layer: a forward hook that adds what the adapters in use add."""
+    """One adapted layer: a forward hook that adds the output of the adapters in use."""
 
     def __init__(self, name: str, module: nn.Module, rank: int, scale: float) -> None:
         self.name, self.module, self.rank, self.scale = name, _supported(name, module), rank, scale

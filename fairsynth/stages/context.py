@@ -1,4 +1,4 @@
-"""What the stages share: the configuration, the output folder, the artifacts so far; and their one door to the engine."""
+"""What the stages share: configuration, output folder, the artifacts so far; and their one door to the engine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Context:
 
     @property
     def model_identity(self) -> dict[str, str]:
-        """Which generative models and sizes a result depends on."""
+        """The generative models and sizes that a result depends on."""
         models = self.config.models
         return {
             "diffusion": revision(diffusion_source(models), models.diffusion_revision),
@@ -66,7 +66,7 @@ class Context:
 
     @property
     def manifest(self) -> Manifest:
-        """All usable real images; discovered attributes take their place once there are any."""
+        """All usable real images, with discovered attributes once these exist."""
         if self.config.data.attribute == "discover" and "cluster" in self.artifacts:
             return self._discovered
         return self.ingested
@@ -93,7 +93,7 @@ class Context:
 
     @property
     def demo_severity(self) -> float:
-        """The built-in dataset's own severity: less than its usual one only if less is asked for."""
+        """The built-in dataset's severity: below its usual one only if the config asks for less."""
         return min(DEMO_SEVERITY, self.config.data.severity or DEMO_SEVERITY)
 
     @property
@@ -104,7 +104,7 @@ class Context:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The real images where they lie; the built-in ones, once they are written, as any other folder of images."""
+        """The real images where they lie; the built-in ones, once written, are a folder of images like any other."""
         data = self.config.data
         if data.format == "demo":
             data = data.model_copy(update={"root": str(self.demo_root), "format": "folder"})
@@ -149,14 +149,14 @@ class Context:
         return replace(self.room(workers, setting), side_by_side=1)
 
     def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
-        """Where jobs of several workers each find place: see ``Session.room``."""
+        """Place jobs of several workers each: see ``Session.room``."""
         self.session.connect()
         return self.session.room(workers, setting, lanes)
 
     def run_jobs(
         self, artifact: Artifact, jobs: Mapping[str, Job], room: Room, total: int, done: Callable[[], int]
     ) -> list[float | FairsynthError]:
-        """Run all jobs to their ends: of each, when it began, or its failure. Of ``total`` pieces ``done()`` are done."""
+        """Run all jobs; returns for each when it began, or its failure. Of ``total`` pieces ``done()`` are done."""
         progress = Progress(total, done)
         return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, progress))
 

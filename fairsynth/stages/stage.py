@@ -1,4 +1,4 @@
-"""What a stage is, and how one is run: name its artifact; if it is not finished, make it; lay it out for people."""
+"""A stage, and how to run it: name its artifact, make it unless it is finished, lay it out for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fairsynth.work import Ran
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage did: counts of its input, a line for people, and what its record says besides.
+    """Result of a stage: counts of its input, a line for people, and further facts of its record.
 
     ``digest``: of the content, where later stages depend on it alone. ``facts`` may hold ``remarks``, lines for people.
     """
@@ -30,7 +30,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Done:
-    """A stage's finished artifact, one line for a terminal, and what people should know besides."""
+    """A stage's finished artifact, one line for a terminal, and remarks for people."""
 
     artifact: Artifact
     summary: str
@@ -50,9 +50,9 @@ def _not_shown(context: Context, artifact: Artifact) -> None:
 class Stage:
     """A stage of the pipeline.
 
-    ``artifact`` says what its result is called, from config and inputs alone, and does no work. ``make`` fills the
-    artifact's open folder. ``show`` lays a finished artifact out for people, as often as it is called. ``before`` does
-    what must be there before the result can be named.
+    ``artifact`` names the result, from config and inputs alone, and does no work. ``make`` fills the artifact's open
+    folder. ``show`` lays a finished artifact out for people; it may be called again. ``before`` prepares what the name
+    needs.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Stage:
 
 
 def run_stage(context: Context, stage: Stage) -> Done:
-    """Run a stage unless it is finished; either way its artifact is in the context then, and laid out for people."""
+    """Run a stage unless it is finished; either way its artifact is then in the context and laid out for people."""
     stage.before(context)
     artifact = stage.artifact(context)
     if artifact.finished:
@@ -98,8 +98,7 @@ def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:
 def find_finished(context: Context, stage: Stage, why: str) -> Artifact:
     """The stage's artifact, which must be finished; puts it into the context.
 
-    Raises ConfigError that names the command to run first. ``why`` is the beginning of its sentence, with ``{}`` for the
-    stage.
+    Raises ConfigError that names the command to run first. ``why`` begins its sentence, with ``{}`` for the stage.
     """
     artifact = stage.artifact(context)
     if not artifact.finished:

@@ -21,7 +21,7 @@ def new_folder(target: Path) -> Path:
 
 
 def new_export(target: Path, is_export: Callable[[Path], bool]) -> Path:
-    """A private folder beside ``target`` to fill; an earlier export there is to be replaced.
+    """A private folder beside ``target`` to fill; an earlier export there will be replaced.
 
     Raises ConfigError if ``target`` holds anything else, or cannot be written.
     """
@@ -42,7 +42,7 @@ def is_current(target: Path, artifact: Artifact) -> bool:
 
 
 def publish(private: Path, target: Path, artifact: Artifact) -> None:
-    """Replace a view by a complete new one. Views can always be made again from the artifacts."""
+    """Replace a view by a complete new one. Views can always be rebuilt from the artifacts."""
     (private / _MARK).write_text(artifact.fingerprint, "utf-8")
     for leftover in target.parent.glob(f".{target.name}.*"):
         if leftover != private:

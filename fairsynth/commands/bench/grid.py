@@ -1,7 +1,7 @@
 """The grid of methods, generators, severities and repetitions: the paper's table, for any dataset.
 
-Each cell is a config, and its stages are artifacts like those of a run: what cells share is made once, and the same
-command resumes.
+Each cell is a config, and its stages are artifacts like those of a run: cells share what is equal, and the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _POLICIES = {
     ", ".join(policy): {f"classify.{part}": value for part, value in policy._asdict().items()} for policy in POLICIES
 }
 _PAPERS = _POLICIES[", ".join(POLICIES[0])]
-# Questions that the paper leaves open: each policy alone, then one thing at a time by the paper's policy. With it the
-# encoder learns from synthetic images alone, so what they are worth shows most.
+# Questions that the paper leaves open: each policy alone, then one change at a time under the paper's policy. There the
+# encoder learns from synthetic images alone, so their worth is clearest.
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     **_POLICIES,
     **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},
@@ -65,9 +65,9 @@ class Cell:
 
 
 def cells(config: RunConfig) -> list[Cell]:
-    """All cells in the order in which they run: a severity after the other, the cheap ones first.
+    """All cells in running order: severity by severity, the cheap ones first.
 
-    Raises ConfigError if there is none, or if a variant has no name or another row's.
+    Raises ConfigError if no cell is left, or if a variant has no name or another row's.
     """
     taken = {*config.bench.generators, *(ABLATION if config.bench.ablation else ())}
     for name in config.bench.variants:
@@ -107,7 +107,7 @@ def _cells(config: RunConfig, severity: float | None, repetition: int) -> Iterat
 def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     """Run the grid and write ``bench/``: table.md, table.csv, bench.json, curve.png. Returns that folder.
 
-    Raises ConfigError for a cell whose settings cannot be, before anything runs, and what the stages raise.
+    Raises ConfigError for a cell with impossible settings, before anything runs, and what the stages raise.
     """
     grid = cells(config)
     configs = [cell.config(config) for cell in grid]
@@ -148,7 +148,7 @@ def _measured(context: Context, cell: Cell) -> list[Measured]:
 
 
 def _generation(context: Context) -> tuple[int, float]:
-    """Synthetic images that were made, and the worker seconds of all stages up to them: wall time times workers."""
+    """Number of synthetic images made, and worker seconds (wall time x workers) of all stages up to them."""
     synthesized: Artifact | None = context.artifacts.get("synthesize")
     if synthesized is None:
         return 0, 0.0
@@ -167,7 +167,7 @@ def _published(config: RunConfig) -> tuple[Published, ...]:
 
 
 def write(root: Path, config: RunConfig, measured: list[Measured]) -> None:
-    """The table as far as it is known; each file is old or new, never half."""
+    """Write the table as far as it is known; each file is old or new, never half."""
     from fairsynth.commands.bench.picture import draw
 
     table, folder = rows(measured), root / FOLDER

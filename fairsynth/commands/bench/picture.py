@@ -16,7 +16,7 @@ _COLOURS = (
 
 
 def draw(table: Sequence[Row], target: Path) -> None:
-    """Write the curve: mean of each row, its interval as a bar. Rows stay beside each other where they would hide each other."""
+    """Write the curve: mean of each row, its interval as a bar. Rows are shifted so that none hides another."""
     import matplotlib
 
     matplotlib.use("Agg")

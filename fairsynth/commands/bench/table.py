@@ -58,12 +58,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the row."""
         return f"{TITLES[self.method]}, {self.variant}" if self.variant else TITLES[self.method]
 
     @property
     def markdown_name(self) -> str:
-        """The same for a table's cell: a variant's name is anybody's text."""
+        """The name for a table's cell: a variant's name is hostile text."""
         return f"{TITLES[self.method]}, {plain(self.variant)}" if self.variant else TITLES[self.method]
 
     def mean(self, figure: str) -> float | None:

@@ -31,9 +31,9 @@ MARK = ".fairsynth-export"
 def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset"], target: Path | None = None) -> str:
     """Write the accepted images of this config's run; returns a line for people.
 
-    ``target`` is ``<out>/synthetic-<form>`` if not given. Nothing is generated, and only an earlier export that
-    nobody has touched since is replaced.
-    Raises ConfigError if the stage is not there, or ``target`` holds anything else or cannot be written;
+    ``target`` is ``<out>/synthetic-<form>`` if not given. Nothing is generated, and only an unchanged earlier
+    export is replaced.
+    Raises ConfigError if the stage is not finished, or ``target`` holds anything else or cannot be written;
     DataError if no image was accepted or the stage's files are damaged.
     """
     root = Path(config.out).expanduser().resolve()
@@ -80,7 +80,7 @@ def _write(artifact: Artifact, form: str, folder: Path) -> int:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether all that is in it is an earlier export as it was written, or nothing is."""
+    """Whether the folder is empty or holds an earlier export alone, unchanged."""
     try:
         return not any(folder.iterdir()) or (folder / MARK).read_text("utf-8") == _listing(folder)
     except (OSError, UnicodeDecodeError):
@@ -88,7 +88,7 @@ def _is_export(folder: Path) -> bool:
 
 
 def _listing(folder: Path) -> str:
-    """Digest of names, sizes and times of all that is below, but for the mark."""
+    """Digest of names, sizes and times of all files below, without the mark."""
     digest = hashlib.sha256()
     for top, folders, files in os.walk(os.fsencode(folder)):
         folders.sort()

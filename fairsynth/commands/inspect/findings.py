@@ -1,4 +1,4 @@
-"""What is to be known of a dataset before anything is spent on it: counts, faults, copies, ties, and what a run would do."""
+"""The facts of a dataset before anything is spent on it: counts, faults, copies, ties, and what a run would do."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SCHEMA = 1
 
 
 def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: Sequence[str]) -> dict[str, Any]:
-    """Everything that ``fairsynth inspect`` says, ready for JSON.
+    """All findings of ``fairsynth inspect``, ready for JSON.
 
     ``checked``: a row of ``CHECKED`` and ``LOOK`` for each entry, ordered by path. ``orphans``: image
-    files that the metadata does not name. ``problems`` holds what would stop a run; it is empty for a
-    dataset that can be used.
+    files that the metadata does not name. ``problems``: what would stop a run; empty for a usable
+    dataset.
     """
     examined = examine(metadata, checked)
     near = _near(examined, checked)

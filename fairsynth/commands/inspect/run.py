@@ -1,4 +1,4 @@
-"""The command inspect: reads a dataset as a run would, streams its images, and says what it found; writes nothing."""
+"""The command inspect: reads a dataset as a run would, streams its images and reports; writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
 
 
 def inspect_dataset(config: RunConfig) -> dict[str, Any]:
-    """What ``fairsynth.commands.inspect.findings.inspect`` finds in the configured dataset, with ``root`` and ``format``.
+    """The findings in the configured dataset (``commands.inspect.findings.inspect``), with ``root`` and ``format``.
 
     Raises DataError if the metadata cannot be read at all.
     """
@@ -65,7 +65,7 @@ def _batches(metadata: Metadata) -> Iterator[list[dict[str, str]]]:
 
 
 def _orphans(storage: Storage, metadata: Metadata) -> list[str]:
-    """Image files in the folder that the metadata says nothing of."""
+    """Image files in the folder that the metadata does not name."""
     named = {container(entry.path, entry.location) for entry in metadata.entries}
     named |= {image.path for image in (*metadata.quarantined, *metadata.excluded)}
     endings = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)

@@ -13,7 +13,7 @@ SHOWN = 10
 
 
 def lines(findings: Mapping[str, Any]) -> Iterator[str]:
-    """The findings of ``fairsynth.commands.inspect.findings`` as lines for a terminal; ``--json`` has what is cut here."""
+    """The findings (``commands.inspect.findings``) as lines for a terminal; ``--json`` has what is cut here."""
     images = findings["images"]
     yield f"{printable(findings['root'])} ({findings['format']})"
     yield (

@@ -57,7 +57,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries by file and row; a row without an image is set aside (``empty``). No image is read into memory.
 
     The split is from its column, else from the file's name (train-00000-of-00001.parquet) or folder.
-    Raises DataError: no Parquet file or one that cannot be read, a missing column, an image column of
+    Raises DataError: no Parquet file or an unreadable one, a missing column, an image column of
     another type, an unknown split, a path that leaves the dataset.
     """
     options = Options.model_validate(config.options)
@@ -116,7 +116,7 @@ def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Sche
 
 
 def _absent(file: pq.ParquetFile, group: int, leaf: str) -> list[bool]:
-    """For each row of a row group: is there no image? From the statistics where they say so."""
+    """For each row of a row group, whether its image is missing; from the statistics where these suffice."""
     meta = file.metadata.row_group(group)
     chunk = next(column for column in map(meta.column, range(meta.num_columns)) if column.path_in_schema == leaf)
     nulls = chunk.statistics.null_count if chunk.statistics is not None and chunk.statistics.has_null_count else None

@@ -16,7 +16,7 @@ from fairsynth.data.table import check_columns
 from fairsynth.errors import DataError
 
 FIELDS = ("age", "gender", "race")
-# There is no official split.
+# The dataset has no official split.
 SPLIT_FRACTIONS = (0.7, 0.1, 0.2)
 AGE_BINS = {"young": (0, 5), "old": (20, 50)}
 # The time means nothing here, so that a digit more or less in it does no harm.
@@ -48,7 +48,7 @@ class Options(Section):
 
 
 def recognises(storage: Storage) -> bool:
-    """True if most of the first files, at the root or one folder down, have such names."""
+    """True if most of the first files, at the root or one folder down, have names of this form."""
     names = storage.names()
     places = [names, *(storage.names(name) for name in names[:8] if storage.is_folder(name))]
     return any(_mostly(place[:_LOOK]) for place in places) and not any(set(TABLES) & set(place) for place in places)

@@ -10,7 +10,7 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import SPLITS
 
 TABLE = "metadata.csv"
-# img_id and place_filename are there in the original and left out by some copies; nothing here needs them.
+# The original has img_id and place_filename, some copies leave them out; nothing here needs them.
 COLUMNS = ("img_filename", "y", "split", "place")
 
 

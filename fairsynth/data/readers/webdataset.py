@@ -47,7 +47,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
 
     The split is a field of the JSON, else from the shard's name (train-0000.tar) or folder. Set aside: what is
     no regular file inside the shard (``unsafe_member``), a sample without an image (``missing_file``).
-    Raises DataError: no shard, one that cannot be read to its end, JSON that is none, an unknown split,
+    Raises DataError: no shard, a truncated or damaged one, malformed JSON, an unknown split,
     a field that no sample has.
     """
     fields = Fields.of(config, "label", "attribute")

@@ -1,4 +1,4 @@
-"""The search for copies of training images: its detector put to the test by a worker that has CLIP, then used."""
+"""The search for copies of training images: a worker with CLIP tests the detector, then it is used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COPIES_PER_GROUP, NEAREST = 300, 20
 
 @dataclass(frozen=True)
 class TestImages:
-    """What the detector is tested with: what it is built from, and how to get whole images: K that it knows, H that not."""
+    """Input of the detector's test: what it is built from, and readers of whole images: K that it knows, H that not."""
 
     __test__ = False  # for pytest: no test
     embeddings_ND: NDArray[np.float32]
@@ -41,7 +41,7 @@ class TestImages:
 
 
 class ReadImages:
-    """Reads images of the dataset when it is called, where it is called: uint8 (N, size, size, 3)."""
+    """Reads images of the dataset on call, in the calling process: uint8 (N, size, size, 3)."""
 
     def __init__(self, storage: Storage, places: Sequence[tuple[str, str]], size: int, rules: ImageRules) -> None:
         self.storage, self.places, self.size, self.rules = storage, places, size, rules
@@ -53,7 +53,7 @@ class ReadImages:
 
 
 class TestDetector:
-    """Returns tables ``test`` (one row of JSON: the detector's rates) and ``texts`` (each group's prompt as CLIP sees it)."""
+    """Returns tables ``test`` (a row of JSON: the detector's rates) and ``texts`` (CLIP vectors of the prompts)."""
 
     __test__ = False
 
@@ -76,7 +76,7 @@ class TestDetector:
         }
 
     def _encode(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """In batches: memory stays bounded however large the images are."""
+        """Embed in batches: memory stays bounded however large the images are."""
         return np.concatenate([self.encoder.images(pixels_NHW3[i : i + 32]) for i in range(0, len(pixels_NHW3), 32)])
 
 

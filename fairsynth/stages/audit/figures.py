@@ -1,4 +1,4 @@
-"""What the accepted images are like, each figure beside that of real images nobody learnt from.
+"""Figures of the accepted images, each beside that of real images that nothing learnt from.
 
 Works on CLIP embeddings. Of the validation images one half has taught the probe (``probe.halves``); the other half
 is held out: it stands for the real images that a perfect generator would make.
@@ -20,9 +20,9 @@ from fairsynth.stages.audit.memorisation import SelfTest, closer_share, nearest_
 from fairsynth.stages.audit.realism import detectability, style_predicts_label
 
 VERSION = 2
-# Figures of fewer images say too little to be given.
+# Of fewer images no figure is given.
 FEWEST = 10
-# From there on a classifier is said to tell synthetic images from real ones, and the label by their style.
+# AUCs above which warnings say that a classifier tells synthetic from real images, or the label by their style.
 DETECTABLE, STYLED = 0.8, 0.7
 
 
@@ -57,8 +57,8 @@ def group_figures(
     """All figures of one group; None where there are too few images for one.
 
     ``made``: all images that were made, of which ``synthetic`` were accepted. ``known_KD``: other real images of the
-    group, that the same figures are computed of for comparison. ``learnt_TD``: what the group's generators have
-    learnt, images of ``learnt_from``; ``known_from_LD``: other real images of that group.
+    group, with the same figures for comparison. ``learnt_TD``: what the group's generators have learnt, images of
+    ``learnt_from``; ``known_from_LD``: other real images of that group.
     """
     accepted_places, held_out_places = synthetic.of(group), held_out.of(group)
     accepted, real = synthetic.embeddings_ND[accepted_places], held_out.embeddings_ND[held_out_places]
@@ -117,7 +117,7 @@ def seen_as(images: Images, places: NDArray[np.int64]) -> dict[str, list[dict[st
 def fidelity(rows_ND: NDArray[np.float32], real_MD: NDArray[np.float32], size: int, seed: int) -> dict[str, Any] | None:
     """Distances of ``size`` of these images to real ones; None for fewer than 10 on a side.
 
-    So many rows are drawn whatever there are, for the figures depend on the number.
+    The sample size is fixed because these distances depend on it.
     """
     if min(size, len(rows_ND), len(real_MD)) < FEWEST:
         return None
@@ -139,9 +139,9 @@ def memorisation(
     known_LD: NDArray[np.float32],
     seed: int,
 ) -> dict[str, Any] | None:
-    """Are these images nearer to what their generators learnt than to held-out real images? None where nothing was learnt.
+    """Are these images nearer to what their generators learnt than to held-out images? None where nothing was learnt.
 
-    The same share of other real images, ``known_LD``, stands beside: few reference images alone can tip it.
+    The same share of other real images, ``known_LD``, is given for comparison: few reference images alone can tip it.
     """
     if min(len(made_ND), len(held_out_HD)) < FEWEST or len(learnt_TD) < 2:
         return None
@@ -166,10 +166,10 @@ def cluster_figures(
     known: Mapping[Group, NDArray[np.float32]],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """What the images of each group and adapter show, how close to the group's real images and to what was learnt.
+    """Per group and adapter: what the images show, how close they are to the group's real ones and to what was learnt.
 
-    ``rows[i]`` is the row of image i. ``fidelity`` as for a group, and as many other real images of the group,
-    ``known``, beside: a cluster is a part of its group, and covers it only in part. ``nearest_ratio`` as in
+    ``rows[i]`` is the row of image i. ``fidelity`` as for a group, beside that of as many other real images
+    of the group, ``known``: a cluster is a part of its group and covers it only in part. ``nearest_ratio`` as in
     ``memorisation``, None for an adapter of one image.
     """
     members: dict[tuple[Group, str], list[int]] = {}
@@ -268,7 +268,7 @@ def self_test_facts(test: SelfTest | None) -> dict[str, Any]:
 
 
 def warnings(audit: Mapping[str, Any]) -> list[str]:
-    """What somebody who uses the set should know, in words."""
+    """Warnings for users of the set, in words."""
     lines = []
     for group in audit["groups"]:
         name = f"({group['label']}, {group['attribute']})"
@@ -290,7 +290,7 @@ def warnings(audit: Mapping[str, Any]) -> list[str]:
             )
     copies = audit["copies"]
     test = copies["self_test"]
-    # The detector takes some real images for copies, too: so many are no news.
+    # The detector takes some real images for copies, too: a share up to that is no news.
     if test["passed"] and (copies["flagged"] or 0) > test["false_alarms"]["share"] * copies["images"]:
         lines.append(f"{copies['flagged']} of {copies['images']} images look like copies of training images")
     if not test["passed"]:

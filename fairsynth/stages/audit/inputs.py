@@ -1,4 +1,4 @@
-"""What audit looks at: a sample of the synthetic images, and the real ones that they are compared with."""
+"""Inputs of the audit: a sample of the synthetic images, and the real ones that they are compared with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairsynth.models.probe import Probe, fit_probe, halves
 from fairsynth.stages.embed.output import RealImages
 from fairsynth.stages.synthesize.output import ACCEPTED, filter_probe, members
 
-# Most images of a group that are looked at, and training images that copies are searched for of.
+# Images of a group to look at, at most; training images to compare with when searching for copies.
 PER_GROUP, TRAINING = 2000, 4000
 COLUMNS = [
     *("image_id", "label", "attribute", "route", "adapter", "second_adapter", "cluster", "unit"),
@@ -27,7 +27,7 @@ COLUMNS = [
 
 
 class Seen(NamedTuple):
-    """Real images: those that were learnt from, those that taught the probe, and those held out."""
+    """Real images: those that adapters learnt from, those that taught the probe, and those held out."""
 
     train: RealImages
     known: RealImages
@@ -46,13 +46,13 @@ class Seen(NamedTuple):
 
     @property
     def other_probe(self) -> Probe:
-        """A probe that the filter did not choose by: what was accepted is right by the filter's own word."""
+        """A probe that the filter did not use: by the filter's own probe all accepted images are right."""
         one = self.held_out if len(set(self.held_out.groups)) > 1 else self.train
         return fit_probe(one.embeddings_ND, one.groups, one.ids)
 
 
 def reference_images(seen: Seen, learnt: Set[str]) -> RealImages:
-    """Training images to compare with when searching for copies: what adapters learnt first, then a sample of the rest."""
+    """Training images to compare with when searching for copies: those that adapters learnt, then some others."""
     parts = [[i for i, image in enumerate(seen.train.ids) if (image in learnt) == first] for first in (True, False)]
     own = sample(parts[0], TRAINING)
     return seen.train.take([*own, *sample(parts[1], TRAINING - len(own))])
@@ -65,7 +65,7 @@ def sampled(table: pa.Table) -> list[dict[str, Any]]:
     for its in members(table).values():
         good, bad = its[kept[its]].tolist(), its[~kept[its]].tolist()
         accepted = spread(good, PER_GROUP)
-        # As many rejected ones as there were for each accepted one: together they stand for all that were made.
+        # Rejected images in the same proportion as among all images made, which the sample stands for.
         places += [*accepted, *spread(bad, round(len(bad) * len(accepted) / len(good)) if good else PER_GROUP)]
     return table.take(pa.array(sorted(places), pa.int64())).to_pylist()  # type: ignore[no-any-return]
 

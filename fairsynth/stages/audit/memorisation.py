@@ -24,7 +24,7 @@ DISGUISES: tuple[Disguise, ...] = get_args(Disguise)
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 _MIN_DETECTED, _MAX_FALSE_ALARMS = 0.95, 0.02  # what passes
-_MIN_IMAGES = 50  # on fewer images than this a rate says too little to pass
+_MIN_IMAGES = 50  # with fewer images than this the test does not pass
 _ROUNDING = 1e-6  # distances that differ by less are equal
 _JPEG_QUALITY, _CROP_SIDE, _GAIN, _OFFSET = 60, 0.9, 0.2, 25.0
 
@@ -106,7 +106,7 @@ def plant(pixels_HW3: NDArray[np.uint8], disguise: Disguise, seed: int) -> NDArr
 
 
 class Count(NamedTuple):
-    """So many of n images were flagged as copies."""
+    """Number of images flagged as copies, of n."""
 
     flagged: int
     n: int
@@ -119,7 +119,7 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the detector found: of planted copies, by disguise, and of held-out images, which are false alarms."""
+    """The detector's hits: on planted copies, by disguise, and on held-out images, where they are false alarms."""
 
     planted: dict[Disguise, Count]
     false_alarms: Count
@@ -144,10 +144,10 @@ def self_test(
     encode: Encode,
     seed: int,
 ) -> SelfTest:
-    """Plant copies of some training images, each in every disguise, and see what the detector finds.
+    """Plant copies of some training images, each in every disguise, and count what the detector finds.
 
-    ``training_KHW3`` are K images (uint8) of those that the detector was built from, ``heldout_NHW3`` real
-    images that are in no training set. One half of the held-out images, drawn by the seed, sets the threshold,
+    ``training_KHW3``: K images (uint8) of those that the detector was built from. ``heldout_NHW3``: real images of no
+    training set. One half of the held-out images, drawn by the seed, sets the threshold,
     the other half counts the false alarms. Raises ValueError for K = 0 or N < 2.
     """
     if not len(training_KHW3) or len(heldout_NHW3) < 2:

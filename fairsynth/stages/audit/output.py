@@ -1,4 +1,4 @@
-"""What audit leaves: its figures as JSON, and what a card may say of copies."""
+"""What audit leaves: its figures as JSON, and the figures of copies for the cards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_audit(artifact: Artifact) -> dict[str, Any]:
 
 
 def privacy(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a card may say of copies; None unless the detector has passed its self-test."""
+    """The figures of copies for the cards; None unless the detector has passed its self-test."""
     copies = result["copies"]
     if not copies["self_test"]["passed"]:
         return None

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fairsynth.groups import Group, group_index
 
-MIN_IMAGES = 10  # real ones, and as many synthetic ones; with fewer, an AUC says nothing
+MIN_IMAGES = 10  # real ones, and as many synthetic ones, that an AUC needs
 _FOLDS = 5
 _STRENGTH = 0.1  # of LogisticRegression on standardised columns: images may be fewer than dimensions
 _Z = 1.959964
@@ -49,7 +49,7 @@ def auc(higher_N: NDArray[np.float64], lower_M: NDArray[np.float64]) -> Auc:
         variance = value * (1 - value) + (n - 1) * (q1 - value**2) + (m - 1) * (q2 - value**2)
         return abs(area - value) - _Z * float(np.sqrt(max(0.0, variance) / (n * m)))
 
-    # At 0 and 1 themselves there is no error: the roots looked for are those that lie inside.
+    # At 0 and 1 themselves the error is 0: the roots wanted lie inside.
     low = brentq(beyond, 0.0, min(area, 1 - 1e-9)) if area > 0 else 0.0
     high = brentq(beyond, max(area, 1e-9), 1.0) if area < 1 else 1.0
     return Auc(area, float(low), float(high))
@@ -68,7 +68,7 @@ def detectability(real_ND: NDArray[np.float32], synthetic_MD: NDArray[np.float32
 
 
 class Realism(NamedTuple):
-    """How real each real (N,) and each synthetic image (M,) looks: log odds, but for a constant."""
+    """How real each real (N,) and each synthetic image (M,) looks: log odds up to a constant."""
 
     real_N: NDArray[np.float64]
     synthetic_M: NDArray[np.float64]
@@ -83,11 +83,11 @@ def realism_scores(
 ) -> Realism | None:
     """How real each image looks to a logistic regression that has not seen it, in five folds.
 
-    The score shall not know the label by anything but how images are made. So the regression learns from groups
-    with 10 real and 10 synthetic images or more, all groups counting alike, and real and synthetic images alike in each; it
-    has a constant for each group, which the score leaves out, so that only images of one group are compared;
-    and the directions in which the labels of real images differ are taken out of the embeddings first (as in
-    concept erasure, Belrose et al. 2023). All images are scored. None if there is no such group.
+    The score shall know the label only by how images are made. So the regression learns from groups with at least 10
+    real and 10 synthetic images, all groups counting alike, and real and synthetic images alike in each. It has a
+    constant for each group, which the score leaves out, so that only images of one group are compared. The directions
+    in which the labels of real images differ are first removed from the embeddings (as in concept erasure, Belrose et
+    al. 2023). All images are scored. None without such a group.
     """
     rows = np.concatenate([real_ND, synthetic_MD]).astype(np.float64)
     real = np.arange(len(rows)) < len(real_ND)
@@ -126,7 +126,7 @@ def _coded(groups: Sequence[Group]) -> _Coded:
 
 
 def _folds(strata_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Fold (N,) of each row: dealt out stratum by stratum, so that each lies in all folds as evenly as can be."""
+    """Fold (N,) of each row: dealt out stratum by stratum, so that each spreads evenly over all folds."""
     shuffled = np.random.default_rng(seed).permutation(len(strata_N))
     dealt, folds = shuffled[np.argsort(strata_N[shuffled], kind="stable")], np.empty(len(strata_N), np.int64)
     folds[dealt] = np.arange(len(strata_N)) % _FOLDS
@@ -185,7 +185,7 @@ def style_predicts_label(
     reference, labels are made differently, and a classifier can learn that instead of the label. Where a label
     has few real images both figures rise together: only the gap counts. A difference that lies wholly in the
     direction of the label itself is not seen. Attributes with fewer than two labels of
-    10 synthetic images are left out; without realism scores there is nothing.
+    10 synthetic images are left out; without realism scores the result is empty.
     """
     scores = realism_scores(real_ND, synthetic_MD, real_groups_N, synthetic_groups_M, seed)
     if scores is None:
@@ -196,7 +196,7 @@ def style_predicts_label(
         real = _by_label(scores.real_N, real_groups_N, attribute)
         found = [audit for label in sorted(synthetic) if (audit := _audit(attribute, label, synthetic, real))]
         if found:
-            # Of two labels both tell the same: the one that looks more real is named.
+            # With two labels both have the same AUC: the one that looks more real is named.
             audits.append(max(found, key=lambda audit: (round(audit.synthetic.auc, 9), audit.more_real)))
     return tuple(audits)
 

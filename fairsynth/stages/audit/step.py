@@ -62,7 +62,7 @@ def make(context: Context, artifact: Artifact) -> Made:
 
 
 def show(context: Context, artifact: Artifact) -> None:
-    """Tell in the cards of the synthetic set what was found about copies of training images."""
+    """Write the audit's findings on copies of training images into the cards of the synthetic set."""
     show_audit(context, context.artifacts["synthesize"], privacy(read_audit(artifact)))
 
 
@@ -76,13 +76,13 @@ def _test_detector(context: Context, artifact: Artifact, seen: Seen, reference: 
         _reader(context, sample(seen.held_out.ids, HELD_OUT)),
     )
     make = partial(TestDetector, config.models, images, group_texts(config, context.groups), config.seed)
-    if config.models.clip_is_tiny:  # to start a worker takes longer than the work
+    if config.models.clip_is_tiny:  # starting a worker takes longer than the work
         return run_local(artifact.units(), [UNIT], make)
     return context.run_units(artifact, [UNIT], make)
 
 
 def _reader(context: Context, ids: Sequence[str]) -> ReadImages:
-    """Real images as the models see them, to be read where they are needed."""
+    """Reads real images as the models see them, in the process that needs them."""
     wanted, config = set(ids), context.config
     rows = [row for row in context.ingested.rows() if row["image_id"] in wanted]
     places = sorted((str(row["path"]), str(row["location"])) for row in rows)

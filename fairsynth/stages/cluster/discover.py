@@ -1,4 +1,4 @@
-"""Attributes that nobody wrote down: inside each label, clusters of the embeddings stand in for them.
+"""Attributes that nobody named: inside each label, clusters of the embeddings stand in for them.
 
 The clusters are found on training images alone; validation and test images go to the nearest centre.
 """

@@ -1,4 +1,4 @@
-"""Pseudo-attributes for a dataset whose attribute nobody wrote down: found, written down, and compared with the truth."""
+"""Pseudo-attributes for a dataset without a named attribute: found, written, and compared with the truth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fairsynth.stages.cluster.output import AGREEMENT, write_centres, write_disc
 
 
 def write_pseudo_attributes(config: RunConfig, ingested: Manifest, embeddings: pa.Table, folder: Path) -> list[str]:
-    """Find them from the embeddings (image_id, embedding) of training images, assign them to training and validation.
+    """Find pseudo-attributes from embeddings (image_id, embedding) of training images; assign them to validation too.
 
     Writes them into the cluster stage's folder, with their agreement with the true attribute where that is known;
     returns remarks.
@@ -62,7 +62,7 @@ def _lacking(rows: Sequence[Mapping[str, Any]], values: Sequence[str]) -> list[s
 
 
 def _agreement(folder: Path, rows: Sequence[Mapping[str, Any]], values: Sequence[str]) -> list[str]:
-    """Compare the pseudo-attributes of training and validation images with the true attribute, if the dataset has it."""
+    """Compare pseudo-attributes of training and validation images with the true attribute, if the dataset has it."""
     pairs = [(row, value) for row, value in zip(rows, values, strict=True) if row["true_attribute"].strip()]
     if {row["split"] for row, _ in pairs} < {TRAIN, VALIDATION}:
         return []

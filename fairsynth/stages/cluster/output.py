@@ -1,4 +1,4 @@
-"""What cluster leaves: the cluster of each training image, and, where the attribute is discovered, pseudo-attributes."""
+"""What cluster leaves: the cluster of each training image, and pseudo-attributes where these are discovered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DISCOVERED, _CENTRES = "discovered.parquet", "kinds.parquet"
 
 
 def read_clusters(artifact: Artifact) -> dict[Group, dict[str, int]]:
-    """The cluster of each image of each group; groups without clusters are not in it."""
+    """The cluster of each image of each group; groups without clusters are left out."""
     clusters: dict[Group, dict[str, int]] = defaultdict(dict)
     for row in pq.read_table(artifact.path / CLUSTERS).to_pylist():
         clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
@@ -35,7 +35,7 @@ def read_clusters(artifact: Artifact) -> dict[Group, dict[str, int]]:
 
 
 def remark_on(artifact: Artifact, group: Group) -> str:
-    """What a rule did to the clusters of a group; empty if nothing."""
+    """The remark on a rule that changed a group's clusters; empty if none did."""
     return str(artifact.record["groups"].get(group.slug, {}).get("remark", ""))
 
 
@@ -46,7 +46,7 @@ def pseudo_attribute(index: int) -> str:
 
 @dataclass(frozen=True)
 class Discovered:
-    """Unit vectors of the centres of each label's pseudo-attributes: float32 (K, D), row i is ``pseudo_attribute(i)``."""
+    """Unit vectors of the centres of a label's pseudo-attributes: float32 (K, D), row i of ``pseudo_attribute(i)``."""
 
     centres: Mapping[str, NDArray[np.float32]]
 

@@ -1,4 +1,4 @@
-"""Stage cluster: clusters inside each group of the training split; where asked, the attribute is discovered before."""
+"""Stage cluster: clusters inside each group of the training split, after discovering the attribute where asked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     rows, facts, images = _clustered(context, manifest)
     rows.sort(key=lambda row: str(row["image_id"]))
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), artifact.path / CLUSTERS)
-    # What a rule did against the config is news; what auto chose is not.
+    # A rule's change against the config is news; the choice of auto is not.
     remarks += [f"group {g}: {f['remark']}" for g, f in facts if f["remark"] and not f["remark"].startswith("auto")]
     k = ", ".join(f"{group} {fact['k']}" for group, fact in facts)
     counts = Counts(images, len(rows), 0, images - len(rows))
@@ -58,7 +58,7 @@ def _manifest(context: Context, artifact: Artifact) -> tuple[Manifest, list[str]
 def _clustered(
     context: Context, manifest: Manifest
 ) -> tuple[list[dict[str, Any]], list[tuple[Any, dict[str, Any]]], int]:
-    """A row for each image with a cluster, k and remark of each group, and how many images there were."""
+    """A row for each image with a cluster; for each group k and remark; and the number of images."""
     from fairsynth.stages.cluster.kmeans import cluster_group  # scikit-learn and FAISS: seconds
 
     ids, groups, table = read_embeddings(context.artifacts["embed"], manifest)

@@ -20,7 +20,7 @@ from fairsynth.data.vectors import vectors
 from fairsynth.manifest import SET_ASIDE, TRAIN, VALIDATION
 
 VERSION = 3
-# Units by split: validation images are compared with, and nothing learns to draw from them.
+# Units by split: validation images serve comparison, and no adapter learns from them.
 PREFIXES = {TRAIN: "images", VALIDATION: "validation"}
 PLAN = pa.schema([(name, pa.string()) for name in ("image_id", "path", "location", "sha256")])
 
@@ -116,7 +116,7 @@ class EmbedUnit:
 
 
 def unit_length(vectors_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which rows are finite and of length 1: what FAISS may see."""
+    """Which rows are finite and of length 1, as FAISS needs them."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(vectors_ND.astype(np.float64), axis=1)
     return np.isfinite(vectors_ND).all(1) & (np.abs(lengths - 1) < 1e-3)

@@ -31,7 +31,7 @@ def embedding_files(artifact: Artifact) -> list[str]:
 
 
 def with_embeddings(files: Iterable[Path]) -> list[str]:
-    """The units' files that hold any embedding: one without a usable image lacks the columns, too.
+    """The units' files with embeddings: a file without any usable image lacks the columns, too.
 
     Raises DataError if no file holds one.
     """
@@ -79,7 +79,7 @@ def real_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImage
     table = pq.read_table(embedding_files(artifact), columns=["image_id", "embedding", "thumbnail"])
     table = _of(table, groups).sort_by("image_id")
     ids = table.column("image_id").to_pylist()
-    # Of no rows a matrix does not know its width.
+    # A matrix of no rows has no width.
     width = table.schema.field("embedding").type.list_size
     embeddings_ND = matrix(table, "embedding") if ids else np.zeros((0, width), np.float32)
     return RealImages(ids, [groups[i] for i in ids], embeddings_ND, unpacked(table.column("thumbnail")))
@@ -97,7 +97,7 @@ def _of(table: pa.Table, groups: dict[str, Group]) -> pa.Table:
 def embedding_of(
     test: Manifest, storage: Storage, plan: PlanRows, config: RunConfig
 ) -> tuple[pa.Table, DecodeUnit, Callable[[], EmbedUnit]]:
-    """What embeds further images as embed did the others, by CLIP alone: rows of a plan, and the work on its units."""
+    """How to embed further images as embed does, by CLIP alone: rows of a plan, and the work on its units."""
     decode = DecodeUnit(storage, plan, config.models.image_size, config.data.images)
     work = partial(EmbedUnit, config.models, posteriors=False, batch=config.resources.embed_batch)
     return plan_rows(test.rows()), decode, work

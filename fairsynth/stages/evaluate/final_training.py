@@ -23,7 +23,8 @@ class EvaluateUnit:
     """Trains one (method, seed) and predicts the test split.
 
     ``__call__`` returns the table ``predictions``: method, seed, split, image_id, label, attribute,
-    true_attribute (empty unless attributes are discovered), predicted, probabilities. The method's own report uses nothing of the test split before this.
+    true_attribute (empty unless attributes are discovered), predicted, probabilities. No method uses the test split
+    before this.
     """
 
     def __init__(

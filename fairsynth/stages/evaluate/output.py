@@ -14,7 +14,7 @@ CLASSIFIERS = "classifiers"
 
 
 def training_name(method: str, index: int) -> str:
-    """Name of the unit, and of the classifier's folder, of a method's training with the seed of this index."""
+    """Name of a method's training with the seed of this index: of its unit, and of the classifier's folder."""
     return f"{method}-{index}"
 
 

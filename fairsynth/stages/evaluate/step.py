@@ -58,7 +58,7 @@ def make(context: Context, artifact: Artifact) -> Made:
 
 
 def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) -> Any:
-    """What builds the work of a training inside its worker."""
+    """Builds the work of a training inside its worker."""
     from fairsynth.classify.packs import pack_name
     from fairsynth.stages.evaluate.final_training import EvaluateUnit
 
@@ -89,7 +89,7 @@ def _seconds(units: Units, method: str, seeds: Sequence[int]) -> float:
 
 
 def _test_images(context: Context, artifact: Artifact) -> Manifest:
-    """The test split; where attributes are discovered, with pseudo-attributes.
+    """The test split; with pseudo-attributes where attributes are discovered.
 
     For these, test images are embedded here, for scoring alone, and go to the nearest centre.
     """

@@ -1,4 +1,4 @@
-"""What an adapter leaves behind: its weights, what it was made from, or why it failed."""
+"""Files of a trained adapter: its weights and what it was made from, or why it failed."""
 
 from __future__ import annotations
 

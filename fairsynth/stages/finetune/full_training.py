@@ -46,7 +46,7 @@ class FullTrainer:
         texts: Tensors,
         ranks: Ranks | None = None,
     ) -> None:
-        # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
+        # bfloat16 would lose small updates: the weights are float32, the products have the base's format.
         self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
         self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
@@ -103,7 +103,7 @@ class FullTrainer:
     def _start(
         self, job: AdapterJob, progress: Progress, weights: Tensors, state: FullState | None = None
     ) -> torch.optim.AdamW:
-        """Set the weights; an optimizer whose moments are those of the state, or zero."""
+        """Set the weights; returns an optimizer with the state's moments, or zero ones."""
         self._load(weights)
         optimizer = torch.optim.AdamW(
             self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
@@ -121,7 +121,7 @@ class FullTrainer:
     def _step(
         self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
     ) -> str:
-        """One step; returns what went wrong, if anything did."""
+        """One step; returns its fault, empty if none."""
         own = self.config.batch_size
         own_places = [
             i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
@@ -158,7 +158,7 @@ class FullTrainer:
         return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
 
     def agreed(self, answer: bool) -> bool:
-        """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
+        """Rank 0's answer, on every worker: all must take the same branch, or they wait for each other forever."""
         return bool(self.ranks.agreed(int(answer)))
 
     def _of_rank_0(self, state: FullState | None) -> FullState | None:
@@ -192,7 +192,7 @@ class FullTrainer:
     def _validate(
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
-        """Validate the weights on held-out images; returns what is wrong with them, if anything, and the best so far."""
+        """Validate the weights on held-out images; returns their fault, empty if none, and the best so far."""
         own = self.config.validation_samples
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
@@ -237,7 +237,7 @@ def save_full(state: FullState, path: Path) -> None:
 
 
 def load_full(path: Path) -> FullState | None:
-    """Read a checkpoint; None if there is none."""
+    """Read a checkpoint; None if it is missing."""
     if (found := read_state(path)) is None:
         return None
     facts, tensors = found

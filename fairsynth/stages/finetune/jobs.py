@@ -1,4 +1,4 @@
-"""Which adapters there are to train (DreamBooth with LoRA, one per cluster or per group).
+"""The adapters to train (DreamBooth with LoRA, one per cluster or per group).
 
 DreamBooth: arXiv 2208.12242; clusters of a group: arXiv 2511.08711.
 """
@@ -16,7 +16,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 from fairsynth.prompts import fill
 
-# Adapters of a lot where nobody says otherwise: a lost node costs at most what so many have done since a checkpoint.
+# Default number of adapters of a lot: a lost node costs at most their work since the last checkpoint.
 MOST_PER_LOT = 64
 
 
@@ -47,7 +47,7 @@ def plan_adapters(
     seed: int,
     counts: Mapping[Group, int] | None = None,
 ) -> list[AdapterJob]:
-    """The adapters that the generator calls for, from the cluster of each image of each group.
+    """The adapters that the generator needs, from the cluster of each image of each group.
 
     ``clustered-dreambooth``: one per cluster. ``dreambooth`` and ``lora``: one per group.
     ``vanilla``: none. Groups without clusters get none. ``counts``: training images of all groups, those without
@@ -93,8 +93,8 @@ def _prior_group(config: FinetuneConfig, group: Group, counts: Mapping[Group, in
 
 
 def recipe(config: FinetuneConfig) -> dict[str, Any]:
-    """The fields on which the adapters depend: a change of any other must not train them again."""
-    # When work is stored or given up never decides what it becomes.
+    """The fields on which the adapters depend: changing any other must not train them again."""
+    # When work is stored or given up does not change its result.
     unused = {"checkpoint_every", "max_failed_share"}
     adapter = config.parameters == "adapter"
     unused |= {"full_learning_rate"} if adapter else {"learning_rate", "rank", "alpha", "target_modules"}
@@ -105,7 +105,7 @@ def recipe(config: FinetuneConfig) -> dict[str, Any]:
     if not needs_class_images(config):
         unused |= {"class_images"}
     if config.prior_group == "own":
-        unused |= {"prior_group"}  # so that adapters from before there was a choice stay what they are
+        unused |= {"prior_group"}  # adapters from before this choice existed keep their identity
     return config.model_dump(exclude=unused)
 
 
@@ -124,8 +124,8 @@ def needs_class_images(config: FinetuneConfig) -> bool:
 def lots(jobs: Sequence[AdapterJob], workers: int, per_lot: int | None = None) -> list[list[AdapterJob]]:
     """Deal the jobs to lots of at most ``per_lot``, so that each has about as many steps as the others.
 
-    None: as many lots as there are workers, or more where a lot would have more than 64. The lots depend on
-    all jobs alike, done or not: a second run finds the first one's.
+    None: one lot per worker, or more lots where one would have more than 64. The lots depend on
+    all jobs alike, done or not, so a second run finds those of the first.
     """
     if not jobs:
         return []
@@ -137,5 +137,5 @@ def lots(jobs: Sequence[AdapterJob], workers: int, per_lot: int | None = None) -
 
 
 def lot_name(lot: Sequence[AdapterJob]) -> str:
-    """Name of a lot: of which adapters it is, and nothing of their names' text."""
+    """Name of a lot, from the identity of its adapters, without text of their names."""
     return f"lot-{fingerprint({'jobs': sorted(job.name for job in lot)})}"

@@ -21,12 +21,12 @@ from fairsynth.stages.finetune.denoising import EXPLODED, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 
-# On a GPU the host waits for the device when it looks at the losses, so it looks only so often.
+# Steps between looks at the losses on a GPU: for a look the host waits for the device.
 GPU_LOOKS_EVERY = 8
 
 
 class Passes(Protocol):
-    """What a lot needs of its trainer: the model, what it is trained on, and passes through it."""
+    """What a lot needs of its trainer: the model, its training data, and passes through it."""
 
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
@@ -76,7 +76,7 @@ class Lot:
     ) -> None:
         self.trainer, self.stack, self.config = trainer, stack, trainer.config
         self.report, self.begun, self.checkpoint, self.notice = ended, begun, checkpoint, notice
-        # The longest first: then the last to end are short, and the batch is full for longer.
+        # The longest first, so that the last to end are short and the batch stays full for longer.
         self.waiting = sorted(jobs, key=lambda job: (-job.steps, job.name))
         self.noticed, self.ended, self.steps = False, list[str](), 0
         self.slots: list[_Slot] = []
@@ -84,14 +84,14 @@ class Lot:
         self.looks_every = GPU_LOOKS_EVERY if device.type == "cuda" else 1
         empty = [torch.zeros(0, stack.size, dtype=trainer.master, device=device) for _ in range(3)]
         self.weights, self.adamw = empty[0], StackedAdamW(empty[1], empty[2], torch.zeros(0, device=device))
-        # Loss of the first step that went wrong, and which of the lot's steps it was; 0 as long as none has.
+        # Loss of the first faulty step, and its number among the lot's steps; 0 without a fault.
         self.bad_loss = torch.zeros(0, dtype=trainer.master, device=device)
         self.bad_step = torch.zeros(0, dtype=torch.int64, device=device)
         self._texts: torch.Tensor | None = None
         if resume is not None:
             self._restore(resume)
         elif checkpoint is not None:
-            # It says that nothing has ended yet: a lot that is killed early starts with the same rows again.
+            # This state says that nothing has ended yet: a lot that is killed early starts again with the same rows.
             checkpoint(self._state([]))
 
     def run(self) -> None:
@@ -128,7 +128,7 @@ class Lot:
             slot.progress.step += 1
 
     def _look(self) -> None:
-        """Roll back the adapters whose loss, gradient or weights are no good; those that were before fail."""
+        """Roll back the adapters with a bad loss, gradient or weights; those rolled back before fail."""
         # The norm is not finite if a weight is not, and costs a tenth of looking at each.
         wrong = (self.bad_step == 0) & ~torch.isfinite(torch.linalg.vector_norm(self.weights, dim=1))
         self.bad_step, self.bad_loss = (
@@ -168,7 +168,7 @@ class Lot:
         return slot.progress.done(slot.job, self.config.patience)
 
     def _end(self) -> None:
-        """Hand over the adapters that are done: the best state where it is known, else the last."""
+        """Hand over the finished adapters: the best state where it is known, else the last."""
         for index in reversed([index for index, slot in enumerate(self.slots) if self._done(slot)]):
             slot = self.slots[index]
             best = slot.progress.best if slot.progress.best is not None else self.weights[index].cpu()
@@ -182,7 +182,7 @@ class Lot:
         self._rows(lambda part: part[keep])
 
     def _fill(self) -> None:
-        """Let those that wait take the free places."""
+        """Fill free places with waiting adapters."""
         while self.waiting and (not self.slots or len(self.slots) < self._width()):
             job = self.waiting.pop(0)
             self._add(job, self.begun.get(job.name) or self._start(job, Progress(job.name)))
@@ -219,13 +219,13 @@ class Lot:
         self.bad_step[index], self.bad_loss[index] = 0, 0
 
     def _rows(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Change which rows there are, in every matrix alike."""
+        """Replace the rows of every matrix alike."""
         self._texts, adamw = None, self.adamw
         self.weights, self.bad_step, self.bad_loss = map(change, (self.weights, self.bad_step, self.bad_loss))
         adamw.first_NP, adamw.second_NP, adamw.steps_N = map(change, (adamw.first_NP, adamw.second_NP, adamw.steps_N))
 
     def _save(self) -> None:
-        """Checkpoint when it is time, or when the machine is about to go."""
+        """Checkpoint when one is due, or when the machine is about to go."""
         warned = not self.noticed and self.notice()
         self.noticed |= warned
         if self.checkpoint is None or not (warned or self.steps % self.config.checkpoint_every == 0):
@@ -234,7 +234,7 @@ class Lot:
         self.checkpoint(self._state([slot.progress.copy() for slot in self.slots]))
 
     def _state(self, rows: list[Progress]) -> LotState:
-        """Where the lot is, on the CPU."""
+        """The lot's state, on the CPU."""
         first, second = self.adamw.first_NP, self.adamw.second_NP
         weights, first, second = (part.cpu().clone() for part in (self.weights, first, second))
         waiting = [job.name for job in self.waiting]

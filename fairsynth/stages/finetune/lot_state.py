@@ -15,18 +15,18 @@ import torch
 from fairsynth.models.state_files import SUFFIX, read_state, write_state
 from fairsynth.stages.finetune.jobs import AdapterJob
 
-# Fields of LotState that are written as they are.
+# Fields of LotState that are written unchanged.
 _PLAIN = ("ended", "steps", "waiting", "width")
 
 
 @dataclass
 class Progress:
-    """How far one adapter is."""
+    """Progress of one adapter."""
 
     name: str
     step: int = 0
     attempt: int = 0
-    """How often it has been rolled back; the learning rate is halved and the draws are others each time."""
+    """Number of roll-backs; each halves the learning rate and changes the draws."""
     since: int = 0
     """Step at which the optimizer's moments were zero."""
     fault: str = ""
@@ -37,7 +37,7 @@ class Progress:
     """Weights (P,) with the lowest of these losses."""
 
     def copy(self) -> Progress:
-        """The same, for keeping."""
+        """A copy to keep."""
         return replace(self, validation=list(self.validation))
 
     @property
@@ -66,7 +66,7 @@ class Progress:
     def rolled_back(self, fault: str) -> Progress:
         """Where an adapter starts again after its loss exploded: at its best validated state, else at the beginning.
 
-        Both are its own, whatever its mates and checkpoints were.
+        Both depend on the adapter alone, not on its mates or checkpoints.
         """
         start = self.best_step
         kept = [point for point in self.validation if point[0] <= start]
@@ -75,7 +75,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
+    """Result of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
 
     job: AdapterJob
     progress: Progress
@@ -98,7 +98,7 @@ class LotState:
 
     rows: list[Progress]
     ended: list[str]
-    """Adapters that were finished or had failed by then."""
+    """Adapters that had finished or failed by then."""
     steps: int
     """Steps that the lot as a whole had done."""
     weights_NP: torch.Tensor
@@ -107,7 +107,7 @@ class LotState:
     waiting: list[str] = field(default_factory=list)
     """Adapters that were not in training yet."""
     width: int | None = None
-    """Adapters in training at once, if it was known: what goes on must be cut as it was, to the last bit."""
+    """Adapters in training at once, if known: a resumed lot must be cut as before to end with the same bits."""
 
     @property
     def names(self) -> set[str]:
@@ -129,16 +129,16 @@ def save_state(state: LotState, path: Path) -> None:
 
 
 def load_state(path: Path) -> LotState | None:
-    """Read a state; None if there is none."""
+    """Read a state; None if it is missing."""
     content = read_state(path)
     return None if content is None else _state(*content)
 
 
 def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
-    """The rows of these adapters in the states of whichever lots had begun them; the furthest of each."""
+    """The rows of these adapters in the states of any lots that had begun them; of each the furthest."""
     rows: dict[str, Row] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        # It may be gone, or another one: other lots are at work.
+        # The file may be gone or replaced: other lots are at work.
         content = read_state(path, lambda facts: any(row["name"] in names for row in facts["rows"]))
         if content is None:
             continue

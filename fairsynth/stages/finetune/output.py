@@ -1,4 +1,4 @@
-"""What finetune leaves: a unit for each adapter, and units of what adapters share; and which adapters were called for."""
+"""What finetune leaves: a unit for each adapter, and units that adapters share; and the adapters that were planned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_adapter(unit: str) -> bool:
 
 
 class Adapter(NamedTuple):
-    """A trained adapter: whose it is, its prompt and the rare token in it, how many images it learnt."""
+    """A trained adapter: its group, its prompt and the rare token in it, and the number of images it learnt."""
 
     name: str
     group: Group
@@ -44,7 +44,7 @@ class Adapter(NamedTuple):
 
 
 def read_adapter(folder: Path) -> dict[str, Any]:
-    """What an adapter was made from, how it went, and under ``failed`` why it has no weights, if it has none."""
+    """An adapter's origin and training, and under ``failed`` why it has no weights; empty if it has them."""
     return json.loads((folder / ADAPTER_FILE).read_text("utf-8"))  # type: ignore[no-any-return]
 
 
@@ -71,11 +71,11 @@ def trained_adapters(artifact: Artifact, config: FinetuneConfig) -> list[Adapter
 
 
 def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> list[AdapterJob]:
-    """The adapters that the config and the clusters call for."""
+    """The adapters that the config and the clusters need."""
     counts = manifest.split(TRAIN).counts()
     return plan_adapters(config.finetune, config.data, read_clusters(clusters), config.seed, counts)
 
 
 def words(data: DataConfig) -> dict[str, Any]:
-    """What prompts are made of besides their templates."""
+    """The settings that prompts depend on besides their templates."""
     return {"label_names": data.label_names, "attribute_names": data.attribute_names}

@@ -1,4 +1,4 @@
-"""Stage finetune: an adapter for every cluster, after the class images they share, where these are asked for."""
+"""Stage finetune: class images where the config asks for them, then an adapter for every cluster."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def show(context: Context, artifact: Artifact) -> None:
 
 
 def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> Ran:
-    """Class images first, where they are asked for, then the adapters."""
+    """Class images first, where the config asks for them, then the adapters."""
     config, prompts, ran = context.config, dict[str, str](), Ran()
     if not jobs:
         return ran
@@ -127,7 +127,7 @@ def train_adapters(
 
 
 def _without_failures(ended: Sequence[float | FairsynthError]) -> list[float]:
-    """When each lot began; raises an error like the first failure, if there are any."""
+    """When each lot began. Raises an error like the first failure, if any."""
     failures = [result for result in ended if isinstance(result, FairsynthError)]
     if failures:
         what = f"stage finetune failed in {len(failures)} of {len(ended)} lots: "
@@ -136,7 +136,7 @@ def _without_failures(ended: Sequence[float | FairsynthError]) -> list[float]:
 
 
 def _failed(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> dict[str, str]:
-    """Why adapters failed, by name. Raises FairsynthError if they are too many to go on without."""
+    """Why adapters failed, by name. Raises FairsynthError if more failed than the config allows."""
     failed = {facts["name"]: facts["failed"] for facts in adapter_facts(artifact) if facts["failed"]}
     most = context.config.finetune.max_failed_share * len(jobs)
     if len(failed) > most:

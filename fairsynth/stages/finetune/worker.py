@@ -1,7 +1,7 @@
-"""What a worker does with a lot: load, train, commit each adapter as it ends, leave checkpoints.
+"""A worker's part of a lot: load, train, commit each adapter as it ends, leave checkpoints.
 
-What is durable is files: an adapter's unit, and its lot's checkpoint beside the units. A worker that is killed loses at
-most one checkpoint interval of the adapters in training.
+The durable state is files: an adapter's unit, and its lot's checkpoint beside the units. A killed worker loses at most
+one checkpoint interval of the adapters in training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fairsynth.models.data_parallel import Ranks
     from fairsynth.stages.finetune.lot_state import Trained
 
-# Seconds between looks for a notice that the machine will be taken away; it comes half a minute or more before.
+# Seconds between looks for a notice that the machine will be taken away; it comes at least half a minute ahead.
 _NOTICE_EVERY = 1.0
 
 
@@ -63,7 +63,7 @@ def train_lot(task: LotTask, ranks: Ranks, machine_goes: Callable[[], bool]) -> 
     """Train what is left of a lot, as one of several workers (``ranks``), or alone.
 
     ``machine_goes`` says whether this machine is about to be taken away: then checkpoints are written out of turn.
-    Raises FairsynthError for what no second attempt mends.
+    Raises FairsynthError for failures that no second attempt mends.
     """
     _LotWorker(task, ranks, machine_goes).run()
 
@@ -123,11 +123,11 @@ class _LotWorker:
         path = self._checkpoint(jobs)
         state = load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
-            # Adapters may be done by lots that were cut otherwise; or have ended, but someone took them away.
+            # Other lots may have finished adapters of this one; or their units have been removed since.
             state, jobs = None, [job for job in jobs if not self.units[job.name].exists()]
         else:
             jobs = [job for job in jobs if job.name in state.names]
-        # Those that are not in training here may be begun by lots that were cut otherwise.
+        # Lots that were cut otherwise may have begun the adapters that wait here.
         waiting = {job.name for job in jobs} if state is None else set(state.waiting)
         begun = adopted(self.checkpoints, waiting)
         trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), notice)
@@ -142,7 +142,7 @@ class _LotWorker:
         trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, self.ranks)
         for job in self.task.jobs:
             path, first = self._checkpoint([job]), self.ranks.first
-            # Rank 0 alone looks: on a shared disk the others may see what was there before.
+            # Rank 0 alone looks: on a shared disk the others may see an older state.
             if trainer.agreed(first and self.units[job.name].exists()):
                 continue
             state, save = (load_full(path), partial(save_full, path=path)) if first else (None, None)
@@ -167,7 +167,7 @@ class _LotWorker:
 
 
 class _Notice:
-    """Whether this worker's machine is about to be taken away. Asking costs a message, so it is asked now and then.
+    """Whether this worker's machine is about to be taken away. Asking costs a message, so it asks at intervals.
 
     Data-parallel workers must ask equally often, for they answer jointly: ``every`` 0 asks each time.
     """

@@ -1,4 +1,4 @@
-"""What the files of a dataset hold: read and decoded a unit at a time, then compared with one another."""
+"""The content of a dataset's files: read and decoded a unit at a time, then compared with one another."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ class CheckImages:
 
 @dataclass(frozen=True)
 class Examined:
-    """What reading the files showed. ``entries`` and their ``sha256`` (empty where unusable) are ordered by path.
+    """Result of reading the files. ``entries`` and their ``sha256`` (empty where unusable) are ordered by path.
 
-    ``conflicts`` and ``leaks`` give for a path what contradicts it; ``first_of`` gives, for each later
-    copy inside a split, the image_id of the first.
+    ``conflicts`` and ``leaks``: for a path, what contradicts it. ``first_of``: for each later copy inside a split, the
+    image_id of the first.
     """
 
     entries: list[Entry]
@@ -92,7 +92,7 @@ class Examined:
     first_of: dict[str, str]
 
     def used(self) -> list[tuple[Entry, str]]:
-        """What remains, with its SHA-256."""
+        """The entries that remain, with their SHA-256."""
         away = self.conflicts.keys() | self.leaks.keys() | {image.path for image in self.bad}
         return [pair for pair in zip(self.entries, self.sha256, strict=True) if pair[0].path not in away]
 
@@ -194,14 +194,14 @@ def check_leaks(config: DataConfig, metadata: Metadata, examined: Examined) -> N
 
 
 def check_groups_left(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
-    """Raise DataError if nothing usable is left of a split's group."""
+    """Raise DataError if a group has no usable image left in a split."""
     lost = sorted({e[1:4] for e in examined.entries} - {entry[1:4] for entry, _ in examined.used()})
     if lost:
         split, label, attribute = lost[0]
         raise DataError(f"no usable image is left of split {split}, group {Group(label, attribute)}")
 
 
-# What stops a run before anything is spent.
+# Checks that stop a run before anything is spent.
 LIMITS = (check_losses, check_conflicts, check_leaks, check_groups_left)
 
 

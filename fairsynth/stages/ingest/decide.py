@@ -26,10 +26,10 @@ _EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute"
 
 
 def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
-    """Remarks on groups that are missing somewhere.
+    """Remarks on groups that a split lacks.
 
-    Raises DataError unless every split has images, there are two labels and two attributes to tell
-    apart, and (or ``allow_missing``) every group has validation images.
+    Raises DataError unless every split has images, the dataset has two labels and two attributes, and (or
+    ``allow_missing``) every group has validation images.
     """
     splits = Counter(entry.split for entry in entries)
     for split in SPLITS:
@@ -77,7 +77,7 @@ def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
 
 
 def check_k(config: RunConfig, counts: Counter[Group]) -> None:
-    """Raise DataError if a fixed k is larger than a group that is to be clustered."""
+    """Raise DataError if a fixed k is larger than a group to cluster."""
     k = config.cluster.k
     if k == "auto" or config.finetune.generator != "clustered-dreambooth":
         return
@@ -90,7 +90,7 @@ def check_k(config: RunConfig, counts: Counter[Group]) -> None:
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of every image."""
+    """The decision on every image: used, quarantined or excluded."""
 
     manifest: Manifest
     quarantined: list[SetAside]
@@ -150,7 +150,7 @@ def _manifest(examined: Examined, formats: Mapping[str, str]) -> Manifest:
 
 
 def remarks(metadata: Metadata, examined: Examined, checked: pa.Table) -> list[str]:
-    """What people should know of the images that are used."""
+    """Remarks for people on the images that are used."""
     lines = list(metadata.remarks)
     animated = sum((n or 1) > 1 for n in checked.column("frames").to_pylist())
     if animated:

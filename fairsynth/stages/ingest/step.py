@@ -1,4 +1,4 @@
-"""Stage ingest: from a dataset's folder to a checked manifest; the built-in dataset is written before."""
+"""Stage ingest: from a dataset's folder to a checked manifest; writes the built-in dataset before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fairsynth.stages.stage import Made
 from fairsynth.work import Ran, run_local
 
 INGEST_UNIT = 512
-FEW = 4096  # so many images are checked before Ray has started
+FEW = 4096  # up to this many images, checking takes less time than starting Ray
 
 
 def before(context: Context) -> None:
@@ -37,7 +37,7 @@ def before(context: Context) -> None:
 def artifact(context: Context) -> Artifact:
     """Named by the metadata and by every file's size and time.
 
-    Raises ConfigError for models that are not there, and DataError for groups that cannot be learnt.
+    Raises ConfigError for missing models, and DataError for groups that cannot be learnt.
     """
     check_sources(context.config.models, context.config.classify)
     if context.config.data.format == "demo" and not context.demo_root.exists():
@@ -87,7 +87,7 @@ def _summary(decided: Decided) -> str:
 
 
 def _asked(data: DataConfig) -> dict[str, Any]:
-    """What the manifest depends on besides the files: where they are and what values are called is not in it."""
+    """The settings that the manifest depends on besides the files: not their place, nor the words for values."""
     without = {"root", "label_names", "attribute_names", "discovered"}
     return data.model_dump(
         exclude=without | ({"severity_seed", "severity_validation", "aligned"} if data.severity is None else set())
@@ -107,7 +107,7 @@ def _stamp(context: Context, metadata: Metadata) -> str:
 
 
 def _check_files(context: Context, artifact: Artifact, metadata: Metadata) -> Ran:
-    """Every image read and decoded once: in this process if they are few, else on all CPUs."""
+    """Read and decode every image once: in this process if they are few, else on all CPUs."""
     plan, rows = artifact.path / "plan.parquet", sorted((entry.path, entry.location) for entry in metadata.entries)
     table = pa.table([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], ["path", "location"])
     names = write_plan(plan, table, INGEST_UNIT, "files")

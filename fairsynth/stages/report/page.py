@@ -54,7 +54,7 @@ def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _wilson(accuracy: float | None, n: int) -> list[float] | None:
-    """What the number of test images allows to say; seeds share them, so they do not count as more images."""
+    """The interval that the number of test images allows; seeds share the images, so they do not count as more."""
     return None if accuracy is None else list(wilson(round(accuracy * n), n))
 
 

@@ -1,4 +1,4 @@
-"""Stage report: everything that was found, as a page for people and JSON for scripts."""
+"""Stage report: all results, as a page for people and JSON for scripts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GRID_IMAGES = 24
 
 
 def artifact(context: Context) -> Artifact:
-    """Named by all earlier results, and by what was set aside: ingest's digest is that of the images used."""
+    """Named by all earlier results, and by what was set aside, because ingest's digest covers the used images alone."""
     facts = fingerprint(_data_facts(context) | {"root": ""})
     return context.artifact("report", VERSION, tuple(context.artifacts), {}, data=facts)
 
@@ -51,9 +51,9 @@ def make(context: Context, artifact: Artifact) -> Made:
 
 
 def show(context: Context, artifact: Artifact) -> None:
-    """Lay report, predictions, trials and classifier out where people look, unless they are.
+    """Lay out report, predictions, trials and classifier where people look, unless they are there already.
 
-    report.json comes last, for it says that the rest is there.
+    report.json comes last: it says that the rest is complete.
     """
     published, folder = context.root / "report.json", artifact.path
     if published.exists() and published.read_bytes() == (folder / "report.json").read_bytes():
@@ -114,7 +114,7 @@ def _stage_entry(name: str, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data_facts(context: Context) -> dict[str, Any]:
-    """What ingest and embed set aside, and what else is to be known of the data."""
+    """What ingest and embed set aside, and further facts of the data."""
     record = context.artifacts["ingest"].record
     return {
         "root": str(context.dataset.storage),

@@ -1,4 +1,4 @@
-"""How a source file was written, as far as its header tells."""
+"""How a source file was written, by its header."""
 
 from __future__ import annotations
 

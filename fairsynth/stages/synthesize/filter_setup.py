@@ -1,4 +1,4 @@
-"""What the filter goes by, made ready before the first image is generated."""
+"""The filter's references, prepared before the first image is generated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fairsynth.stages.synthesize.generate import FilterReferences, GenerateUnit,
 from fairsynth.stages.synthesize.output import filter_probe
 from fairsynth.work import Work
 
-# Files that tell the codec, training images that the detector is set by, and real images that it is set with.
+# Files that decide the codec; training images in the detector; real images that calibrate its threshold.
 CODEC_FILES, DETECTOR_IMAGES, THRESHOLD_IMAGES = 200, 4000, 1000
 
 
@@ -36,12 +36,12 @@ class FilterSetup(NamedTuple):
     references: FilterReferences
     codec: Codec
     copy_threshold: float | None
-    """The score from which on an image counts as a copy; None if there is no held-out image to calibrate it."""
+    """The copy threshold; None without a held-out image to calibrate it."""
     probe_right: Mapping[str, float | None]
     """How often the probe is right on validation images that it has not seen."""
 
     def maker(self, config: RunConfig, adapters: Path) -> Callable[[Path], Callable[[], Work]]:
-        """From a plan's file to what builds the work on its units inside a worker; ``adapters``: the folder of their units."""
+        """Maps a plan's file to a builder of the work inside a worker; ``adapters``: the folder of their units."""
         how = config.synthesize
         sampling = Sampling(how.steps, how.scheduler, how.guidance_until)
         make = partial(GenerateUnit, config.models, sampling)
@@ -72,7 +72,7 @@ def set_up(
 
 
 def write_training(folder: Path, jobs: Sequence[AdapterJob], train: RealImages) -> Path:
-    """For each adapter a file with ids, embeddings and thumbnails of what it learnt: of a sample, if that is much."""
+    """Write for each adapter a file with ids, embeddings and thumbnails of what it learnt, or of a sample of that."""
     place = {image: i for i, image in enumerate(train.ids)}
     folder.mkdir(exist_ok=True)
     for job in jobs:
@@ -91,7 +91,7 @@ def codec_files(manifest: Manifest, images: ImageReader) -> Iterator[bytes]:
 
 
 def _threshold(train: RealImages, known: RealImages) -> float | None:
-    """The score that one in a hundred real images reaches that are no copies of training images."""
+    """The copy threshold, from the scores of real images that are no copies of training images."""
     if not len(known):
         return None
     detector = train.take(sample(range(len(train)), DETECTOR_IMAGES))

@@ -1,4 +1,4 @@
-"""The images of one unit of the plan, made, looked at and encoded."""
+"""Makes the images of one unit of the plan, compares them and encodes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fairsynth.models.schedule import Sampling
 from fairsynth.stages.synthesize import image_plan
 from fairsynth.stages.synthesize.codec import Codec, encode
 
-# Below this spread of every channel's values an image shows nothing (a safety checker's black frame, a collapsed adapter).
+# Below this spread of every channel an image is blank (a safety checker's black frame, a collapsed adapter).
 MIN_SPREAD = 3.0
 # Threads that write files: enough to keep up with a GPU that makes ten images in a second.
 _WRITERS = 4
@@ -47,15 +47,15 @@ SEEN = pa.schema(
         ("copy_of", pa.string()),
     ]
 )
-"""What is found out about an image, besides its row in the plan."""
+"""Columns measured on an image, besides its row in the plan."""
 
 
 @dataclass(frozen=True)
 class FilterReferences:
     """What images are compared with: each group's prompt and mean real embedding, the probe, the training images.
 
-    ``texts``: of all groups, not only of those that are made. ``centroids``: unit vectors of groups with real images.
-    ``training``: a folder with ``<adapter>.parquet`` for each adapter: ids, embeddings and thumbnails of what it learnt.
+    ``texts``: of all groups, not only of those to make. ``centroids``: unit vectors of groups with real images.
+    ``training``: a folder with ``<adapter>.parquet`` for each: ids, embeddings and thumbnails of what it learnt.
     """
 
     texts: Mapping[Group, str]
@@ -185,7 +185,7 @@ class GenerateUnit:
     def _copies(
         self, planned: pa.Table, embeddings_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8]
     ) -> dict[str, Any]:
-        """Which image that its adapters learnt each image is most like; the base model alone has learnt none of them."""
+        """The image most like each one among those that its adapters learnt; null for the base model's images."""
         scores: list[float | None] = [None] * len(pixels_NHW3)
         sources: list[str | None] = [None] * len(pixels_NHW3)
         small = thumbnails(pixels_NHW3)

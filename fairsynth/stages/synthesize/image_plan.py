@@ -127,7 +127,7 @@ def plan_images(
 def _units(
     to_make: Sequence[tuple[Source, int]], round_name: str, size: int, stack: bool
 ) -> list[np.ndarray[Any, Any]]:
-    """The unit of every row, per source: units of one source, but of several where these have few rows each."""
+    """The unit of every row, per source: units hold one source, or several with few rows each."""
     few = [i for i, (source, n) in enumerate(to_make) if stack and source.stackable and n < STACK_BELOW and n <= size]
     shared: dict[int, str] = {}
     stacked, number = Counter[str | None](), 0

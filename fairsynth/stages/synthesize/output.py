@@ -23,21 +23,21 @@ from fairsynth.stages.embed.output import RealImages
 
 TABLE = "synthetic.parquet"
 ACCEPTED = "accepted"
-# In this order: the first that holds is an image's reason.
+# An image's reason is the first of these that holds.
 REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
-# Of all accepted images they say the same, or where they were on the way.
+# Columns that are equal for all accepted images, or that only locate them.
 _LEFT_OUT = ("verdict", "reason", "unit", "phash")
 
 
 @dataclass(frozen=True)
 class GroupRecord:
-    """What became of one group: how its images were made, and how many were kept."""
+    """Result of one group: how its images were made, and how many were kept."""
 
     group: Group
     real: int
     """Real training images."""
     quota: int
-    """Accepted images that it was to have."""
+    """Accepted images wanted."""
     origin: str
     """own, borrowed, prompt, or none for a group that was not made."""
     route: str
@@ -76,13 +76,13 @@ def group_records(artifact: Artifact) -> list[GroupRecord]:
 
 
 def filter_probe(train: RealImages, teaching: RealImages) -> Probe:
-    """The probe that the filter goes by; of validation images it has seen the teaching half alone."""
+    """The filter's probe; of validation images it has seen the teaching half alone."""
     both = np.concatenate([train.embeddings_ND, teaching.embeddings_ND])
     return fit_probe(both, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
 
 
 def group_texts(config: RunConfig, groups: Iterable[Group]) -> dict[Group, str]:
-    """The prompt of every one of the groups."""
+    """The prompt of each group."""
     return {group: fill(config.synthesize.prompt, config.data, group) for group in sorted({*groups})}
 
 
@@ -101,8 +101,8 @@ def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
 def accepted(artifact: Artifact) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Row and file of every accepted image, in the table's order: a unit's at a time.
 
-    Text that is missing (an image without adapter) is empty: readers that guess a column's type from its
-    first rows would take it for none. Raises DataError if a unit does not hold what the stage's table says.
+    Missing text (an image without adapter) is empty, because readers that guess a column's type from its first rows
+    would take null for another type. Raises DataError if a unit does not hold what the stage's table says.
     """
     return stream(artifact, accepted_mask(artifact))
 
@@ -114,7 +114,7 @@ def accepted_mask(artifact: Artifact) -> NDArray[np.bool_]:
 
 
 def unfiltered_mask(artifact: Artifact) -> NDArray[np.bool_]:
-    """Which rows are, of each group, the first images made, whatever the filter said: as many as it is to have."""
+    """Which rows are the first images made of each group, up to its quota, whatever the filter's verdict."""
     table = pq.read_table(artifact.path / TABLE, columns=["label", "attribute"])
     quota = {record.group: record.quota for record in group_records(artifact)}
     mask = np.zeros(table.num_rows, bool)
@@ -150,7 +150,7 @@ def _marked(table: pq.ParquetFile, mask: NDArray[np.bool_]) -> Iterator[pa.Recor
 
 
 def unit_files(artifact: Artifact, unit: str) -> dict[str, bytes]:
-    """The encoded files of a unit by image_id; none if it is not there."""
+    """The encoded files of a unit by image_id; none if the unit is missing."""
     path = artifact.units()[unit] / "images.parquet"
     if not path.exists():
         return {}

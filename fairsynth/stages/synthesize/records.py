@@ -1,4 +1,4 @@
-"""What is recorded of the images that were made: of each where it comes from, of groups and trial batches what became of them."""
+"""Records of the images that were made: the provenance of each, the results of groups and trial batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def records_of(
     real: Mapping[Group, int],
     remarks: Mapping[Group, str],
 ) -> list[GroupRecord]:
-    """A record for each group. ``table``: all images with verdicts; ``real``: training images; ``remarks``: cluster's."""
+    """A record per group. ``table``: all images with verdicts. ``real``: training images. ``remarks``: cluster's."""
     places, columns, records = members(table), table.select(_COUNTED), []
     for group in groups:
         route, its = routes.get(group), sources.get(group, ())
@@ -56,7 +56,7 @@ def records_of(
 
 
 def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> list[dict[str, Any]]:
-    """What report.json says of each trial batch: the probe's word, which decides, and zero-shot CLIP's beside it."""
+    """The facts of each trial batch for report.json: by the probe, which decides, and by zero-shot CLIP beside it."""
     rows, facts = tried.to_pylist(), []
     for (group, route), trial in trials.items():
         batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
@@ -71,7 +71,7 @@ def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> l
 
 
 def _counted(rows: pa.Table) -> dict[str, Any]:
-    """Images made, accepted, rejected by reason, and the share of those made that the filter's probe takes for theirs."""
+    """Images made, accepted, rejected by reason, and the share in which the filter's probe sees their group."""
     reasons = {
         value["values"]: value["counts"] for value in pc.value_counts(rows["reason"].combine_chunks()).to_pylist()
     }
@@ -90,7 +90,7 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
 def with_provenance(
     images: pa.Table, verdict: pa.ChunkedArray, config: RunConfig, diffusion: str, adapters: Units
 ) -> pa.Table:
-    """The rows as they are kept: score, verdict, and all that is needed to make each image again.
+    """The rows as they are kept: with score, verdict, and everything needed to make each image again.
 
     ``diffusion``: revision of the base model; ``adapters``: the units that hold their weights.
     """
@@ -134,7 +134,7 @@ def _hashes(adapters: Units, names: pa.ChunkedArray) -> pa.Array:
 
 def _hash(adapter: Path) -> str:
     """SHA-256 of an adapter's weights."""
-    from fairsynth.models.adapters import weights_file  # torch: not for those who look only
+    from fairsynth.models.adapters import weights_file  # imports torch, which readers do not need
 
     path = weights_file(adapter)
     assert path is not None

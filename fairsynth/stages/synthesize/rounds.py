@@ -21,7 +21,7 @@ from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
 from fairsynth.stages.synthesize.routing import Trial
 from fairsynth.work import Ran, RunUnits, Work
 
-# What is kept of an image in the driver: neither its file nor its vector. Text that many rows share is held once.
+# Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
 _OWN_TEXT = ("image_id", "sha256")
 KEPT = pa.schema(
     [
@@ -34,15 +34,15 @@ KEPT = pa.schema(
 EMPTY = KEPT.empty_table()
 # Units that a worker may be handed at once: while it makes the images of one, the files of another are written.
 UNITS_PER_CALL = 4
-# Tables of so many units are joined at a time, and rows written.
+# Units whose tables are joined at a time, and rows written at a time.
 _UNITS, _ROWS = 1024, 65_536
 Maker = Callable[[Path], Callable[[], Work]]
-"""From the plan's file to what builds the work inside an actor."""
+"""Maps a plan's file to a builder of the work inside an actor."""
 
 
 @dataclass
 class Rounds:
-    """Makes images in rounds, in units that are committed on their own. ``run_units`` makes the units of these names."""
+    """Makes images in rounds, in units that are committed one by one. ``run_units`` makes units by their names."""
 
     run_units: RunUnits
     artifact: Artifact
@@ -109,7 +109,7 @@ class Rounds:
     def _made(self, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """The images of a plan. Only its units' names are held while they are made."""
         path = self.artifact.path / f"{name}.parquet"
-        # A run that goes on elsewhere keeps to the plan that it began with, whatever rounding did to a verdict.
+        # A resumed run keeps the plan that it began with, even if rounding on another machine changed a verdict.
         if not path.exists():
             write_table(plan(), path)
         units = pq.read_table(path, columns=["unit"], read_dictionary=["unit"])["unit"].unique().to_pylist()
@@ -142,7 +142,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
     folder = artifact.units()
     parts = [EMPTY]
     for start in range(0, len(units), _UNITS):
-        # ParquetFile, for read_table looks around in the folder first: three times the work for files so small.
+        # ParquetFile, because read_table searches the folder first: three times the work for files this small.
         files = (pq.ParquetFile(folder[name] / "images.parquet") for name in units[start : start + _UNITS])
         part = pa.concat_tables([file.read(columns=KEPT.names).cast(KEPT) for file in files])
         parts.append(part.unify_dictionaries().combine_chunks())

@@ -4,8 +4,8 @@ The routes:
 
 - ``own``: the adapters of the group.
 - ``same-attribute``: the adapters of the largest other group with this attribute, the label's word swapped, the
-  lender's label as negative prompt. The rare token stays, for it stands for what the adapter has learnt: such images
-  look like those of the lender, whatever their label.
+  lender's label as negative prompt. The rare token stays, because it stands for what the adapter has learnt: such
+  images look like those of the lender, whatever their label.
 - ``same-label``: the paper's (arXiv 2511.08711, severe bias): the adapters of the largest other group with this
   label, rare token dropped, attribute's word swapped, the lender's attribute as negative prompt.
   ``same-label-half``: at half strength; ``same-label-late``: only in the later half of the steps.
@@ -37,7 +37,7 @@ _ALIKE = ("own", "same-attribute")
 
 
 class Trial(NamedTuple):
-    """What a trial batch of one route showed: images made, and those whose label and attribute the probe both sees."""
+    """Result of a trial batch of one route: images made, and those in which the probe sees label and attribute."""
 
     made: int
     right: int
@@ -146,7 +146,7 @@ def _borrowed(
 
 def negative(common: str, group: Group, lender: Group, data: DataConfig) -> str:
     """The lender's words that are not the borrower's, after the negative prompt that all images have."""
-    # A combined attribute may differ in one part only: what both have in common must not be spoken against.
+    # A combined attribute may differ in one part only: the negative prompt must not name what both have in common.
     parts = "{label}" if lender.label != group.label else "{attribute}"
     theirs = fill(parts, data, lender)
     shared = set(fill(parts, data, group).split(", "))
@@ -226,11 +226,11 @@ def overrides(config: SynthesizeConfig, possible: Mapping[Group, Sequence[str]])
 
 
 def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) -> list[tuple[Group, str]]:
-    """The routes to make trial batches by: those that the rule compares, and those that the config names besides."""
+    """The routes to make trial batches by: those that the rule compares, and those of ``also_try``."""
     if config.routing != "auto":
         return []
     wanted = {*_ALIKE, "prompt", *config.also_try}
-    # Where an attribute has no adapter there is nothing to decide.
+    # An attribute without adapters needs no decision.
     without = {group.attribute for group, routes in possible.items() if not {*_ALIKE} & {*routes}}
     groups = [group for group in sorted(possible) if group.attribute not in without]
     return [(group, route) for group in groups for route in possible[group] if route in wanted]
@@ -265,7 +265,7 @@ def _alike(
 def _by_adapters(
     group: Group, possible: Sequence[str], trials: Mapping[tuple[Group, str], Trial], margin: float
 ) -> str | None:
-    """Own adapters, unless those of the same attribute show the group clearly better; None if there are neither."""
+    """Own adapters, unless those of the same attribute show the group clearly better; None without either."""
     routes = [route for route in _ALIKE if route in possible]
     if len(routes) == 2 and clearly_less(trials[group, "own"], trials[group, "same-attribute"], margin):
         return "same-attribute"

@@ -1,5 +1,5 @@
-"""Which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
-those that cannot be used were rejected, each with its reason.
+"""Which images are accepted: unusable ones are rejected, each with its reason, then the best share of each group by
+CLIP score (arXiv 2511.08711) is kept.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from fairsynth.manifest import seed_for
 from fairsynth.stages.synthesize.output import ACCEPTED, REASONS, members
 
 _OPEN = 0
-"""The code of what is not decided yet."""
+"""The code of an undecided image."""
 _CODES = {name: code for code, name in enumerate(("", *REASONS, ACCEPTED))}
-# More is never made of a missing image at once, however few of a group's images are accepted.
+# Maximum of images to make at once per missing image, however few of a group's images are accepted.
 MOST_PER_MISSING = 4
 
 
 def scores(images: pa.Table, text_weight: float | Literal["random"]) -> NDArray[np.float64]:
     """alpha * similarity to the prompt + (1 - alpha) * similarity to the real centroid (arXiv 2511.08711, CLIP-Score).
 
-    ``random``: a number from 0 to 1 that hangs on the image's seed alone.
+    ``random``: a number from 0 to 1 that depends on the image's seed alone.
     """
     if text_weight == "random":
         return np.array([seed_for("score", seed) for seed in images["seed"].to_pylist()], np.float64) / 2**63
@@ -71,7 +71,7 @@ def _best_first(images: pa.Table, config: FilterConfig) -> NDArray[np.int64]:
 
 
 def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | None) -> dict[str, NDArray[np.bool_]]:
-    """Which images are useless for themselves, by reason, in the order that counts."""
+    """Which images are unusable by themselves, by reason, in the order that counts."""
     columns = {name: images[name].to_numpy() for name in ("constant", "label_probability", "attribute_probability")}
     copies = pc.fill_null(images["copy_score"], -1.0).to_numpy()
     flagged = np.zeros(len(copies), bool)
@@ -109,7 +109,7 @@ def _mark_duplicates(
 
 
 def _again(values: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Which values stood before already."""
+    """Which values have occurred before."""
     # Codes count values as they first appear.
     codes = values.combine_chunks().dictionary_encode().indices.to_numpy()
     return codes <= np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])) if len(codes) else np.zeros(0, bool)

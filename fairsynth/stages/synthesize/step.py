@@ -83,7 +83,7 @@ def make(context: Context, artifact: Artifact) -> Made:
 
 
 def _groups_to_make(context: Context) -> Counter[Group]:
-    """Training images per group that is to be made; groups without any only if they are asked for."""
+    """Training images of each group to make; groups without any only if the config asks for them."""
     counts = context.train_counts
     if context.config.synthesize.absent_groups == "make":
         for group in context.groups:

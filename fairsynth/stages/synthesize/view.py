@@ -1,4 +1,4 @@
-"""The synthetic set as people are shown it: ``<out>/synthetic``, a Hugging Face imagefolder with its cards."""
+"""The view of the synthetic set: ``<out>/synthetic``, a Hugging Face imagefolder with its cards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fairsynth.stages.views import is_current, new_folder, publish
 
 
 def show(context: Context, artifact: Artifact) -> None:
-    """Lay out the accepted images of a finished synthesize stage, and what is known of them, unless they are."""
+    """Lay out the accepted images of a finished synthesize stage, with their cards, unless the view is current."""
     if is_current(context.root / "synthetic", artifact):
         return
     view = new_folder(context.root / "synthetic")
@@ -32,9 +32,9 @@ def show(context: Context, artifact: Artifact) -> None:
 
 
 def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
-    """Tell in the cards of the set what its audit found about copies of training images, unless they do."""
+    """Write the audit's findings on copies of training images into the set's cards, unless they have them."""
     folder = context.root / "synthetic"
-    show(context, artifact)  # it may be gone, or of another config's run
+    show(context, artifact)  # the view may be missing, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
     if (folder / "README.md").read_text("utf-8") != card:
         write_cards(context, artifact, folder, privacy)
@@ -47,16 +47,16 @@ def write_cards(
     privacy: Mapping[str, Any] | None,
     layout: Layout = "folder",
 ) -> None:
-    """README.md beside a set that lies in ``folder``, and croissant.json beside an image folder."""
+    """Write README.md into the folder of a set, and croissant.json into that of an image folder."""
     facts = set_facts(context, artifact, privacy)
     if layout == "folder":
         write_json(folder / "croissant.json", croissant(facts, folder, pq.read_schema(artifact.path / TABLE)))
-    # Last: whoever looks whether the cards are those of this set looks at this one.
+    # Last: this card is the one that is checked for being current.
     (folder / "README.md").write_text(dataset_card(facts, layout), "utf-8")
 
 
 def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:
-    """What there is to tell of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
+    """The facts of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
     config, record = context.config, artifact.record
     codec, identity = Codec.from_dict(record["codec"]), context.model_identity
     groups = tuple(
@@ -98,7 +98,7 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
 
 
 def _source(context: Context) -> str:
-    """What the real images are called: the dataset's folder, without where it lies."""
+    """Name of the real images: the dataset's folder, without its location."""
     data = context.config.data
     return data.root.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
 

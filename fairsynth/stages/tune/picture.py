@@ -1,4 +1,4 @@
-"""The trials as a table, and as a picture: what each reached on validation images, by method."""
+"""The trials as a table, and as a picture of their results on validation images, by method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIGURES = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
 
 
 def to_csv(trials: Sequence[Trial], rule: Rule) -> str:
-    """A line for each trial; a value that a method does not have, and a figure of a trial without one, is empty."""
+    """A line for each trial; values that a method lacks, and figures that a trial lacks, are empty."""
     names = sorted({name for trial in trials for name in trial.setting})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")

@@ -22,14 +22,14 @@ from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Takes a trial's figures after an epoch; ``merit`` is what trials are compared by."""
+"""Takes a trial's figures after an epoch; trials are compared by ``merit``."""
 RunTrials = Callable[[Mapping[str, Callable[[Report, Ranks | None], None]]], None]
-"""Runs trials, by the names of their units: in any order, anywhere, as often as it takes."""
+"""Runs trials, by the names of their units, in any order, anywhere, repeatedly if needed."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A trial, and the epoch up to which it is to run; 0: to its end."""
+    """A trial, and the epoch to run it up to; 0: to its end."""
 
     method: str
     number: int
@@ -38,13 +38,13 @@ class Task:
 
     @property
     def unit(self) -> str:
-        """The name of what it leaves."""
+        """Name of its unit."""
         return f"{self.method}-{self.number}" + (f"-after-{self.until}" if self.until else "")
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched: of every method of ``config`` as many trials, on the packs in a folder."""
+    """The search: the same number of trials for every method of ``config``, on the packs in a folder."""
 
     packs: Path
     units: Units
@@ -55,15 +55,15 @@ class Search:
     def run(self, run_trials: RunTrials, checkpoint_seconds: float = 30.0) -> list[Trial]:
         """Run all trials that have no unit yet by ``run_trials``; returns all of them, by method and number.
 
-        What it ends with does not depend on how often it was interrupted, nor on workers and their speed, unless
-        ``worker_minutes`` is set. Raises what ``run_trials`` raises.
+        The outcome does not depend on interruptions, nor on workers and their speed, unless ``worker_minutes`` is set.
+        Raises what ``run_trials`` raises.
         """
         config, trials = self.config, dict[str, list[Trial]]()
         run_rung = self.run_rung(run_trials, checkpoint_seconds)
         waves = config.search != "random" or config.worker_minutes is not None
         size = config.wave if waves else config.trials
         for start in range(0, config.trials, size):
-            # Waves that were begun by an earlier run do not count against what stood before them.
+            # Only the seconds of earlier waves count, also where an earlier run began later ones.
             before = sum(seconds for (_, number), seconds in self._spent().items() if number < start)
             if start and config.worker_minutes and before >= 60 * config.worker_minutes:
                 break
@@ -74,7 +74,7 @@ class Search:
         return [trial for method in config.methods for trial in trials[method]]
 
     def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[Task]], None]:
-        """What runs tasks up to their rungs, those that have no unit yet."""
+        """A function that runs tasks up to their rungs, those without a unit."""
 
         def run(tasks: Sequence[Task]) -> None:
             pending = [task for task in tasks if not self.units[task.unit].exists()]
@@ -87,7 +87,7 @@ class Search:
         """The next trials of a method."""
         if not known or self.config.search == "random":
             return [Task(method, n, self._setting(method, n)) for n in numbers]
-        # Those that fell out stay below all that ran to their ends.
+        # Trials that fell out rank below all that ran to their ends.
         rule = self.config.select
         values = [trial.merit(rule)[0] if trial.finished else trial.promise[0] - 1 for trial in known]
         past = [(trial.setting, value) for trial, value in zip(known, values, strict=True)]
@@ -129,7 +129,7 @@ class Search:
         return rankable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, dict[str, float | str]]:
-        """Each method's setting to train anew: that of its best trial."""
+        """Each method's setting for the final training: that of its best trial."""
         by_method = {method: [t for t in trials if t.method == method] for method in self.config.methods}
         return {method: dict(best(its, self.config.select).setting) for method, its in by_method.items()}
 

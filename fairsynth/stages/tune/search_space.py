@@ -15,7 +15,7 @@ from fairsynth.manifest import seed_for
 
 
 class Range(NamedTuple):
-    """Where a value is drawn from, evenly or, if ``logarithmic``, evenly in its logarithm; the first trials have the default."""
+    """The range of a value, drawn evenly, in its logarithm if ``logarithmic``; the first trials have the default."""
 
     default: float
     low: float
@@ -23,7 +23,7 @@ class Range(NamedTuple):
     logarithmic: bool
 
     def at(self, share: float) -> float:
-        """The value at a share from 0 to 1 of the way."""
+        """The value at a share from 0 to 1 of the range."""
         value = (
             self.low * (self.high / self.low) ** share
             if self.logarithmic
@@ -61,7 +61,7 @@ _STAGE_2: dict[str, dict[str, Range]] = {
 
 
 def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> Mapping[str, Range]:
-    """The numbers that are searched for a method, for fairsynth those of one of its policies. Raises KeyError for an unknown one."""
+    """The numbers to search for a method, for fairsynth those of one policy. Raises KeyError for an unknown method."""
     if method != "fairsynth":
         return _SPACES[method]
     policy = policy or policies(config)[0]
@@ -70,12 +70,12 @@ def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> 
     return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 
 
-# Shares of the epochs that a trial may run for: fewer are a way to stop before the shortcut is learnt.
+# Shares of the epochs that a trial may run for: with fewer it may stop before it learns the shortcut.
 _EPOCHS = (0.5, 0.75, 1.0)
 
 
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
-    """The setting of a trial: the first (of fairsynth: the first of each policy) has the defaults, others draw each value.
+    """The setting of a trial: the first (fairsynth: the first of each policy) has the defaults, others draw each value.
 
     The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed,
     method, trial, name), so adding a value leaves the others as they are.
@@ -106,9 +106,9 @@ def suggested(
     seed: int,
     left_open: Sequence[Policy] = (),
 ) -> list[Setting]:
-    """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from settings and what came of them.
+    """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from earlier settings and their results.
 
-    The same for the same ``known``, whoever asks. Raises ConfigError if Optuna is not installed.
+    The same for the same ``known``. Raises ConfigError if Optuna is not installed.
     """
     try:
         import optuna

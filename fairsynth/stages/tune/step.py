@@ -68,7 +68,7 @@ def _learns_from_synthetic(context: Context) -> bool:
 
 
 def _policy(search: Search, ours: Setting | None) -> str:
-    """What the search chose for fairsynth, for people; nothing if it had no choice."""
+    """The search's choice for fairsynth, as a line for people; empty if it had no choice."""
     every = policies(search.classify)
     if ours is None or len(every) == 1:
         return ""

@@ -1,8 +1,8 @@
 """Artifacts and units: results that exist once their record exists, and not before.
 
-A stage writes into ``stages/<stage>-<fingerprint>/``; ``artifact.json`` there is written last.
-A unit is a folder ``units/<name>/`` that gets its name by one rename after all its files are
-on disk. Both are exactly-once: of two writers the first wins, the other's work is dropped.
+A stage writes into ``stages/<stage>-<fingerprint>/``; ``artifact.json`` there is written last, by the one run that
+holds the output folder's lock (``fairsynth.lock``). A unit is a folder ``units/<name>/`` that gets its name by one
+rename after all its files are on disk, whoever makes it: of two writers the first wins, the other's work is dropped.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
         from fairsynth.stages.report.step import summary_lines
 
         print("\n".join(["", *summary_lines(root)]))
-    if len(outcome.cached) == len(outcome.folders):
+    if not outcome.made:
         print(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
     else:
         print(f"done in {outcome.seconds:.0f} s")

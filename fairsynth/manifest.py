@@ -1,4 +1,4 @@
-"""The manifest: one row per image, real and synthetic alike, as an Arrow table.
+"""The manifest: one row per real image that is used, as an Arrow table.
 
 Columns that every manifest has are in ``SCHEMA``; stages add theirs and return new manifests.
 ``path`` is relative to the dataset's (or the synthetic set's) folder, so folders can move.

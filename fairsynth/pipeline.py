@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.config import RunConfig
@@ -30,7 +29,7 @@ from fairsynth.stages.tune import step as tune
 _ALL = (
     # dataset -> manifest, quarantine
     Stage("ingest", ingest.artifact, ingest.make, before=ingest.before),
-    # training images -> CLIP vectors, VAE posteriors
+    # training and validation images -> CLIP vectors; training images -> VAE posteriors
     Stage("embed", embed.artifact, embed.make),
     # vectors -> clusters inside each group
     Stage("cluster", cluster.artifact, cluster.make),
@@ -63,9 +62,9 @@ def needed(config: RunConfig, last: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a run: the folders of its artifacts by stage, and the stages that were finished before."""
+    """Result of a run: the stages that it made, and those that it was to make and found finished."""
 
-    folders: dict[str, Path]
+    made: tuple[str, ...]
     cached: tuple[str, ...]
     seconds: float
 
@@ -83,9 +82,10 @@ def run(
     """
     began = time.monotonic()
     with opened(config, metadata) as context:
-        cached = through(context, only or "report", say, only)
-    folders = {name: artifact.path for name, artifact in context.artifacts.items()}
-    return Outcome(folders, tuple(cached), time.monotonic() - began)
+        cached = through(context, only or list(STAGES)[-1], say, only)
+    wanted = [only] if only else list(STAGES)
+    made = tuple(name for name in wanted if name not in cached)
+    return Outcome(made, tuple(cached), time.monotonic() - began)
 
 
 def through(context: Context, last: str, say: Callable[[str], None], only: str | None = None) -> list[str]:

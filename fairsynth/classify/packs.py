@@ -58,7 +58,7 @@ def pack(
     size: int,
     rules: ImageRules,
 ) -> None:
-    """Decode image files and write ``pixels.npy``, ``labels.npy`` and ``groups.npy``.
+    """Decode image files and write ``pixels.npy``, ``labels.npy``, ``groups.npy`` and ``sizes.npy`` (labels, groups).
 
     ``contents`` gives (place, file) in any order: files are read fastest in their own.
     """

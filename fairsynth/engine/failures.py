@@ -46,6 +46,9 @@ def _infrastructure(stage: str, error_type: str, message: str) -> Infrastructure
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The innermost error of a chain of Ray wrappers."""
-    inner = getattr(error, "cause", None) or error.__cause__
+    """The innermost error of a chain of Ray's wrappers; of several workers' errors, one that was raised on purpose."""
+    for one in getattr(error, "worker_failures", {}).values():
+        if isinstance(cause := root_cause(one), FairsynthError):
+            return cause
+    inner = getattr(error, "cause", None) or getattr(error, "_base_exc", None) or error.__cause__
     return root_cause(inner) if isinstance(inner, BaseException) and inner is not error else error

@@ -7,7 +7,7 @@ import time
 
 
 class Heartbeat:
-    """A line on stderr at most every ``every`` seconds: stage done/total rate eta."""
+    """A line on stderr at most every ``every`` seconds, 2 on a terminal: stage done/total rate eta."""
 
     def __init__(self, stage: str, total: int, done: int, every: float = 30.0) -> None:
         self.stage, self.total, self.done, self.every = stage, total, done, every

@@ -111,9 +111,9 @@ class Session:
         A cluster that starts its nodes on demand has no resources to count yet, so there the config's numbers apply.
         Raises InfrastructureError if they are missing, or if the local machine can never hold a worker.
         """
+        self.connect()
         import ray
 
-        self.connect()
         total, wanted = ray.cluster_resources(), self.resources
         on_cluster = bool(os.environ.get("RAY_ADDRESS"))
         gpus = wanted.gpus_per_worker
@@ -169,9 +169,9 @@ class Session:
 
     def cpu_worker(self) -> Worker:
         """A worker for work without models: one CPU, no GPU; as many as the config says, else one per CPU."""
+        self.connect()
         import ray
 
-        self.connect()
         cpus = ray.cluster_resources().get("CPU", 0)
         cores = cpus - 1 if os.environ.get("RAY_ADDRESS") else min(cpus, os.cpu_count() or 1)
         return Worker(max(1, self.resources.workers or math.floor(cores)), 1.0, 0.0, 1)

@@ -117,12 +117,14 @@ def _run(config: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(config["threads"])
-    began = time.time()
+    began, ranks = time.time(), _ranks_of_worker()
     try:
-        config["job"](_ranks_of_worker(), _machine_goes)
+        config["job"](ranks, _machine_goes)
     except InfrastructureError:
         raise  # Ray tries again
     except FairsynthError as error:
+        if not ranks.first:
+            raise  # only the first worker's answer is read, and it may be waiting for this one
         return {"began": began, "failure": packed(error)}
     return {"began": began, "failure": ""}
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # it imports torch, which work without models does without
     from fairsynth.models.data_parallel import Ranks
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Takes a trial's figures so far, among them ``merit``: higher is better."""
+"""Takes a trial's figures so far, among them ``merit``: for Tune's own records. Tune chooses nothing by it."""
 Trial = Callable[[Report, "Ranks | None"], None]
 """Runs one trial up to its rung and commits the result: alone (None), or as one of several processes."""
 METRIC = "merit"

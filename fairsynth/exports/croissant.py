@@ -49,7 +49,7 @@ _TABLE, _IMAGES = "metadata.csv", "images"
 def croissant(facts: SetFacts, folder: Path, types: pa.Schema) -> dict[str, Any]:
     """The content of ``croissant.json``, to be written into ``folder`` as JSON.
 
-    ``folder`` is an imagefolder (``formats.write_folder``), whose metadata.csv gives the columns and a
+    ``folder`` is an imagefolder (``fairsynth.exports.formats``), whose metadata.csv gives the columns and a
     checksum; ``types`` those of the columns, by name; a column without one is text.
     Raises OSError if metadata.csv is missing.
     """

@@ -50,7 +50,7 @@ class Context:
 
     @property
     def model_identity(self) -> dict[str, str]:
-        """The generative models and sizes that a result depends on."""
+        """The pretrained models and sizes that a result depends on."""
         models = self.config.models
         return {
             "diffusion": revision(diffusion_source(models), models.diffusion_revision),
@@ -146,6 +146,7 @@ class Context:
 
     def _classifier_room(self) -> Room:
         workers, setting = self.config.resources.workers_per_classifier, "resources.workers_per_classifier"
+        # One after another: a classifier that has several workers is to have all of them.
         return replace(self.room(workers, setting), side_by_side=1)
 
     def room(self, workers: int, setting: str, lanes: int = 1) -> Room:

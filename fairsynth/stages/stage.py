@@ -16,7 +16,7 @@ from fairsynth.work import Ran
 
 @dataclass(frozen=True)
 class Made:
-    """Result of a stage: counts of its input, a line for people, and further facts of its record.
+    """Result of a stage: counts of the images it looked at, a line for people, and further facts of its record.
 
     ``digest``: of the content, where later stages depend on it alone. ``facts`` may hold ``remarks``, lines for people.
     """
@@ -50,7 +50,7 @@ def _not_shown(context: Context, artifact: Artifact) -> None:
 class Stage:
     """A stage of the pipeline.
 
-    ``artifact`` names the result, from config and inputs alone, and does no work. ``make`` fills the artifact's open
+    ``artifact`` names the result, from config and inputs alone, and writes nothing. ``make`` fills the artifact's open
     folder. ``show`` lays a finished artifact out for people; it may be called again. ``before`` prepares what the name
     needs.
     """

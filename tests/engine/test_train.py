@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import Room, Session, Worker, session_of
@@ -22,7 +23,7 @@ ONE = Room(Worker(1, 1.0, 0.0, 1), workers=1, lanes=1, side_by_side=1)
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
-    with session_of(ResourcesConfig(max_failures=2)) as session:
+    with session_of(ResourcesConfig(max_failures=1)) as session:
         session.connect()
         yield session
 
@@ -33,6 +34,10 @@ def job(ranks: Ranks, machine_goes: Callable[[], bool], folder: Path, name: str)
         file.write(f"{ranks.rank}/{ranks.world} {machine_goes()}\n")
     if name == "refused":
         raise DataError("these data\nare no good")
+    if name == "second-refused":
+        if not ranks.first:
+            raise DataError("the second has no data")
+        ranks.sum(torch.zeros(1))  # waits for the second
     if name == "killed" and (folder / name).read_text().count("\n") == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "unlucky":
@@ -70,7 +75,7 @@ def test_a_killed_worker_is_replaced_and_an_infrastructure_error_is_tried_again(
     killed, unlucky = run(session, tmp_path, "killed", "unlucky")
     assert isinstance(killed, float) and (tmp_path / "killed").read_text().count("\n") == 2
     assert isinstance(unlucky, InfrastructureError) and "the disk is gone" in str(unlucky)
-    assert (tmp_path / "unlucky").read_text().count("\n") == 3, "tried max_failures times more"
+    assert (tmp_path / "unlucky").read_text().count("\n") == 2, "tried max_failures times more"
 
 
 def test_no_job_is_begun_that_nobody_asks_for(session: Session, tmp_path: Path) -> None:
@@ -83,3 +88,8 @@ def test_two_workers_of_a_job_know_their_places(session: Session, tmp_path: Path
     (ended,) = run(session, tmp_path, "pair", room=Room(Worker(2, 1.0, 0.0, 1), 2, 1, 1))
     assert isinstance(ended, float)
     assert sorted((tmp_path / "pair").read_text().splitlines()) == ["0/2 False", "1/2 False"]
+
+
+def test_what_another_worker_than_the_first_raises_is_not_lost(session: Session, tmp_path: Path) -> None:
+    (ended,) = run(session, tmp_path, "second-refused", room=Room(Worker(2, 1.0, 0.0, 1), 2, 1, 1))
+    assert type(ended) is DataError and str(ended) == "the second has no data"

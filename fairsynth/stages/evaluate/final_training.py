@@ -1,4 +1,4 @@
-"""Train each method's best setting from several seeds and score it on the test split."""
+"""Train each method's best setting from several seeds, and predict the test split."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fairsynth.stages.evaluate.output import CLASSIFIERS, training_of
 class EvaluateUnit:
     """Trains one (method, seed) and predicts the test split.
 
-    ``__call__`` returns the table ``predictions``: method, seed, split, image_id, label, attribute,
-    true_attribute (empty unless attributes are discovered), predicted, probabilities. No method uses the test split
-    before this.
+    ``__call__`` returns the tables ``predictions`` (method, seed, split, image_id, label, attribute, true_attribute:
+    empty unless attributes are discovered, predicted, probabilities), ``epochs`` and ``cost`` (seconds). No method uses
+    the test split before this.
     """
 
     def __init__(

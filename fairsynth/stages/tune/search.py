@@ -22,7 +22,7 @@ from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Takes a trial's figures after an epoch; trials are compared by ``merit``."""
+"""Takes a trial's figures after an epoch, for whoever watches; what trials are chosen by is in their units."""
 RunTrials = Callable[[Mapping[str, Callable[[Report, Ranks | None], None]]], None]
 """Runs trials, by the names of their units, in any order, anywhere, repeatedly if needed."""
 

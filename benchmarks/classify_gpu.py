@@ -9,8 +9,6 @@ robustness do), and with bfloat16 autocast and channels last.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,10 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from stacked_sd15 import machine
+from common import card, write_json
 from transformers import ResNetConfig, ResNetModel
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fairsynth.classify import images as batches
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.training import Training
@@ -85,7 +82,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="the first warms up")
     parser.add_argument("--smoke", action="store_true")
     chosen = parser.parse_args()
-    chosen.device, chosen.window_s = ("cpu" if chosen.smoke else "cuda"), 0.2
     size, batch = (32, 8) if chosen.smoke else (224, 128)
     if chosen.smoke:
         chosen.images, chosen.epochs = 32, 2
@@ -105,9 +101,10 @@ def main() -> None:
             seconds = measure()
             rows.append({"how": name, "images_per_s": chosen.images / median(seconds), "seconds": seconds})
             print(rows[-1], flush=True)
-    content = {"machine": machine(chosen), "images": chosen.images, "size": size, "batch": batch, "rows": rows}
+    facts = card("cpu" if chosen.smoke else "cuda")
+    content = {"machine": facts, "images": chosen.images, "size": size, "batch": batch, "rows": rows}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    write_json(chosen.out.with_suffix(".json"), content)
 
 
 if __name__ == "__main__":

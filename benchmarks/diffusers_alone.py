@@ -1,6 +1,7 @@
 """DreamBooth with LoRA for one folder of images, on diffusers, peft, accelerate, transformers and torch alone.
 
-Does what diffusers' public script train_dreambooth_lora.py does by default: a process of its own per subject, image files
+``python benchmarks/diffusers_alone.py --model FOLDER --images FOLDER --prompt TEXT --output FOLDER`` trains one adapter.
+It does what diffusers' public script train_dreambooth_lora.py does by default: a process of its own per subject, image files
 decoded and prompts tokenised for every batch, VAE and text encoder run in every step, the loss read and shown after every
 step, and at the end the pipeline loaded once more with the adapter in it. It knows nothing of fairsynth;
 ``finetune_vs_processes.py`` starts it once per cluster.

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,19 +29,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
+from common import in_words, machine, markdown_row, markdown_table, run, run_stage, spread, write_json
 from safetensors import safe_open
-from stacked_vs_peft import machine, spread
 
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.sources import demo_folder
-from fairsynth.stages.finetune.jobs import AdapterJob
-from fairsynth.stages.finetune.plan import plan_adapters
+from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters
 
 ALONE = Path(__file__).with_name("diffusers_alone.py")
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1"}
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 GROUPS, WEIGHTS = 4, "pytorch_lora_weights.safetensors"
 OURS = "fairsynth finetune"
 
@@ -68,19 +66,11 @@ def write_config(root: Path, k: int, steps: int) -> Path:
     return path
 
 
-def run(command: Sequence[str], **environment: str) -> float:
-    """Seconds of a command in a process of its own; what it says is shown if it fails."""
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | environment)
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return seconds
-
-
 def stage(name: str, path: Path) -> float:
     """Seconds of one stage's command."""
-    return run([sys.executable, "-m", "fairsynth.cli", name, str(path), "--preset", "demo"])
+    began = time.perf_counter()
+    run_stage(name, str(path), **OFFLINE)
+    return time.perf_counter() - began
 
 
 def record_of(run_folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
@@ -152,7 +142,7 @@ def theirs(
     commands = [command_for(job, images, out, config, threads, launch) for job, images in jobs]
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(lambda command: run(command, OMP_NUM_THREADS=threads), commands))
+        list(pool.map(lambda command: run(command, OMP_NUM_THREADS=threads, **OFFLINE), commands))
     return time.perf_counter() - began, sorted(out.glob(f"*/{WEIGHTS}"))
 
 
@@ -202,10 +192,10 @@ def table(seconds: dict[str, list[float]]) -> str:
     """The comparison in Markdown."""
     own = median(seconds[OURS])
     rows = [
-        f"| {name} | {spread(values)} s | {len(values)} | {median(values) / own:.2f} |"
+        markdown_row([name, f"{spread(values)} s", len(values), f"{median(values) / own:.2f}"])
         for name, values in seconds.items()
     ]
-    return "\n".join(["| | wall clock | runs | times fairsynth's |", "| --- | --- | --- | --- |", *rows])
+    return markdown_table(["", "wall clock", "runs", "times fairsynth's"], rows)
 
 
 def main() -> None:
@@ -222,10 +212,9 @@ def main() -> None:
         found = measure(chosen, Path(folder))
     facts = machine() | {"clusters": GROUPS * chosen.k, "steps": chosen.steps, "images per cluster": found["images"]}
     print("\n" + table(found["seconds"]) + "\n")
-    print("; ".join(f"{key}: {value}" for key, value in facts.items()))
+    print(in_words(facts, "; "))
     print(f"made before, not timed above (seconds, start-up included): {found['before']}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
+    write_json(chosen.json, {"machine": facts, **found})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ own pipeline with a LoRA by peft, batches of 16. The share is of the card's own 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -22,9 +21,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from common import card, in_words, markdown_row, markdown_table, write_json
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel, logging
 from sd15_trainers import RANK, SD15, TARGETS, TINY, TOKENS
-from stacked_sd15 import machine
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairsynth.models.image_maker import on_device
@@ -160,9 +159,8 @@ def cells(chosen: argparse.Namespace, pipeline: Any) -> list[tuple[str, int, Cal
 def text(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """All cells in Markdown."""
     head = ["how", "batch", "images/s", "range", "peak GB", "share of matrix rate", "note"]
-    lines = ["; ".join(f"{key}: {value}" for key, value in facts.items()), "", f"| {' | '.join(head)} |"]
-    lines += ["| --- " * len(head) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(str(row.get(key, '')) for key in head)} |" for row in rows)]) + "\n"
+    lines = (markdown_row(row.get(key, "") for key in head) for row in rows)
+    return f"{in_words(facts, '; ')}\n\n{markdown_table(head, lines)}\n"
 
 
 def cell(chosen: argparse.Namespace, facts: dict[str, Any], name: str, batch: int, start: Any) -> dict[str, Any]:
@@ -201,7 +199,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="torch._dynamo")
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     began, pipeline, rows = time.monotonic(), build(chosen), list[dict[str, Any]]()
-    facts = machine(chosen) | {"image_tflop": operations(chosen, pipeline)}
+    facts = card(chosen.device, chosen.window_s) | {"image_tflop": operations(chosen, pipeline)}
     for name, batch, start, compiles in cells(chosen, pipeline):
         spent = time.monotonic() - began
         if spent + (chosen.compile_s if compiles and not chosen.smoke else 15) > chosen.budget_s:
@@ -210,7 +208,7 @@ def main() -> None:
             rows.append(cell(chosen, facts, name, batch, start))
         print(rows[-1], flush=True)
         content = {"machine": facts, "settings": vars(chosen), "rows": rows}
-        chosen.out.with_suffix(".json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+        write_json(chosen.out.with_suffix(".json"), content)
         chosen.out.with_suffix(".md").write_text(text(facts, rows))
     print("\n" + text(facts, rows))
     sys.exit(0)

@@ -5,16 +5,14 @@ one would write: one process with all cores, ``load_lora_weights`` for each adap
 the stage's own work on Ray Data, with all that it does besides: CLIP embedding and scores, the search for copies, hashes,
 Parquet, fsync. Both use the same adapters (random, rank 8), prompts, seeds, 12 steps of DPM-Solver++ and guidance 2.
 The start is left out on all sides (imports, loading of the models, Ray), and told beside. A second loop merges each adapter
-with ``fuse_lora`` before and ``unfuse_lora`` after its images. Two kinds of work: 4 adapters that owe 200 images each, and
-32 that owe 8 each.
+with ``fuse_lora`` before and ``unfuse_lora`` after its images. Two works: 4 adapters with 200 images
+each, and 32 with 8 each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
@@ -26,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from stacked_vs_peft import machine, spread
+from common import apart, in_words, machine, spread, write_json
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig, ResourcesConfig
@@ -71,7 +70,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
     from fairsynth.engine.units import run_units
     from fairsynth.models.probe import Probe
     from fairsynth.stages.synthesize.codec import Codec
-    from fairsynth.stages.synthesize.generate import GenerateUnit, Judgement
+    from fairsynth.stages.synthesize.generate import FilterReferences, GenerateUnit
 
     training, rng = root / "training", np.random.default_rng(0)
     training.mkdir(parents=True)
@@ -84,7 +83,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
     plan = plan_images({GROUP: adapters * each}, {GROUP: sources}, 0, 0, UNIT)
     pq.write_table(plan, root / "plan.parquet")
     weights = np.zeros((2, 65), np.float32)
-    judgement = Judgement(
+    references = FilterReferences(
         {GROUP: "a low number"}, {}, Probe(("high", "low"), ("building", "flower"), weights, weights), training
     )
     models = ModelsConfig(diffusion="demo", clip="demo", image_size=SIZE)
@@ -94,7 +93,7 @@ def ours(root: Path, adapters: int, each: int) -> tuple[float, float, float]:
         Sampling(STEPS),
         root / "plan.parquet",
         root.parent / "adapters",
-        judgement,
+        references,
         Codec("PNG", "RGB", SIZE),
     )
     units = plan["unit"].unique().to_pylist()
@@ -114,8 +113,6 @@ def prompt(index: int) -> str:
 def loop(root: Path, adapters: int, each: int, fuse: bool = False) -> tuple[float, float, float]:
     """The same work by diffusers alone; images/s, seconds of the start, seconds in all."""
     began = time.perf_counter()
-    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
-
     pipeline = StableDiffusionPipeline.from_pretrained(demo_folder("diffusion"), safety_checker=None)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -145,14 +142,10 @@ def loop(root: Path, adapters: int, each: int, fuse: bool = False) -> tuple[floa
     return adapters * each / (done - ready), ready - began, done - began
 
 
-def apart(side: str, scratch: Path, work: str, repeat: int) -> tuple[float, float, float]:
+def side_apart(side: str, scratch: Path, work: str, repeat: int) -> tuple[float, float, float]:
     """One side in a process of its own."""
     root = scratch / f"{side.replace(', ', '-')}-{repeat}-{WORK[work][0]}"
-    command = [sys.executable, __file__, "--side", side, "--root", str(root), "--work", work]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return tuple(json.loads(done.stdout.splitlines()[-1]))  # type: ignore[return-value]
+    return tuple(apart(__file__, "--side", side, "--root", str(root), "--work", work))  # type: ignore[return-value]
 
 
 SIDES = {"fairsynth": ours, "loop": loop, "loop, fused": partial(loop, fuse=True)}
@@ -174,15 +167,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_adapters(Path(scratch) / "adapters", max(n for n, _ in WORK.values()))
         for work in chosen.only:
-            runs = [{side: apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
-            facts[work] = {side: told(runs, side) for side in SIDES}
+            runs = [{side: side_apart(side, Path(scratch), work, r) for side in SIDES} for r in range(chosen.repeats)]
+            facts[work] = {side: medians(runs, side) for side in SIDES}
             print(work, json.dumps(facts[work], indent=1), flush=True)
-    print(", ".join(f"{key}: {facts[key]}" for key in machine()))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(facts, indent=1) + "\n")
+    print(in_words({key: facts[key] for key in machine()}))
+    write_json(chosen.json, facts)
 
 
-def told(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:
+def medians(runs: list[dict[str, tuple[float, float, float]]], side: str) -> dict[str, Any]:
     """Medians of a side, and how many times faster fairsynth is in the same repeat."""
     return {
         "images/s": round(median(run[side][0] for run in runs), 1),

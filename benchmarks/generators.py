@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from math import sqrt
@@ -22,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from judging import Judged, Judges
+from common import in_words, machine, markdown_row, markdown_table, newest, run_stage, write_json
+from judging import Judged, Judges, Row, groups_of, pixels_of
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from stacked_vs_peft import machine
 
 from fairsynth.groups import Group
 
@@ -38,7 +35,6 @@ GENERATORS = {
     "dreambooth, full UNet": ["--finetune.generator", "dreambooth", "--finetune.parameters", "full"],
 }
 TILE = 40
-Row = dict[str, Any]
 
 
 def generate(name: str, out: Path, per_group: int) -> list[Row]:
@@ -47,24 +43,11 @@ def generate(name: str, out: Path, per_group: int) -> list[Row]:
     options = [*GENERATORS[name], "--synthesize.per_group", str(per_group), "--filter.max_rounds", "1"]
     options += ["--synthesize.routing", "own", "--cluster.min_group", "10", "--filter.min_probability", "0"]
     for stage in ("ingest", "embed", "cluster", "finetune", "synthesize"):
-        command = [sys.executable, "-m", "fairsynth.cli", stage, "--preset", "demo", "--out", str(out), *options]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    newest = max((out / "stages").glob("synthesize-*"), key=lambda path: path.stat().st_mtime)
-    verdicts = {row["image_id"]: row["verdict"] for row in pq.read_table(newest / "synthetic.parquet").to_pylist()}
-    rows = [row for path in sorted(newest.glob("units/*/images.parquet")) for row in pq.read_table(path).to_pylist()]
+        run_stage(stage, "--out", str(out), *options)
+    made = newest(out, "synthesize")
+    verdicts = {row["image_id"]: row["verdict"] for row in pq.read_table(made / "synthetic.parquet").to_pylist()}
+    rows = [row for path in sorted(made.glob("units/*/images.parquet")) for row in pq.read_table(path).to_pylist()]
     return [row | {"verdict": verdicts[row["image_id"]]} for row in rows if row["image_id"] in verdicts]
-
-
-def pixels_of(rows: Sequence[Row]) -> NDArray[np.uint8]:
-    """The images' pixels, uint8 (N, 32, 32, 3)."""
-    return np.stack([np.asarray(Image.open(io.BytesIO(row["file"])).convert("RGB")) for row in rows])
-
-
-def groups_of(rows: Sequence[Row]) -> list[Group]:
-    """What each image should show."""
-    return [Group(row["label"], row["attribute"]) for row in rows]
 
 
 def share(right_N: NDArray[np.bool_]) -> str:
@@ -81,7 +64,7 @@ def line(name: str, judged: Judged, groups: Sequence[Group]) -> str:
     """One row of the table."""
     names = np.array([str(group) for group in groups])
     each = [f"{judged.both[names == name].mean():.0%}" for name in sorted(set(names))]
-    return f"| {name} | {len(names)} | {' | '.join([*map(share, (*judged, judged.both)), *each])} |"
+    return markdown_row([name, len(names), *map(share, (*judged, judged.both)), *each])
 
 
 def sheet(rows: dict[str, list[Row]], target: Path, per_group: int = 8) -> None:
@@ -92,8 +75,8 @@ def sheet(rows: dict[str, list[Row]], target: Path, per_group: int = 8) -> None:
     for y, (name, made) in enumerate(rows.items()):
         draw.text((0, y * (TILE + 16)), name, fill="black")
         for x, group in enumerate(groups):
-            mine = [row for row in made if (row["label"], row["attribute"]) == group][:per_group]
-            for i, row in enumerate(mine):
+            of_group = [row for row in made if (row["label"], row["attribute"]) == group][:per_group]
+            for i, row in enumerate(of_group):
                 tile = Image.open(io.BytesIO(row["file"])).resize((TILE - 2, TILE - 2), Image.Resampling.NEAREST)
                 page.paste(tile, (x * (per_group * TILE + 10) + i * TILE, y * (TILE + 16) + 14))
     page.save(target)
@@ -118,15 +101,14 @@ def main() -> None:
             ):
                 judged = judges(pixels_of(part), groups_of(part))
                 lines.append(line(f"{name}, {when}", judged, groups_of(part)))
-                facts[f"{name}, {when}"] = {k: float(getattr(judged, k).mean()) for k in ("label", "attribute", "both")}
+                facts[f"{name}, {when}"] = judged.shares()
                 print(lines[-1], flush=True)
     groups = sorted(set(map(str, groups_of(rows[chosen.generators[0]]))))
     head = ["generator", "images", "label right", "attribute right", "both right", *groups]
-    print("\n".join(["", f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *lines]))
-    told = machine() | {"judges right on real test images": judges.right}
-    print("\n" + ", ".join(f"{key}: {value}" for key, value in told.items()))
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": told, "shares": facts, "lines": lines}, indent=1) + "\n")
+    print("\n" + markdown_table(head, lines))
+    machine_facts = machine() | {"judges right on real test images": judges.right}
+    print("\n" + in_words(machine_facts))
+    write_json(chosen.json, {"machine": machine_facts, "shares": facts, "lines": lines})
     if chosen.picture:
         sheet(rows, chosen.picture)
 

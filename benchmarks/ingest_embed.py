@@ -12,9 +12,6 @@ import argparse
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import apart, write_json
 from PIL import Image
 
 SIDE, BATCH = 64, 128
@@ -131,10 +129,7 @@ def measure(side: str, root: Path) -> dict[str, float]:
 
 def in_process(side: str, root: Path) -> dict[str, float]:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--root", str(root)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return apart(__file__, "--side", side, "--root", str(root), HF_HUB_OFFLINE="1")  # type: ignore[no-any-return]
 
 
 def main() -> None:
@@ -164,8 +159,7 @@ def main() -> None:
             for s in ("plain", "fairsynth")
         }
         print(f"{n} images: fairsynth / plain = {median['fairsynth'] / median['plain']:.2f}", flush=True)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(table, indent=1) + "\n")
+    write_json(chosen.json, table)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""Judges of the demo's images: small classifiers of label and attribute, trained on real images without bias."""
+"""Judges of the demo's images: small classifiers of label and attribute, trained on real images without bias.
+
+A library: what scripts that judge synthetic images share; they run nothing of it by itself.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.nn import functional
 
 from fairsynth.config import ClassifyConfig
@@ -16,6 +21,7 @@ from fairsynth.groups import Group
 from fairsynth.models.classifier import SMALL, Classifier, build_classifier
 
 LABELS = ("low", "high")
+Row = dict[str, Any]
 
 
 class Judged(NamedTuple):
@@ -28,6 +34,10 @@ class Judged(NamedTuple):
     def both(self) -> NDArray[np.bool_]:
         """Whether an image shows its group."""
         return self.label & self.attribute
+
+    def shares(self) -> dict[str, float]:
+        """Shares of images whose label, attribute and both are as they should be."""
+        return {name: float(getattr(self, name).mean()) for name in ("label", "attribute", "both")}
 
 
 class Judges:
@@ -52,7 +62,17 @@ class Judges:
     def __call__(self, pixels_NHW3: NDArray[np.uint8], groups_N: Sequence[Group]) -> Judged:
         """Compare what the judges see with what the images are said to show."""
         pairs = zip(self.models, _classes(groups_N), strict=True)
-        return Judged(*(_seen(model, pixels_NHW3) == said for model, said in pairs))
+        return Judged(*(_seen(model, pixels_NHW3) == expected for model, expected in pairs))
+
+
+def pixels_of(rows: Sequence[Row]) -> NDArray[np.uint8]:
+    """Pixels of the files in rows of synthetic images, uint8 (N, 32, 32, 3)."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(row["file"])).convert("RGB")) for row in rows])
+
+
+def groups_of(rows: Sequence[Row]) -> list[Group]:
+    """What each of them should show."""
+    return [Group(row["label"], row["attribute"]) for row in rows]
 
 
 def _classes(groups_N: Sequence[Group]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

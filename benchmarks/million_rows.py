@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -26,17 +25,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from stacked_vs_peft import machine
+from common import machine, write_json
 
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
 from fairsynth.engine.session import session_of
+from fairsynth.engine.units import run_units
 from fairsynth.exports.formats import write_folder
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize.generate import SEEN, PlannedRows
 from fairsynth.stages.synthesize.image_plan import Source, plan_images
 from fairsynth.stages.synthesize.output import TABLE, accepted
-from fairsynth.stages.synthesize.rounds import Rounds, write_table
+from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
 
 GROUPS = (Group("low", "building"), Group("high", "flower"))
 
@@ -87,7 +87,7 @@ def run(out: Path, rows: int) -> dict[str, float]:
     artifact.open()
     with session_of(ResourcesConfig()) as session:
         rounds = Rounds(
-            session,
+            partial(run_units, session, "synthesize", artifact.units(), per_call=UNITS_PER_CALL),
             artifact,
             SynthesizeConfig(unit_size=64),
             FilterConfig(max_rounds=1),
@@ -163,8 +163,7 @@ def main() -> None:
         facts["resume decides after"] = killed_half_way(chosen.rows)
     for key, value in (facts | machine()).items():
         print(f"{key}: {value if not isinstance(value, float) else round(value, 2)}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(facts | machine(), indent=1) + "\n")
+    write_json(chosen.json, facts | machine())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The README's picture: real and synthetic images of each group of a finished run.
 
-python benchmarks/picture.py runs/demo benchmarks/demo.png
+``python benchmarks/picture.py runs/demo benchmarks/demo.png`` draws it.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -35,7 +35,7 @@ def images(folder: Path, split: str | None) -> dict[tuple[str, str], list[Path]]
     return found
 
 
-def main(run: Path, target: Path) -> None:
+def draw_groups(run: Path, target: Path) -> None:
     """Draw one line per group: real training images left, accepted synthetic ones right."""
     (dataset,) = (run / "dataset").iterdir()
     real, synthetic = images(dataset, "train"), images(run / "synthetic", None)
@@ -52,5 +52,13 @@ def main(run: Path, target: Path) -> None:
     page.save(target, optimize=True)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("target", type=Path, help="where to write the picture")
+    chosen = parser.parse_args()
+    draw_groups(chosen.run, chosen.target)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

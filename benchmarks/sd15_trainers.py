@@ -1,15 +1,15 @@
-"""The trainers that ``stacked_sd15.py`` compares: a UNet of SD 1.5's shape with random weights, and steps that train it.
+"""A UNet of SD 1.5's shape with random weights, and the steps that train it: the trainers that ``stacked_sd15.py`` compares.
 
-Needs torch, diffusers and this checkout; peft for the trainers that are named so.
+A library beside ``common``, for it has one meaning: ``stacked_sd15.py`` runs these trainers, ``generate_sd15.py`` has the
+same UNet, and with either of them in one file it would be too long. Needs torch, diffusers and this checkout; peft for the
+trainers that are named so.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # These two need torch alone, and fairsynth itself imports nothing.
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.models.stacked_adamw import StackedAdamW
@@ -150,11 +149,11 @@ def alone(unet: UNet2DConditionModel, network: Any, autocast: bool = False) -> S
     return step
 
 
-def alone_by(kind: str, chosen: argparse.Namespace) -> Step:
+def alone_by(trainer: str, chosen: argparse.Namespace) -> Step:
     """A one-adapter trainer by its name."""
-    if kind.startswith("peft"):
-        dtype = torch.bfloat16 if kind == "peft-bf16" else torch.float32
+    if trainer.startswith("peft"):
+        dtype = torch.bfloat16 if trainer == "peft-bf16" else torch.float32
         unet = with_peft(chosen, dtype)
         return alone(unet, unet, autocast=dtype == torch.float32)
     unet = with_plain_lora(chosen)
-    return alone(unet, compiled(chosen, unet) if kind == "compiled" else unet)
+    return alone(unet, compiled(chosen, unet) if trainer == "compiled" else unet)

@@ -10,34 +10,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from stacked_vs_peft import machine
+import torch
+from common import machine, run_stage, write_json
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ResourcesConfig
 from fairsynth.config.load import load_config
-from fairsynth.engine.search import Search
 from fairsynth.engine.session import session_of
+from fairsynth.engine.trials import run_trials
+from fairsynth.stages.tune.search import Search
 
 
 def packed(folder: Path) -> Path:
     """The demo's packs, from a run of ``ingest`` and ``tune`` with one trial."""
     for stage in ("ingest", "tune"):
-        command = [sys.executable, "-m", "fairsynth.cli", stage, "--preset", "demo", "--out", str(folder)]
-        command += ["--tune.methods", "[erm]", "--tune.trials", "1", "--classify.pretrain_epochs", "1"]
-        subprocess.run(command, check=True, capture_output=True)
+        options = ["--tune.methods", "[erm]", "--tune.trials", "1", "--classify.pretrain_epochs", "1"]
+        run_stage(stage, "--out", str(folder), *options)
     (stage_folder,) = (folder / "stages").glob("tune-*")
     return stage_folder / "units"
 
 
 def search_of(packs: Path, folder: Path, method: str, trials: int, seed: int) -> Search:
+    """The search for one method's trials."""
     config = load_config(None, "demo", {"tune.methods": [method], "tune.trials": trials})
     return Search(packs, Units(folder / "units"), config.classify, config.tune, seed)
 
@@ -47,7 +50,8 @@ def by_tune(packs: Path, folder: Path, method: str, trials: int, seed: int) -> t
     with session_of(ResourcesConfig()) as session:
         session.connect()
         began = time.monotonic()
-        search_of(packs, folder, method, trials, seed).run(session)
+        search = search_of(packs, folder, method, trials, seed)
+        search.run(lambda some: run_trials(session, "tune", some, folder / "ray"), session.resources.checkpoint_seconds)
         return time.monotonic() - began, session.startup_seconds
 
 
@@ -57,21 +61,22 @@ def by_loops(packs: Path, folder: Path, method: str, trials: int, seed: int) -> 
         count.connect()
         workers = count.worker().count
     began = time.monotonic()
-    numbers = [list(range(first, trials, workers)) for first in range(workers)]
-    code = (
-        "import sys, torch; torch.set_num_threads(1); sys.path.insert(0, {here!r}); from pathlib import Path; "
-        "from search_overhead import search_of; search = search_of(Path({packs!r}), Path({out!r}), {method!r}, {trials}, {seed}); "
-        "[search.trial(task, 1e9, lambda *told: None) for task in search._wave({method!r}, {mine}, [])]"
-    )
-    facts = {"here": str(Path(__file__).parent), "packs": str(packs), "out": str(folder)}
-    facts |= {"method": method, "trials": trials, "seed": seed}  # type: ignore[dict-item]
+    command = [sys.executable, __file__, "--method", method, "--trials", str(trials), "--seed", str(seed)]
+    command += ["--packs", str(packs), "--out", str(folder), "--numbers"]
     children = [
-        subprocess.Popen([sys.executable, "-c", code.format(**facts, mine=mine)], stderr=subprocess.DEVNULL)
-        for mine in numbers
+        subprocess.Popen([*command, *map(str, range(first, trials, workers))], stderr=subprocess.DEVNULL)
+        for first in range(workers)
     ]
     if any(child.wait() for child in children):
         raise SystemExit("a loop failed")
     return time.monotonic() - began
+
+
+def loop(search: Search, method: str, numbers: Sequence[int]) -> None:
+    """Some of the trials, one after another."""
+    torch.set_num_threads(1)
+    for task in search._wave(method, numbers, []):
+        search.trial(task, 1e9, lambda *progress: None)
 
 
 def main() -> None:
@@ -80,7 +85,15 @@ def main() -> None:
     parser.add_argument("--method", default="erm")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--numbers", type=int, nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--packs", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.packs:
+        search = search_of(chosen.packs, chosen.out, chosen.method, chosen.trials, chosen.seed)
+        loop(search, chosen.method, chosen.numbers)
+        return
     scratch = Path(tempfile.mkdtemp())
     packs = packed(scratch / "run")
     ours, loops, starts = [], [], []
@@ -96,12 +109,11 @@ def main() -> None:
         "method": chosen.method,
         "tune, s": [round(s, 1) for s in ours],
         "loops, s": [round(s, 1) for s in loops],
-        "tune beside loops": round(statistics.median(a / b for a, b in zip(ours, loops, strict=True)), 2),
-        "Ray's start, s": round(statistics.median(starts), 1),
+        "tune beside loops": round(median(a / b for a, b in zip(ours, loops, strict=True)), 2),
+        "Ray's start, s": round(median(starts), 1),
     } | machine()
     print(json.dumps(facts, indent=1))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(chosen.json, facts)
 
 
 if __name__ == "__main__":

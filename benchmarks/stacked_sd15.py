@@ -12,44 +12,25 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from common import card, in_words, markdown_row, markdown_table, windows, write_json
 from diffusers import UNet2DConditionModel, logging
 from sd15_trainers import Batch, Step, alone_by, batch_of, build, stacked
 from torch.utils.flop_counter import FlopCounterMode
 
-WINDOWS, WARM, MATRIX = 5, 3, 8192
 # Seconds that a cell may take: what is not started cannot overrun the budget. Compiling is told by --compile-s.
 ORDINARY = 12.0
 BROKEN = "failed:"
 ALONE = ("plain", "peft", "peft-bf16", "compiled")
-
-
-def windows(chosen: argparse.Namespace, call: Callable[[], Any]) -> list[float]:
-    """Seconds per call in each of a few windows, after a warm-up."""
-
-    def seconds(calls: int) -> float:
-        began = time.perf_counter()
-        for _ in range(calls):
-            call()
-        if chosen.device == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - began) / calls
-
-    seconds(WARM)
-    calls = max(1, round(chosen.window_s / seconds(1)))
-    return [seconds(calls) for _ in range(WINDOWS)]
 
 
 def operations(chosen: argparse.Namespace, unet: UNet2DConditionModel) -> tuple[int, int]:
@@ -63,19 +44,6 @@ def operations(chosen: argparse.Namespace, unet: UNet2DConditionModel) -> tuple[
     if chosen.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return forward.get_total_flops(), both.get_total_flops()
-
-
-def machine(chosen: argparse.Namespace) -> dict[str, Any]:
-    """On what, when and how this was measured, and how fast it multiplies matrices."""
-    size = 256 if chosen.smoke else MATRIX
-    a, b = (torch.randn(size, size, device=chosen.device, dtype=torch.bfloat16) for _ in "ab")
-    return {
-        "device": torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU",
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["python", *sys.argv]),
-        "matrix_tflops": 2 * size**3 / median(windows(chosen, lambda: a @ b)) / 1e12,
-    }
 
 
 class Bench:
@@ -112,7 +80,7 @@ class Bench:
         try:
             batch: Batch = batch_of(self.chosen, samples)
             with start() as step:
-                row["seconds"] = windows(self.chosen, partial(step, batch))
+                row["seconds"] = windows(partial(step, batch), self.chosen.device, self.chosen.window_s)
         except torch.cuda.OutOfMemoryError:
             return "out of memory"
         except Exception as error:  # a compiler can fail in any way; the other cells go on
@@ -125,7 +93,7 @@ class Bench:
     def save(self) -> None:
         """Write what there is."""
         out, content = self.chosen.out, {"machine": self.facts, "settings": vars(self.chosen), "rows": self.rows}
-        out.with_suffix(".json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+        write_json(out.with_suffix(".json"), content)
         out.with_suffix(".md").write_text(self.text())
 
     def text(self) -> str:
@@ -141,12 +109,11 @@ class Bench:
             "share of matrix rate",
         ]
         head += [f"x {name}" for name in self.chosen.alone] + ["note"]
-        lines = ["; ".join(f"{key}: {value}" for key, value in self.facts.items()), ""]
-        lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+        lines = []
         for row in self.rows:
             others = [usual.get((name, row["each"])) for name in self.chosen.alone]
-            lines.append(f"| {' | '.join([*_figures(row), *(_times(row, o) for o in others), row['note']])} |")
-        return "\n".join(lines) + "\n"
+            lines.append(markdown_row([*_figures(row), *(_times(row, o) for o in others), row["note"]]))
+        return f"{in_words(self.facts, '; ')}\n\n{markdown_table(head, lines)}\n"
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
@@ -168,23 +135,23 @@ def measure(chosen: argparse.Namespace) -> Bench:
     """The stacked grid, then the one-adapter trainers, that which compiles last."""
     bench = Bench(chosen)
     unet = build(chosen)
-    bench.facts = machine(chosen)
+    bench.facts = card(chosen.device, chosen.window_s)
     forward, both = operations(chosen, unet)
     bench.facts |= {"forward_tflop": forward / 1e12, "sample_tflop": both / 1e12}
     for each in chosen.each:
         for adapters in chosen.adapters:
             bench.cell("stacked", adapters, each, partial(stacked, chosen, unet, adapters))
     del unet
-    for kind in chosen.alone:
+    for trainer in chosen.alone:
         made: list[Step] = []
         gc.collect()  # the trainer before this one: its memory is not this one's
 
-        def start(kind: str = kind, made: list[Step] = made) -> AbstractContextManager[Step]:
-            made[:] = made or [alone_by(kind, chosen)]
+        def start(trainer: str = trainer, made: list[Step] = made) -> AbstractContextManager[Step]:
+            made[:] = made or [alone_by(trainer, chosen)]
             return nullcontext(made[0])
 
         for each in chosen.each:
-            if bench.cell(kind, 1, each, start)["note"].startswith(BROKEN):
+            if bench.cell(trainer, 1, each, start)["note"].startswith(BROKEN):
                 break
     return bench
 

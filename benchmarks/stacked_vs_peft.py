@@ -11,22 +11,16 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from common import in_words, machine, markdown_row, markdown_table, spread, write_json
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
@@ -151,7 +145,7 @@ def by_fairsynth(world: World, config: FinetuneConfig) -> tuple[float, dict[str,
     return time.perf_counter() - began, found
 
 
-def apart(world: World, config: FinetuneConfig, ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+def distance(world: World, config: FinetuneConfig, ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """Largest difference between two trainings of an adapter, relative to how far peft's has moved from its start."""
     stack = StackedAdapters(world.unet, config.rank, config.alpha, config.target_modules)
     stack.remove()
@@ -178,37 +172,18 @@ def compare(world: World, batch: int, repeats: int) -> dict[str, Any]:
             rates[name].append(batch * sum(job.steps for job in world.jobs) / seconds)
         print(f"batch {batch}, round {index}: " + ", ".join(f"{k} {v[-1]:.1f} samples/s" for k, v in rates.items()))
     ratios = {peer: [ours / theirs for ours, theirs in zip(rates[OURS], rates[peer], strict=True)] for peer in PEERS}
-    gap = max(apart(world, config, weights[OURS], weights[peer]) for peer in PEERS)
+    gap = max(distance(world, config, weights[OURS], weights[peer]) for peer in PEERS)
     return {"batch": batch, "rates": rates, "ratios": ratios, "apart": gap}
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Median and range."""
-    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
-    return f"{middle} ({low} – {high})" if len(values) > 1 else middle
-
-
-def machine() -> dict[str, Any]:
-    """On what, when and how this was measured."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": (names or [platform.processor()])[0],
-        "cores": os.cpu_count(),
-        **{name: version(name) for name in ("torch", "diffusers", "peft")},
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["python", *sys.argv]),
-    }
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The comparison in Markdown."""
     head = ["batch of each", *(f"{name}, samples/s" for name in (*PEERS, OURS)), *(f"x {peer}" for peer in PEERS)]
-    lines = [f"| {' | '.join([*head, 'weights apart'])} |", "| --- " * (len(head) + 1) + "|"]
+    lines = []
     for row in rows:
         cells = [*map(spread, row["rates"].values()), *(spread(values, 2) for values in row["ratios"].values())]
-        lines.append(f"| {row['batch']} | {' | '.join(cells)} | {row['apart']:.1e} |")
-    return "\n".join(lines)
+        lines.append(markdown_row([row["batch"], *cells, f"{row['apart']:.1e}"]))
+    return markdown_table([*head, "weights apart"], lines)
 
 
 def main() -> None:
@@ -224,9 +199,8 @@ def main() -> None:
     world = make_world(chosen.adapters, chosen.steps)
     rows = [compare(world, batch, chosen.repeats) for batch in chosen.batches]
     facts = machine() | {name: getattr(chosen, name) for name in ("adapters", "steps", "repeats", "threads")}
-    print("\n" + table(rows) + "\n\n" + ", ".join(f"{key}: {value}" for key, value in facts.items()))
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+    print("\n" + table(rows) + "\n\n" + in_words(facts))
+    write_json(chosen.json, {"machine": facts, "rows": rows})
 
 
 if __name__ == "__main__":

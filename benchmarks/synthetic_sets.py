@@ -10,48 +10,39 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from generators import groups_of, pixels_of
-from judging import Judges
-from stacked_vs_peft import machine
+from common import in_words, machine, markdown_row, markdown_table, newest, run_stage, write_json
+from judging import Judges, Row, groups_of, pixels_of
 
 from fairsynth.config.load import load_config
 from fairsynth.groups import Group
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")
 PLAIN = 300
-Row = dict[str, Any]
 
 
 def run(out: Path, severity: float, options: Sequence[str]) -> tuple[dict[str, Any], list[Row]]:
     """The record of the synthesize stage, and all rows of its table with their files."""
     for stage in STAGES:
-        command = [sys.executable, "-m", "fairsynth.cli", stage, "--preset", "demo", "--out", str(out)]
-        command += ["--data.severity", str(severity), *options]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    newest = max((out / "stages").glob("synthesize-*"), key=lambda path: path.stat().st_mtime)
-    rows = pq.read_table(newest / "synthetic.parquet").to_pylist()
+        run_stage(stage, "--out", str(out), "--data.severity", str(severity), *options)
+    made = newest(out, "synthesize")
+    rows = pq.read_table(made / "synthetic.parquet").to_pylist()
     files: dict[str, bytes] = {}
     for unit in {row["unit"] for row in rows}:
-        table = pq.read_table(newest / "units" / unit / "images.parquet", columns=["image_id", "file"])
+        table = pq.read_table(made / "units" / unit / "images.parquet", columns=["image_id", "file"])
         files |= dict(zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True))
-    record = json.loads((newest / "artifact.json").read_text("utf-8"))
+    record = json.loads((made / "artifact.json").read_text("utf-8"))
     return record, [row | {"file": files[row["image_id"]]} for row in rows]
 
 
 def shown(judges: Judges, rows: Sequence[Row]) -> dict[str, float]:
     """Shares of images whose label, attribute and both are as they should be."""
-    judged = judges(pixels_of(rows), groups_of(rows))
-    return {name: float(getattr(judged, name).mean()) for name in ("label", "attribute", "both")}
+    return judges(pixels_of(rows), groups_of(rows)).shares()
 
 
 def by_prompt(judges: Judges, groups: Sequence[Group]) -> dict[Group, dict[str, float]]:
@@ -64,8 +55,7 @@ def by_prompt(judges: Judges, groups: Sequence[Group]) -> dict[Group, dict[str, 
     for group in groups:
         prompts = [fill(how.prompt, config.data, group)] * PLAIN
         pixels = generate(pipeline, prompts, [""] * PLAIN, list(range(PLAIN)), 32, how.steps, how.guidance)
-        judged = judges(pixels, [group] * PLAIN)
-        found[group] = {name: float(getattr(judged, name).mean()) for name in ("label", "attribute", "both")}
+        found[group] = judges(pixels, [group] * PLAIN).shares()
     return found
 
 
@@ -98,7 +88,7 @@ def line(entry: dict[str, Any], prompt: dict[str, float]) -> str:
             for part in (entry["all"], entry["kept"], prompt)
         ),
     ]
-    return f"| {' | '.join(map(str, cells))} |"
+    return markdown_row(cells)
 
 
 def main() -> None:
@@ -126,12 +116,10 @@ def main() -> None:
         "accepted",
         "plain prompt",
     ]
-    print("\n".join(["", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]))
-    print("\n".join(line(entry, prompts[entry["group"]]) for entry in entries))
-    told = machine() | {"judges right on real test images": judges.right}
-    print("\n" + ", ".join(f"{key}: {value}" for key, value in told.items()))
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": told, "groups": entries, "prompts": prompts}, indent=1) + "\n")
+    print("\n" + markdown_table(head, (line(entry, prompts[entry["group"]]) for entry in entries)))
+    facts = machine() | {"judges right on real test images": judges.right}
+    print("\n" + in_words(facts))
+    write_json(chosen.json, {"machine": facts, "groups": entries, "prompts": prompts})
 
 
 if __name__ == "__main__":

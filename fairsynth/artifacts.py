@@ -1,8 +1,8 @@
 """Artifacts and units: results that exist once their record exists, and not before.
 
-A stage writes into ``stages/<stage>-<fingerprint>/``; ``artifact.json`` there is written last.
-A unit is a folder ``units/<name>/`` that gets its name by one rename after all its files are
-on disk. Both are exactly-once: of two writers the first wins, the other's work is dropped.
+A stage writes into ``stages/<stage>-<fingerprint>/``; ``artifact.json`` there is written last, by the one run that
+holds the output folder's lock (``fairsynth.lock``). A unit is a folder ``units/<name>/`` that gets its name by one
+rename after all its files are on disk, whoever makes it: of two writers the first wins, the other's work is dropped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def sync(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a stage's input: input = used + quarantined + excluded, or FairsynthError."""
+    """What became of a stage's input. Raises FairsynthError unless input = used + quarantined + excluded."""
 
     input: int = 0
     used: int = 0
@@ -111,13 +111,18 @@ class Artifact:
         return str(self.record.get("digest") or self.fingerprint)
 
     def open(self) -> Path:
-        """Create the folder if need be and return it."""
+        """Create the folder if it is missing, and return it."""
         self.path.mkdir(parents=True, exist_ok=True)
         return self.path
 
     def units(self) -> Units:
         """The units of this stage."""
         return Units(self.path / "units")
+
+    def clear(self, *names: str) -> None:
+        """Remove folders that only unfinished work needs."""
+        for name in names:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def finish(self, counts: Counts, seconds: float, digest: str | None = None, **facts: Any) -> None:
         """Write the record: from here on the artifact exists."""
@@ -157,7 +162,7 @@ class Units:
         return self.path / name
 
     def commit(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Let ``write`` fill a private folder, then give it its name; keeps the earlier one if there is one."""
+        """Let ``write`` fill a private folder, then give it its name; an earlier unit of that name stays."""
         final, private = self.path / name, self.path / f".{name}.{uuid.uuid4().hex}"
         if final.exists():
             return final

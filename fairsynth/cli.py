@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
-from fairsynth.printing import printable
+from fairsynth.escaping import printable
 
 if TYPE_CHECKING:
     from fairsynth.config import RunConfig
@@ -51,7 +51,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:
-    """The config that a command line asks for, and its output folder. Raises ConfigError(nothing) if it says nothing."""
+    """The config of a command line, and its output folder. Raises ConfigError(nothing) for an empty one."""
     from fairsynth.config.load import load_config, parse_overrides
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
@@ -67,16 +67,16 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
     config, root = _config_of(tokens, preset, out, nothing)
-    reading = check_early(config, root)
+    metadata = check_early(config, root)
     with locked(root):
         from fairsynth.pipeline import run
 
-        outcome = run(config, only, reading=reading)
+        outcome = run(config, only, metadata=metadata)
     if only in (None, "report"):
         from fairsynth.stages.report.step import summary_lines
 
         print("\n".join(["", *summary_lines(root)]))
-    if len(outcome.cached) == len(outcome.artifacts):
+    if not outcome.made:
         print(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
     else:
         print(f"done in {outcome.seconds:.0f} s")
@@ -186,12 +186,12 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
     from fairsynth.commands.inspect.run import inspect_dataset
     from fairsynth.commands.inspect.text import lines
 
-    found = inspect_dataset(config)
+    findings = inspect_dataset(config)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps(findings, indent=1, allow_nan=False))
     else:
-        print("\n".join(lines(found)))
-    return 3 if found["problems"] else 0
+        print("\n".join(lines(findings)))
+    return 3 if findings["problems"] else 0
 
 
 @app.command
@@ -244,16 +244,10 @@ def _export_images(
     preset: str | None,
     out: str | None,
 ) -> int:
-    from fairsynth.config.load import load_config, parse_overrides
-
-    path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
-    if path is None and preset is None and not rest:
-        raise ConfigError(f"export what? give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}")
-    if path is not None and Path(path).is_dir():
-        raise ConfigError(
-            f"{path} is a folder; give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}"
-        )
-    config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
+    what = f"give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}"
+    if tokens and not tokens[0].startswith("-") and Path(tokens[0]).is_dir():
+        raise ConfigError(f"{tokens[0]} is a folder; {what}")
+    config, _ = _config_of(tokens, preset, out, f"export what? {what}")
 
     from fairsynth.commands.export.images import export_set
 

@@ -1,4 +1,4 @@
-"""Any text as plain content of Markdown: labels, prompts and file names are hostile text."""
+"""Text from data is hostile: labels, prompts and file names made harmless for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def code(value: Any) -> str:
 
 def _flat(value: Any) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
+def printable(text: str) -> str:
+    """The text without characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)

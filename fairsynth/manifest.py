@@ -1,4 +1,4 @@
-"""The manifest: one row per image, real and synthetic alike, as an Arrow table.
+"""The manifest: one row per real image that is used, as an Arrow table.
 
 Columns that every manifest has are in ``SCHEMA``; stages add theirs and return new manifests.
 ``path`` is relative to the dataset's (or the synthetic set's) folder, so folders can move.
@@ -32,6 +32,8 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
+# What a stage does not use, and why: the rows of its quarantine and of what it excluded.
+SET_ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
 
 def image_id(path: str) -> str:
@@ -60,7 +62,7 @@ class Manifest:
     @classmethod
     def from_rows(cls, rows: list[dict[str, Any]], extra: Mapping[str, pa.DataType] | None = None) -> Manifest:
         """Build from dictionaries; ``extra`` gives the types of further columns."""
-        schema = pa.schema([*SCHEMA, *((name, kind) for name, kind in (extra or {}).items())])
+        schema = pa.schema([*SCHEMA, *((name, arrow_type) for name, arrow_type in (extra or {}).items())])
         return cls(pa.Table.from_pylist(rows, schema=schema))
 
     @classmethod
@@ -95,9 +97,9 @@ class Manifest:
         """The rows ordered by image_id: independent of how they came."""
         return Manifest(self.table.sort_by("image_id"))
 
-    def with_column(self, name: str, values: Iterable[Any], kind: pa.DataType) -> Manifest:
+    def with_column(self, name: str, values: Iterable[Any], arrow_type: pa.DataType) -> Manifest:
         """A new manifest with one more column."""
-        return Manifest(self.table.append_column(name, pa.array(list(values), kind)))
+        return Manifest(self.table.append_column(name, pa.array(list(values), arrow_type)))
 
     def replaced(self, name: str, values: Iterable[str]) -> Manifest:
         """A new manifest with other text in one column."""

@@ -1,15 +1,19 @@
-"""Stage 7, evaluate: figures of predictions beside the accuracies of ``fairsynth.groups``."""
+"""Accuracies by group, and further figures of predictions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from fairsynth.groups import Group
 
 BINS = 10
 FIGURES = ("equalized_odds_difference", "ece", "balanced_accuracy", "worst_class_accuracy")
@@ -20,15 +24,15 @@ def equalized_odds_difference(
 ) -> float | None:
     """The largest gap between attributes in how often a label is predicted, where it is right and where it is wrong.
 
-    For two labels what fairlearn calls by this name: the larger one of the gaps in true and false positive rate
-    (Agarwal et al. 2018, arXiv 1803.02453). For more the largest over the labels, each against the rest. Rates of attributes
-    without such images do not count; None where no rate has two attributes to compare.
+    For two labels it is fairlearn's figure of this name: the larger one of the gaps in true and false positive rate
+    (Agarwal et al. 2018, arXiv 1803.02453). For more labels it is the largest over the labels, each against the rest.
+    Rates of attributes without such images do not count; None where no rate has two attributes to compare.
     """
     gaps = []
     for label in np.unique(labels_N):
         for is_it in (labels_N == label, labels_N != label):
-            there = np.unique(attributes_N[is_it])
-            rates = [float((predicted_N[is_it & (attributes_N == a)] == label).mean()) for a in there]
+            present = np.unique(attributes_N[is_it])
+            rates = [float((predicted_N[is_it & (attributes_N == a)] == label).mean()) for a in present]
             gaps += [max(rates) - min(rates)] if len(rates) > 1 else []
     return max(gaps) if gaps else None
 
@@ -36,7 +40,7 @@ def equalized_odds_difference(
 def expected_calibration_error(
     probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64], bins: int = BINS
 ) -> float:
-    """Mean gap between confidence and accuracy over ``bins`` equal bins of the predicted label's probability (Guo et al. 2017).
+    """Mean gap of confidence and accuracy over ``bins`` equal bins of the top label's probability (Guo et al. 2017).
 
     A bin has its upper bound, not its lower one. The confidence is that of the predicted label also for two labels.
     """
@@ -46,8 +50,8 @@ def expected_calibration_error(
     places = np.clip(np.ceil(np.round(confidence * bins, 6)).astype(int) - 1, 0, bins - 1)
     error = 0.0
     for place in np.unique(places):
-        mine = places == place
-        error += float(mine.mean()) * abs(float(confidence[mine].mean()) - float(right[mine].mean()))
+        inside = places == place
+        error += float(inside.mean()) * abs(float(confidence[inside].mean()) - float(right[inside].mean()))
     return error
 
 
@@ -56,14 +60,14 @@ def more_figures(predictions: pa.Table, label_names: Sequence[str]) -> dict[str,
 
     ``balanced_accuracy``: mean of the labels' recalls; ``worst_class_accuracy``: the smallest of them.
     """
-    found: dict[str, dict[str, list[float | None]]] = {}
+    figures: dict[str, dict[str, list[float | None]]] = {}
     for method in predictions["method"].unique().to_pylist():
-        mine = predictions.filter(pc.equal(predictions["method"], method))
-        for seed in sorted(mine["seed"].unique().to_pylist()):
-            values = _figures(mine.filter(pc.equal(mine["seed"], seed)), label_names)
+        rows = predictions.filter(pc.equal(predictions["method"], method))
+        for seed in sorted(rows["seed"].unique().to_pylist()):
+            values = _figures(rows.filter(pc.equal(rows["seed"], seed)), label_names)
             for name in FIGURES:
-                found.setdefault(method, {}).setdefault(name, []).append(values[name])
-    return found
+                figures.setdefault(method, {}).setdefault(name, []).append(values[name])
+    return figures
 
 
 def _figures(rows: pa.Table, label_names: Sequence[str]) -> dict[str, float | None]:
@@ -81,7 +85,7 @@ def _figures(rows: pa.Table, label_names: Sequence[str]) -> dict[str, float | No
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """The difference of two methods over the same seeds: its mean, 95 % Student-t interval, and what may be said of it.
+    """The difference of two methods over the same seeds: its mean, 95 % Student-t interval, and the verdict.
 
     ``improved`` if the interval lies above 0, ``not improved`` if it lies at or below 0, else ``inconclusive``; so,
     too, for a single seed, which has no interval. Raises ValueError for numbers of seeds that differ.
@@ -97,3 +101,187 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     low, high = mean - half, mean + half
     verdict = "improved" if low > 0 else "not improved" if high <= 0 else "inconclusive"
     return {"mean": mean, "ci95": [low, high], "verdict": verdict}
+
+
+class Interval(NamedTuple):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> Interval:
+    """Wilson score interval of a share (Wilson 1927). Raises ValueError for n = 0."""
+    if n < 1:
+        raise ValueError("an interval needs at least one observation")
+    p = successes / n
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Interval(max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n)))
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy on one group; None where the group is empty."""
+
+    group: Group
+    n: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right predictions, or None for an empty group: never 0."""
+        return self.correct / self.n if self.n else None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All accuracies of one set of predictions.
+
+    ``accuracy``: sample mean. ``accuracy_group_mean``: unweighted mean over groups with n > 0.
+    ``accuracy_train_prior``: sum over groups of n_train(g) / N_train * accuracy(g), over the groups that
+    have both training and test images ("adjusted average", Sagawa et al. 2020).
+    ``worst``: the group with n > 0 whose accuracy is smallest (worst-group accuracy, WGA).
+    """
+
+    groups: tuple[GroupAccuracy, ...]
+    accuracy: float
+    accuracy_group_mean: float
+    accuracy_train_prior: float
+    worst: GroupAccuracy
+
+    @property
+    def worst_group_accuracy(self) -> float:
+        """WGA: min over groups with n > 0."""
+        accuracy = self.worst.accuracy
+        assert accuracy is not None
+        return accuracy
+
+
+def score(
+    correct_N: Sequence[bool] | NDArray[np.bool_],
+    groups_N: Sequence[Group],
+    all_groups: Sequence[Group],
+    train_counts: Mapping[Group, int],
+) -> Scores:
+    """Score predictions: ``correct_N`` says of each image whether its label was predicted.
+
+    Raises ValueError for no images.
+    """
+    if len(groups_N) == 0:
+        raise ValueError("no images to score")
+    hits = {group: [0, 0] for group in all_groups}
+    for right, group in zip(correct_N, groups_N, strict=True):
+        hits[group][0] += 1
+        hits[group][1] += bool(right)
+    per_group = tuple(GroupAccuracy(group, n, correct) for group, (n, correct) in hits.items())
+    present = {g.group: g.correct / g.n for g in per_group if g.n}
+    weights = {group: train_counts.get(group, 0) for group in present}
+    total = sum(weights.values())
+    prior = sum(weights[g] * present[g] for g in present) / total if total else float("nan")
+    return Scores(
+        per_group,
+        sum(g.correct for g in per_group) / len(groups_N),
+        sum(present.values()) / len(present),
+        prior,
+        min((g for g in per_group if g.n), key=lambda g: (g.correct / g.n, -g.n)),
+    )
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """A method's test figures over its seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    scores: tuple[Scores, ...]
+
+    def values(self, figure: str) -> list[float]:
+        """One figure of every seed."""
+        return [float(getattr(s, figure)) for s in self.scores]
+
+    def pooled_groups(self) -> list[tuple[Group, int, float | None]]:
+        """Each group with its n in the test split and its accuracy, averaged over seeds."""
+        table = []
+        for column in zip(*(s.groups for s in self.scores), strict=True):
+            accuracies = [g.accuracy for g in column if g.accuracy is not None]
+            table.append((column[0].group, column[0].n, float(np.mean(accuracies)) if accuracies else None))
+        return table
+
+    def worst_group(self) -> tuple[Group, int]:
+        """The group with the lowest accuracy averaged over seeds, and its n."""
+        group, n, _ = min((row for row in self.pooled_groups() if row[2] is not None), key=lambda row: row[2] or 0.0)
+        return group, n
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """95 % Student-t interval of the mean over seeds; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    from scipy import stats
+
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return Interval(max(0.0, mean - half), min(1.0, mean + half))
+
+
+def test_counts(predictions: pa.Table) -> Counter[Group]:
+    """Test images per group: those of one method and seed."""
+    columns = [predictions.column(name).to_pylist() for name in ("method", "seed", "label", "attribute")]
+    rows = list(zip(*columns, strict=True))
+    return Counter(Group(label, attribute) for method, seed, label, attribute in rows if (method, seed) == rows[0][:2])
+
+
+def score_methods(
+    predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]
+) -> list[MethodScores]:
+    """Score a table of predictions per method and seed."""
+    rows = predictions.select(["method", "seed", "label", "attribute", "predicted"]).to_pylist()
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    result = []
+    for method in methods:
+        seeds = sorted({row["seed"] for row in rows if row["method"] == method})
+        scores = []
+        for seed in seeds:
+            part = [row for row in rows if row["method"] == method and row["seed"] == seed]
+            scores.append(
+                score(
+                    [row["predicted"] == row["label"] for row in part],
+                    [Group(row["label"], row["attribute"]) for row in part],
+                    groups,
+                    train_counts,
+                )
+            )
+        result.append(MethodScores(method, tuple(seeds), tuple(scores)))
+    return result
+
+
+def verdict(ours: MethodScores, baseline: MethodScores) -> str:
+    """``improved``, ``not improved`` or ``inconclusive``, by the paired difference in WGA (``metrics.paired``)."""
+    return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])
+
+
+def agreement(labels_N: Sequence[str], pseudo_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:
+    """How well pseudo-attributes and the true attribute agree, per label.
+
+    ``adjusted_mutual_information``: 0 for chance, 1 for the same partition (Vinh et al. 2010).
+    ``purity``: share of images that have the most frequent true value of their pseudo-attribute.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    by_label = []
+    for label in sorted(set(labels_N)):
+        pairs = [(p, t) for y, p, t in zip(labels_N, pseudo_N, truth_N, strict=True) if y == label]
+        table: dict[str, Counter[str]] = defaultdict(Counter)
+        for pseudo, true in pairs:
+            table[pseudo][true] += 1
+        pseudos, truths = zip(*pairs, strict=True)
+        by_label.append(
+            {
+                "label": label,
+                "n": len(pairs),
+                "adjusted_mutual_information": float(adjusted_mutual_info_score(truths, pseudos)),
+                "purity": sum(max(counts.values()) for counts in table.values()) / len(pairs),
+                "kinds": {name: dict(counts) for name, counts in sorted(table.items())},
+            }
+        )
+    return by_label

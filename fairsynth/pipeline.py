@@ -1,7 +1,7 @@
-"""The table of contents: the stages in order, each one call.
+"""The table of contents: the stages in order, each a record of what names, makes and lays out its result.
 
-``Run(config).run()`` does them all; ``Run(config).run(only="cluster")`` does one and expects the
-earlier ones to be there. A stage whose artifact exists is not touched again.
+``run(config)`` runs them all; ``run(config, only="cluster")`` runs one and expects the earlier ones to be finished. A
+stage whose artifact is finished is not made again.
 """
 
 from __future__ import annotations
@@ -9,37 +9,45 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from fairsynth.artifacts import Artifact
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.config import RunConfig
-from fairsynth.data.reading import Reading
-from fairsynth.engine.session import session_of
-from fairsynth.errors import ConfigError
-from fairsynth.printing import printable
+from fairsynth.data.metadata import Metadata
 from fairsynth.stages.audit import step as audit
-from fairsynth.stages.context import Context, Done
+from fairsynth.stages.cluster import step as cluster
+from fairsynth.stages.context import Context, opened
+from fairsynth.stages.embed import step as embed
+from fairsynth.stages.evaluate import step as evaluate
 from fairsynth.stages.finetune import step as finetune
-from fairsynth.stages.ingest import step as prepare
+from fairsynth.stages.ingest import step as ingest
 from fairsynth.stages.report import step as report
+from fairsynth.stages.stage import Done, Stage, find_finished, run_stage
 from fairsynth.stages.synthesize import step as synthesize
-from fairsynth.stages.tune import step as classify
+from fairsynth.stages.synthesize import view as synthetic_view
+from fairsynth.stages.tune import step as tune
 
-STAGES: dict[str, Callable[[Context], Done]] = {
-    "ingest": prepare.ingest,  # dataset -> manifest, quarantine
-    "embed": prepare.embed,  # training images -> CLIP vectors, VAE posteriors
-    "cluster": prepare.cluster,  # vectors -> clusters inside each group
-    "finetune": finetune.finetune,  # clusters -> adapters
-    "synthesize": synthesize.synthesize,  # adapters -> balanced, filtered images
-    "audit": audit.audit,  # accepted images -> what they show, how real they are, whether they copy
-    "tune": classify.tune,  # real + synthetic -> best settings by validation WGA
-    "evaluate": classify.evaluate,  # best settings x seeds -> test predictions
-    "report": report.report,  # everything -> report.html, report.json
-}
-
-
-# What only methods that learn from synthetic images need; the first two also attributes that are to be discovered.
+_ALL = (
+    # dataset -> manifest, quarantine
+    Stage("ingest", ingest.artifact, ingest.make, before=ingest.before),
+    # training and validation images -> CLIP vectors; training images -> VAE posteriors
+    Stage("embed", embed.artifact, embed.make),
+    # vectors -> clusters inside each group
+    Stage("cluster", cluster.artifact, cluster.make),
+    # clusters -> adapters
+    Stage("finetune", finetune.artifact, finetune.make, finetune.show),
+    # adapters -> balanced, filtered images
+    Stage("synthesize", synthesize.artifact, synthesize.make, synthetic_view.show),
+    # accepted images -> what they show, how real they are, whether they copy
+    Stage("audit", audit.artifact, audit.make, audit.show),
+    # real + synthetic -> best settings by validation worst-group accuracy
+    Stage("tune", tune.artifact, tune.make),
+    # best settings x seeds -> test predictions
+    Stage("evaluate", evaluate.artifact, evaluate.make),
+    # everything -> report.html, report.json
+    Stage("report", report.artifact, report.make, report.show),
+)
+STAGES = {stage.name: stage for stage in _ALL}
+# Needed only by methods that learn from synthetic images; the first two also where attributes are discovered.
 _GENERATION = ("embed", "cluster", "finetune", "synthesize", "audit")
 
 
@@ -54,9 +62,9 @@ def needed(config: RunConfig, last: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: its artifacts by stage, and the names of the stages that were found finished."""
+    """Result of a run: the stages that it made, and those that it was to make and found finished."""
 
-    artifacts: dict[str, Artifact]
+    made: tuple[str, ...]
     cached: tuple[str, ...]
     seconds: float
 
@@ -65,53 +73,39 @@ def run(
     config: RunConfig,
     only: str | None = None,
     say: Callable[[str], None] = print,
-    reading: Reading | None = None,
+    metadata: Metadata | None = None,
 ) -> Outcome:
-    """Run all stages, or one alone; finished ones are kept. ``reading``: the metadata, if it was read already.
+    """Run all stages, or one alone; finished ones are kept. ``metadata``: if it was read already.
 
     Raises ConfigError if ``only`` needs an earlier stage that has not been run, and whatever the
     stages raise (``fairsynth.errors``).
     """
     began = time.monotonic()
-    with session_of(config.resources) as session:
-        context = Context(config, Path(config.out).expanduser().resolve(), session, reading=reading)
-        cached = through(context, only or "report", say, only)
-    return Outcome(context.artifacts, tuple(cached), time.monotonic() - began)
+    with opened(config, metadata) as context:
+        cached = through(context, only or list(STAGES)[-1], say, only)
+    wanted = [only] if only else list(STAGES)
+    made = tuple(name for name in wanted if name not in cached)
+    return Outcome(made, tuple(cached), time.monotonic() - began)
 
 
 def through(context: Context, last: str, say: Callable[[str], None], only: str | None = None) -> list[str]:
-    """Run the stages that ``last`` depends on, and it; with ``only`` that one alone. Returns those found finished.
+    """Run ``last`` and the stages it depends on; with ``only`` that one alone. Returns those that were finished before.
 
     Raises as ``run`` does.
     """
     cached = []
     for name in needed(context.config, last):
-        started, step = time.monotonic(), STAGES[name]
         if only is not None and name != only:
-            _require(context, name, step, only)
-        else:
-            done = step(context)
-            context.artifacts[name] = done.artifact
-            cached += [name] if done.cached else []
-            _tell(say, name, done, time.monotonic() - started)
+            find_finished(context, STAGES[name], f"stage {only} needs the result of {{}}, which is")
+            continue
+        began = time.monotonic()
+        done = run_stage(context, STAGES[name])
+        cached += [name] if done.cached else []
+        _tell(say, name, done, time.monotonic() - began)
     return cached
 
 
 def _tell(say: Callable[[str], None], name: str, done: Done, seconds: float) -> None:
     say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({seconds:.1f} s)"))
     for remark in done.remarks:
-        say(f"{'':<10} note: {printable(remark)}")
-
-
-def _require(context: Context, name: str, step: Callable[[Context], Done], only: str) -> None:
-    context.lookup_only = True
-    try:
-        done = step(context)
-    finally:
-        context.lookup_only = False
-    if not done.artifact.finished:
-        raise ConfigError(
-            f"stage {only} needs the result of {name}, which is not in {context.root} for this config; "
-            f"run 'fairsynth {name}' with the same options first (or 'fairsynth run' for everything)"
-        )
-    context.artifacts[name] = done.artifact
+        say(f"{'':<10} note: {remark}")

@@ -8,27 +8,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fairsynth.config import RunConfig
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 
 
-def check_early(config: RunConfig, root: Path) -> Reading | None:
+def check_early(config: RunConfig, root: Path) -> Metadata | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
-    Raises DataError or ConfigError: no dataset, bad metadata, a severity that it cannot have, k larger than a group, an output
-    folder inside the dataset, a way for a group that there cannot be.
+    Raises DataError or ConfigError: no dataset, bad metadata, an impossible severity, k larger than a group, an output
+    folder inside the dataset, a route for an unknown group.
     """
     if config.data.format == "demo":
         from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
 
         _check_routes(config, ALIGNED, ATTRIBUTES)
         return None
-    from fairsynth.data.dataset import load
-    from fairsynth.data.severity import at_severity
-    from fairsynth.stages.ingest.settle import check_groups, check_k
+    from fairsynth.data.dataset import levelled, load
+    from fairsynth.stages.ingest.decide import check_groups, check_k
 
     storage = Storage(config.data.root, config.data.follow_links)
     if storage.local is not None:
@@ -37,19 +36,17 @@ def check_early(config: RunConfig, root: Path) -> Reading | None:
             raise ConfigError(
                 f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
             )
-    reading = load(config.data, storage)
-    check_groups(reading.entries, config.data)
-    kept, data, ratio = reading.entries, config.data, config.data.severity
-    if ratio is not None:
-        kept = at_severity(kept, ratio, data.severity_seed, data.aligned, data.severity_validation).kept
+    metadata = load(config.data, storage)
+    check_groups(metadata.entries, config.data)
+    _, kept = levelled(config.data, metadata)
     if config.data.attribute == "column":
-        check_k(config, Counter(Group(e.label, e.attribute) for e in kept if e.split == TRAIN))
-        _check_routes(config, {e.label for e in reading.entries}, {e.attribute for e in reading.entries})
-    return reading
+        check_k(config, Counter(Group(e.label, e.attribute) for e in kept.entries if e.split == TRAIN))
+        _check_routes(config, {e.label for e in metadata.entries}, {e.attribute for e in metadata.entries})
+    return metadata
 
 
 def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
-    """Raise ConfigError if a way is given for a group that there cannot be."""
+    """Raise ConfigError for a route of a group that the dataset cannot have."""
     names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))
     for name in config.synthesize.routes:
         if name not in names:

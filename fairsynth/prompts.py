@@ -10,7 +10,7 @@ from fairsynth.groups import SEPARATOR, Group
 
 
 def fill(template: str, data: DataConfig, group: Group, token: str = "") -> str:
-    """Fill {token}, {label} and {attribute}; superfluous spaces and commas at the end vanish.
+    """Fill {token}, {label} and {attribute}; surplus spaces, and commas at the end, vanish.
 
     A combined attribute takes the words of its parts (``Male=1``). A discovered one has no word of its
     own, so its place stays empty unless ``attribute_names`` gives one.

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fairsynth.groups import Group, group_index, mean_interval, score, wilson
+from fairsynth.groups import Group, group_index
+from fairsynth.metrics import mean_interval, score, wilson
 
 WORDS = ["a", "b", "a--b", "b--a", "a b", "a/b", "../..", "..", ".", "/", "'\"`", "\u00e4", "a\u0308", "日本", "\n", "\0", "x" * 300, "A",
          "a--", "group", "-rf", "<img>", "con.", "🐦", "x" * 301]  # fmt: skip

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from fairsynth.groups import Group, score
+from fairsynth.groups import Group
 from fairsynth.metrics import (
     equalized_odds_difference,
     expected_calibration_error,
     more_figures,
     paired,
+    score,
 )
 
 
@@ -51,13 +52,13 @@ def slow_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> float:
     """Guo et al. 2017, eq. 3, image by image."""
     error = 0.0
     for b in range(bins):
-        mine = [
+        rows = [
             (max(p), int(np.argmax(p)) == y)
             for p, y in zip(probabilities, labels, strict=True)
             if b / bins < max(p) <= (b + 1) / bins
         ]
-        if mine:
-            error += len(mine) / len(labels) * abs(np.mean([c for c, _ in mine]) - np.mean([r for _, r in mine]))
+        if rows:
+            error += len(rows) / len(labels) * abs(np.mean([c for c, _ in rows]) - np.mean([r for _, r in rows]))
     return error
 
 
@@ -105,17 +106,17 @@ def test_figures_of_each_method_and_seed() -> None:
     frame = table.to_pandas()
     for method in ("erm", "fairsynth"):
         for place, seed in enumerate((0, 1)):
-            mine = frame[(frame.method == method) & (frame.seed == seed)]
+            rows = frame[(frame.method == method) & (frame.seed == seed)]
             values = {name: found[method][name][place] for name in found[method]}
-            assert values["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(mine.label, mine.predicted))
+            assert values["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(rows.label, rows.predicted))
             recalls = MetricFrame(
-                metrics=accuracy_score, y_true=mine.label, y_pred=mine.predicted, sensitive_features=mine.label
+                metrics=accuracy_score, y_true=rows.label, y_pred=rows.predicted, sensitive_features=rows.label
             )
             assert values["worst_class_accuracy"] == pytest.approx(recalls.group_min())
-            odds = fairlearns(mine.label == "low", mine.predicted == "low", sensitive_features=mine.attribute)
+            odds = fairlearns(rows.label == "low", rows.predicted == "low", sensitive_features=rows.attribute)
             assert values["equalized_odds_difference"] == pytest.approx(odds)
-            probabilities = np.array(mine.probabilities.tolist(), float)
-            labels = np.array([["high", "low"].index(v) for v in mine.label])
+            probabilities = np.array(rows.probabilities.tolist(), float)
+            labels = np.array([["high", "low"].index(v) for v in rows.label])
             assert values["ece"] == pytest.approx(slow_ece(probabilities, labels, 10), abs=1e-6)
 
 

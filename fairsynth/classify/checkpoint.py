@@ -1,4 +1,4 @@
-"""Stage 6, classify: the state of a training run between two epochs, as a file."""
+"""The state of a training run between two epochs, as a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fairsynth.models.state_files import read_state, write_state
 
 
 class Point(NamedTuple):
-    """A state that was read: facts, and tensors by name."""
+    """A state as it was read: facts, and tensors by name."""
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -72,6 +72,6 @@ def write_point(
 
 
 def read_point(path: Path, identity: Mapping[str, Any]) -> Point | None:
-    """The state of the run with this identity; None if there is none, or another's."""
-    found = read_state(path, lambda facts: bool(facts.get("identity") == identity))
-    return Point(*found) if found else None
+    """The state of the run with this identity; None if the file is missing or is another run's."""
+    content = read_state(path, lambda facts: bool(facts.get("identity") == identity))
+    return Point(*content) if content else None

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-# So many linear layers are averaged, each fitted on another balanced subsample.
+# Number of linear layers that are averaged, each fitted on another balanced subsample.
 REFITS = {"dfr": 20, "dfr-train": 10}
 # The strengths that the authors' code tries.
 GRID = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
@@ -50,7 +50,7 @@ class Labelled(NamedTuple):
 
 
 def balanced(groups_N: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Places of a random subsample in which every group that there is has as many rows as the smallest."""
+    """Places of a random subsample in which every group present has as many rows as the smallest."""
     present, counts = np.unique(groups_N, return_counts=True)
     return np.concatenate([rng.permutation(np.flatnonzero(groups_N == g))[: counts.min()] for g in present])
 
@@ -59,10 +59,10 @@ def halves(groups_N: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArr
     """Places of two random halves of every group; the first has the odd one."""
     first, second = [], []
     for g in np.unique(groups_N):
-        mine = rng.permutation(np.flatnonzero(groups_N == g))
-        cut = -(-len(mine) // 2)
-        first.append(mine[:cut])
-        second.append(mine[cut:])
+        places = rng.permutation(np.flatnonzero(groups_N == g))
+        cut = -(-len(places) // 2)
+        first.append(places[:cut])
+        second.append(places[cut:])
     return np.concatenate(first), np.concatenate(second)
 
 
@@ -78,7 +78,7 @@ def fit(rows: Labelled, strength: float, n_labels: int) -> Linear:
     model = LogisticRegression(C=strength, l1_ratio=1, solver="liblinear", max_iter=1000, random_state=0)
     weight, bias = np.zeros((n_labels, rows.features_ND.shape[1])), np.full(n_labels, -np.inf)
     with warnings.catch_warnings():
-        # So close to the optimum that the difference shows in no prediction.
+        # Close enough to the optimum for equal predictions.
         warnings.simplefilter("ignore", ConvergenceWarning)
         if len(classes) == 2:
             model.fit(rows.features_ND, rows.labels_N)
@@ -91,7 +91,7 @@ def fit(rows: Labelled, strength: float, n_labels: int) -> Linear:
 
 
 def worst_group(predicted_N: NDArray[np.int64], rows: Labelled) -> float:
-    """Smallest accuracy of the groups that there are."""
+    """Smallest accuracy of the groups present."""
     right = predicted_N == rows.labels_N
     return min(float(right[rows.groups_N == g].mean()) for g in np.unique(rows.groups_N))
 
@@ -101,8 +101,8 @@ def refit(
 ) -> tuple[Linear, Labelled, NDArray[np.int64]]:
     """The layer of ``dfr`` (from the images ``known``, of validation) or ``dfr-train``, for unscaled features.
 
-    Also the validation images that the strength was chosen by, and what was predicted of them then: for dfr half of
-    each group, for the other half teaches. Raises ValueError if there are too few images.
+    Returns also the validation images that chose the strength, and their predictions: for dfr half of each group,
+    as the other half teaches. Raises ValueError if there are too few images.
     """
     mean = np.asarray(train.features_ND.mean(0, dtype=np.float64))
     deviation = np.asarray(train.features_ND.std(0, dtype=np.float64))
@@ -114,30 +114,30 @@ def refit(
     known = scaled(known)
     # Of a large training set only what is refitted is held a second time.
     rows = scaled(train) if method == "dfr-train" else known
-    learnt, judged = (rows, known) if method == "dfr-train" else map(known.take, halves(known.groups_N, rng))
-    strength, predicted = choose(learnt, judged, n_labels, rng)
-    return refitted(rows, strength, n_labels, REFITS[method], rng).after(mean, deviation), judged, predicted
+    learnt, held_out = (rows, known) if method == "dfr-train" else map(known.take, halves(known.groups_N, rng))
+    strength, predicted = choose(learnt, held_out, n_labels, rng)
+    return refitted(rows, strength, n_labels, REFITS[method], rng).after(mean, deviation), held_out, predicted
 
 
 def choose(
-    learnt: Labelled, judged: Labelled, n_labels: int, rng: np.random.Generator
+    learnt: Labelled, held_out: Labelled, n_labels: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.int64]]:
-    """The strength whose fit on a balanced subsample of ``learnt`` has the best WGA on ``judged``; its predictions there.
+    """The strength whose fit on a balanced subsample of ``learnt`` has the best WGA on ``held_out``; the predictions.
 
-    Raises ValueError if there is nothing to judge by.
+    Raises ValueError if ``held_out`` is empty.
     """
-    if not len(judged.labels_N):
+    if not len(held_out.labels_N):
         raise ValueError("no group has two validation images, one to learn from and one to judge by")
     subsample = learnt.take(balanced(learnt.groups_N, rng))
-    found = []
+    tried = []
     for strength in GRID:
-        predicted = fit(subsample, strength, n_labels).predict(judged.features_ND)
-        found.append((worst_group(predicted, judged), strength, predicted))
-    _, strength, predicted = max(found, key=lambda entry: entry[:2])
+        predicted = fit(subsample, strength, n_labels).predict(held_out.features_ND)
+        tried.append((worst_group(predicted, held_out), strength, predicted))
+    _, strength, predicted = max(tried, key=lambda entry: entry[:2])
     return strength, predicted
 
 
 def refitted(rows: Labelled, strength: float, n_labels: int, refits: int, rng: np.random.Generator) -> Linear:
-    """The mean of so many fits, each on a balanced subsample of its own."""
+    """The mean of ``refits`` fits, each on a balanced subsample of its own."""
     layers = [fit(rows.take(balanced(rows.groups_N, rng)), strength, n_labels) for _ in range(refits)]
     return Linear(np.mean([f.weight_KD for f in layers], 0), np.mean([f.bias_K for f in layers], 0))

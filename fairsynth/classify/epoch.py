@@ -1,4 +1,4 @@
-"""Stage 6, classify: what an epoch of training reached, and what epochs are chosen by."""
+"""The result of an epoch, and the figure by which epochs are chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Rule = Literal["worst-group", "worst-class", "accuracy"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """Result of one epoch: its mean loss, and accuracies on validation images; only ``selectable`` ones may be chosen."""
+    """Result of one epoch: mean loss, and accuracies on validation images; only ``selectable`` ones may be chosen."""
 
     number: int
     stage: int

@@ -1,4 +1,4 @@
-"""Stage 6, classify: images as arrays, in which order they are learnt from, and as what the network sees."""
+"""Images as arrays, the order in which a classifier learns from them, and what its network sees."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Data:
 
 
 class _Joined:
-    """The rows of several arrays, one after the other, without a copy of them."""
+    """The rows of several arrays, one after the other, without copying them."""
 
     def __init__(self, parts: Sequence[tuple[Pixels, NDArray[np.int64]]]) -> None:
         self.parts = [pixels for pixels, _ in parts]
@@ -55,10 +55,10 @@ class _Joined:
     def __getitem__(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
         parts, inside = self.part[places], self.place[places]
         first = self.parts[0][inside[:0]]
-        found = np.empty((len(inside), *first.shape[1:]), np.uint8)
+        whole = np.empty((len(inside), *first.shape[1:]), np.uint8)
         for i, pixels in enumerate(self.parts):
-            found[parts == i] = pixels[inside[parts == i]]
-        return found
+            whole[parts == i] = pixels[inside[parts == i]]
+        return whole
 
 
 def joined(one: Images, two: Images, places: NDArray[np.int64]) -> Images:
@@ -71,7 +71,7 @@ def joined(one: Images, two: Images, places: NDArray[np.int64]) -> Images:
 
 
 def filled(train: Images, synthetic: Images, rng: np.random.Generator) -> Images:
-    """Real images and, of each group, a random choice of the synthetic ones that it lacks to be as large as the largest."""
+    """Real images, and of each group a random choice of the synthetic ones that it lacks to match the largest."""
     n_groups = int(max(train.groups.max(), synthetic.groups.max(initial=0))) + 1
     have = np.bincount(train.groups, minlength=n_groups)
     places = [
@@ -91,8 +91,8 @@ def order(
 ) -> NDArray[np.int64]:
     """The places of an epoch's images.
 
-    ``groups``: as many as there are, with replacement, every group that there is equally often. ``errors``: all
-    shuffled, with those that ``errors`` marks ``times`` times (JTT).
+    ``groups``: as many as there are images, with replacement, every group present equally often. ``errors``: all
+    shuffled, those that ``errors`` marks ``times`` times (JTT).
     """
     if sampling == "groups":
         weights = 1 / np.bincount(images.groups).clip(1)
@@ -112,34 +112,34 @@ def cut(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
 
 
 def to_tensor(pixels_NHW3: NDArray[np.uint8], device: str) -> Tensor:
-    """float32 (N, 3, H, W) from 0 to 1."""
+    """The pixels as float32 (N, 3, H, W) from 0 to 1."""
     return torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(device).float() / 255
 
 
 def normalised(images_N3HW: Tensor) -> Tensor:
-    """By ImageNet's mean and deviation."""
+    """Images normalised by ImageNet's mean and deviation."""
     mean, std = (torch.tensor(v, device=images_N3HW.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
     return (images_N3HW - mean) / std
 
 
-def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator, n: int, mine: slice) -> Tensor:
+def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator, n: int, part: slice) -> Tensor:
     """Each image moved by up to a sixteenth of its side and, with ``flip``, mirrored at random.
 
-    The images are the part ``mine`` of a batch of ``n``, for all of which is drawn: an image moves alike however
-    many share the batch.
+    The images are the part ``part`` of a batch of ``n``; the draws are for the whole batch, so an image moves alike
+    however many processes share it.
     """
-    images = _shift(images_N3HW, rng, n, mine)
+    images = _shift(images_N3HW, rng, n, part)
     if flip:
-        mirrored = (torch.rand(n, generator=rng) < 0.5)[mine].to(images.device)
+        mirrored = (torch.rand(n, generator=rng) < 0.5)[part].to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images
 
 
-def _shift(images_N3HW: Tensor, rng: torch.Generator, n: int, mine: slice) -> Tensor:
+def _shift(images_N3HW: Tensor, rng: torch.Generator, n: int, part: slice) -> Tensor:
     """Move each image by up to a sixteenth of its side, repeating the border."""
     own, _, height, width = images_N3HW.shape
     most = max(1, height // 16)
-    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng)[:, mine].to(images_N3HW.device)
+    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=rng)[:, part].to(images_N3HW.device)
     rows = (torch.arange(height, device=images_N3HW.device) + offsets[0]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images_N3HW.device) + offsets[1]).clamp(0, width - 1)
     return images_N3HW[

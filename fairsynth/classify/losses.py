@@ -26,7 +26,7 @@ def supcon(features_ND: Tensor, labels_N: Tensor, temperature: float) -> Tensor:
 
 
 def group_weights(groups_N: NDArray[np.int64], n_groups: int) -> Tensor:
-    """ReWeight's weights (G,): in proportion to 1 / n_g, their sum the number of groups that there are; absent ones get 0."""
+    """ReWeight's weights (G,): proportional to 1 / n_g, their sum the number of groups present; absent ones get 0."""
     counts = np.bincount(groups_N, minlength=n_groups)
     weights = np.where(counts > 0, 1 / counts.clip(1), 0.0)
     return torch.tensor(weights / weights.sum() * (counts > 0).sum(), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Stage 6, classify: what each method does, phase by phase; the figures of its setting come from the search.
+"""What each method does, phase by phase; the figures of its setting come from the search.
 
 Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), DFR
 (Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), fairsynth (arXiv 2511.08711).
@@ -34,9 +34,9 @@ Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs of one kind.
+    """Some epochs with one loss, on one set of images.
 
-    ``images``: mixed is real and synthetic together, filled the real ones and, of each group, the synthetic ones that
+    ``images``: mixed is real and synthetic in one set, filled the real ones and, of each group, the synthetic ones that
     it lacks to be as large as the largest. ``sampling``: groups is with replacement, every group equally often;
     errors repeats each training image that the classifier got wrong when the phase began. ``anew``: begins with a
     new classifier. ``selectable``: its epochs may be chosen. The loss dfr is one refit of the linear layer.
@@ -55,7 +55,7 @@ class Phase:
 
 
 def numbers(setting: Setting) -> dict[str, float]:
-    """The numbers of a setting."""
+    """The numeric values of a setting."""
     return {name: value for name, value in setting.items() if not isinstance(value, str)}
 
 
@@ -87,8 +87,8 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
         "reweight": ("reweight", "shuffled"),
         "group-dro": ("group-dro", "groups"),
     }
-    kind, sampling = loss[method]
-    return [Phase(kind, epochs, *rates, sampling=sampling)]
+    chosen, sampling = loss[method]
+    return [Phase(chosen, epochs, *rates, sampling=sampling)]
 
 
 def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) -> list[Phase]:

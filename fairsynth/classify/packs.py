@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fairsynth.artifacts import Units
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
+from fairsynth.data.location import ImageReader, same_content
 from fairsynth.groups import group_index
+from fairsynth.manifest import TRAIN, VALIDATION
+
+
+def pack_name(part: str, method: str = "") -> str:
+    """Name of the unit with a split's images, or with the ``synthetic`` ones that a method learns from."""
+    return f"pack-{part}-{method}" if method else f"pack-{part}"
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Packs images into units; labels and attributes are numbered by place in ``label_names``, ``attribute_names``."""
+
+    units: Units
+    label_names: Sequence[str]
+    attribute_names: Sequence[str]
+    size: int
+    """Side in pixels."""
+
+    def real(self, split: str, rows: Sequence[Mapping[str, Any]], images: ImageReader, rules: ImageRules) -> None:
+        """Real images: read in the files' order, each checked against what ingest saw, and put in the rows' order."""
+        places = sorted(range(len(rows)), key=lambda i: (rows[i]["path"], i))
+        self.pack(pack_name(split), rows, ((i, same_content(images, rows[i])) for i in places), rules)
+
+    def pack(
+        self, name: str, rows: Sequence[Mapping[str, Any]], contents: Iterable[tuple[int, bytes]], rules: ImageRules
+    ) -> None:
+        """Commit the unit unless it exists: for each row the file that ``contents`` gives with its place."""
+        labels, attributes = ([row[key] for row in rows] for key in ("label", "attribute"))
+        names = self.label_names, self.attribute_names
+        self.units.commit(name, lambda folder: pack(folder, contents, labels, attributes, *names, self.size, rules))
 
 
 def pack(
@@ -25,9 +58,9 @@ def pack(
     size: int,
     rules: ImageRules,
 ) -> None:
-    """Decode image files and write ``pixels.npy``, ``labels.npy`` and ``groups.npy``.
+    """Decode image files and write ``pixels.npy``, ``labels.npy``, ``groups.npy`` and ``sizes.npy`` (labels, groups).
 
-    ``contents`` gives (place, file) in any order, for files are read fastest in theirs.
+    ``contents`` gives (place, file) in any order: files are read fastest in their own.
     """
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (len(labels), size, size, 3))
     for place, content in contents:
@@ -48,7 +81,8 @@ def load_pack(folder: Path) -> Images:
 
 def load_data(packs: Path, method: str) -> Data:
     """Training, validation and (for methods that learn from them) synthetic images of a run."""
-    train = load_pack(packs / "pack-train")
-    n_labels, n_groups = (int(n) for n in np.load(packs / "pack-train" / "sizes.npy", allow_pickle=False))
-    synthetic = load_pack(packs / f"pack-synthetic-{method}") if method in SYNTHETIC else train
-    return Data(train, load_pack(packs / "pack-val"), synthetic, n_labels, n_groups)
+    train = load_pack(packs / pack_name(TRAIN))
+    sizes = np.load(packs / pack_name(TRAIN) / "sizes.npy", allow_pickle=False)
+    n_labels, n_groups = (int(n) for n in sizes)
+    synthetic = load_pack(packs / pack_name("synthetic", method)) if method in SYNTHETIC else train
+    return Data(train, load_pack(packs / pack_name(VALIDATION)), synthetic, n_labels, n_groups)

@@ -1,4 +1,4 @@
-"""Stage 6, classify: how fairsynth uses synthetic and real images: what its search chooses among."""
+"""How fairsynth uses synthetic and real images: the policies that its search chooses from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POLICIES = (
 )
 
 # Validation images of the smallest group that policies are chosen by. Of 50 images at 80 % the standard error is 6
-# points, of the half that judges a refit 8; policies were 10 to 20 apart. By 10 images the search chose badly.
+# points, of the half that validates a refit 8; policies were 10 to 20 apart. By 10 images the search chose badly.
 ENOUGH = 50
 
 USES: Mapping[Synthetic, str] = {
@@ -51,13 +51,13 @@ STAGES_2: Mapping[Stage2, str] = {
 }
 
 
-def told(policy: Policy) -> str:
+def in_words(policy: Policy) -> str:
     """A policy in words."""
     return f"{USES[policy.synthetic]}, {STAGES_2[policy.stage_2]} ({policy.synthetic}, {policy.stage_2})"
 
 
 def policies(config: ClassifyConfig) -> tuple[Policy, ...]:
-    """The policies that a config leaves open: any one, in the list or not, if it says both parts."""
+    """The policies that a config leaves open; if it sets both parts, that policy alone, whether listed or not."""
     if config.synthetic and config.stage_2:
         return (Policy(config.synthetic, config.stage_2),)
     return tuple(
@@ -67,8 +67,8 @@ def policies(config: ClassifyConfig) -> tuple[Policy, ...]:
     )
 
 
-def judgeable(left_open: Sequence[Policy], validation_groups_N: NDArray[np.int64]) -> tuple[Policy, ...]:
-    """Of policies those among which validation can choose: all, or where a group has too few images the first alone."""
+def rankable(left_open: Sequence[Policy], validation_groups_N: NDArray[np.int64]) -> tuple[Policy, ...]:
+    """The policies that validation can rank: all, or the first alone where a group has too few validation images."""
     smallest = np.unique(validation_groups_N, return_counts=True)[1].min(initial=ENOUGH)
     return tuple(left_open) if smallest >= ENOUGH else tuple(left_open[:1])
 

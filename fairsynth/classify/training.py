@@ -1,4 +1,4 @@
-"""Stage 6, classify: train a classifier by one method and setting, choosing the epoch by validation figures."""
+"""Train a classifier by one method and setting, choosing the epoch by validation figures."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from fairsynth.classify.policies import Setting
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import DataError, InfrastructureError
 from fairsynth.models.classifier import Classifier, build_classifier
-from fairsynth.models.data_parallel import Share, share_norms
+from fairsynth.models.data_parallel import Ranks, share_norms
 from fairsynth.models.device import pick_device
 
-_TOGETHER = 256  # images that are looked at together
+_EVAL_BATCH = 256  # images per forward pass outside training
 
 
 @dataclass
 class _Loop:
-    """What a phase works with; of it only optimizer, errors and Group-DRO's weights are not made again on resume."""
+    """What a phase works with. A resume restores optimizer, errors and Group-DRO's weights, and rebuilds the rest."""
 
     phase: Phase
     images: Images
@@ -59,11 +59,11 @@ class Training:
         config: ClassifyConfig,
         seed: int,
         rule: Rule = "worst-group",
-        share: Share | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
         self.rule: Rule = rule
-        self.share, self.device = share or Share(), pick_device()
+        self.ranks, self.device = ranks or Ranks(), pick_device()
         self.model = self._untrained()
         self.rng = torch.Generator().manual_seed(seed + 1)
         self.phases, self.numbers = phases(method, setting, config), numbers(setting)
@@ -77,11 +77,11 @@ class Training:
         model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
         if self.device == "cuda":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        share_norms(model.encoder, self.share)
+        share_norms(model.encoder, self.ranks)
         return model
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train; yields after each epoch, first those that a restored run has behind it. Then the best state is loaded."""
+        """Train; yields each epoch, first those of the restored state. At the end the best state is loaded."""
         yield from list(self.history)
         behind = len(self.history)
         for phase in self.phases:
@@ -99,7 +99,7 @@ class Training:
             return
         self._loop = self._entered(phase)
         for _ in range(behind, phase.epochs):
-            yield self._judged(phase, self._epoch(self._loop))
+            yield self._validated(phase, self._epoch(self._loop))
 
     def _entered(self, phase: Phase) -> _Loop:
         """Everything that a phase begins with; after a restore, as it was."""
@@ -130,7 +130,7 @@ class Training:
         return GroupDRO(self.data.n_groups, self.numbers["step_size"], self.numbers["adjustment"], counts)
 
     def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """From features, labels and groups of a batch to its loss."""
+        """The loss of a batch from its features, labels and groups."""
         weights = group_weights(images.groups, self.data.n_groups).to(self.device)
 
         def loss(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
@@ -161,33 +161,33 @@ class Training:
             loop.optimizer.zero_grad()
             loss.backward()
             if loop.features is None:
-                self.share.sum_gradients(self.model.encoder.parameters())
-            self.share.mean_gradients(self.model.head.parameters())
+                self.ranks.sum_gradients(self.model.encoder.parameters())
+            self.ranks.mean_gradients(self.model.head.parameters())
             loop.optimizer.step()
             losses.append(loss.item())
         return float(np.mean(losses))
 
     def _encoded(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """Features of a batch. Each process encodes its part; all see all of them, and so compute the same loss."""
-        return self.share.joined(self.model.features(self._seen(images, index)), len(index))
+        return self.ranks.joined(self.model.features(self._seen(images, index)), len(index))
 
     def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """This process's part of a batch, augmented as it would be without the others."""
-        mine = self.share.mine
-        pixels = batches.to_tensor(images.pixels[index[mine]], self.device)
+        part = self.ranks.part
+        pixels = batches.to_tensor(images.pixels[index[part]], self.device)
         if self.config.augment:
-            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), mine)
+            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), part)
         return batches.normalised(pixels)
 
     @torch.no_grad()
     def _features(self, images: Images) -> Tensor:
         self.model.eval()
-        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _TOGETHER)))
-        found = []
+        chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _EVAL_BATCH)))
+        features = []
         for chunk in chunks:
-            pixels = batches.to_tensor(images.pixels[chunk[self.share.mine]], self.device)
-            found.append(self.share.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
-        return torch.cat(found)
+            pixels = batches.to_tensor(images.pixels[chunk[self.ranks.part]], self.device)
+            features.append(self.ranks.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
+        return torch.cat(features)
 
     @torch.no_grad()
     def probabilities(self, images: Images) -> NDArray[np.float32]:
@@ -198,7 +198,7 @@ class Training:
         """Which images the classifier gets wrong."""
         return self.probabilities(images).argmax(1) != images.labels  # type: ignore[no-any-return]
 
-    def _judged(self, phase: Phase, loss: float) -> Epoch:
+    def _validated(self, phase: Phase, loss: float) -> Epoch:
         validation = self.data.validation
         predicted = self.probabilities(validation).argmax(1)
         return self._noted(phase, loss, predicted, validation.labels, validation.groups)
@@ -218,26 +218,26 @@ class Training:
         epoch = Epoch(number, phase.stage, loss, worst, worst_class, float(right.mean()), phase.selectable)
         better = phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
         # Of several processes the first decides, should their figures differ in a last bit.
-        if self.share.agreed(int(better)):
+        if self.ranks.agreed(int(better)):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
         self.history.append(epoch)
         return epoch
 
     def _refit(self, phase: Phase) -> Epoch:
-        """DFR's linear layer; its figures are those of validation images that a layer like it has not seen."""
+        """DFR's linear layer; its figures are of validation images that a layer like it has not seen."""
         validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
         train, known = (self._labelled(images) for images in (self.data.train, validation))
         if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
-            return self._judged(phase, float("nan"))  # its training diverged, and its figures say so
+            return self._validated(phase, float("nan"))  # its training diverged, and its figures say so
         try:
-            layer, judged, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
+            layer, held_out, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
         except ValueError as error:
             raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}") from None
         with torch.no_grad():
             self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
             self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
-        loss = float(np.mean(predicted != judged.labels_N))
-        return self._noted(phase, loss, predicted, judged.labels_N, judged.groups_N)
+        loss = float(np.mean(predicted != held_out.labels_N))
+        return self._noted(phase, loss, predicted, held_out.labels_N, held_out.groups_N)
 
     def _labelled(self, images: Images) -> dfr.Labelled:
         return dfr.Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)
@@ -246,7 +246,7 @@ class Training:
         """Write the state between two epochs; of several processes the first does it."""
         loop = self._loop
         # After a restore, and before another epoch, the file holds this state already.
-        if not self.share.first or self._restored is not None:
+        if not self.ranks.first or self._restored is not None:
             return
         write_point(
             path,
@@ -264,8 +264,8 @@ class Training:
         """Go on from a state that ``save`` wrote for the same run; False if there is none."""
         point = read_point(path, self._identity())
         length = len(point.facts["history"]) if point else 0
-        if self.share.agreed(length) != length:
-            # On a shared disk it may be seen late; whoever starts this process tries again.
+        if self.ranks.agreed(length) != length:
+            # On a shared disk the file may be visible late; the process is started again then.
             raise InfrastructureError(f"the checkpoint {path} is not the same for all processes that train together")
         if point is None:
             return False
@@ -289,7 +289,7 @@ class Training:
 
 
 def saved_epochs(run: Training, path: Path, seconds: float) -> Iterator[Epoch]:
-    """The epochs of a run that goes on from the state in a file, if there is one, and writes it from time to time."""
+    """The epochs of a run that resumes from the state in a file, if it exists, and writes it at intervals."""
     run.restore(path)
     behind, last = len(run.history), time.monotonic()
     for count, epoch in enumerate(run.epochs(), start=1):

@@ -1,298 +1,34 @@
-"""The configuration: one frozen model per stage, all of them in RunConfig.
+"""The configuration of a run. RunConfig holds a section for each stage."""
 
-A field's description is its documentation; unknown keys are refused. Which sections a stage
-reads decides what its fingerprint covers (``fairsynth.pipeline``), so a field belongs to the
-first stage that needs it, and whatever cannot change a result belongs to ``resources``.
-"""
+from fairsynth.config.classify import ClassifyConfig, TuneConfig
+from fairsynth.config.data import ANY_IMAGE, DataConfig, ImageRules, formats
+from fairsynth.config.generation import (
+    ROUTES,
+    ClusterConfig,
+    FilterConfig,
+    FinetuneConfig,
+    ModelsConfig,
+    Scheduler,
+    SynthesizeConfig,
+)
+from fairsynth.config.run import ResourcesConfig, RunConfig
+from fairsynth.config.types import Section
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
-
-from pydantic import Field, model_validator
-
-from fairsynth.config.classify import BenchConfig, ClassifyConfig, EvaluateConfig, TuneConfig
-from fairsynth.config.data import ANY_IMAGE, DataConfig, Fraction, Generator, ImageRules, Positive, Section, formats
-
-__all__ = ["ANY_IMAGE", "ClassifyConfig", "DataConfig", "ImageRules", "Section", "TuneConfig", "formats"]
-Way = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
-ROUTES: tuple[Way, ...] = get_args(Way)
-Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
-
-
-class ModelsConfig(Section):
-    """The pretrained models: hub ids or local folders in the layout of ``save_pretrained``."""
-
-    diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    """A Stable Diffusion 1.x/2.x pipeline. ``demo`` stands for the model in the package."""
-    diffusion_revision: str | None = None
-    """Commit of the hub model; pin it."""
-    clip: str = "openai/clip-vit-base-patch32"
-    """The CLIP that embeds, clusters and filters. ``demo`` stands for the model in the package."""
-    clip_revision: str | None = None
-    """Commit of the hub model; pin it."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the frozen models; adapters are always float32."""
-    image_size: Positive = 512
-    """Side in pixels at which images are encoded, trained on and generated."""
-
-
-class EmbedConfig(Section):
-    """The embed stage."""
-
-    unit_size: Positive = 128
-    """Images that are embedded and committed together."""
-
-
-class ClusterConfig(Section):
-    """The cluster stage."""
-
-    k: Positive | Literal["auto"] = "auto"
-    """Clusters per group, or auto: the number up to max_k with the best silhouette."""
-    max_k: Positive = 6
-    """Upper limit for auto."""
-    min_size: Positive = 10
-    """Smallest cluster; k is lowered until every cluster reaches it."""
-    min_group: Positive = 10
-    """Groups with fewer training images get no adapter of their own: synthesize.routing says how they are made."""
-    restarts: Positive = 8
-    """k-means runs from different seeds, of which the best counts."""
-
-
-class FinetuneConfig(Section):
-    """The finetune stage: DreamBooth, with LoRA or of the whole UNet."""
-
-    generator: Generator = "clustered-dreambooth"
-    """vanilla: no adapters; lora: one per group, plain prompt; dreambooth: one per group with a rare token; clustered-dreambooth: one per cluster."""
-    parameters: Literal["adapter", "full"] = "adapter"
-    """adapter: LoRA, many at once; full: the whole UNet, one cluster at a time, as the paper's heavy variant."""
-    prompt: str = "a photo of a {token} {label}, {attribute}"
-    """What an adapter learns. {token} is left out for lora and in the class prompt."""
-    rare_tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
-    """Identifiers, given to the adapters of a group in turn."""
-    rank: Positive = 16
-    alpha: Positive = 16
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
-    """Name endings of the UNet's layers that get an adapter."""
-    steps: Positive = 400
-    max_epochs: Positive | None = None
-    """Upper limit of passes over a cluster's images: small clusters get fewer steps. null: no limit."""
-    batch_size: Positive = 4
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    """Of adapters."""
-    full_learning_rate: Annotated[float, Field(gt=0)] = 5e-6
-    """With parameters: full."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps over which the learning rate rises to its value."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    snr_ceiling: Annotated[float, Field(gt=0)] | None = 5.0
-    """Min-SNR loss weights (arXiv 2303.09556) with this ceiling; null: uniform weights."""
-    prior: Literal["teacher", "images"] = "teacher"
-    """Prior preservation. teacher: for the class prompt the frozen base's own prediction is the target; images: images of the class prompt, made by the base model before, are."""
-    prior_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of prior preservation; 0 switches it off. lora never uses it."""
-    prior_batch_size: Positive | None = None
-    """Samples of the prior in a step; null: batch_size."""
-    prior_group: Literal["own", "same-attribute", "same-label"] = "own"
-    """Whose class prompt the prior is of: the adapter's own group, or the smallest other group with the same attribute or label, which may borrow the adapter: it then keeps what the base model knows of that group."""
-    class_images: Positive = 100
-    """Images of each class prompt for prior: images."""
-    validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Share of a cluster's images that is held out to judge its adapter by; the best state is kept. 0: none."""
-    validation_min_images: Annotated[int, Field(ge=2)] = 20
-    """Smaller clusters hold nothing out: their last state is kept."""
-    validation_samples: Positive = 16
-    """Samples of a validation: held-out images at fixed timesteps with fixed noise."""
-    validate_every: Positive = 50
-    """Steps of an adapter between its validations."""
-    patience: Positive | None = None
-    """Validations without improvement after which an adapter stops early; null: it uses up its steps."""
-    max_failed_share: Fraction = 0.1
-    """Share of the adapters that may fail (their loss explodes twice) before the stage counts as failed."""
-    checkpoint_every: Positive = 100
-    """Optimizer steps between checkpoints."""
-
-    @property
-    def rate_name(self) -> str:
-        """Name of the field whose learning rate counts."""
-        return "learning_rate" if self.parameters == "adapter" else "full_learning_rate"
-
-    @property
-    def rate(self) -> float:
-        """The learning rate that counts."""
-        return float(getattr(self, self.rate_name))
-
-    @property
-    def prior_size(self) -> int:
-        """Samples of the prior in a step: 0 where there is no prior preservation."""
-        uses = self.generator in ("dreambooth", "clustered-dreambooth") and self.prior_weight > 0
-        return (self.prior_batch_size or self.batch_size) if uses else 0
-
-
-class SynthesizeConfig(Section):
-    """The synthesize stage: what is generated and how."""
-
-    per_group: Positive | Literal["largest"] = "largest"
-    """Accepted images per group, or largest: as many as the largest training group has."""
-    fill: bool = False
-    """Count the real images too: each group owes only what it lacks. For those who train on both together; not with fairsynth in tune.methods."""
-    cluster_shares: Literal["proportional", "uniform"] = "proportional"
-    """How a group's images are shared out among its clusters: by their real images, or evenly."""
-    prompt: str = "a photo of a {label}, {attribute}"
-    """Prompt of the base model and of borrowed adapters, and text that CLIP compares images with."""
-    negative_prompt: str = ""
-    absent_groups: Literal["skip", "make"] = "skip"
-    """Groups without any training image: leave them out, or make them as other groups without adapters."""
-    routing: Literal["auto", "paper", "own", "same-attribute", "prompt"] = "auto"
-    """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. prompt makes all groups so."""
-    routes: Mapping[str, Way] = Field(default_factory=dict)
-    """The way for single groups, whatever routing says: {label/attribute: way}."""
-    also_try: tuple[Way, ...] = ()
-    """With auto: further ways that trial batches are made of and judged, for the report."""
-    trial_images: Positive = 24
-    """Images of a trial batch: one for each way to make each group."""
-    prompt_margin: Fraction = 0.1
-    """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
-    scheduler: Scheduler = "dpm++"
-    """lcm needs a base model distilled for it."""
-    steps: Positive = 20
-    """Denoising steps."""
-    guidance: Annotated[float, Field(ge=1)] = 7.5
-    borrow_guidance: Annotated[float, Field(ge=1)] | None = None
-    """For images by borrowed adapters; null: guidance."""
-    guidance_until: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the steps, from the first on, that guidance is for: 0.5 saves a quarter of the work."""
-    unit_size: Positive = 16
-    """Images that are generated in one batch and committed together."""
-
-
-class FilterConfig(Section):
-    """The filter. CLIP score = text_weight * similarity to prompt + (1 - text_weight) * similarity to the real centroid."""
-
-    text_weight: Fraction | Literal["random"] = 0.5
-    """random: images are not scored, but drawn; for comparison."""
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """Share of the images of a group that is kept at most, best scores first."""
-    min_probability: Fraction = 0.5
-    """An image is rejected if the probe gives its label or its attribute less than this; 0: none is."""
-    near_duplicates: bool = True
-    """Reject images that look like another one of their group."""
-    near_copies: bool = True
-    """Reject images that look like a training image of their adapter."""
-    max_rounds: Positive = 4
-    """Times that images are made before a shortfall is reported."""
-
-
-class ResourcesConfig(Section):
-    """What the run may use. Nothing here can change a result beyond rounding."""
-
-    workers: Positive | None = None
-    """Actors, training runs and trials side by side; null: one per GPU, or per core without GPUs."""
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
-    """GPUs of one worker; null: 1 if the cluster has any, else 0."""
-    threads: Positive = 1
-    """CPU threads of one worker."""
-    embed_batch: Positive = 32
-    """Images that go through a frozen model at once."""
-    adapters_per_run: Positive | None = None
-    """Adapters that one Ray Train run trains (a lot); null: all of them shared out over the workers, 64 at most."""
-    adapters_at_once: Positive | None = None
-    """Adapters of a lot that are in training together; null: as many as memory holds, 16 at most."""
-    workers_per_cluster: Positive = 1
-    """Workers that train one cluster together, data parallel, with finetune.parameters: full."""
-    max_failures: Annotated[int, Field(ge=0)] = 3
-    """Worker failures that one Ray Train run or trial survives."""
-    workers_per_classifier: Positive = 1
-    """Workers that train one classifier together, data parallel, each trial and each final training; one classifier after the other."""
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds of a classifier's training between its checkpoints, at least."""
-
-
-class RunConfig(Section):
-    """The whole configuration of a run."""
-
-    out: Annotated[str, Field(min_length=1)] = "runs/default"
-    """Output folder; on a cluster it must be shared by all nodes."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    data: DataConfig = DataConfig()
-    models: ModelsConfig = ModelsConfig()
-    embed: EmbedConfig = EmbedConfig()
-    cluster: ClusterConfig = ClusterConfig()
-    finetune: FinetuneConfig = FinetuneConfig()
-    synthesize: SynthesizeConfig = SynthesizeConfig()
-    filter: FilterConfig = FilterConfig()
-    classify: ClassifyConfig = ClassifyConfig()
-    tune: TuneConfig = TuneConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    bench: BenchConfig = BenchConfig()
-    resources: ResourcesConfig = ResourcesConfig()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> RunConfig:
-        for problem in (self._prompts(), self._full(), self._methods()):
-            if problem:
-                raise ValueError(problem)
-        return self
-
-    def _prompts(self) -> str:
-        """What is wrong with the prompts and the split; empty if nothing is."""
-        for where, text in (("finetune.prompt", self.finetune.prompt), ("synthesize.prompt", self.synthesize.prompt)):
-            needed = ("{label}",) if self.data.attribute == "discover" else ("{label}", "{attribute}")
-            missing = [field for field in needed if field not in text]
-            if missing:
-                return f"{where} must contain {' and '.join(missing)}; it is {text!r}"
-        if "{token}" not in self.finetune.prompt:
-            return f"finetune.prompt must contain {{token}}; it is {self.finetune.prompt!r}"
-        if self.data.split_fractions is not None and abs(sum(self.data.split_fractions) - 1) > 1e-9:
-            return f"data.split_fractions must add up to 1; they are {self.data.split_fractions}"
-        return ""
-
-    def _full(self) -> str:
-        """What does not go with training whole UNets."""
-        if self.finetune.parameters != "full":
-            return ""
-        workers, together = self.resources.workers, self.resources.workers_per_cluster
-        if self.finetune.generator == "lora":
-            return (
-                "finetune.parameters is full, but finetune.generator is lora; choose dreambooth or clustered-dreambooth"
-            )
-        if workers and together > workers:
-            return f"resources.workers_per_cluster is {together}, but resources.workers is {workers}"
-        if together > self.finetune.batch_size:
-            return (
-                f"resources.workers_per_cluster is {together}, but there are only "
-                f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
-            )
-        return ""
-
-    def _methods(self) -> str:
-        """What does not go with the methods that are compared."""
-        methods, alone = self.tune.methods, self.classify.synthetic in (None, "pretrain")
-        lists = {"tune.methods": methods} | {
-            f"bench.{name}": getattr(self.bench, name) for name in ("methods", "severities", "generators")
-        }
-        for where, values in lists.items():
-            if len(set(values)) < len(values):
-                told = ("original" if value is None else str(value) for value in values)
-                return f"{where} names something twice: {', '.join(told)}"
-        if "ffr" in methods and self.finetune.generator != "vanilla":
-            return (
-                f"tune.methods names ffr, which learns from images of the unchanged base model, but finetune.generator "
-                f"is {self.finetune.generator}; choose --finetune.generator vanilla, or leave ffr out"
-            )
-        if not self.synthesize.fill:
-            return ""
-        if "ffr" in methods:
-            return (
-                "synthesize.fill leaves out what the common groups have, but ffr learns from the synthetic images alone "
-                "at first and needs all groups; drop fill, or leave ffr out of tune.methods"
-            )
-        if "fairsynth" in methods and alone:
-            return (
-                "synthesize.fill leaves out what the common groups have, but fairsynth may learn from the synthetic "
-                "images alone at first and then needs all groups; drop fill, let it learn from both at once (--classify.synthetic "
-                "fill), or leave fairsynth out: --tune.methods '[erm, group-dro]'"
-            )
-        return ""
+__all__ = [
+    "ANY_IMAGE",
+    "ROUTES",
+    "ClassifyConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "FilterConfig",
+    "FinetuneConfig",
+    "ImageRules",
+    "ModelsConfig",
+    "ResourcesConfig",
+    "RunConfig",
+    "Scheduler",
+    "Section",
+    "SynthesizeConfig",
+    "TuneConfig",
+    "formats",
+]

@@ -1,4 +1,4 @@
-"""The configuration's sections of classifiers: how they are trained, searched, judged and compared."""
+"""The configuration's sections of classifiers: how they are trained, searched and compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fairsynth.config.data import Fraction, Generator, Positive, Section, Severity
+from fairsynth.config.types import Fraction, Generator, Positive, Section, Severity
 
 Synthetic = Literal["pretrain", "mix", "fill"]
 Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
@@ -24,9 +24,9 @@ class ClassifyConfig(Section):
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 128
     """Images of a step; batch normalisation cannot learn from one."""
     pretrain_epochs: Positive = 50
-    """Most epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
+    """Maximum of epochs of stage 1 (fairsynth) and of the single stage of the baselines."""
     finetune_epochs: Positive = 50
-    """Most epochs of stage 2: the linear layer on real images."""
+    """Maximum of epochs of stage 2: the linear layer on real images."""
     augment: bool = True
     """Random shifts, and flips where flip is on."""
     flip: bool = True
@@ -40,16 +40,16 @@ class ClassifyConfig(Section):
 
 
 class TuneConfig(Section):
-    """The search: the same number of trials for every method, judged on validation images."""
+    """The search: the same number of trials for every method, compared on validation images."""
 
     trials: Positive = 16
-    """Of every method."""
+    """Trials of every method."""
     search: Literal["random", "optuna"] = "random"
     """optuna: after the first wave by Optuna's tree-structured Parzen estimator (pip install 'fairsynth[optuna]')."""
     wave: Positive = 8
     """Trials of a method that run side by side before the next ones are chosen, with optuna or worker_minutes."""
     worker_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Minutes of all workers together after which no further wave begins, for no method; null: only trials count."""
+    """Minutes, summed over all workers, after which no further wave begins, for no method; null: only trials count."""
     grace_epochs: Positive = 5
     """Epochs after which only the best third of a method's trials goes on; again after three times as many, and so on."""
     select: Literal["worst-group", "worst-class", "accuracy"] = "worst-group"

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1, strict=True)]
-Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
-
-
-def _text_keys(value: object) -> object:
-    """YAML reads the key of ``0: landbird`` as a number; in the dataset it is text."""
-    if isinstance(value, dict):
-        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: v for k, v in value.items()}
-    return value
+from fairsynth.config.types import Fraction, Positive, Section, Severity, Words
 
 
 def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) and value else value or ()
-
-
-def _ratio(value: object) -> object:
-    """``original``, a ratio, or a ratio in percent: ``99.9%``."""
-    if value in (None, "", "original"):
-        return None
-    text = str(value).strip()
-    return float(Decimal(text[:-1]) / 100) if text.endswith("%") and _is_number(text[:-1]) else value
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d+)?", text) is not None
 
 
 def formats() -> list[str]:
@@ -50,16 +27,6 @@ def _known_format(value: str) -> str:
         near = difflib.get_close_matches(value, known, n=1)
         raise ValueError(f"must be one of {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return value
-
-
-Words = Annotated[dict[str, str], BeforeValidator(_text_keys)]
-Severity = Annotated[Annotated[float, Field(gt=0.5, lt=1)] | None, BeforeValidator(_ratio)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ImageRules(Section):
@@ -79,7 +46,7 @@ class ImageRules(Section):
     """Images of a single colour: set them aside, or keep them."""
 
 
-# For images that were judged before: whatever can be decoded is taken.
+# For images that were checked before: whatever can be decoded is taken.
 ANY_IMAGE = ImageRules(max_pixels=10**9, min_side=1, max_aspect=10**9, constant="keep")
 
 
@@ -96,15 +63,15 @@ class DataConfig(Section):
     """Column or field of the attribute; several combine into one attribute. Empty: the format's own."""
     split_column: str = "split"
     """Column of the split, where the format has one."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Settings of one format alone, such as age_bins of utkface."""
     attribute: Literal["column", "discover"] = "column"
     """discover: nobody knows the attribute; inside each label, clusters of the embeddings stand in for it. A given attribute_column is then used for evaluation only."""
     discovered: Positive = 2
     """Clusters per label that discover looks for."""
-    label_names: Words = {}
+    label_names: Words = Field(default_factory=dict)
     """Words for label values, used in prompts; a value without a word stands for itself."""
-    attribute_names: Words = {}
+    attribute_names: Words = Field(default_factory=dict)
     """Words for attribute values, used in prompts."""
     unknown: Literal["refuse", "drop", "own_group"] = "refuse"
     """Rows without label or attribute: refuse the dataset, drop them, or give an unknown attribute a group of its own."""
@@ -118,7 +85,7 @@ class DataConfig(Section):
     """Bring the validation split to that severity too, but for 10 images of each label that go against it (From Fake to Real's rule): then no method has many images of rare groups to choose or refit by."""
     severity_seed: int = 0
     """Seed of the choice; more severe sets lie inside less severe ones of the same seed."""
-    aligned: Words = {}
+    aligned: Words = Field(default_factory=dict)
     """label: attribute that goes with it; labels not named are left alone. Empty: each label's largest training group."""
     allow_missing: bool = False
     """Go on though a group has no validation images; worst-group accuracy is then chosen without it."""

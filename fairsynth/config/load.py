@@ -115,15 +115,15 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], model: type[BaseModel]
     merged = dict(base)
     for key, value in over.items():
         field = model.model_fields.get(key) if model else None
-        kind = field.annotation if field else None
-        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        annotation = field.annotation if field else None
+        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (section or key == "options")
         merged[key] = _merge(merged[key], value, section) if both else value
     return merged
 
 
 def _put(base: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """``base`` with the value at a path of keys; what lies beside the path stays."""
+    """``base`` with the value at a path of keys; other keys stay."""
     head, *rest = path
     inner = base.get(head)
     return {**base, head: _put(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}

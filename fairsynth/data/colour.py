@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from fairsynth.data.bad_image import BadImage
+from fairsynth.data.metadata import BadImage
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _PLAINER = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", "RGBX": "RGB"}
@@ -30,7 +30,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0102, 0x0106, 0
 
 
 def scale_key(image: Image.Image) -> None:
-    """Bring PNG's transparent colour, given in the file's depth, to the depth of Pillow's pixels; only before load()."""
+    """Bring PNG's transparent colour from the file's depth to that of Pillow's pixels; only before load()."""
     key = image.info.get("transparency")
     if key is None or image.format != "PNG" or not image.tile:  # type: ignore[attr-defined]
         return
@@ -94,14 +94,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _range(mode: str, highest: float) -> float:
-    """The value of white, where the type does not say it."""
+    """The value of white, where the type leaves it open."""
     if mode == "F" and highest <= 1:
         return 1.0
     return next((top for top in (255.0, 65535.0) if highest <= top), highest)
 
 
 def _managed(image: Image.Image, profile: object) -> Image.Image | None:
-    """The image in sRGB by its profile, or None if the profile is of no use."""
+    """The image in sRGB by its profile; None if the profile is unusable."""
     if not isinstance(profile, bytes) or image.mode not in _SPACES or len(profile) > _LARGEST_PROFILE:
         return None
     transform = _transform(profile, image.mode)

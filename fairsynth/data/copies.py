@@ -4,7 +4,7 @@ Coarse descriptors and CLIP name a few training images for each image; a search 
 place then compares the thumbnails pixel by pixel. The comparison is normalised correlation (zero-mean NCC,
 Lewis 1995), channel by channel: the mean of the channels, each weighing as much as it varies, so that gain
 and offset of a channel change little and a dark one does not count. Thumbnails lose most of their slow shading
-first, for two images of the same kind share that, and only a copy shares the rest.
+first: any two images of like content share that, only a copy shares the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def thumbnails(pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def unpacked(column: pa.ChunkedArray) -> NDArray[np.uint8]:
-    """Thumbnails from an Arrow column of fixed size binary, uint8 (N, 32, 32, 3): a view where they lie in one piece."""
+    """Thumbnails from an Arrow column of fixed size binary, uint8 (N, 32, 32, 3): a view if they are contiguous."""
     return byte_rows(column).reshape(-1, SIDE, SIDE, 3)
 
 
@@ -50,7 +50,7 @@ class CopyDetector:
     """Finds the training image that an image most resembles as a copy.
 
     Built from the training images' unit vectors float32 (N, D) and ``thumbnails`` uint8 (N, 32, 32, 3).
-    Holds about 16 KB for each training image. Raises ValueError if they are not of one length or there is none.
+    Holds about 16 KB for each training image. Raises ValueError if their lengths differ or are 0.
     """
 
     def __init__(self, embeddings_ND: NDArray[np.float32], thumbnails_N: NDArray[np.uint8]) -> None:
@@ -67,8 +67,8 @@ class CopyDetector:
     def score(
         self, embeddings_MD: NDArray[np.float32], thumbnails_M: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """How much each of M images looks like a copy: best correlation float32 (M,), at most 1, and the
-        index int64 (M,) of the training image that it was reached with.
+        """Best correlation of each of M images with a training image, float32 (M,), at most 1, and that image's index,
+        int64 (M,).
         """
         if len(embeddings_MD) != len(thumbnails_M):
             raise ValueError(f"{len(embeddings_MD)} embeddings and {len(thumbnails_M)} thumbnails to be scored")
@@ -94,7 +94,7 @@ class CopyDetector:
         return np.take_along_axis(both_MK, best_M1, 1)[:, 0], np.take_along_axis(indices_MK, best_M1, 1)[:, 0]
 
     def _by_pixels(self, grey_MHW: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Training images (M, K) one of whose windows is most like the image at 8 x 8."""
+        """Training images (M, K) with the windows most like the image at 8 x 8."""
         seen_MF = _coarse(grey_MHW, SIDE, 0, 0)
         best_MN = seen_MF @ self._coarse_WNF[0].T
         for window_NF in self._coarse_WNF[1:]:
@@ -178,3 +178,27 @@ def _top(similarities_MN: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Columns (M, min(k, N)) of the k largest of each row, in no order."""
     k = min(k, similarities_MN.shape[1])
     return np.argpartition(similarities_MN, -k, axis=1)[:, -k:]
+
+
+# A lower score is never a copy, whatever the held-out images say.
+FLOOR = 0.75
+
+
+_EXCEEDING = 0.01  # share of held-out images that may exceed the start of the threshold
+
+
+# From there the threshold keeps this share of the way to 1: the last hundredth of some hundred images is
+# only roughly known, and nearly all copies score well above.
+_HEADROOM = 0.15
+
+
+def copy_threshold(heldout_scores_N: NDArray[np.float32]) -> float:
+    """The detector's score above which an image counts as a copy, from scores of held-out images (no copies).
+
+    The score that at most 1 % of them exceed, and 15 % of the way from there to 1; never below ``FLOOR``.
+    Raises ValueError for no scores.
+    """
+    if not len(heldout_scores_N):
+        raise ValueError("a threshold needs scores of held-out images")
+    reached = float(np.quantile(heldout_scores_N, 1 - _EXCEEDING, method="higher"))
+    return max(FLOOR, reached + _HEADROOM * (1 - reached))

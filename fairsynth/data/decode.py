@@ -1,8 +1,8 @@
 """From a file's bytes to RGB pixels, by one rule.
 
-A file that cannot be used is refused with a reason (``BadImage``), and what its header tells is
-judged before a pixel is decoded. Pillow opens only the formats listed here; others are named by
-their first bytes alone, for the parsers of rare formats are where files do harm.
+A file that cannot be used is refused with a reason (``BadImage``). Its header is checked before a pixel is
+decoded. Pillow opens only the formats listed here; others are named by their first bytes alone, because the parsers
+of rare formats are where files do harm.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fairsynth.config import ImageRules
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.colour import scale_key, to_srgb
+from fairsynth.data.metadata import BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _RULES = ImageRules()
@@ -37,7 +37,7 @@ _OTHER_FORMATS = {
     "FITS": (b"SIMPLE  =",), "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"), "PDF": (b"%PDF",), "PSD": (b"8BPS",),
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "JPEG XR": (b"II\xbc",),
     "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "ICO": (b"\0\0\1\0",), "ICNS": (b"icns",),
-    "PPM": tuple(b"P%c%c" % (kind, space) for kind in b"1234567fF" for space in b" \t\r\n"), "QOI": (b"qoif",),
+    "PPM": tuple(b"P%c%c" % (digit, space) for digit in b"1234567fF" for space in b" \t\r\n"), "QOI": (b"qoif",),
     "DDS": (b"DDS ",), "XCF": (b"gimp xcf",), "OpenEXR": (b"v/1\x01",), "Radiance": (b"#?RADIANCE", b"#?RGBE"),
     "SGI": (b"\x01\xda",), "PCX": (b"\n\5\1",), "DjVu": (b"AT&TFORM",), "MNG": (b"\x8aMNG", b"\x8bJNG"),
     "WMF": (b"\xd7\xcd\xc6\x9a",), "HDF5": (b"\x89HDF",), "NumPy": (b"\x93NUMPY",),
@@ -49,7 +49,7 @@ _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header says."""
+    """The header's facts."""
 
     format: str
     """A name of FORMATS."""
@@ -59,20 +59,20 @@ class Facts:
     mode: str
     """Pillow's mode as stored."""
     frames: int
-    """1 for a still. PNG and WebP state the number; for GIF and TIFF, 2 stands for several: counting means reading it all."""
+    """1 for a still. PNG and WebP state the number; for GIF and TIFF 2 means several: counting reads the file."""
 
 
 def decode(content: bytes, size: int | None = None, rules: ImageRules = _RULES) -> NDArray[np.uint8]:
-    """Decode to uint8 (H, W, 3): upright, sRGB, alpha over the background; ``size`` scales the shorter side and cuts the middle square.
+    """Decode to uint8 (H, W, 3): upright, sRGB, alpha over the background.
 
-    Raises BadImage, as ``inspect_image`` does.
+    ``size`` scales the shorter side and cuts the middle square. Raises BadImage, as ``inspect_image`` does.
     """
     image, _ = inspect_image(content, rules)
     return np.asarray(_square(image, size) if size else image)
 
 
 def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Image, Facts]:
-    """Decode to a Pillow RGB image of full size, without metadata, and tell what the header says.
+    """Decode to a Pillow RGB image of full size, without metadata; returns the header's facts too.
 
     Raises BadImage: empty, format, unidentified, too_large, several_frames, too_small, aspect,
     truncated, not_finite, low_information.
@@ -83,8 +83,8 @@ def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Ima
     rgb = _loaded(image, rules)
     if rules.constant == "refuse":
         _check_content(rgb)
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return rgb, Facts(kind, rgb.width, rgb.height, mode, frames)
+    format = "JPEG" if image.format == "MPO" else str(image.format)
+    return rgb, Facts(format, rgb.width, rgb.height, mode, frames)
 
 
 def _opened(content: bytes, rules: ImageRules) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fairsynth.data.location import container
-from fairsynth.data.reading import split_of
+from fairsynth.data.metadata import split_of
 from fairsynth.data.storage import FileEntry, Storage
 from fairsynth.errors import DataError
 
@@ -20,7 +20,7 @@ def is_image(name: str) -> bool:
 
 
 def is_image_file(file: FileEntry) -> bool:
-    """The same for a file that may have a name that is not UTF-8."""
+    """The same for a file whose name may not be UTF-8."""
     return is_image(container(file.path, file.location))
 
 
@@ -38,18 +38,18 @@ def known_split(where: str, word: str) -> str:
 
 
 def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
-    """Paths of all files that end so. Raises DataError if there are none, and for a name that is not UTF-8."""
-    found = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
-    if not found:
+    """Paths of all files with these suffixes. Raises DataError if none is found, and for a name that is not UTF-8."""
+    files = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
+    if not files:
         raise DataError(f"{storage.root} holds no {suffixes[0]} file")
-    odd = next((file for file in found if file.location), None)
+    odd = next((file for file in files if file.location), None)
     if odd is not None:
         raise DataError(f"the name of {storage.name(odd.path)} is not UTF-8; rename the file")
-    return [file.path for file in found]
+    return [file.path for file in files]
 
 
 def shard_split(path: str) -> str:
-    """The split of a shard: by the word its name starts with, else by the nearest folder named like a split, else empty."""
+    """The split of a shard: by the first word of its name, else the nearest folder named like a split, else empty."""
     *folders, name = path.split("/")
     words = [re.split(r"[^A-Za-z]", name, maxsplit=1)[0], *reversed(folders)]
     return next((split for word in words if (split := split_of(word))), "")

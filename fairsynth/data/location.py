@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,9 +22,9 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
-from fairsynth.data.bad_image import BadImage
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
-from fairsynth.errors import InfrastructureError
+from fairsynth.errors import DataError, InfrastructureError
 
 
 def tar_location(file: str, offset: int, size: int) -> str:
@@ -38,12 +39,12 @@ def parquet_location(file: str, row_group: int, row: int, column: str) -> str:
 
 def container(path: str, location: str) -> str:
     """The file inside the dataset that holds the image."""
-    kind, _, rest = location.partition(":")
-    if kind == "tar":
+    scheme, _, rest = location.partition(":")
+    if scheme == "tar":
         return rest.split(":", 2)[2]
-    if kind == "parquet":
+    if scheme == "parquet":
         return rest.split(":", 3)[3]
-    return os.fsdecode(bytes.fromhex(rest)) if kind == "hex" else path
+    return os.fsdecode(bytes.fromhex(rest)) if scheme == "hex" else path
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class ImageFile:
 
 
 class ImageReader:
-    """Reads images by path and location; keeps the last Parquet row group, for rows come in order."""
+    """Reads images by path and location; keeps the last Parquet row group, because rows come in order."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -72,13 +73,13 @@ class ImageReader:
         """The image's bytes.
 
         Raises BadImage: missing_file, outside_root, unreadable, empty; InfrastructureError if the disk or the
-        network fails, for that is no fault of the image.
+        network fails, which is no fault of the image.
         """
-        kind, _, rest = location.partition(":")
-        if kind == "tar":
+        scheme, _, rest = location.partition(":")
+        if scheme == "tar":
             offset, size, file = rest.split(":", 2)
             content = self._range(file, int(offset), int(size))
-        elif kind == "parquet":
+        elif scheme == "parquet":
             row_group, row, column, file = rest.split(":", 3)
             content = self._cell(file, int(row_group), int(row), unquote(column))
         else:
@@ -163,7 +164,7 @@ def _local(storage: Storage, path: str) -> bytes:
 
 
 def _other_form(full: str) -> str:
-    """A hint if a file of the same name lies there in another Unicode form (NFC or NFD), or other case."""
+    """A hint if the folder has a file of the same name in another Unicode form (NFC or NFD) or other case."""
     folder, name = os.path.split(full)
     try:
         names = os.listdir(folder)
@@ -176,3 +177,28 @@ def _other_form(full: str) -> str:
 
 def _absent(storage: Storage, path: str) -> bool:
     return storage.filesystem.get_file_info(storage.full(path)).type == fs.FileType.NotFound  # type: ignore[no-any-return]
+
+
+def same_content(reader: ImageReader, row: Mapping[str, Any]) -> bytes:
+    """The bytes of an image of the manifest.
+
+    Raises DataError if they are not those that ingest saw, InfrastructureError if they cannot be read now.
+    """
+    try:
+        file = reader.read(row["path"], row["location"])
+    except BadImage as problem:
+        if problem.reason == "unreadable":
+            raise InfrastructureError(
+                f"cannot read {row['path']!r}: {problem.detail}; finished units are kept, the same command goes on"
+            ) from None
+        raise _changed(row, problem.reason) from None
+    if file.sha256 != row["sha256"]:
+        raise _changed(row, "other content")
+    return file.content
+
+
+def _changed(row: Mapping[str, Any], now: str) -> DataError:
+    return DataError(
+        f"input_changed: {row['path']!r} is not what it was when the run began ({now}); leave the dataset alone during a "
+        "run, and give the same command again to start from its new content"
+    )

@@ -1,7 +1,7 @@
-"""Near copies: images that show the same though their files differ (scaled, compressed again, slightly edited).
+"""Near duplicates: images that look the same though their files differ (scaled, compressed again, slightly edited).
 
 Candidates have perceptual hashes (imagehash's pHash, 64 bits) within ``HASH_BITS``; they count only if
-their thumbnails look alike too, for flat images have hashes that mean little.
+their looks (8 x 8 RGB) are alike too, because the hashes of flat images mean little.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from scipy.sparse.csgraph import connected_components
 HASH_BITS = 4
 HASH_BYTES = 8
 _SIDE = 8
-THUMBNAIL_BYTES = _SIDE * _SIDE * 3
-# Mean absolute difference of thumbnails, in levels of 255, up to which two images look alike.
+LOOK_BYTES = _SIDE * _SIDE * 3
+# Mean absolute difference of looks, in levels of 255, up to which two images look alike.
 _ALIKE = 6.0
 # With 5 tables of 12 bits, two hashes that differ in at most 4 bits share at least one table's key.
 _TABLES, _BITS = 5, 12
 # Sets of equal hashes up to this size are compared pair by pair.
 _ALL_PAIRS = 32
-# Pairs, and hashes, that are looked at together: bounds the memory.
+# Pairs, and hashes, per call: bounds the memory.
 _CHUNK, _QUERIES = 65_536, 65_536
 
 
@@ -37,15 +37,15 @@ def perceptual_hash(image: Image.Image) -> bytes:
     return np.packbits(imagehash.phash(image).hash.ravel()).tobytes()
 
 
-def thumbnail(image: Image.Image) -> bytes:
+def look(image: Image.Image) -> bytes:
     """The image as 8 x 8 RGB."""
     return image.resize((_SIDE, _SIDE), Image.Resampling.BOX).tobytes()
 
 
-def near_copies(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> list[list[int]]:
-    """Sets of images that look alike, each sorted, the sets by their first image; singles are left out.
+def near_duplicates(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> list[list[int]]:
+    """Sets of images that look alike, each sorted, the sets by their first image; single images are left out.
 
-    Rows are the bytes of ``perceptual_hash`` and of ``thumbnail``.
+    Rows are the bytes of ``perceptual_hash`` and of ``look``.
     """
     if not len(hashes_N8):
         return []
@@ -61,7 +61,7 @@ def near_copies(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> li
 
 
 def spread_out(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> list[int]:
-    """Of images in an order of preference those that look like none before them that is kept: their places."""
+    """Places of the images to keep, from images in order of preference: each looks like none kept before it."""
     bits, looks = np.unpackbits(hashes_N8, axis=1), looks_NB.astype(np.int16)
     kept: list[int] = []
     for place in range(len(bits)):
@@ -72,7 +72,7 @@ def spread_out(hashes_N8: NDArray[np.uint8], looks_NB: NDArray[np.uint8]) -> lis
 
 
 def _alike(looks_NB: NDArray[np.uint8], pairs_P2: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those pairs whose thumbnails look alike."""
+    """The pairs whose looks are alike."""
     parts = (pairs_P2[start : start + _CHUNK] for start in range(0, len(pairs_P2), _CHUNK))
     kept = [part[_distance(looks_NB, part) <= _ALIKE] for part in parts]
     return np.concatenate(kept) if kept else pairs_P2
@@ -111,9 +111,9 @@ def _pairs_between(
     index.add(codes)
     for begin in range(0, len(codes), _QUERIES):
         # faiss leaves out the distance that equals the radius.
-        limits, _, found = index.range_search(codes[begin : begin + _QUERIES], HASH_BITS + 1)
+        limits, _, neighbours = index.range_search(codes[begin : begin + _QUERIES], HASH_BITS + 1)
         counts = np.diff(limits).astype(np.int64)
-        near = np.stack([np.repeat(np.arange(len(counts)) + begin, counts), found], 1)
+        near = np.stack([np.repeat(np.arange(len(counts)) + begin, counts), neighbours], 1)
         near = near[near[:, 0] < near[:, 1]]
         single = (ends - starts)[near].max(1) == 1
         yield places[starts[near[single]]]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
+from fairsynth.escaping import printable
 from fairsynth.manifest import TRAIN, VALIDATION, image_id, seed_for
-from fairsynth.printing import printable
 
 VALIDATION_FLOOR = 10
 
@@ -72,8 +72,8 @@ def at_severity(
     """Bring the training entries to a ratio; test stays as it is, and so does validation.
 
     With ``validation`` the validation entries are brought to it too, but keep ``VALIDATION_FLOOR`` images of each label
-    that go against it, if there are so many (as From Fake to Real does).
-    Raises DataError: ``aligned`` names what is not there, no correlation would come out, or the
+    that go against it, if it has as many (as From Fake to Real does).
+    Raises DataError: ``aligned`` names an unknown value, no correlation would result, or the
     dataset has fewer conflicting images than the ratio asks for.
     """
     members = _members(entries, TRAIN)
@@ -81,9 +81,9 @@ def at_severity(
     removed: set[str] = set()
     for label, attribute in pairs.items():
         allowed = conflicting_allowed(len(members[label][attribute]), ratio)
-        others = {a: found for a, found in members[label].items() if a != attribute}
+        others = {a: its for a, its in members[label].items() if a != attribute}
         have = sum(map(len, others.values()))
-        # One image is rounding; more means that the dataset is more severe than what is asked for.
+        # One image is rounding; more means a dataset that is more severe than asked for.
         if have < allowed - 1:
             actual = len(members[label][attribute]) / max(1, len(members[label][attribute]) + have)
             raise DataError(
@@ -98,11 +98,11 @@ def at_severity(
 
 
 def _from_validation(entries: Sequence[Entry], pairs: Mapping[str, str], ratio: float, seed: int) -> set[str]:
-    """Paths of the validation images that go."""
+    """Paths of the validation images to remove."""
     members, removed = _members(entries, VALIDATION), set[str]()
     for label, attribute in pairs.items():
         allowed = max(VALIDATION_FLOOR, conflicting_allowed(len(members[label][attribute]), ratio))
-        others = {a: found for a, found in members[label].items() if a != attribute}
+        others = {a: its for a, its in members[label].items() if a != attribute}
         removed |= {entry.path for entry in _order(others, seed)[allowed:]}
     return removed
 
@@ -147,7 +147,7 @@ def _pairs(members: Mapping[str, Mapping[str, list[Entry]]], given: dict[str, st
 
 
 def _order(others: Mapping[str, list[Entry]], seed: int) -> list[Entry]:
-    """Conflicting images, those that stay longest first; every attribute keeps about its share of any prefix."""
+    """Conflicting images, those that stay longest first; every attribute has about its share of any prefix."""
     keyed = []
     for attribute in sorted(others):
         shuffled = sorted(others[attribute], key=lambda e: (seed_for("severity", seed, e.path), e.path))

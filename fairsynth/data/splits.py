@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.manifest import SPLITS, seed_for
 
 
 def assign_splits(entries: Sequence[Entry], fractions: Sequence[float], seed: int) -> list[Entry]:
-    """Give every entry a split: in each group, in an order that only seed and path decide, first train, then val, then test.
+    """Give every entry a split: in each group, in an order by seed and path alone, first train, then val, then test.
 
-    An attribute that is to be discovered does not count: the method must not know it.
+    An attribute to be discovered does not count: the method must not know it.
     """
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -29,8 +29,8 @@ def assign_splits(entries: Sequence[Entry], fractions: Sequence[float], seed: in
 def split_sizes(n: int, fractions: Sequence[float]) -> list[int]:
     """``n`` images in the given shares, rounded; the parts add up.
 
-    A group that has enough images gives at least one to every split with a share, for a rare group
-    without validation images could not be judged. A single image is for training.
+    A group that has enough images gives at least one to every split with a share, because a rare
+    group without validation images cannot be validated. A single image is for training.
     """
     borders = [round(n * sum(fractions[: i + 1])) for i in range(len(fractions) - 1)] + [n]
     sizes = [end - start for start, end in zip([0, *borders], borders, strict=False)]

@@ -76,16 +76,16 @@ class Storage:
         """Names directly inside a folder, sorted, hidden ones left out; for recognising a layout."""
         if self.local is not None:
             try:
-                found = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))]
+                entries = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))]
             except OSError:
                 return []
         else:
             selector = fs.FileSelector(self.full(folder).rstrip("/"), allow_not_found=True)
-            found = [info.base_name for info in self.filesystem.get_file_info(selector)]
-        return sorted(name for name in found if not _hidden(name))
+            entries = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return sorted(name for name in entries if not _hidden(name))
 
     def open(self, path: str) -> pa.NativeFile:
-        """A seekable binary file. Raises DataError if there is none, and for a link that leaves the dataset."""
+        """A seekable binary file. Raises DataError for a missing file and for a link that leaves the dataset."""
         if not self.may_open(path):
             raise DataError(
                 f"{self.name(path)} is a link that leaves the dataset; if that is meant: --data.follow_links true"
@@ -96,20 +96,20 @@ class Storage:
             raise DataError(f"cannot read {self.name(path)}: {_first_line(error)}") from None
 
     def content(self, path: str) -> bytes:
-        """All bytes of a small file such as a metadata table. Raises DataError if there is none."""
+        """All bytes of a small file such as a metadata table. Raises DataError if it is missing."""
         with self.open(path) as handle:
             return handle.read()  # type: ignore[no-any-return]
 
     def files(self) -> list[FileEntry]:
         """Every file below the folder, sorted by path; hidden files are left out.
 
-        On a disk each folder is visited once, whatever links there are. Links that leave the dataset are
+        On a disk each folder is visited once, whatever links lead to it. Links that leave the dataset are
         not followed unless ``follow_links`` is set: such files are listed and refuse to be read, such
         folders are named in ``not_followed``.
         """
         self.not_followed.clear()
-        found = list(self._walk() if self.local is not None else self._listing())
-        return sorted(found, key=lambda file: file.path)
+        files = list(self._walk() if self.local is not None else self._listing())
+        return sorted(files, key=lambda file: file.path)
 
     def _listing(self) -> Iterator[FileEntry]:
         base = self._base.rstrip("/") + "/"
@@ -165,7 +165,7 @@ class Storage:
         return os.path.commonpath([root, os.path.realpath(full, strict=False)]) == root
 
     def stamp(self, paths: set[str]) -> dict[str, tuple[int, int] | None]:
-        """Size and time of some files (None: not there): what stands for their content until it is read."""
+        """Size and time of some files (None: missing), which stand for their content until it is read."""
         if self.local is None:
             listed = {file.path: (file.size, file.time) for file in self._listing()}
             return {path: listed.get(path) for path in paths}
@@ -187,8 +187,8 @@ def named(raw: bytes) -> tuple[str, str]:
     try:
         return raw.decode("utf-8"), ""
     except UnicodeDecodeError:
-        shown = raw.decode("utf-8", "backslashreplace")
-        return f"{shown}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
+        escaped = raw.decode("utf-8", "backslashreplace")
+        return f"{escaped}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
 
 
 def _hidden(name: str) -> bool:

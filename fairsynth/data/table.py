@@ -1,4 +1,4 @@
-"""Reading metadata tables as text: CSV, JSON lines or Parquet; nothing is guessed, nothing renamed."""
+"""Reads metadata tables as text: CSV, JSON lines or Parquet; nothing is guessed, nothing renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 
 Row = dict[str, str]
-# What reading a Parquet file that is none, or is damaged, can raise.
+# What can be raised by reading a file that is damaged or no Parquet.
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 _HEAD = 1 << 20
 
@@ -43,7 +43,7 @@ def read_table(storage: Storage, path: str, needed: Sequence[str]) -> list[Row]:
 
 
 def column_names(storage: Storage, path: str) -> list[str]:
-    """Names of a table's columns (of JSON lines: the first line's); empty if it has none that can be read."""
+    """Names of a table's columns (of JSON lines: the first line's); empty if none can be read."""
     try:
         if path.endswith(".parquet"):
             with storage.open(path) as handle:
@@ -128,7 +128,7 @@ def _read_parquet(storage: Storage, path: str, needed: Sequence[str]) -> list[Ro
 
 
 def columns(storage: Storage, path: str) -> list[str]:
-    """The column names of a table, read from its start; none if it is not there or cannot be read."""
+    """The column names of a table, read from its start; none if it is missing or unreadable."""
     if not storage.is_file(path):
         return []
     try:
@@ -155,7 +155,7 @@ def as_text(value: Any) -> str:
 
 
 def check_columns(where: str, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise DataError if a needed column is missing or there twice, with a guess at what was meant."""
+    """Raise DataError if a needed column is missing or repeated, with a guess at what was meant."""
     for column in needed:
         if column not in found:
             near = difflib.get_close_matches(column, found, n=1, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""Reading the headers of a plain tar file that somebody else made; nothing is unpacked."""
+"""Reads the headers of a plain tar file from elsewhere; nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_TEXT = 1 << 20
 _BUFFER = 1 << 17
 _BLOCK = 512
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-# What a tar that is damaged, or made to do harm, can raise in the standard library.
+# What the standard library can raise for a damaged or hostile tar.
 _DAMAGED = (tarfile.TarError, OSError, ValueError, ArithmeticError, LookupError, RecursionError)
 
 
 class _Shard(io.BufferedReader):
-    """A file that gives out a little at a time: a header can claim any length, even a negative one."""
+    """A file that hands out limited pieces: a header can claim any length, even a negative one."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= MAX_TEXT:
@@ -49,7 +49,7 @@ def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tu
 
 
 def is_safe(member: tarfile.TarInfo) -> bool:
-    """True for a regular file whose name stays inside."""
+    """True for a regular file whose name stays inside the folder."""
     name = PurePosixPath(member.name)
     inside = not name.is_absolute() and ".." not in name.parts and "\0" not in member.name
     return inside and member.isreg() and not member.issparse()

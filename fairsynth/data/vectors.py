@@ -20,7 +20,7 @@ def matrix(table: pa.Table, name: str) -> NDArray[np.float32]:
 
 
 def byte_rows(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
-    """An Arrow column of fixed size binary without nulls as uint8 (N, width): a view where it lies in one piece."""
+    """An Arrow column of fixed size binary without nulls as uint8 (N, width): a view if it is contiguous."""
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     width = column.type.byte_width

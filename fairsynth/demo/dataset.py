@@ -106,7 +106,7 @@ def _compose(
 
 
 def write(folder: Path, severity: float = 0.95, seed: int = 0) -> Path:
-    """Write the dataset as an image folder with metadata.csv; does nothing if the folder is there.
+    """Write the dataset as an image folder with metadata.csv; does nothing if the folder exists.
 
     The folder appears in one rename, so a killed writer leaves no half dataset.
     """

@@ -1,7 +1,7 @@
 """Drawn digits with captions: the training data of the demo's base models.
 
-A sample is a font glyph, bent and blurred so that no two strokes are alike, on a drawn
-texture, with the facts that a caption may mention. ``load_digits`` (the demo dataset's
+A sample is a font glyph on a drawn texture, bent and blurred so that no two strokes are alike, with the facts that
+a caption may mention. ``load_digits`` (the demo dataset's
 handwriting) is never touched here: the base knows the concepts, not the distribution.
 """
 

@@ -16,17 +16,17 @@ from fairsynth.errors import FairsynthError, InfrastructureError
 def packed(error: Exception) -> str:
     """A failure as text that passes between processes."""
     trace = "".join(traceback.format_exception(error))
-    return json.dumps({"kind": type(error).__name__, "message": str(error), "trace": trace})
+    return json.dumps({"type": type(error).__name__, "message": str(error), "trace": trace})
 
 
 def unpacked(stage: str, failure: str) -> FairsynthError:
     """The error to raise for a packed failure: the one that the work raised on purpose, else infrastructure."""
-    told = json.loads(failure)
-    kind = getattr(errors, told["kind"], None)
-    if isinstance(kind, type) and issubclass(kind, FairsynthError):
-        return kind(told["message"])
-    error = _infrastructure(stage, told["kind"], told["message"])
-    error.__cause__ = RuntimeError(told["trace"])
+    content = json.loads(failure)
+    known = getattr(errors, content["type"], None)
+    if isinstance(known, type) and issubclass(known, FairsynthError):
+        return known(content["message"])
+    error = _infrastructure(stage, content["type"], content["message"])
+    error.__cause__ = RuntimeError(content["trace"])
     return error
 
 
@@ -38,14 +38,17 @@ def translated(stage: str, error: Exception) -> FairsynthError:
     return _infrastructure(stage, type(cause).__name__, str(cause) or str(error))
 
 
-def _infrastructure(stage: str, kind: str, message: str) -> InfrastructureError:
+def _infrastructure(stage: str, error_type: str, message: str) -> InfrastructureError:
     return InfrastructureError(
-        f"stage {stage} failed: {kind}: {' '.join(message.split())[-400:]}; "
+        f"stage {stage} failed: {error_type}: {' '.join(message.split())[-400:]}; "
         "finished units are kept, the same command goes on"
     )
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The innermost error of a chain of Ray wrappers."""
-    inner = getattr(error, "cause", None) or error.__cause__
+    """The innermost error of a chain of Ray's wrappers; of several workers' errors, one that was raised on purpose."""
+    for one in getattr(error, "worker_failures", {}).values():
+        if isinstance(cause := root_cause(one), FairsynthError):
+            return cause
+    inner = getattr(error, "cause", None) or getattr(error, "_base_exc", None) or error.__cause__
     return root_cause(inner) if isinstance(inner, BaseException) and inner is not error else error

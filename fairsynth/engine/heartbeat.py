@@ -1,4 +1,4 @@
-"""A sign of life from stages that take long."""
+"""A sign of life from long stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Heartbeat:
-    """A line on stderr at most every ``every`` seconds: stage done/total rate eta."""
+    """A line on stderr at most every ``every`` seconds, 2 on a terminal: stage done/total rate eta."""
 
     def __init__(self, stage: str, total: int, done: int, every: float = 30.0) -> None:
         self.stage, self.total, self.done, self.every = stage, total, done, every
@@ -19,7 +19,7 @@ class Heartbeat:
         self.reach(self.done + 1)
 
     def reach(self, done: int) -> None:
-        """So many units are done; says so when it is time, if there is anything to say."""
+        """Set the number of finished units; prints a line when it is due and the number has grown."""
         self.done = done
         now = time.monotonic()
         if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.first < self.done < self.total:

@@ -41,6 +41,16 @@ class Worker:
     threads: int
 
 
+@dataclass(frozen=True)
+class Room:
+    """How jobs are placed: what one worker gets, the workers of a job, lanes inside a worker, jobs side by side."""
+
+    worker: Worker
+    workers: int
+    lanes: int
+    side_by_side: int
+
+
 class Session:
     """Connects to Ray when first needed, and disconnects if it connected."""
 
@@ -73,7 +83,7 @@ class Session:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
             return
-        # Workers that wait for work are of no use: every stage's need an environment of their own.
+        # Idle workers are useless: every stage's workers need an environment of their own.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         os.environ.setdefault("RAY_enable_worker_prestart", "0")
         # Ray warns when many workers start at once, which is what a run does.
@@ -98,13 +108,12 @@ class Session:
     def worker(self) -> Worker:
         """Size and number of workers.
 
-        On a cluster that starts its nodes on demand the numbers of the config count, for there is
-        nothing to look at yet. Raises InfrastructureError if they are missing then, or if the
-        local machine can never hold a worker.
+        A cluster that starts its nodes on demand has no resources to count yet, so there the config's numbers apply.
+        Raises InfrastructureError if they are missing, or if the local machine can never hold a worker.
         """
+        self.connect()
         import ray
 
-        self.connect()
         total, wanted = ray.cluster_resources(), self.resources
         on_cluster = bool(os.environ.get("RAY_ADDRESS"))
         gpus = wanted.gpus_per_worker
@@ -128,38 +137,43 @@ class Session:
             count = math.floor(cores / wanted.threads)
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
 
-    def require_room(self, worker: Worker, together: int, setting: str = "resources.workers_per_cluster") -> None:
-        """Raise InfrastructureError if so many workers can never run at once: Ray would wait for ever."""
+    def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
+        """Place jobs of several workers each; ``lanes``: how many pieces of a job may train side by side.
+
+        On a machine without GPUs one job has all cores, a lane each, because each start costs seconds of every core.
+        Raises InfrastructureError, which names ``setting``, if the cluster can never run that many workers at once
+        (Ray would wait forever).
+        """
+        worker, lanes = self._with_lanes(self.worker(), lanes if workers == 1 else 1)
+        self._require(worker, workers, setting)
+        return Room(worker, workers, lanes, max(1, worker.count // workers))
+
+    def _with_lanes(self, worker: Worker, lanes: int) -> tuple[Worker, int]:
+        if worker.gpus or self.resources.workers or os.environ.get("RAY_ADDRESS"):
+            return worker, 1
+        lanes = min(worker.count, lanes)
+        return Worker(1, worker.cpus * lanes, 0.0, worker.threads), lanes
+
+    def _require(self, worker: Worker, workers: int, setting: str) -> None:
         import ray
 
         if os.environ.get("RAY_ADDRESS") and self.resources.workers:
             return  # its nodes may start on demand
         total = ray.cluster_resources()
-        for kind, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
-            if together * each > total.get(kind, 0):
+        for resource, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
+            if workers * each > total.get(resource, 0):
                 raise InfrastructureError(
-                    f"{together} workers that train together need {together * each:g} {kind}s, but there are "
-                    f"{total.get(kind, 0):g}; lower {setting}"
+                    f"{workers} workers that train together need {workers * each:g} {resource}s, but there are "
+                    f"{total.get(resource, 0):g}; lower {setting}"
                 )
 
-    def lot_worker(self, adapters: int) -> tuple[Worker, int]:
-        """What one Ray Train run of adapters gets, and in how many lanes it trains.
-
-        On a machine without GPUs one run has all cores, a lane each: to start a run costs many seconds of each.
-        """
-        worker = self.worker()
-        if worker.gpus or self.resources.workers or os.environ.get("RAY_ADDRESS"):
-            return worker, 1
-        lanes = min(worker.count, adapters)
-        return Worker(1, worker.cpus * lanes, 0.0, worker.threads), lanes
-
     def cpu_worker(self) -> Worker:
-        """A worker for work without models: one CPU, no GPU; one per CPU that there is, as many as the config allows."""
+        """A worker for work without models: one CPU, no GPU; as many as the config says, else one per CPU."""
+        self.connect()
         import ray
 
-        self.connect()
-        there = ray.cluster_resources().get("CPU", 0)
-        cores = there - 1 if os.environ.get("RAY_ADDRESS") else min(there, os.cpu_count() or 1)
+        cpus = ray.cluster_resources().get("CPU", 0)
+        cores = cpus - 1 if os.environ.get("RAY_ADDRESS") else min(cpus, os.cpu_count() or 1)
         return Worker(max(1, self.resources.workers or math.floor(cores)), 1.0, 0.0, 1)
 
     def close(self) -> None:
@@ -173,7 +187,7 @@ class Session:
 
 @contextmanager
 def session_of(resources: ResourcesConfig) -> Iterator[Session]:
-    """A session that is closed at the end, but for an interrupt: ``fairsynth.cli.script`` says why."""
+    """A session that is closed at the end, except after an interrupt: ``fairsynth.cli.script`` says why."""
     session = Session(resources)
     try:
         yield session
@@ -187,7 +201,7 @@ def session_of(resources: ResourcesConfig) -> Iterator[Session]:
 
 @contextmanager
 def _stderr_closed() -> Iterator[None]:
-    """Ray's C++ part announces its log level on stderr; what goes wrong comes as an exception all the same."""
+    """Ray's C++ part announces its log level on stderr; errors still come as exceptions."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

@@ -16,13 +16,13 @@ import urllib.request
 from datetime import UTC, datetime
 
 METADATA = "http://169.254.169.254"
-EVERY = 5.0  # seconds; AWS recommends to ask so often
+EVERY = 5.0  # seconds, as AWS recommends
 _VALID_SECONDS = "21600"
 _MARGIN = 5  # seconds by which Ray is to be done before AWS begins
 
 
 def notice(metadata: str) -> datetime | None:
-    """When the machine will be taken away; None as long as nobody says so. Raises OSError if nobody answers."""
+    """When the machine will be taken away; None without a notice. Raises OSError if the service does not answer."""
     ask = urllib.request.Request(  # noqa: S310
         f"{metadata}/latest/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": _VALID_SECONDS}
     )

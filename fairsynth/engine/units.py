@@ -7,76 +7,54 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Units
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.heartbeat import Heartbeat
-from fairsynth.engine.session import Session
-from fairsynth.engine.together import train_together
+from fairsynth.engine.session import Room, Session
+from fairsynth.engine.train import run_jobs
+from fairsynth.errors import FairsynthError
+from fairsynth.work import Ran, Tables, Task, Work, write_tables
 
 if TYPE_CHECKING:
-    from fairsynth.models.data_parallel import Share
+    from fairsynth.models.data_parallel import Ranks
 
-# Ray Data spends some milliseconds of the driver on every block: of very many units several go together.
+# Ray Data spends some milliseconds of the driver on every block: with very many units, a block holds several.
 MOST_BLOCKS = 512
-# Times that every worker is handed units, at least, if there are so many.
+# Minimum of times that every worker is handed units, if the units suffice.
 _SHARES = 8
-Task = Mapping[str, Any]
-Tables = Mapping[str, pa.Table]
-Work = Callable[[Task], Tables]
-"""Makes a unit. It may also have ``begin(task)`` and ``finish(begun)``, which do the same in two parts: then the next
-unit is begun before this one is finished, and threads that ``begin`` left behind work beside it."""
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a pass over the units did: units made, units found, seconds of start-up: the mean over workers until each began."""
+def run_data_parallel(
+    session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any], room: Room
+) -> Ran:
+    """Make each unit on several workers, data parallel: ``make()(task, ranks)``; the first worker commits.
 
-    made: int
-    cached: int
-    startup_seconds: float
-
-
-def write_tables(tables: Mapping[str, pa.Table], folder: Path) -> None:
-    """Write each table as ``<name>.parquet``."""
-    for name, table in tables.items():
-        pq.write_table(table, folder / f"{name}.parquet")
-
-
-def run_local(
-    units: Units, names: Sequence[str], make: Callable[[], Work], prepare: Callable[[str], Task] | None = None
-) -> None:
-    """The same work in a plain loop: what a notebook or a parity test calls."""
-    work = make()
-    for name in names:
-        if not units[name].exists():
-            tables = work({"name": name, **(prepare(name) if prepare else {})})
-            units.commit(name, partial(write_tables, tables))
-
-
-def run_together(session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any]) -> Ran:
-    """Units that several workers make together, one unit after the other: ``make()(task, share)``; the first worker commits."""
+    Raises as ``run_units`` does.
+    """
     units.sweep()
-    done = units.done()
+    done, began = units.done(), time.time()
     pending = [name for name in names if name not in done]
-    if pending:
-        session.connect()
-        jobs = {name: partial(_made_together, units, name, make) for name in pending}
-        train_together(session, stage, jobs, units.path.parent / "ray")
-    return Ran(len(pending), len(names) - len(pending), 0.0)
+    jobs = {name: partial(_data_parallel_unit, units, name, make) for name in pending}
+    first: list[float] = []
+    for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room):
+        if isinstance(ended, FairsynthError):
+            raise ended
+        first.append(ended)
+    return Ran(len(pending), len(names) - len(pending), min(first) - began if first else 0.0)
 
 
-def _made_together(units: Units, name: str, make: Callable[[], Any], share: Share) -> None:
-    tables = make()({"name": name}, share)
-    if share.first:
+def _data_parallel_unit(
+    units: Units, name: str, make: Callable[[], Any], ranks: Ranks, machine_goes: Callable[[], bool]
+) -> None:
+    tables = make()({"name": name}, ranks)
+    if ranks.first:
         units.commit(name, partial(write_tables, tables))
 
 
@@ -88,13 +66,13 @@ def run_units(
     make: Callable[[], Work],
     prepare: Callable[[str], Task] | None = None,
     models: bool = True,
-    together: int = 1,
+    per_call: int = 1,
 ) -> Ran:
-    """Make the units that are not there yet on a pool of actors.
+    """Make the missing units on a pool of actors.
 
     ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
     runs ahead of it. Without ``models`` the work is CPU work too, and no actor holds a GPU or loads
-    torch. ``together``: units that an actor may be handed at once, so that it can begin one before it
+    torch. ``per_call``: units that an actor may be handed at once, so that it can begin one before it
     finishes another. Raises the FairsynthError that a unit raised, or InfrastructureError.
     """
     units.sweep()
@@ -109,7 +87,7 @@ def run_units(
     worker = session.worker() if models else session.cpu_worker()
     _quiet(ray)
     # What is prepared is held in memory, a block at a time.
-    blocks = len(pending) if prepare is not None else _blocks(len(pending), worker.count, together)
+    blocks = len(pending) if prepare is not None else _blocks(len(pending), worker.count, per_call)
     dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=blocks)
     if prepare is not None:
         dataset = dataset.map(_Prepare(prepare))
@@ -121,22 +99,30 @@ def run_units(
         num_gpus=worker.gpus,
         compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
     )
-    ready: dict[str, float] = {}
     beat = Heartbeat(stage, len(names), len(names) - len(pending))
+    startup = _drained(stage, dataset, began, beat.tick)
+    return Ran(len(pending), len(names) - len(pending), startup)
+
+
+def _drained(stage: str, dataset: Any, began: float, tick: Callable[[], None]) -> float:
+    """Run a dataset to its end; returns mean start-up seconds per worker. Raises the error of a unit that failed."""
+    import ray
+
+    ready: dict[str, float] = {}
     try:
         for row in dataset.iter_rows():
             if row["failure"]:
                 raise unpacked(stage, row["failure"])
             ready.setdefault(row["worker"], row["began"] - began)
-            beat.tick()
+            tick()
     except ray.exceptions.RayError as error:
         raise translated(stage, error) from error
-    return Ran(len(pending), len(names) - len(pending), sum(ready.values()) / len(ready))
+    return sum(ready.values()) / len(ready)
 
 
-def _blocks(pending: int, workers: int, together: int) -> int:
+def _blocks(pending: int, workers: int, per_call: int) -> int:
     """Blocks to hand the units out in: some for each worker, so that all end at about the same time."""
-    each = min(together, max(1, pending // (_SHARES * workers)))
+    each = min(per_call, max(1, pending // (_SHARES * workers)))
     return min(-(-pending // each), MOST_BLOCKS)
 
 
@@ -226,26 +212,26 @@ class _UnitActor:
             finish = self.begun(task)
             failure = waiting()
             waiting = finish
-            yield self._told(began, failure)
+            yield self._row(began, failure)
         failure = waiting()
         if failure:
-            yield self._told(time.time(), failure)
+            yield self._row(time.time(), failure)
 
-    def _told(self, began: float, failure: str) -> dict[str, Any]:
+    def _row(self, began: float, failure: str) -> dict[str, Any]:
         return {"began": np.array([began]), "worker": np.array([self.name]), "failure": np.array([failure])}
 
     def begun(self, task: dict[str, Any]) -> Callable[[], str]:
-        """Begin a unit; returns what finishes and commits it, and tells what it failed on."""
+        """Begin a unit; returns a function that finishes and commits it and returns its failure, empty if none."""
         if self.failure:
             return lambda: self.failure
         rest = json.loads(task.pop("json", "{}"))
         if "_failure" in rest:
             return lambda: str(rest["_failure"])
-        for key, (shape, kind) in rest.pop("_empty", {}).items():
-            task[key] = np.zeros(shape, kind)
+        for key, (shape, dtype) in rest.pop("_empty", {}).items():
+            task[key] = np.zeros(shape, dtype)
         name = str(task["name"])
         if self.units[name].exists():
-            return _nothing  # made before the actor was lost that had it among others
+            return _nothing  # made before its actor was lost
         try:
             make = _in_two_parts(self.work, {**task, **rest})
         except Exception as error:
@@ -262,7 +248,7 @@ class _UnitActor:
 
 
 def _in_two_parts(work: Any, task: Task) -> Callable[[], Tables]:
-    """Begin the work if it can be begun; returns what makes the rest of it."""
+    """Begin the work if it has two parts; returns a function that makes the rest."""
     if not hasattr(work, "begin"):
         return partial(work, task)
     return partial(work.finish, work.begin(task))

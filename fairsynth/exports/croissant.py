@@ -1,8 +1,8 @@
-"""Stage 5, synthesize: the imagefolder's description for dataset search, Croissant 1.1 with its RAI vocabulary 1.0.
+"""The imagefolder's description for dataset search, Croissant 1.1 with its RAI vocabulary 1.0.
 
-Hugging Face writes the structure of a dataset by itself, but nothing of what is synthetic, biased or private
-in it. Sources: mlcommons/croissant, docs/croissant-spec-1.1.md and docs/croissant-rai-spec.md; of the latter
-``hasSyntheticData`` is not yet in version 1.0, but dataset tracks ask for it beside ``prov:wasDerivedFrom``.
+Hugging Face writes a dataset's structure itself, but nothing about synthetic, biased or private content. Sources:
+mlcommons/croissant, docs/croissant-spec-1.1.md and docs/croissant-rai-spec.md; of the latter ``hasSyntheticData`` is
+not yet in version 1.0, but dataset tracks ask for it beside ``prov:wasDerivedFrom``.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _TABLE, _IMAGES = "metadata.csv", "images"
 def croissant(facts: SetFacts, folder: Path, types: pa.Schema) -> dict[str, Any]:
     """The content of ``croissant.json``, to be written into ``folder`` as JSON.
 
-    ``folder`` is an imagefolder (``set_formats.write_folder``), whose metadata.csv gives the columns and a
+    ``folder`` is an imagefolder (``fairsynth.exports.formats``), whose metadata.csv gives the columns and a
     checksum; ``types`` those of the columns, by name; a column without one is text.
-    Raises OSError if there is no metadata.csv.
+    Raises OSError if metadata.csv is missing.
     """
     with open(folder / _TABLE, encoding="utf-8", newline="") as handle:
         columns = next(csv.reader(handle))
@@ -93,7 +93,7 @@ def _image() -> dict[str, Any]:
 
 
 def _file() -> dict[str, Any]:
-    """The way from a row to its image. By the bare name, which is unique: mlcroissant 1.1.1 compares no full paths."""
+    """The link from a row to its image. By the bare name, which is unique: mlcroissant 1.1.1 compares no full paths."""
     column = {"extract": {"column": "file_name"}, "transform": {"regex": ".*/([^/]+)$"}}
     return {
         "@type": "cr:Field",
@@ -112,10 +112,16 @@ def _field(name: str, types: pa.Schema) -> dict[str, Any]:
 def _data_type(name: str, types: pa.Schema) -> str:
     if name == "is_synthetic":
         return "sc:Boolean"
-    kind = types.field(name).type if name in types.names else pa.string()
-    if pa.types.is_boolean(kind):
+    arrow_type = types.field(name).type if name in types.names else pa.string()
+    if pa.types.is_boolean(arrow_type):
         return "sc:Boolean"
-    return "sc:Integer" if pa.types.is_integer(kind) else "sc:Float" if pa.types.is_floating(kind) else "sc:Text"
+    return (
+        "sc:Integer"
+        if pa.types.is_integer(arrow_type)
+        else "sc:Float"
+        if pa.types.is_floating(arrow_type)
+        else "sc:Text"
+    )
 
 
 def _responsibility(facts: SetFacts) -> dict[str, Any]:

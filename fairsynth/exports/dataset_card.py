@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the card of a synthetic set (README.md), in the form that Hugging Face's hub reads."""
+"""The card of a synthetic set (README.md), in the form that Hugging Face's hub reads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Stage 5, synthesize: the synthetic set in the formats that others read.
+"""The synthetic set in the formats that others read.
 
-Each writer takes an iterator of (row, file) and holds a batch of it at most: a million images are no
-more to it than a hundred. A row is flat (text, numbers, True and False, None), all rows have the same
-keys, and ``image_id``, ``label`` and ``attribute`` are among them. Two columns are put before: ``is_synthetic``,
-always true, and ``source``, the program. All raise ValueError for a row that breaks this.
+Each writer takes an iterator of (row, file) and holds at most a batch of it, however many images come. A row is flat
+(text, numbers, True and False, None), all rows have the same keys, and ``image_id``, ``label`` and ``attribute`` are
+among them. Two columns come first: ``is_synthetic``, always true, and ``source``, the program. All raise ValueError
+for a row that breaks this.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def inert(value: Any) -> Any:
 
 
 def write_parquet(target: Path, images: Images, rows_per_file: int = 10_000, types: pa.Schema | None = None) -> int:
-    """``data/train-00000-of-0000N.parquet``: ``image`` as Hugging Face's Image feature, then the columns; returns the rows.
+    """``data/train-00000-of-0000N.parquet``: ``image`` as Hugging Face's Image, then columns; returns the row count.
 
     In a folder of their own, for pandas reads all files of a folder, a card among them, as Parquet.
     ``types``: of columns, by name. Without it a column's type is that of the first 100 rows, and text if they
@@ -110,8 +110,8 @@ def _parquet_row(row: Row, content: bytes) -> dict[str, Any]:
 
 def _schema(rows: list[dict[str, Any]], types: pa.Schema | None) -> pa.Schema:
     """Columns with the metadata by which Hugging Face's datasets know that ``image`` holds images."""
-    found = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "image"} for row in rows]).schema
-    fields = [found.field(i) for i in range(len(found))]
+    inferred = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "image"} for row in rows]).schema
+    fields = [inferred.field(i) for i in range(len(inferred))]
     if types is not None:
         fields = [types.field(field.name) if field.name in types.names else field for field in fields]
     fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in fields]
@@ -125,19 +125,19 @@ _HF_NAMES = {"double": "float64", "float": "float32", "halffloat": "float16"}
 
 
 def write_webdataset(target: Path, images: Images, per_shard: int = 10_000) -> int:
-    """``000000.tar`` and so on: ``<image_id>.<ext>`` and ``<image_id>.json`` side by side; returns the rows.
+    """``000000.tar`` and so on: ``<image_id>.<ext>`` and ``<image_id>.json`` side by side; returns the row count.
 
     The same rows give the same bytes. JSON has no number for NaN and the infinities: they become null.
     """
     count = 0
     for shard, rows in enumerate(_parts(_checked(images), per_shard)):
         with tarfile.open(target / f"{shard:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-            seen: set[str] = set()
+            written: set[str] = set()
             for row, content in rows:
                 count += 1
-                if row["image_id"] in seen:
+                if row["image_id"] in written:
                     raise ValueError(f"two images have the image_id {row['image_id']!r}")
-                seen.add(row["image_id"])
+                written.add(row["image_id"])
                 text = json.dumps(
                     {**MARKS, **{k: _json(v) for k, v in row.items()}}, ensure_ascii=False, allow_nan=False
                 )

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the card that lies beside a set of adapters, in the form that model hubs show."""
+"""The card of a set of adapters, in the form that model hubs show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _METHODS = {
 
 
 def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
-    """The card of all adapters of a run as Markdown, from their facts (``finetune.read_adapter``)."""
+    """The card of all adapters of a run as Markdown, from their facts (``finetune.output.adapter_facts``)."""
     base, full = base_of(config.models), config.finetune.parameters == "full"
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [
@@ -37,7 +37,7 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
         "(label, attribute) group of a biased dataset, so that a classifier can be trained on groups of equal size.", "",
         f"- base model: {code(base['base_model'])}, version {code(base['base_revision'])}",
         f"- {_training(config)}",
-        f"- {_judged(made)}",
+        f"- {_validated(made)}",
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
         "## How to use", "", "```python", *_use(diffusion_source(config.models), full), "```", "",
@@ -58,9 +58,9 @@ def _training(config: RunConfig) -> str:
     return f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
 
 
-def _judged(made: Sequence[Mapping[str, Any]]) -> str:
-    judged = sum(bool(facts["validation"]) for facts in made)
-    return f"kept state: the best on held-out images for {judged}, the last for {len(made) - judged}, whose clusters are small"
+def _validated(made: Sequence[Mapping[str, Any]]) -> str:
+    validated = sum(bool(facts["validation"]) for facts in made)
+    return f"kept state: the best on held-out images for {validated}, the last for {len(made) - validated}, whose clusters are small"
 
 
 def _use(source: str, full: bool) -> list[str]:

@@ -1,6 +1,6 @@
-"""Stage 5, synthesize: what is told of a synthetic set, in its card for people and its Croissant file for programs.
+"""The facts of a synthetic set, for its card (people) and its Croissant file (programs).
 
-Nothing here is text for one of the two: whoever writes a file escapes.
+The text here is not escaped: the writers of the files do that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GroupFacts(NamedTuple):
     accepted: int
     """Images in the set."""
     quota: int
-    """Images that it was to have."""
+    """The quota: images wanted."""
     generator: str
     """own, borrowed, prompt or none; any other text is shown as it is."""
     rejected: Mapping[str, int]
@@ -43,7 +43,7 @@ class GroupFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class SetFacts:
-    """A synthetic set; plain values, of which none is invented: an empty one is not shown."""
+    """A synthetic set as plain values. None is invented: an empty one is not shown."""
 
     name: str
     """For people: of the run or the dataset."""
@@ -100,7 +100,7 @@ def purpose(facts: SetFacts) -> str:
 
 
 def licence(facts: SetFacts) -> str:
-    """Whose terms apply. A permissive licence is never invented: fairsynth cannot know the rights in the images."""
+    """The terms that apply. A permissive licence is never invented: fairsynth cannot know the rights in the images."""
     known = list(facts.inherits) or ["no licence was stated to fairsynth"]
     sources = (
         f"the terms of the base model {facts.diffusion} and the rights in the source dataset {facts.source_dataset}"

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 FULL_FILE_NAME = "diffusion_pytorch_model.safetensors"
-# The one entry in the header of our adapters, and of those renamed for kohya: what diffusers takes for its own
-# must not be in the latter, which say their alpha otherwise.
+# The one entry in the header of our adapters, and of those renamed for kohya. The latter give their alpha otherwise, so
+# they must not have the entry that diffusers takes for its own.
 _HEADER, _KOHYA_HEADER = "lora_adapter_metadata", "fairsynth"
 _PROVENANCE = "fairsynth."
 
@@ -43,7 +43,7 @@ def save_adapter(
     """
     require_finite(state)
     header = {"unet.r": rank, "unet.lora_alpha": alpha, "unet.target_modules": sorted(target_modules)}
-    # diffusers reads what begins with the name of a model, and passes over these.
+    # diffusers reads entries that begin with a model's name, and ignores these.
     header |= {f"{_PROVENANCE}{key}": value for key, value in provenance.items()}
     _save({f"unet.{name}": value for name, value in state.items()}, folder / FILE_NAME, _HEADER, header)
 
@@ -58,7 +58,7 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path, entry: str, header: M
 
 
 def _read_header(path: Path, *entries: str) -> dict[str, Any]:
-    """The first of these entries that the file has. Raises ValueError if it has none."""
+    """The first of these entries in the file. Raises ValueError if it has none."""
     with safe_open(path, "pt") as handle:
         metadata = handle.metadata() or {}
     for entry in entries:
@@ -128,7 +128,7 @@ def to_kohya(source: Path, target: Path) -> None:
 
 
 class Part(NamedTuple):
-    """A file of trained weights, and how strongly what it adds to the base counts."""
+    """A file of trained weights, and the strength of what it adds to the base."""
 
     path: Path
     strength: float = 1.0
@@ -204,7 +204,7 @@ class MergedAdapters:
                 raise ValueError(f"the UNet has no weight {name!r} of shape {tuple(shape)}")
 
     def _kept(self, name: str) -> torch.Tensor:
-        """A weight that is about to change; what it was is kept."""
+        """A weight that is about to change; its value is kept."""
         weight = self.weights[name]
         if name not in self.pristine:
             self.pristine[name] = weight.clone()

@@ -24,7 +24,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_sizes[-1], n_labels)
 
     def features(self, images_N3HW: Tensor) -> Tensor:
-        """Pooled features, float32 (N, D); on a GPU that can the encoder computes in bfloat16 where that is safe."""
+        """Pooled features, float32 (N, D); on a suitable GPU the encoder computes in bfloat16 where that is safe."""
         device = images_N3HW.device
         with torch.autocast(device.type, torch.bfloat16, enabled=has_half_precision(device)):
             maps = self.encoder(pixel_values=images_N3HW).last_hidden_state

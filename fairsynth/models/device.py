@@ -6,7 +6,7 @@ import torch
 
 
 def has_half_precision(device: torch.device) -> bool:
-    """Whether bfloat16 is worth using there: a GPU whose circuits know it."""
+    """Whether bfloat16 pays: only on a GPU with circuits for it."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

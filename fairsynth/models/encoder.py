@@ -18,7 +18,7 @@ class ClipEncoder:
 
     def __init__(self, models: ModelsConfig) -> None:
         source, revision = clip_source(models), models.clip_revision
-        logging.disable_progress_bar()  # a job's log has no use for bars
+        logging.disable_progress_bar()  # no progress bars in a job's log
         self.device = pick_device()
         self.model = CLIPModel.from_pretrained(source, revision=revision, use_safetensors=True).to(self.device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)

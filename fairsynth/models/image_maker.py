@@ -1,4 +1,4 @@
-"""Makes images from rows that say how: prompt, seed, guidance, and the adapters to make them with.
+"""Makes images from rows that give prompt, seed, guidance and adapters.
 
 The base model is loaded once. One adapter's rows run on its weights merged into the UNet; rows of several
 adapters run in one pass with stacked adapters, which is faster where each has few images.
@@ -19,7 +19,7 @@ from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
 from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
-from fairsynth.models.schedule import Sampling
+from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
 
 Row = Mapping[str, Any]
@@ -72,7 +72,7 @@ class ImageMaker:
         return path
 
     def _stacked(self, rows: Sequence[Row]) -> torch.Tensor:
-        """All adapters in one pass: those with fewer rows than others are filled up, and what is too much thrown away."""
+        """All adapters in one pass: those with fewer rows are padded, and the surplus images are dropped."""
         members: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             if not stackable(row):
@@ -116,18 +116,13 @@ class ImageMaker:
         )
 
     def _encoded(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embeddings of texts, each computed once, and alone: so that its neighbours change no bit of it."""
+        """Embeddings of texts, each computed once and alone, so that no neighbour changes a bit of it."""
         if len(self.texts) > _KEPT:
             self.texts.clear()
         for text in dict.fromkeys(texts):
             if text not in self.texts:
                 self.texts[text] = encode_prompts(self.pipeline, [text])
         return torch.cat([self.texts[text] for text in texts])
-
-
-def stackable(row: Row) -> bool:
-    """Whether a row may share a batch with rows of other adapters."""
-    return bool(row["adapter"] and not row["second_adapter"] and not row["adapter_from"] and row["adapter_scale"] == 1)
 
 
 def _recipe(row: Row) -> tuple[Any, ...]:

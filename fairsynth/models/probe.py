@@ -1,7 +1,7 @@
-"""Stage 5, synthesize: does an image show its label and its attribute? Linear probes on CLIP embeddings of real images.
+"""Does an image show its label and its attribute? Linear probes on CLIP embeddings of real images.
 
 The probes learn from training and validation images, every group with the same weight, so that a probe of the label
-cannot get by on the attribute. The test split is never seen.
+cannot rely on the attribute. The test split is never seen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_PER_GROUP = 2000
 
 @dataclass(frozen=True)
 class Probe:
-    """Linear probes of label and attribute: plain numbers, so that they travel."""
+    """Linear probes of label and attribute, as plain numbers that can be sent to workers."""
 
     labels: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -51,8 +51,8 @@ class Probe:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How probable each image's own label and own attribute are, each against the likeliest other one: (N,) each.
 
-        From 0.5 on the probe sees the image as what it should be; with two classes it is the probability itself. 0
-        for a label or attribute that the probe has never seen.
+        From 0.5 on the probe agrees with the label or attribute; with two classes it is the probability itself. 0 for a
+        label or attribute that the probe has never seen.
         """
         return (
             _own(self.labels_of(embeddings_ND), self.labels, [group.label for group in groups_N]),
@@ -63,16 +63,16 @@ class Probe:
 def fit_probe(embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group], image_ids_N: Sequence[str]) -> Probe:
     """Fit both probes on real images. Which images count, and so the result, does not depend on their order.
 
-    Raises ValueError if there are no images.
+    Raises ValueError for no images.
     """
     if not len(groups_N):
         raise ValueError("a probe needs images")
     order = sorted(range(len(groups_N)), key=lambda i: seed_for("probe", image_ids_N[i]))
-    seen: Counter[Group] = Counter()
+    taken: Counter[Group] = Counter()
     chosen = []
     for index in order:
-        seen[groups_N[index]] += 1
-        chosen += [index] if seen[groups_N[index]] <= MOST_PER_GROUP else []
+        taken[groups_N[index]] += 1
+        chosen += [index] if taken[groups_N[index]] <= MOST_PER_GROUP else []
     used = Counter(groups_N[i] for i in chosen)
     weights = np.array([len(chosen) / len(used) / used[groups_N[i]] for i in chosen])
     labels, attributes = ([groups_N[i][part] for i in chosen] for part in (0, 1))
@@ -93,9 +93,9 @@ def _weights(points_ND: NDArray[np.float32], classes_N: Sequence[str], weights_N
     place = {name: i for i, name in enumerate(sorted(set(classes_N)))}
     codes = [place[name] for name in classes_N]
     model = LogisticRegression(C=STRENGTH, max_iter=5000).fit(points_ND, codes, sample_weight=weights_N)
-    found = np.concatenate([model.coef_, model.intercept_[:, None]], 1)
+    weights = np.concatenate([model.coef_, model.intercept_[:, None]], 1)
     # For two classes scikit-learn gives one row, the second's.
-    whole = np.concatenate([np.zeros_like(found), found]) if len(found) == 1 else found
+    whole = np.concatenate([np.zeros_like(weights), weights]) if len(weights) == 1 else weights
     return whole.astype(np.float32)  # type: ignore[no-any-return]
 
 
@@ -109,14 +109,14 @@ def _own(probabilities_NC: NDArray[np.float32], names: Sequence[str], wanted_N: 
     place = {name: i for i, name in enumerate(names)}
     columns = np.array([place.get(name, -1) for name in wanted_N], int)
     rows = np.arange(len(columns))
-    found, others = probabilities_NC[rows, columns], probabilities_NC.copy()
+    own, others = probabilities_NC[rows, columns], probabilities_NC.copy()
     others[rows, columns] = 0
-    return np.where(columns < 0, 0, found / (found + others.max(1))).astype(np.float32)
+    return np.where(columns < 0, 0, own / (own + others.max(1))).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Validation images, split in two by their ids: one half teaches the probe, the other is held out to compare with."""
+    """Validation images, split in two by id: one half teaches the probe, the other is held out for comparison."""
 
     probe: list[int]
     held_out: list[int]
@@ -125,8 +125,8 @@ class Halves:
 def halves(image_ids: Sequence[str], groups_N: Sequence[Group]) -> Halves:
     """Split every group's validation images in two; of an odd number the probe gets one more."""
     parts: tuple[list[int], list[int]] = ([], [])
-    seen: Counter[Group] = Counter()
+    dealt: Counter[Group] = Counter()
     for index in sorted(range(len(image_ids)), key=lambda i: seed_for("halves", image_ids[i])):
-        parts[seen[groups_N[index]] % 2].append(index)
-        seen[groups_N[index]] += 1
+        parts[dealt[groups_N[index]] % 2].append(index)
+        dealt[groups_N[index]] += 1
     return Halves(*(sorted(part) for part in parts))

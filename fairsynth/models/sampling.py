@@ -1,6 +1,6 @@
 """Denoising: from prompts, seeds and a frozen UNet to images, many at once, each depending on itself alone.
 
-What ``StableDiffusionPipeline.__call__`` does, as a loop of our own: with a guidance per image, guidance that ends
+``StableDiffusionPipeline.__call__`` as a loop of our own: with a guidance per image, guidance that ends
 before the last steps, adapters that are stacked (``fairsynth.models.stacked``) or that change between steps.
 """
 
@@ -32,9 +32,9 @@ class Wanted:
 
 
 def scheduler_of(pipeline: Any, sampling: Sampling) -> Any:
-    """A fresh scheduler with the model's own noise schedule. Raises KeyError for a name that is not known."""
-    kind = getattr(diffusers, SCHEDULERS[sampling.scheduler])
-    scheduler = kind.from_config(pipeline.scheduler.config)
+    """A fresh scheduler with the model's own noise schedule. Raises KeyError for an unknown name."""
+    scheduler_class = getattr(diffusers, SCHEDULERS[sampling.scheduler])
+    scheduler = scheduler_class.from_config(pipeline.scheduler.config)
     scheduler.set_timesteps(sampling.steps, device=pipeline.device)
     return scheduler
 
@@ -51,8 +51,8 @@ def denoise(
 ) -> torch.Tensor:
     """Latents (N, C, h, w) of images of ``size`` pixels, in the VAE's scale.
 
-    ``predict(sample, timestep, conditions)`` is the UNet, or what stands for it. With several ``adapters`` the batch
-    is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the UNet's weights.
+    ``predict(sample, timestep, conditions)`` is the UNet, or a function in its place. With several ``adapters`` the
+    batch is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the UNet's weights.
     """
     if pipeline.unet.config.time_cond_proj_dim is not None:
         raise ValueError("this UNet takes guidance as an input (guidance distillation), which is not supported")

@@ -1,9 +1,10 @@
-"""How images are denoised, as plain values: nothing here needs torch."""
+"""Settings of denoising, as plain values: nothing here needs torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fairsynth.config import Scheduler
 
@@ -16,9 +17,14 @@ SCHEDULERS: Mapping[Scheduler, str] = {
 }
 
 
+def stackable(row: Mapping[str, Any]) -> bool:
+    """Whether an image may share a batch with images of other adapters: it is made by one adapter, whole, throughout."""
+    return bool(row["adapter"] and not row["second_adapter"] and not row["adapter_from"] and row["adapter_scale"] == 1)
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How images are denoised: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
+    """Settings of denoising: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
 
     steps: int
     scheduler: Scheduler = "dpm++"

@@ -43,7 +43,7 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
 
 
 def revision(source: str, pinned: str | None) -> str:
-    """What identifies the weights: the pinned commit of a hub id, or a hash of a folder's files."""
+    """Identity of the weights: the pinned commit of a hub id, or a hash of a folder's files."""
     folder = Path(source).expanduser()
     return _folder_hash(str(folder)) if folder.is_dir() else f"{source}@{pinned or 'main'}"
 
@@ -66,3 +66,8 @@ def _folder_hash(folder: str) -> str:
         with open(path, "rb") as handle:
             total.update(hashlib.file_digest(handle, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def public_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    return Path(model).name if Path(model).exists() else model

@@ -31,7 +31,7 @@ class StackedAdapters:
 
     Within a row every layer has A, then B, in the order of the network's modules: A[in, r] and B[r, out] for
     ``nn.Linear``, A[r, in, k, k] and B[out, r] for ``nn.Conv2d``. Raises ValueError if no layer's name ends with
-    one of ``target_modules``, or if one that does is of another kind or has several names.
+    one of ``target_modules``, or if one that does has another type or several names.
     """
 
     def __init__(self, network: nn.Module, rank: int, alpha: float, target_modules: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class StackedAdapters:
         """Weights of one adapter: P."""
 
     def remove(self) -> None:
-        """Take the hooks off; the network is as it was."""
+        """Remove the hooks; the network is as before."""
         for hook in self._hooks:
             hook.remove()
 
@@ -79,11 +79,11 @@ class StackedAdapters:
             layer.weights = pair
 
     def state(self, weights_P: torch.Tensor) -> dict[str, torch.Tensor]:
-        """An adapter under peft's names and in peft's shapes: ``<module>.lora_A.weight``, ``<module>.lora_B.weight``."""
+        """An adapter in peft's names and shapes: ``<module>.lora_A.weight``, ``<module>.lora_B.weight``."""
         state = {}
         for layer, pair in zip(self._layers, _pairs(weights_P.detach().split(self._sizes)), strict=True):
             for name, piece in zip(layer.names, layer.to_peft(*pair), strict=True):
-                # A copy: the row goes on changing.
+                # A copy, because the row goes on changing.
                 state[name] = piece.clone(memory_format=torch.contiguous_format)
         return state
 
@@ -116,28 +116,30 @@ def shell(network: nn.Module) -> nn.Module:
 
 
 def _matching(network: nn.Module, target_modules: Sequence[str]) -> list[tuple[str, nn.Module]]:
-    """The modules whose name is, or after a dot ends with, one of the targets. Raises ValueError if none can be used."""
+    """The modules whose name is, or after a dot ends with, one of the targets. Raises ValueError if none is usable."""
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    found = []
+    matching = []
     for module, known in names.items():
         if any(f".{name}".endswith(f".{target}") for name in known for target in target_modules):
             if len(known) > 1:
                 # peft would adapt it under one name and not under the others.
                 raise ValueError(f"{' and '.join(map(repr, known))} are the same layer")
-            found.append((known[0], module))
-    if not found:
+            matching.append((known[0], module))
+    if not matching:
         raise ValueError(f"no layer's name ends with one of {', '.join(map(repr, target_modules))}")
-    return found
+    return matching
 
 
 def _supported(name: str, module: nn.Module) -> nn.Linear | nn.Conv2d:
-    """The module. Raises ValueError if it is of a kind that adapters are not for."""
-    kind = type(module)
+    """The module. Raises ValueError for a layer that adapters are not for."""
+    layer_type = type(module)
     # A class derived from these may compute something else, or pack its weights.
-    if kind not in (nn.Linear, nn.Conv2d):
-        raise ValueError(f"{name!r} is a {kind.__module__}.{kind.__name__}; adapters are for Linear and Conv2d")
+    if layer_type not in (nn.Linear, nn.Conv2d):
+        raise ValueError(
+            f"{name!r} is a {layer_type.__module__}.{layer_type.__name__}; adapters are for Linear and Conv2d"
+        )
     assert isinstance(module, nn.Linear | nn.Conv2d)
     # peft gives A of a dilated convolution no dilation: its forward pass would differ from the merged weights.
     if isinstance(module, nn.Conv2d) and (module.groups, module.dilation, module.padding_mode) != _USUAL:
@@ -151,7 +153,7 @@ def _pairs(pieces: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Ten
 
 
 class _Layer:
-    """One adapted layer: a forward hook that adds what the adapters in use add."""
+    """One adapted layer: a forward hook that adds the output of the adapters in use."""
 
     def __init__(self, name: str, module: nn.Module, rank: int, scale: float) -> None:
         self.name, self.module, self.rank, self.scale = name, _supported(name, module), rank, scale

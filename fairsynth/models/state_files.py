@@ -1,4 +1,4 @@
-"""Stage 4, finetune: files of training states: tensors and facts, whole or not there, whoever reads while one writes."""
+"""Files of training states: tensors and facts. A reader finds a whole file or none, also while it is being written."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from safetensors.torch import load, save_file
 from fairsynth.artifacts import sync
 
 SUFFIX = ".safetensors"
-_ENTRY, _LENGTH = "state", 8  # bytes at the start of a safetensors file that tell the length of its header
+_ENTRY, _LENGTH = "state", 8  # bytes at the start of a safetensors file with the length of its header
 
 
 def write_state(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a state: the old one or the new one is there, never half of one."""
+    """Write a state: a reader finds the old one or the new one, never half of one."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     save_file({name: value.contiguous() for name, value in tensors.items()}, partial, {_ENTRY: json.dumps(dict(facts))})
     # On a shared disk the new name can be there before the content, if the machine dies.
@@ -31,7 +31,7 @@ def write_state(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[
 def read_state(
     path: Path, wanted: Callable[[Mapping[str, Any]], bool] = lambda facts: True
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """Facts and tensors of a state; None if there is none, if it is damaged, or if its facts are not ``wanted``."""
+    """Facts and tensors of a state; None if it is missing or damaged, or if its facts are not ``wanted``."""
     # One descriptor for header and tensors: by name they could come from two states, one written over the other.
     try:
         with path.open("rb") as file:

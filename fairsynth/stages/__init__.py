@@ -1,1 +1,1 @@
-"""The science of each stage: plain callables on arrays and tables, without Ray."""
+"""The stages, a package each: a step that runs it, what it leaves, and its science as plain callables without Ray."""

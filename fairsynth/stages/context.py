@@ -1,40 +1,45 @@
-"""What the steps share: the configuration, the output folder, the artifacts so far."""
+"""What the stages share: configuration, output folder, the artifacts so far; and their one door to the engine."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
-from fairsynth.artifacts import Artifact, Counts, Identity
+from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import RunConfig
-from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import Reading
-from fairsynth.data.storage import Storage
-from fairsynth.engine.session import Session
-from fairsynth.engine.units import Ran
-from fairsynth.manifest import TEST, Manifest
+from fairsynth.data.dataset import Dataset
+from fairsynth.data.metadata import Metadata
+from fairsynth.engine.session import Room, Session, session_of
+from fairsynth.engine.train import Job, Progress, run_jobs
+from fairsynth.engine.trials import Trial, run_trials
+from fairsynth.engine.units import run_data_parallel, run_units
+from fairsynth.errors import FairsynthError
+from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.models.sources import clip_source, diffusion_source, revision
+from fairsynth.stages.cluster.output import with_discovered
+from fairsynth.work import Ran, Task, Work
 
-DISCOVERED = "discovered.parquet"
+if TYPE_CHECKING:  # it imports torch
+    from fairsynth.models.data_parallel import Ranks
+
 DEMO_SEVERITY = 0.95
 
 
 @dataclass
 class Context:
-    """The state of one invocation. ``lookup_only``: steps name their artifact and do nothing."""
+    """The state of one invocation. ``metadata``: if it was read already."""
 
     config: RunConfig
     root: Path
     session: Session
     artifacts: dict[str, Artifact] = field(default_factory=dict)
-    lookup_only: bool = False
-    reading: Reading | None = None
+    metadata: Metadata | None = None
 
     def artifact(
         self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str
@@ -45,7 +50,7 @@ class Context:
 
     @property
     def model_identity(self) -> dict[str, str]:
-        """Which generative models and sizes a result depends on."""
+        """The pretrained models and sizes that a result depends on."""
         models = self.config.models
         return {
             "diffusion": revision(diffusion_source(models), models.diffusion_revision),
@@ -61,21 +66,25 @@ class Context:
 
     @property
     def manifest(self) -> Manifest:
-        """All usable real images; discovered attributes take their place once there are any."""
+        """All usable real images, with discovered attributes once these exist."""
         if self.config.data.attribute == "discover" and "cluster" in self.artifacts:
             return self._discovered
         return self.ingested
 
     @cached_property
     def _discovered(self) -> Manifest:
-        table = pq.read_table(self.artifacts["cluster"].path / DISCOVERED)
-        kinds = dict(zip(table["image_id"].to_pylist(), table["attribute"].to_pylist(), strict=True))
-        # An image without a usable embedding has no kind, and so no group: embed has counted it.
-        known = (
-            i in kinds or s == TEST for i, s in zip(*map(self.ingested.column, ("image_id", "split")), strict=True)
-        )
-        usable = self.ingested.filter(known)
-        return usable.replaced("attribute", [kinds.get(i, "") for i in usable.column("image_id")])
+        return with_discovered(self.ingested, self.artifacts["cluster"].path)
+
+    @property
+    def train_counts(self) -> Counter[Group]:
+        """Training images per group."""
+        return self.manifest.split(TRAIN).counts()
+
+    @property
+    def groups(self) -> list[Group]:
+        """Every (label, attribute) that the dataset's values can make, in the order of ``group_names``."""
+        labels, attributes = self.group_names
+        return [Group(label, attribute) for label in labels for attribute in attributes]
 
     @property
     def group_names(self) -> tuple[list[str], list[str]]:
@@ -84,7 +93,7 @@ class Context:
 
     @property
     def demo_severity(self) -> float:
-        """The built-in dataset's own severity: less than its usual one only if less is asked for."""
+        """The built-in dataset's severity: below its usual one only if the config asks for less."""
         return min(DEMO_SEVERITY, self.config.data.severity or DEMO_SEVERITY)
 
     @property
@@ -94,51 +103,71 @@ class Context:
         return self.root / "dataset" / f"demo-{self.config.seed}{less}"
 
     @cached_property
-    def storage(self) -> Storage:
-        """The dataset's folder."""
+    def dataset(self) -> Dataset:
+        """The real images where they lie; the built-in ones, once written, are a folder of images like any other."""
         data = self.config.data
-        return Storage(str(self.demo_root) if data.format == "demo" else data.root, data.follow_links)
+        if data.format == "demo":
+            data = data.model_copy(update={"root": str(self.demo_root), "format": "folder"})
+        return Dataset(data, self.metadata)
 
-    @cached_property
-    def images(self) -> ImageReader:
-        """Reads the dataset's images."""
-        return ImageReader(self.storage)
+    def run_units(
+        self,
+        artifact: Artifact,
+        names: Sequence[str],
+        make: Callable[[], Work],
+        prepare: Callable[[str], Task] | None = None,
+        models: bool = True,
+        per_call: int = 1,
+    ) -> Ran:
+        """Make an artifact's units on the cluster: see ``fairsynth.engine.units.run_units``."""
+        stage = artifact.identity.stage
+        return run_units(self.session, stage, artifact.units(), names, make, prepare, models, per_call)
+
+    def run_trainings(self, artifact: Artifact, names: Sequence[str], make: Callable[[], Any]) -> Ran:
+        """Make units that train a classifier each: on one worker, or on ``resources.workers_per_classifier``."""
+        if self.config.resources.workers_per_classifier == 1:
+            return self.run_units(artifact, names, make)
+        stage = artifact.identity.stage
+        return run_data_parallel(self.session, stage, artifact.units(), names, make, self._classifier_room())
+
+    def run_trials(self, artifact: Artifact, trials: Mapping[str, Trial]) -> None:
+        """Run trials side by side, or one after the other on ``resources.workers_per_classifier`` workers each.
+
+        Raises what a trial raised on purpose, or InfrastructureError.
+        """
+        stage, storage = artifact.identity.stage, artifact.path / "ray"
+        if self.config.resources.workers_per_classifier == 1:
+            run_trials(self.session, stage, trials, storage)
+            return
+        jobs = {name: partial(_job_of_trial, trial) for name, trial in trials.items()}
+        for ended in run_jobs(self.session, stage, jobs, storage, self._classifier_room()):
+            if isinstance(ended, FairsynthError):
+                raise ended
+
+    def _classifier_room(self) -> Room:
+        workers, setting = self.config.resources.workers_per_classifier, "resources.workers_per_classifier"
+        # One after another: a classifier that has several workers is to have all of them.
+        return replace(self.room(workers, setting), side_by_side=1)
+
+    def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
+        """Place jobs of several workers each: see ``Session.room``."""
+        self.session.connect()
+        return self.session.room(workers, setting, lanes)
+
+    def run_jobs(
+        self, artifact: Artifact, jobs: Mapping[str, Job], room: Room, total: int, done: Callable[[], int]
+    ) -> list[float | FairsynthError]:
+        """Run all jobs; returns for each when it began, or its failure. Of ``total`` pieces ``done()`` are done."""
+        progress = Progress(total, done)
+        return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, progress))
 
 
-@dataclass(frozen=True)
-class Done:
-    """A step's artifact, one line for people, and what they should know besides."""
-
-    artifact: Artifact
-    summary: str = ""
-    cached: bool = False
-    remarks: tuple[str, ...] = ()
+def _job_of_trial(trial: Trial, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
+    trial(lambda figures: None, ranks)
 
 
-class Stopwatch:
-    """Times a step and finishes its artifact."""
-
-    def __init__(self, context: Context, artifact: Artifact) -> None:
-        self.context, self.artifact = context, artifact
-        self.began, self.ray_before = time.monotonic(), context.session.startup_seconds
-
-    def finish(self, counts: Counts, ran: Ran, summary: str, digest: str | None = None, **facts: Any) -> Done:
-        """Write the record; start-up is Ray's own plus the workers' until their first result."""
-        startup = self.context.session.startup_seconds - self.ray_before + ran.startup_seconds
-        self.artifact.finish(
-            counts,
-            time.monotonic() - self.began,
-            digest,
-            startup_seconds=round(startup, 2),
-            workers=self.context.session.workers,
-            units=ran.made + ran.cached,
-            cached=ran.cached,
-            summary=summary,
-            **facts,
-        )
-        return Done(self.artifact, summary, remarks=tuple(facts.get("remarks", ())))
-
-
-def found(artifact: Artifact) -> Done:
-    """A finished artifact: nothing to do."""
-    return Done(artifact, f"nothing to do: {artifact.record.get('summary', '')}", cached=True)
+@contextmanager
+def opened(config: RunConfig, metadata: Metadata | None = None) -> Iterator[Context]:
+    """The context of a run, in its output folder; at the end its connection to Ray is closed."""
+    with session_of(config.resources) as session:
+        yield Context(config, Path(config.out).expanduser().resolve(), session, metadata=metadata)

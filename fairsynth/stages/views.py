@@ -1,4 +1,4 @@
-"""What people are shown in the output folder: views, laid out from the artifacts, complete or as they were."""
+"""Views: what people see in the output folder, laid out from the artifacts, complete or as it was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_folder(target: Path) -> Path:
 
 
 def new_export(target: Path, is_export: Callable[[Path], bool]) -> Path:
-    """A private folder beside ``target`` to fill; an earlier export there is to be replaced.
+    """A private folder beside ``target`` to fill; an earlier export there will be replaced.
 
     Raises ConfigError if ``target`` holds anything else, or cannot be written.
     """
@@ -33,8 +33,8 @@ def new_export(target: Path, is_export: Callable[[Path], bool]) -> Path:
         raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
 
 
-def shows(target: Path, artifact: Artifact) -> bool:
-    """True if the view is that of this artifact, not of another config's run in the same output folder."""
+def is_current(target: Path, artifact: Artifact) -> bool:
+    """True if the view was laid out from this artifact, not from another config's run in the same output folder."""
     try:
         return (target / _MARK).read_text("utf-8") == artifact.fingerprint
     except OSError:
@@ -42,7 +42,7 @@ def shows(target: Path, artifact: Artifact) -> bool:
 
 
 def publish(private: Path, target: Path, artifact: Artifact) -> None:
-    """Replace a view by a complete new one. Views can always be made again from the artifacts."""
+    """Replace a view by a complete new one. Views can always be rebuilt from the artifacts."""
     (private / _MARK).write_text(artifact.fingerprint, "utf-8")
     for leftover in target.parent.glob(f".{target.name}.*"):
         if leftover != private:

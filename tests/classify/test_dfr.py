@@ -70,19 +70,19 @@ def test_one_class_cannot_be_refitted() -> None:
         fit(rows((9, 9), n_labels=1), 1.0, 2)
 
 
-def test_without_a_group_of_two_there_is_nothing_to_judge_by() -> None:
+def test_without_a_group_of_two_there_is_nothing_to_validate_on() -> None:
     lone = rows((1, 1, 1, 1))
     with pytest.raises(ValueError, match="no group has two validation images"):
         refit(rows((20,) * 4), lone, "dfr", 2, np.random.default_rng(0))
-    # Training images teach, and one validation image of a group is enough to judge by.
-    _, judged, predicted = refit(rows((20,) * 4), lone, "dfr-train", 2, np.random.default_rng(0))
-    assert len(judged.labels_N) == len(predicted) == 4
+    # Training images teach, and one validation image of a group is enough to validate on.
+    _, held_out, predicted = refit(rows((20,) * 4), lone, "dfr-train", 2, np.random.default_rng(0))
+    assert len(held_out.labels_N) == len(predicted) == 4
 
 
 def test_a_refit_takes_features_as_they_are() -> None:
     train, known, fair = rows((500, 10, 10, 500), seed=8), rows((60,) * 4, seed=10), rows((300,) * 4, seed=9)
-    layer, judged, _ = refit(train, known, "dfr", 2, np.random.default_rng(0))
-    assert len(judged.labels_N) == 120
+    layer, held_out, _ = refit(train, known, "dfr", 2, np.random.default_rng(0))
+    assert len(held_out.labels_N) == 120
     assert worst_group(layer.predict(fair.features_ND), fair) > 0.7
     # Another unit of measurement changes nothing.
     scale, shift = np.array([1, 10, 0.1, 5, 1, 1]), np.arange(6.0)
@@ -99,11 +99,11 @@ def test_a_refit_takes_features_as_they_are() -> None:
 
 
 def test_the_strength_is_that_with_the_best_worst_group() -> None:
-    learnt, judged = rows((60, 60, 60, 60), seed=3), rows((40,) * 4, seed=4)
-    strength, predicted = choose(learnt, judged, 2, np.random.default_rng(5))
+    learnt, held_out = rows((60, 60, 60, 60), seed=3), rows((40,) * 4, seed=4)
+    strength, predicted = choose(learnt, held_out, 2, np.random.default_rng(5))
     subsample = learnt.take(balanced(learnt.groups_N, np.random.default_rng(5)))
-    figures = {c: worst_group(fit(subsample, c, 2).predict(judged.features_ND), judged) for c in GRID}
-    assert figures[strength] == max(figures.values()) == worst_group(predicted, judged)
+    figures = {c: worst_group(fit(subsample, c, 2).predict(held_out.features_ND), held_out) for c in GRID}
+    assert figures[strength] == max(figures.values()) == worst_group(predicted, held_out)
 
 
 def test_layers_are_averaged() -> None:

@@ -15,7 +15,7 @@ from fairsynth.classify import training as classify
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.losses import GroupDRO
 from fairsynth.classify.training import Training
-from tests.support.training import CONFIG, SETTING, data, flipped, images, judged, run_of, same, state, train
+from tests.support.training import CONFIG, SETTING, data, flipped, images, run_of, same, state, train, validated
 
 __all__ = ["data"]
 
@@ -28,7 +28,7 @@ def test_the_best_epoch_is_kept(data: Data, method: str, seed: int) -> None:
     figures = [(e.worst_group_accuracy, e.accuracy) for e in epochs if e.selectable]
     assert max(figures) > figures[-1]
     assert run.best == [e for e in epochs if e.selectable][figures.index(max(figures))]  # the first of equals
-    assert judged(run, turned) == pytest.approx(max(figures))
+    assert validated(run, turned) == pytest.approx(max(figures))
 
 
 def test_the_stages_learn_from_the_images_that_are_theirs(data: Data) -> None:
@@ -122,7 +122,7 @@ def test_dfr_is_scikit_learn_on_the_features_of_erm(data: Data) -> None:
     rng = np.random.default_rng(3 + 2)
     groups, labels = data.validation.groups, data.validation.labels
     halves = [rng.permutation(np.flatnonzero(groups == g)) for g in range(4)]
-    learnt, judged = (np.concatenate([mine[part] for mine in halves]) for part in (slice(0, 4), slice(4, 8)))
+    learnt, held_out = (np.concatenate([of_group[part] for of_group in halves]) for part in (slice(0, 4), slice(4, 8)))
 
     def subsample(places: np.ndarray) -> np.ndarray:
         smallest = min(np.bincount(groups[places]))
@@ -134,8 +134,8 @@ def test_dfr_is_scikit_learn_on_the_features_of_erm(data: Data) -> None:
 
     chosen, found = subsample(learnt), []
     for strength in (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01):
-        right = model(strength, chosen).predict(scaler.transform(known[judged])) == labels[judged]
-        found.append((min(right[groups[judged] == g].mean() for g in range(4)), strength))
+        right = model(strength, chosen).predict(scaler.transform(known[held_out])) == labels[held_out]
+        found.append((min(right[groups[held_out] == g].mean() for g in range(4)), strength))
     assert epochs[-1].worst_group_accuracy == pytest.approx(max(found)[0])
     fits = [model(max(found)[1], subsample(np.arange(32))) for _ in range(20)]
     coefficients = np.mean([fit.coef_[0] for fit in fits], 0)

@@ -1,4 +1,4 @@
-"""What fairsynth's search chooses among, and which of it the validation images can judge."""
+"""What fairsynth's search chooses among, and which of it validation can rank."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fairsynth.classify.policies import POLICIES, Policy, judgeable, policies, policy_of, told
+from fairsynth.classify.policies import POLICIES, Policy, in_words, policies, policy_of, rankable
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Stage2, Synthetic
 
@@ -31,12 +31,12 @@ def test_a_setting_says_its_policy_or_none_and_no_other() -> None:
 )
 def test_policies_are_chosen_among_only_by_groups_of_enough_images(sizes: tuple[int, ...], all_of_them: bool) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    assert judgeable(POLICIES, groups) == (POLICIES if all_of_them else POLICIES[:1])
+    assert rankable(POLICIES, groups) == (POLICIES if all_of_them else POLICIES[:1])
     # One that was asked for stays.
     only = (Policy("fill", "dfr"),)
-    assert judgeable(only, groups) == only
+    assert rankable(only, groups) == only
 
 
 def test_every_policy_has_words() -> None:
-    texts = {told(Policy(synthetic, stage_2)) for synthetic in get_args(Synthetic) for stage_2 in get_args(Stage2)}
+    texts = {in_words(Policy(synthetic, stage_2)) for synthetic in get_args(Synthetic) for stage_2 in get_args(Stage2)}
     assert len(texts) == 15

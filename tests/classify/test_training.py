@@ -13,7 +13,7 @@ from sklearn.metrics import recall_score
 
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.training import Training, saved_epochs
-from tests.support.training import CONFIG, SETTING, WAYS, data, flipped, images, judged, run_of, same, state, train
+from tests.support.training import CONFIG, SETTING, WAYS, data, flipped, images, run_of, same, state, train, validated
 
 __all__ = ["data"]
 
@@ -116,7 +116,7 @@ def test_erm_learns_a_separable_task(data: Data) -> None:
     balanced = Data(images((15,) * 4, 5), data.validation, data.synthetic, 2, 4)
     run, epochs = train(balanced, "erm", epochs=8)
     assert len(epochs) == 8 and epochs[-1].loss < epochs[0].loss
-    assert judged(run, data)[1] > 0.9
+    assert validated(run, data)[1] > 0.9
 
 
 def test_stage_two_trains_the_linear_layer_and_not_one_bit_of_the_encoder(data: Data) -> None:

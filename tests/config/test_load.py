@@ -39,7 +39,7 @@ def test_top_level_keys_and_an_empty_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"data: [", "is not valid YAML"),
         (b"a: b: c", "is not valid YAML"),
@@ -48,11 +48,11 @@ def test_top_level_keys_and_an_empty_file(tmp_path: Path) -> None:
         (b"data: \xff\xfe", "cannot read the config"),
     ],
 )
-def test_an_unreadable_config_is_refused_by_name(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_unreadable_config_is_refused_by_name(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
     text = message(str(path))
-    assert said in text and str(path) in text
+    assert expected in text and str(path) in text
 
 
 def test_a_config_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The copy detector: planted copies score near 1 and name their source, other images of the kind do not."""
+"""The copy detector: planted copies score near 1 and name their source, other images of the disguise do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 
 from fairsynth.data.copies import CopyDetector, thumbnails
-from fairsynth.stages.audit.memorisation import KINDS, Kind, plant
+from fairsynth.stages.audit.memorisation import DISGUISES, Disguise, plant
 
 
 @cache
@@ -64,22 +64,22 @@ def by_hand(query_HW3: NDArray[np.uint8], trained_HW3: NDArray[np.uint8]) -> flo
 
 
 @pytest.mark.parametrize("other", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_score_is_the_best_correlation_of_all_windows(kind: Kind, other: bool) -> None:
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_the_score_is_the_best_correlation_of_all_windows(disguise: Disguise, other: bool) -> None:
     # Far from flat: by hand, nothing is taken off for that.
     lively = thumbnails(tiles()[np.argsort(tiles().std((1, 2)).min(1))[-3:]])
     for place in (0, 1):
-        query = plant(lively[place + other], kind, seed=place)
+        query = plant(lively[place + other], disguise, seed=place)
         (found,), _ = score(detector(lively[place : place + 1]), query[None])
         assert found == pytest.approx(by_hand(query, lively[place]), abs=0.005)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_copies_of_photographs_are_found_with_their_source(kind: Kind) -> None:
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_copies_of_photographs_are_found_with_their_source(disguise: Disguise) -> None:
     textured = tiles()[tiles().std((1, 2)).max(1) > 8]  # without empty sky
     trained, others = textured[:50], textured[50:]
     found = detector(trained)
-    scores, sources = score(found, np.stack([plant(image, kind, seed) for seed, image in enumerate(trained)]))
+    scores, sources = score(found, np.stack([plant(image, disguise, seed) for seed, image in enumerate(trained)]))
     assert (scores > 0.77).mean() >= 0.94
     assert (sources == np.arange(50)).mean() >= 0.98
     assert (score(found, others)[0] > 0.77).sum() <= 1  # of 49

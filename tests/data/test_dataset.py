@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fairsynth.config import DataConfig
 from fairsynth.data.dataset import check_options, load, reader, recognise
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from tests.support.datasets import tiny_folder_dataset, tiny_waterbirds, write_rows
-from tests.support.ingesting import reading
+from tests.support.ingesting import metadata_of
 
 HEADER = ("file_name", "split", "label", "attribute")
 ROWS = [
@@ -25,10 +25,10 @@ ROWS = [
 ]
 
 
-def table(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER, **data: object) -> Reading:
+def table(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER, **data: object) -> Metadata:
     """What is read from a folder with this metadata.csv."""
     write_rows(folder / "metadata.csv", header, rows)
-    return reading(folder, **data)
+    return metadata_of(folder, **data)
 
 
 def refusal(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER, **data: object) -> str:
@@ -40,7 +40,7 @@ def refusal(folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str
 
 def test_complete_metadata_is_taken_as_it_is(tmp_path: Path) -> None:
     found = table(tmp_path, ROWS)
-    assert found == Reading([Entry(*row) for row in ROWS])
+    assert found == Metadata([Entry(*row) for row in ROWS])
 
 
 def test_no_image_is_opened(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_unknown_values_can_be_dropped(tmp_path: Path) -> None:
     found = table(tmp_path, [*ROWS, *UNKNOWN], unknown="drop")
     assert found.entries == [Entry(*row) for row in ROWS]
     assert found.excluded == [
-        Aside("a.png", "unknown_label"),
-        Aside("b.png", "unknown_attribute"),
-        Aside("c.png", "unknown_attribute"),
+        SetAside("a.png", "unknown_label"),
+        SetAside("b.png", "unknown_attribute"),
+        SetAside("c.png", "unknown_attribute"),
     ]
 
 
@@ -114,7 +114,7 @@ def test_text_that_looks_like_nothing_or_a_number_stays_text(tmp_path: Path) -> 
 def test_equal_rows_are_merged_and_counted(tmp_path: Path) -> None:
     found = table(tmp_path, [*ROWS, ROWS[0], (f"./{ROWS[1][0]}", *ROWS[1][1:]), ROWS[0]])
     assert found.entries == [Entry(*row) for row in ROWS]
-    assert found.excluded == [Aside(ROWS[i][0], "equal_row") for i in (0, 1, 0)]
+    assert found.excluded == [SetAside(ROWS[i][0], "equal_row") for i in (0, 1, 0)]
 
 
 @pytest.mark.parametrize("changed", [("val", "x", "p"), ("train", "y", "p"), ("train", "x", "q")])
@@ -146,7 +146,7 @@ def test_every_row_is_an_entry_or_set_aside_or_the_dataset_refused(
         return
     found = table(tmp_path, rows, unknown=unknown)
     assert len(found.entries) + len(found.excluded) == len(rows)
-    reasons = Counter(aside.reason for aside in found.excluded)
+    reasons = Counter(image.reason for image in found.excluded)
     assert reasons["equal_row"] == len(rows) - len(distinct)
     assert len({e.path for e in found.entries}) == len(found.entries)
     kept = {(e.path, e.split, e.label, "" if e.attribute == "unknown" else e.attribute) for e in found.entries}
@@ -167,8 +167,8 @@ def test_a_split_is_made_in_the_asked_shares_and_told(tmp_path: Path) -> None:
     found = table(tmp_path, WITHOUT, COLUMNS, split_fractions=(0.34, 0.33, 0.33), split_seed=4)
     counts = Counter((e.label, e.attribute, e.split) for e in found.entries)
     assert set(counts.values()) == {3} and len(counts) == 12
-    told = "the dataset has no split of its own: made with shares 0.34, 0.33, 0.33 and data.split_seed 4"
-    assert found.remarks == [told]
+    remark = "the dataset has no split of its own: made with shares 0.34, 0.33, 0.33 and data.split_seed 4"
+    assert found.remarks == [remark]
 
 
 def test_the_order_of_rows_does_not_change_the_split(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_given_split_is_never_made_anew(tmp_path: Path) -> None:
 
 def test_a_split_for_some_images_only_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     partly = [Entry("a.png", "train", "x", "p"), Entry("b.png", "", "x", "p"), Entry("c.png", "", "x", "q")]
-    monkeypatch.setattr(reader("folder"), "read", lambda storage, config: Reading(partly))
+    monkeypatch.setattr(reader("folder"), "read", lambda storage, config: Metadata(partly))
     message = r"^2 images have no split, the others have one; first: 'b\.png'$"
     with pytest.raises(DataError, match=message):
         load(DataConfig(root=str(tmp_path), format="folder", split_fractions=(0.8, 0.1, 0.1)), Storage(str(tmp_path)))
@@ -194,10 +194,10 @@ def test_a_split_for_some_images_only_is_refused(tmp_path: Path, monkeypatch: py
 def test_utkface_has_shares_of_its_own(tmp_path: Path) -> None:
     for i in range(40):
         (tmp_path / f"{30 if i % 2 else 2}_{i // 2 % 2}_0_2017{i:013d}.jpg").write_bytes(b"")
-    found = reading(tmp_path)
+    found = metadata_of(tmp_path)
     assert Counter(e.split for e in found.entries) == {"train": 28, "val": 4, "test": 8}
     assert any("shares 0.7, 0.1, 0.2" in remark for remark in found.remarks)
-    assert Counter(e.split for e in reading(tmp_path, split_fractions=(0.5, 0.1, 0.4)).entries)["train"] == 20
+    assert Counter(e.split for e in metadata_of(tmp_path, split_fractions=(0.5, 0.1, 0.4)).entries)["train"] == 20
 
 
 @pytest.mark.parametrize("name", ["folder", "waterbirds", "celeba", "classfolder"])
@@ -228,7 +228,7 @@ def test_a_wrong_value_of_a_setting_is_named_and_shown() -> None:
 def test_settings_are_checked_before_the_dataset_is_read(tmp_path: Path) -> None:
     write_rows(tmp_path / "metadata.csv", HEADER, ROWS)
     with pytest.raises(ConfigError, match="the format folder has no option"):
-        reading(tmp_path, options={"label": "x"})
+        metadata_of(tmp_path, options={"label": "x"})
 
 
 def test_layouts_are_recognised(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_layout_that_two_readers_know_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list_eval_partition.txt").write_text("")
     with pytest.raises(DataError, match=r"could be celeba or folder .*say which with --data\.format"):
         recognise(Storage(str(tmp_path)))
-    assert len(reading(tmp_path, format="folder").entries) == 32
+    assert len(metadata_of(tmp_path, format="folder").entries) == 32
 
 
 def test_a_dataset_without_a_usable_row_is_refused(tmp_path: Path) -> None:

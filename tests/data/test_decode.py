@@ -21,13 +21,13 @@ def test_a_file_without_bytes_is_empty() -> None:
     assert reason(b"") == "empty"
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
-def test_a_cut_file_is_refused_and_the_whole_one_is_not(kind: str, share: float) -> None:
-    content = encoded(PICTURE, kind)
+def test_a_cut_file_is_refused_and_the_whole_one_is_not(format: str, share: float) -> None:
+    content = encoded(PICTURE, format)
     assert decode(content).shape == NOISE.shape
     cut = reason(content[: int(len(content) * share)])
-    assert cut == "truncated" or (kind in ("WEBP", "GIF") and cut == "unidentified")
+    assert cut == "truncated" or (format in ("WEBP", "GIF") and cut == "unidentified")
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,19 @@ def test_what_is_no_image_is_refused(content: bytes) -> None:
     assert reason(content) == "unidentified"
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_the_content_tells_the_format_and_the_header_the_facts(kind: str) -> None:
-    facts = inspect_image(encoded(PICTURE, kind))[1]
-    assert facts == module.Facts(kind, 128, 96, "P" if kind == "GIF" else "RGB", 1)
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_content_tells_the_format_and_the_header_the_facts(format: str) -> None:
+    facts = inspect_image(encoded(PICTURE, format))[1]
+    assert facts == module.Facts(format, 128, 96, "P" if format == "GIF" else "RGB", 1)
 
 
-@pytest.mark.parametrize("kind", [2, 7, 12])
-def test_a_tiff_whose_table_is_nonsense_is_refused(kind: int) -> None:
+@pytest.mark.parametrize("field_type", [2, 7, 12])
+def test_a_tiff_whose_table_is_nonsense_is_refused(field_type: int) -> None:
     content = bytearray(encoded(PICTURE, "TIFF"))
     (table,) = struct.unpack_from("<I", content, 4)
     entries = range(table + 2, table + 2 + 12 * struct.unpack_from("<H", content, table)[0], 12)
     (offsets,) = (entry for entry in entries if struct.unpack_from("<H", content, entry)[0] == 0x0111)
-    struct.pack_into("<H", content, offsets + 2, kind)  # where the pixels are: given as text, bytes or a fraction
+    struct.pack_into("<H", content, offsets + 2, field_type)  # where the pixels are: given as text, bytes or a fraction
     assert reason(bytes(content)) in ("unidentified", "truncated")
 
 
@@ -71,8 +71,8 @@ def test_nothing_but_pixels_comes_out() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a secret place"
     exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0)})  # GPS
-    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
-        content = encoded(PICTURE, kind, exif=exif, comment=b"a secret comment", icc_profile=b"a secret profile")
+    for format in ("JPEG", "PNG", "WEBP", "TIFF"):
+        content = encoded(PICTURE, format, exif=exif, comment=b"a secret comment", icc_profile=b"a secret profile")
         assert b"secret" in content
         image = inspect_image(content)[0]
         assert type(image) is Image.Image and image.info == {} and not image.getexif()
@@ -107,9 +107,9 @@ def test_other_formats_are_named_by_their_first_bytes(name: str, content: bytes)
     assert bad.reason == "format" and bad.detail == f"{name}; allowed are JPEG, PNG, WEBP, BMP, TIFF, GIF"
 
 
-@pytest.mark.parametrize("kind", ["PPM", "TGA", "ICO", "EPS", "PDF", "JPEG2000", "AVIF", "SGI", "PCX", "DDS", "ICNS"])
-def test_no_other_parser_of_pillow_sees_a_file(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = encoded(PICTURE.resize((64, 64)), kind)
+@pytest.mark.parametrize("format", ["PPM", "TGA", "ICO", "EPS", "PDF", "JPEG2000", "AVIF", "SGI", "PCX", "DDS", "ICNS"])
+def test_no_other_parser_of_pillow_sees_a_file(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(PICTURE.resize((64, 64)), format)
     asked: list[str] = []
     Image.init()
     for name in set(Image.OPEN) - set(FORMATS):

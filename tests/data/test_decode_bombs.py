@@ -103,13 +103,13 @@ def test_a_frame_larger_than_the_screen_counts() -> None:
 # Fault case 10: several frames
 
 
-@pytest.mark.parametrize(("kind", "counted"), [("GIF", 2), ("TIFF", 2), ("PNG", 3), ("WEBP", 3)])
-def test_several_frames_are_told_and_refused_on_request(kind: str, counted: int) -> None:
+@pytest.mark.parametrize(("format", "counted"), [("GIF", 2), ("TIFF", 2), ("PNG", 3), ("WEBP", 3)])
+def test_several_frames_are_told_and_refused_on_request(format: str, counted: int) -> None:
     refuse, keep = ImageRules(frames="refuse", constant="keep"), ImageRules(constant="keep")
-    content = encoded(FRAMES[0], kind, save_all=True, append_images=FRAMES[1:])
+    content = encoded(FRAMES[0], format, save_all=True, append_images=FRAMES[1:])
     assert inspect_image(content, keep)[1].frames == counted
     assert reason(content, refuse) == "several_frames"
-    assert inspect_image(encoded(FRAMES[0], kind), refuse)[1].frames == 1
+    assert inspect_image(encoded(FRAMES[0], format), refuse)[1].frames == 1
 
 
 def test_frames_are_not_counted_where_that_takes_long() -> None:

@@ -25,9 +25,9 @@ def greys(content: bytes) -> list[int]:
     return [colour[0] for colour in row]
 
 
-def png(width: int, depth: int, kind: int, row: bytes, **chunks: bytes) -> bytes:
-    """A PNG of one row; ``kind`` 0 is grey, 2 colour, 3 palette, 4 grey with alpha, 6 colour with alpha."""
-    header = struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0)
+def png(width: int, depth: int, colours: int, row: bytes, **chunks: bytes) -> bytes:
+    """A PNG of one row; ``colours`` 0 is grey, 2 colour, 3 palette, 4 grey with alpha, 6 colour with alpha."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colours, 0, 0, 0)
     parts = {"IHDR": header, **chunks, "IDAT": zlib.compress(b"\0" + row), "IEND": b""}
     body = [(name.encode(), data) for name, data in parts.items()]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -130,7 +130,7 @@ def test_one_colour_or_entry_may_be_transparent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "kind", "row", "key", "expected"),
+    ("depth", "colours", "row", "key", "expected"),
     [
         (1, 0, bytes([0b01010000]), (1,), [[0] * 3, [0, 255, 0], [0] * 3, [0, 255, 0]]),
         (1, 0, bytes([0b01010000]), (0,), [[0, 255, 0], [255] * 3, [0, 255, 0], [255] * 3]),
@@ -142,24 +142,24 @@ def test_one_colour_or_entry_may_be_transparent() -> None:
     ],
 )  # fmt: skip
 def test_the_transparent_colour_of_a_png_has_the_depth_of_the_file(
-    depth: int, kind: int, row: bytes, key: tuple[int, ...], expected: list[list[int]]
+    depth: int, colours: int, row: bytes, key: tuple[int, ...], expected: list[list[int]]
 ) -> None:
-    assert first_row(png(4, depth, kind, row, tRNS=struct.pack(f">{len(key)}H", *key)), GREEN_BEHIND) == expected
+    assert first_row(png(4, depth, colours, row, tRNS=struct.pack(f">{len(key)}H", *key)), GREEN_BEHIND) == expected
 
 
 # Fault case 6: depth
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("TIFF", "<i4")])
-def test_sixteen_bits_are_scaled_not_clipped(kind: str, dtype: str) -> None:
+@pytest.mark.parametrize(("format", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("TIFF", "<i4")])
+def test_sixteen_bits_are_scaled_not_clipped(format: str, dtype: str) -> None:
     deep = np.array([[0, 257, 5140, 32768, 65535]], np.uint16).astype(dtype)
-    assert greys(encoded(Image.fromarray(deep), kind)) == [0, 1, 20, 128, 255]
+    assert greys(encoded(Image.fromarray(deep), format)) == [0, 1, 20, 128, 255]
 
 
 def test_a_white_image_of_sixteen_bits_stays_white_and_grey_stays_grey() -> None:
     for value, grey in ((65535, 255), (32768, 128), (0, 0)):
-        for kind in ("PNG", "TIFF"):
-            assert one_colour(Image.fromarray(np.full((4, 4), value, np.uint16)), kind) == (grey,) * 3
+        for format in ("PNG", "TIFF"):
+            assert one_colour(Image.fromarray(np.full((4, 4), value, np.uint16)), format) == (grey,) * 3
         colour = struct.pack(">3H", value, value, 65535)
         assert (
             first_row(png(1, 16, 2, colour))
@@ -172,7 +172,7 @@ def test_a_white_image_of_sixteen_bits_stays_white_and_grey_stays_grey() -> None
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_other_kinds_of_deep_tiff(order: str) -> None:
+def test_other_deep_tiffs(order: str) -> None:
     sixteen = struct.pack(order + "3H", 0, 32768, 65535)
     assert greys(tiff(3, 16, sixteen, order=order)) == [0, 128, 255]
     signed = struct.pack(order + "3h", -5, 0, 255)
@@ -194,7 +194,7 @@ def test_other_kinds_of_deep_tiff(order: str) -> None:
         ([-3, -2, -1], [0, 0, 0]),
     ],
 )
-def test_integers_that_tell_no_range_are_judged_by_their_maximum(values: list[int], expected: list[int]) -> None:
+def test_integers_that_tell_no_range_are_scaled_by_their_maximum(values: list[int], expected: list[int]) -> None:
     assert greys(encoded(Image.fromarray(np.array([values], np.int32)), "TIFF")) == expected
 
 

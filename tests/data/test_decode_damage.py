@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import FORMATS, decode
+from fairsynth.data.metadata import BadImage
 from tests.support.data.pictures import FRAMES, NOISE, PICTURE, reason
 from tests.support.datasets import encoded
 
@@ -36,8 +36,8 @@ def test_a_wrong_field_beside_the_orientation_does_no_harm(tag: int) -> None:
     "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"]
 )
 def test_a_picture_with_damaged_metadata_is_used_as_it_is(exif: bytes) -> None:
-    for kind in ("JPEG", "PNG", "WEBP"):
-        assert np.array_equal(decode(encoded(PICTURE, kind, exif=exif)), decode(encoded(PICTURE, kind)))
+    for format in ("JPEG", "PNG", "WEBP"):
+        assert np.array_equal(decode(encoded(PICTURE, format, exif=exif)), decode(encoded(PICTURE, format)))
     photo = encoded(PICTURE, "JPEG")
     preview = b"MPF\0II*\0\x08\0\0\0" + exif[6:]
     marked = photo[:2] + b"\xff\xe2" + struct.pack(">H", len(preview) + 2) + preview + photo[2:]
@@ -45,7 +45,7 @@ def test_a_picture_with_damaged_metadata_is_used_as_it_is(exif: bytes) -> None:
 
 
 SEEDS = [
-    *(encoded(PICTURE.resize((24, 16)), kind) for kind in FORMATS),
+    *(encoded(PICTURE.resize((24, 16)), format) for format in FORMATS),
     *(encoded(PICTURE.resize((24, 16)), "TIFF", compression=name) for name in ("tiff_lzw", "jpeg", "packbits")),
     encoded(PICTURE.resize((24, 16)), "JPEG", progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
     encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),

@@ -27,12 +27,12 @@ def smooth() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("orientation", STORED)
-@pytest.mark.parametrize(("kind", "close"), [("PNG", 0), ("TIFF", 0), ("WEBP", 0), ("JPEG", 4)])
-def test_all_orientations_show_the_same_picture(kind: str, close: int, orientation: int) -> None:
+@pytest.mark.parametrize(("format", "close"), [("PNG", 0), ("TIFF", 0), ("WEBP", 0), ("JPEG", 4)])
+def test_all_orientations_show_the_same_picture(format: str, close: int, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](smooth())))
-    content = encoded(stored, kind, exif=exif, lossless=True, quality=100, subsampling=0)
+    content = encoded(stored, format, exif=exif, lossless=True, quality=100, subsampling=0)
     image, facts = inspect_image(content)
     assert (facts.width, facts.height) == image.size == (128, 96)
     assert np.abs(np.asarray(image).astype(int) - smooth()).mean() <= close
@@ -53,10 +53,10 @@ def test_deep_and_transparent_images_are_turned_too() -> None:
 # Fault case 10: the first frame; and the square
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_several_frames_the_first_counts(kind: str) -> None:
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_frames_the_first_counts(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    assert one_colour(frames[0], kind, save_all=True, append_images=frames[1:]) == pytest.approx((255, 0, 0), abs=2)
+    assert one_colour(frames[0], format, save_all=True, append_images=frames[1:]) == pytest.approx((255, 0, 0), abs=2)
 
 
 @pytest.mark.parametrize("shape", [(96, 128), (128, 96), (32, 32), (1, 200), (300, 2), (1, 1)])

@@ -24,14 +24,14 @@ def swapped() -> bytes:
     return profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
 
 
-def profile_of(kind: bytes, colours: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+def profile_of(device: bytes, colours: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
     """An ICC profile of version 2, by hand."""
     table, data, start = b"", b"", 128 + 4 + 12 * (len(tags) + 1)
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)  # D50
     for name, value in {b"wtpt": white, **tags}.items():
         table += name + struct.pack(">II", start + len(data), len(value))
         data += value + bytes(-len(value) % 4)
-    head = struct.pack(">I4sI4s4s4s", start + len(data), b"\0\0\0\0", 0x02400000, kind, colours, connection)
+    head = struct.pack(">I4sI4s4s4s", start + len(data), b"\0\0\0\0", 0x02400000, device, colours, connection)
     head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags) + 1) + table + data
 
@@ -52,8 +52,8 @@ def black_ink_only() -> bytes:
 
 def test_the_colours_of_a_profile_become_srgb() -> None:
     assert one_colour(PLAIN, icc_profile=swapped()) == pytest.approx(ORANGE[::-1], abs=1)
-    for kind in ("TIFF", "WEBP"):
-        assert one_colour(PLAIN, kind, icc_profile=swapped(), lossless=True) == pytest.approx(ORANGE[::-1], abs=1)
+    for format in ("TIFF", "WEBP"):
+        assert one_colour(PLAIN, format, icc_profile=swapped(), lossless=True) == pytest.approx(ORANGE[::-1], abs=1)
     assert one_colour(PLAIN, "JPEG", icc_profile=swapped(), quality=100) == pytest.approx(ORANGE[::-1], abs=2)
     assert one_colour(PALETTE, icc_profile=swapped()) == pytest.approx(ORANGE[::-1], abs=1)
 
@@ -75,16 +75,16 @@ def test_a_grey_profile_applies_to_grey_of_any_depth() -> None:
     assert one_colour(deep, icc_profile=linear_grey()) == pytest.approx((188, 188, 188), abs=1)
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
-def test_a_press_profile_applies_to_inks(kind: str) -> None:
+@pytest.mark.parametrize("format", ["TIFF", "JPEG"])
+def test_a_press_profile_applies_to_inks(format: str) -> None:
     for inks, plain, printed in (
         ((255, 255, 255, 0), (0, 0, 0), (255, 255, 255)),
         ((0, 0, 0, 255), (0, 0, 0), (0, 0, 0)),
         ((255, 0, 0, 127), (0, 128, 128), (119, 119, 119)),  # L* = 50
     ):
         image = Image.new("CMYK", (16, 16), inks)
-        assert one_colour(image, kind) == pytest.approx(plain, abs=1)
-        assert one_colour(image, kind, icc_profile=black_ink_only()) == pytest.approx(printed, abs=2)
+        assert one_colour(image, format) == pytest.approx(plain, abs=1)
+        assert one_colour(image, format, icc_profile=black_ink_only()) == pytest.approx(printed, abs=2)
 
 
 def test_the_background_is_srgb_whatever_the_profile() -> None:
@@ -126,9 +126,9 @@ def test_an_srgb_profile_changes_no_pixel() -> None:
     ids=range(11),
 )
 def test_a_profile_that_is_broken_or_unfit_is_ignored(profile: bytes) -> None:
-    for kind in ("TIFF", "WEBP", "JPEG") if len(profile) < 65_000 else ("TIFF",):
-        plain = encoded(Image.fromarray(NOISE), kind)
-        assert np.array_equal(decode(encoded(Image.fromarray(NOISE), kind, icc_profile=profile)), decode(plain))
+    for format in ("TIFF", "WEBP", "JPEG") if len(profile) < 65_000 else ("TIFF",):
+        plain = encoded(Image.fromarray(NOISE), format)
+        assert np.array_equal(decode(encoded(Image.fromarray(NOISE), format, icc_profile=profile)), decode(plain))
 
 
 def test_a_colour_profile_on_a_grey_image_is_ignored() -> None:

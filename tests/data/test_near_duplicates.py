@@ -1,4 +1,4 @@
-"""Near copies: what people would call the same picture is found, different pictures are not."""
+"""Near duplicates: what people would call the same picture is found, different pictures are not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fairsynth.data import near_duplicates as likeness
-from fairsynth.data.near_duplicates import HASH_BITS, perceptual_hash, thumbnail
+from fairsynth.data import near_duplicates as module
+from fairsynth.data.near_duplicates import HASH_BITS, look, perceptual_hash
 from tests.support.datasets import crops, encoded
 
 # Squares with much to see: what is nearly flat has a hash that each rounding turns.
@@ -26,24 +26,24 @@ def rows(values: Sequence[bytes], width: int) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)
 
 
-def near_copies(hashes: Sequence[bytes], looks: Sequence[bytes]) -> list[list[int]]:
+def near_duplicates(hashes: Sequence[bytes], looks: Sequence[bytes]) -> list[list[int]]:
     """Sets of images that look alike, from byte strings."""
-    return likeness.near_copies(rows(hashes, 8), rows(looks, 192))
+    return module.near_duplicates(rows(hashes, 8), rows(looks, 192))
 
 
 def spread_out(hashes: Sequence[bytes], looks: Sequence[bytes]) -> list[int]:
     """Images that look like none before them, from byte strings."""
-    return likeness.spread_out(rows(hashes, 8), rows(looks, 192))
+    return module.spread_out(rows(hashes, 8), rows(looks, 192))
 
 
 def found(images: list[Image.Image]) -> list[list[int]]:
     """Sets of images that look alike."""
-    return near_copies([perceptual_hash(i) for i in images], [thumbnail(i) for i in images])
+    return near_duplicates([perceptual_hash(i) for i in images], [look(i) for i in images])
 
 
-def reopened(image: Image.Image, kind: str, **options: object) -> Image.Image:
+def reopened(image: Image.Image, format: str, **options: object) -> Image.Image:
     """The image after a round through a file."""
-    return Image.open(io.BytesIO(encoded(image, kind, **options))).convert("RGB")
+    return Image.open(io.BytesIO(encoded(image, format, **options))).convert("RGB")
 
 
 CHANGES = {
@@ -93,11 +93,11 @@ def test_sets_grow_over_their_members() -> None:
 
 
 def test_nothing_and_one_image_have_no_copies() -> None:
-    assert near_copies([], []) == [] and found([RICH[0]]) == []
+    assert near_duplicates([], []) == [] and found([RICH[0]]) == []
 
 
 def test_many_equal_hashes_stay_quick_and_are_one_set() -> None:
-    assert near_copies([b"\0" * 8] * 5000, [b"\0" * 192] * 5000) == [list(range(5000))]
+    assert near_duplicates([b"\0" * 8] * 5000, [b"\0" * 192] * 5000) == [list(range(5000))]
 
 
 def by_hand(hashes: list[bytes], looks: list[bytes]) -> list[list[int]]:
@@ -130,7 +130,7 @@ def likes(data: st.DataObject) -> tuple[list[bytes], list[bytes]]:
 @settings(deadline=None, max_examples=60)
 def test_the_index_finds_what_all_pairs_find(data: st.DataObject) -> None:
     hashes, looks = likes(data)
-    assert near_copies(hashes, looks) == by_hand(hashes, looks)
+    assert near_duplicates(hashes, looks) == by_hand(hashes, looks)
 
 
 @given(st.data())
@@ -147,7 +147,7 @@ def test_each_image_stays_unless_one_before_it_that_stays_looks_alike(data: st.D
 def test_the_ends_of_a_chain_stay_and_its_middle_goes_if_it_comes_later() -> None:
     chain = [bytes([level]) * 192 for level in (100, 106, 112)]
     equal = [b"\xf0" * 8] * 3
-    assert near_copies(equal, chain) == [[0, 1, 2]]
+    assert near_duplicates(equal, chain) == [[0, 1, 2]]
     assert spread_out(equal, chain) == [0, 2]
     assert spread_out(equal, [chain[1], chain[0], chain[2]]) == [0]
     assert spread_out(equal, [chain[0], chain[2], chain[1]]) == [0, 1]
@@ -158,7 +158,7 @@ def test_the_ends_of_a_chain_stay_and_its_middle_goes_if_it_comes_later() -> Non
 
 def test_of_pictures_and_their_copies_the_first_of_each_stays() -> None:
     pictures = [RICH[0], reopened(RICH[0], "JPEG", quality=90), RICH[1], RICH[2], reopened(RICH[1], "JPEG", quality=90)]
-    assert spread_out([perceptual_hash(i) for i in pictures], [thumbnail(i) for i in pictures]) == [0, 2, 3]
+    assert spread_out([perceptual_hash(i) for i in pictures], [look(i) for i in pictures]) == [0, 2, 3]
 
 
 def test_of_nothing_nothing_stays_and_of_equal_images_the_first() -> None:

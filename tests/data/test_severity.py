@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fairsynth.config import DataConfig
 from fairsynth.data.dataset import load
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.data.severity import Level, at_severity, conflicting_allowed
 from fairsynth.data.storage import Storage
 from fairsynth.demo import dataset as demo

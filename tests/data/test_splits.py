@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairsynth.data.reading import Entry, combine, split_of
+from fairsynth.data.metadata import Entry, combine, split_of
 from fairsynth.data.splits import assign_splits, split_sizes
 from fairsynth.manifest import SPLITS
 

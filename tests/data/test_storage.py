@@ -15,8 +15,8 @@ import pytest
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.location import ImageReader
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import image, load, put
@@ -126,13 +126,13 @@ def test_names_that_are_not_utf_8_load_and_stay_apart(tmp_path: Path) -> None:
         with open(name, "wb") as handle:
             handle.write(image(number, "PNG"))
     assert dataset.recognise(Storage(str(tmp_path))) == "classfolder"
-    reading = load(tmp_path, **FRACTIONS)
-    assert {(e.label, e.attribute) for e in reading.entries} == {(y, a) for y in ("cat\\xff", "dog") for a in "ab"}
-    assert len({e.path for e in reading.entries}) == 4
-    for entry in reading.entries:
+    metadata = load(tmp_path, **FRACTIONS)
+    assert {(e.label, e.attribute) for e in metadata.entries} == {(y, a) for y in ("cat\\xff", "dog") for a in "ab"}
+    assert len({e.path for e in metadata.entries}) == 4
+    for entry in metadata.entries:
         entry.path.encode()
     reader = ImageReader(Storage(str(tmp_path)))
-    found = {reader.read(entry.path, entry.location).content for entry in reading.entries}
+    found = {reader.read(entry.path, entry.location).content for entry in metadata.entries}
     assert found == {image(number, "PNG") for number in range(4)}
 
 
@@ -225,13 +225,13 @@ def test_an_object_store_gives_the_same_as_a_disk(tmp_path: Path, name: str) -> 
     with object_store(tmp_path, writes) as query:
         remote, local = Storage(f"s3://bucket/data?{query}"), Storage(str(tmp_path / "data"))
         assert dataset.recognise(remote) == expected
-        reading = load(remote.root, **options)
-        assert reading == load(local.root, **options)
+        metadata = load(remote.root, **options)
+        assert metadata == load(local.root, **options)
         assert [f[:3] for f in files(remote)] == [f[:3] for f in files(local)]
         one, other = ImageReader(remote), ImageReader(local)
-        for entry in reading.entries:
+        for entry in metadata.entries:
             assert one.read(entry.path, entry.location) == other.read(entry.path, entry.location)
-        assert reading.entries and not writes
+        assert metadata.entries and not writes
 
 
 def files(storage: Storage) -> list[tuple[str, str, int]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fairsynth.artifacts import Units
 from fairsynth.data.unit_rows import PlanRows, write_plan, write_plans
-from fairsynth.engine.units import run_local
+from fairsynth.work import run_local
 
 
 def rows(n: int) -> pa.Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fairsynth.demo import dataset
-from tests.support.ingesting import settled
+from tests.support.ingesting import decided
 
 
 def _groups(images: list, split: str) -> Counter:
@@ -67,7 +67,7 @@ def test_conflicting_images_are_nested() -> None:
 @pytest.mark.slow
 def test_written_and_read_back_in_a_real_layout(tmp_path: Path) -> None:
     root = dataset.write(tmp_path / "demo")
-    read = settled(root)
+    read = decided(root)
     images = dataset.build()
     assert {(r["path"], r["label"], r["attribute"], r["split"]) for r in read.manifest.rows()} == {
         (i.file_name, i.label, i.attribute, i.split) for i in images

@@ -109,7 +109,7 @@ def test_three_labels_and_three_attributes_with_unicode_names(tmp_path: Path) ->
 
 
 def test_a_dataset_without_attributes(tmp_path: Path) -> None:
-    """Kinds stand in for the attribute; the true one, given for evaluation alone, changes nothing but the report."""
+    """Pseudo-attributes stand in for the attribute; the true one, given for evaluation, changes the report alone."""
     root, out = tmp_path / "data", tmp_path / "out"
     rows = write_images(root, lambda split, y, a, n: f"{n:03d}.png")
     with open(root / "metadata.csv", "w", newline="") as handle:
@@ -127,8 +127,8 @@ def test_a_dataset_without_attributes(tmp_path: Path) -> None:
     assert len(predictions) == 72
     for entry in report["discovered"]["agreement"]["test"]:
         part = [r for r in predictions if r["label"] == entry["label"]]
-        kinds, truth = [r["attribute"] for r in part], [r["true_attribute"] for r in part]
-        assert entry["adjusted_mutual_information"] == pytest.approx(adjusted_mutual_info_score(truth, kinds))
+        pseudo, truth = [r["attribute"] for r in part], [r["true_attribute"] for r in part]
+        assert entry["adjusted_mutual_information"] == pytest.approx(adjusted_mutual_info_score(truth, pseudo))
     true_groups = report["discovered"]["true_groups"][0]
     assert [g["n"] for g in true_groups["groups"]] == [8] * 9
     wrong = Counter((r["label"], r["true_attribute"]) for r in predictions if r["predicted"] != r["label"])
@@ -138,8 +138,8 @@ def test_a_dataset_without_attributes(tmp_path: Path) -> None:
     assert set(manifest.column("attribute").to_pylist()) == {""}
 
 
-def test_kinds_do_not_depend_on_the_truth(tmp_path: Path) -> None:
-    """A tree of folders by label alone gives kinds for every training and validation image."""
+def test_pseudo_attributes_do_not_depend_on_the_truth(tmp_path: Path) -> None:
+    """A tree of folders by label alone gives pseudo-attributes for every training and validation image."""
     root, out = tmp_path / "data", tmp_path / "out"
     rows = write_images(root, lambda split, y, a, n: f"{split}/number {y}/{n:03d}.png")
     for stage in ("ingest", "embed", "cluster"):

@@ -21,9 +21,8 @@ from fairsynth.prompts import fill
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.full_training import FullTrainer
-from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters
 from fairsynth.stages.finetune.lot_state import Trained
-from fairsynth.stages.finetune.plan import plan_adapters
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 
 # The base model's flowers are seldom taken for the photograph's.

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.diffusion import load_unet
+from fairsynth.stages.finetune.jobs import lots
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import Trained
-from fairsynth.stages.finetune.plan import lots, read_adapter
-from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts
+from fairsynth.stages.finetune.output import TEXTS_UNIT, read_adapter
+from fairsynth.stages.finetune.prompt_embeddings import read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 from tests.support.many_clusters import CONFIG, COUNT, PER_LOT, many_jobs, models
 
@@ -35,48 +36,48 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-4000:]
     (stage,) = (folder / "stages").iterdir()
-    return stage, json.loads((folder / "told.json").read_text("utf-8"))
+    return stage, json.loads((folder / "events.json").read_text("utf-8"))
 
 
 def test_all_adapters_finish_though_a_node_dies_and_another_is_drained(disturbed: tuple[Path, dict[str, Any]]) -> None:
-    stage, told = disturbed
+    stage, events = disturbed
     # A killed worker may leave a hidden folder behind, which the next run sweeps away.
-    units = {path.name for path in (stage / "units").glob("[!.]*")} - {UNIT}
+    units = {path.name for path in (stage / "units").glob("[!.]*")} - {TEXTS_UNIT}
     assert units == {job.name for job in many_jobs()}
-    assert len(units) == told["made"] == COUNT
+    assert len(units) == events["made"] == COUNT
     assert not any(read_adapter(stage / "units" / name)["failed"] for name in units)
-    assert told["drain_accepted"] and told["alive"] == 3, "head and two of four nodes are left"
+    assert events["drain_accepted"] and events["alive"] == 3, "head and two of four nodes are left"
     # Committed is committed.
-    assert told["at_kill"]
-    assert {*told["at_kill"], *told["at_notice"], *told["at_removal"]} <= units
-    assert len(told["at_removal"]) < COUNT, "the nodes went too late to test anything"
+    assert events["at_kill"]
+    assert {*events["at_kill"], *events["at_notice"], *events["at_removal"]} <= units
+    assert len(events["at_removal"]) < COUNT, "the nodes went too late to test anything"
 
 
 def test_lots_of_the_lost_nodes_go_on_elsewhere_from_their_checkpoint(disturbed: tuple[Path, dict[str, Any]]) -> None:
-    _, told = disturbed
-    first, second = told["places"][told["killed"]][:2]
+    _, events = disturbed
+    first, second = events["places"][events["killed"]][:2]
     assert first != second
-    for lot, steps in told["steps"].items():
+    for lot, steps in events["steps"].items():
         assert steps == sorted(steps), f"{lot} began again: {steps}"
     # Both were on their way, seen at several checkpoints.
-    assert all(len(told["steps"][told[lot]]) > 3 for lot in ("killed", "drained"))
+    assert all(len(events["steps"][events[lot]]) > 3 for lot in ("killed", "drained"))
 
 
 def test_a_notice_and_nothing_else_leads_to_a_checkpoint_out_of_turn(disturbed: tuple[Path, dict[str, Any]]) -> None:
-    _, told = disturbed
-    assert told["noticed"].keys() == {told["drained"]} and len(told["noticed"][told["drained"]]) == 1
-    assert {*told["noticed"][told["drained"]]} <= {*told["saved"][told["drained"]]}
-    for lot, steps in told["saved"].items():
+    _, events = disturbed
+    assert events["noticed"].keys() == {events["drained"]} and len(events["noticed"][events["drained"]]) == 1
+    assert {*events["noticed"][events["drained"]]} <= {*events["saved"][events["drained"]]}
+    for lot, steps in events["saved"].items():
         out_of_turn = {step for step in steps if int(step) % CONFIG.checkpoint_every}
         # One notice in checkpoint_every (7) comes when a checkpoint is due anyway.
-        assert out_of_turn <= {*told["noticed"].get(lot, [])}
+        assert out_of_turn <= {*events["noticed"].get(lot, [])}
 
 
 def test_the_weights_are_those_of_an_undisturbed_loop(disturbed: tuple[Path, dict[str, Any]]) -> None:
     stage, _ = disturbed
     unet, scheduler = load_unet(models(stage.parents[1]))
     latents = LatentFiles(sorted(stage.parents[1].glob("embeddings-*.parquet")), {})
-    trainer = StackedTrainer(unet, scheduler, CONFIG, read_texts(stage / "units" / UNIT), latents)
+    trainer = StackedTrainer(unet, scheduler, CONFIG, read_texts(stage / "units" / TEXTS_UNIT), latents)
     found: dict[str, Trained] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -41,8 +41,8 @@ def assert_alike(ours: Path, theirs: Path) -> None:
         assert np.abs(one - other).max() <= 1
     elif ours.suffix == ".json" and ours.name != "croissant.json":
         one, other = (json.loads(path.read_text("utf-8")) for path in (ours, theirs))
-        judged = [dict(facts.pop("validation")) for facts in (one, other)]
-        assert one == other and judged[0] == pytest.approx(judged[1], rel=1e-4)
+        validated = [dict(facts.pop("validation")) for facts in (one, other)]
+        assert one == other and validated[0] == pytest.approx(validated[1], rel=1e-4)
     else:
         # Names, prompts and seeds are in the rows too; the card has its figures rounded, and the other one a hash of the rows.
         assert ours.name in ("metadata.csv", "README.md", "croissant.json"), ours
@@ -99,9 +99,10 @@ def test_two_nodes_make_the_same_adapters_and_images_as_one(finished_run: Path, 
 def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path, two_nodes: str) -> None:
     from fairsynth.data.unit_rows import PlanRows, write_plan
     from fairsynth.engine.session import Session
-    from fairsynth.engine.units import run_local, run_units
+    from fairsynth.engine.units import run_units
     from fairsynth.manifest import Manifest
     from fairsynth.stages.embed import embedding as embed
+    from fairsynth.work import run_local
 
     config = load_config(preset="demo", overrides=SMALL)
     rows = Manifest.read(stage_folder(finished_run, "ingest") / "manifest.parquet").split("train").rows()[:24]
@@ -149,7 +150,7 @@ def test_a_dataset_is_checked_on_a_cluster_as_in_this_process(
         found.append(inspect_dataset(config))
     assert written[0] == written[1] and len(written[0][0]) == 170
     assert found[0] == found[1]
-    assert {aside["reason"] for aside in written[0][1]} == {"empty", "unidentified"}
+    assert {image["reason"] for image in written[0][1]} == {"empty", "unidentified"}
 
 
 class Failing:

@@ -15,9 +15,9 @@ from fairsynth.models import diffusion
 from fairsynth.models.image_maker import ImageMaker
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.finetune.lot_state import LotState
-from tests.support.lots import JUDGED, furthest_apart, jobs, tiny_unet, train
+from tests.support.lots import VALIDATING, furthest_apart, jobs, tiny_unet, train
 from tests.support.models.making_images import MODELS, row, write_adapters
-from tests.support.training import CONFIG, SETTING, data, judged
+from tests.support.training import CONFIG, SETTING, data, validated
 
 __all__ = ["data"]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -34,15 +34,15 @@ def exact() -> Iterator[None]:
 
 def test_a_lot_of_adapters_becomes_the_same() -> None:
     work = jobs([7, 3, 6, 5])
-    expected = train(tiny_unet(torch.float64), work, JUDGED, 3)
-    found = train(tiny_unet(torch.float64).to("cuda"), work, JUDGED, 3)
+    expected = train(tiny_unet(torch.float64), work, VALIDATING, 3)
+    found = train(tiny_unet(torch.float64).to("cuda"), work, VALIDATING, 3)
     # The UNet's timestep embeddings are float32 even so.
     assert furthest_apart(found, expected) <= 1e-6
     assert [t.progress.best_step for t in found.values()] == [t.progress.best_step for t in expected.values()]
 
 
 def test_a_lot_that_goes_on_from_a_checkpoint_becomes_the_same() -> None:
-    work, config, states = jobs([7, 3, 6, 5]), JUDGED.model_copy(update={"checkpoint_every": 2}), list[LotState]()
+    work, config, states = jobs([7, 3, 6, 5]), VALIDATING.model_copy(update={"checkpoint_every": 2}), list[LotState]()
     whole = train(tiny_unet(torch.float64).to("cuda"), work, config, 3, checkpoint=states.append)
     resumed = train(tiny_unet(torch.float64).to("cuda"), work, config, 3, resume=states[2])
     assert states[2].rows and resumed
@@ -74,7 +74,7 @@ def test_a_classifier_learns_as_well(data: classify.Data, method: str, monkeypat
         for run in runs:
             list(run.epochs())
             assert next(run.model.parameters()).device.type == run.device == classify.pick_device()
-        return float(np.mean([judged(run, data)[1] for run in runs]))
+        return float(np.mean([validated(run, data)[1] for run in runs]))
 
     found = accuracy()
     monkeypatch.setattr(classify, "pick_device", lambda: "cpu")

@@ -12,23 +12,23 @@ from fairsynth.errors import ConfigError, DataError, InfrastructureError
 TEXT = "input_changed: 'a\nb.png' is not \ud83d what it was"
 
 
-@pytest.mark.parametrize("kind", [DataError, ConfigError, InfrastructureError])
-def test_an_error_raised_on_purpose_arrives_as_it_left(kind: type[Exception]) -> None:
-    error = unpacked("embed", json.loads(json.dumps(packed(kind(TEXT)))))
-    assert type(error) is kind and str(error) == TEXT
+@pytest.mark.parametrize("error_type", [DataError, ConfigError, InfrastructureError])
+def test_an_error_raised_on_purpose_arrives_as_it_left(error_type: type[Exception]) -> None:
+    error = unpacked("embed", json.loads(json.dumps(packed(error_type(TEXT)))))
+    assert type(error) is error_type and str(error) == TEXT
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("odd  \n shape"), MemoryError(), type("DataError2", (Exception,), {})("x")]
 )
-def test_any_other_error_is_infrastructure_with_its_kind_and_trace(error: Exception) -> None:
+def test_any_other_error_is_infrastructure_with_its_type_and_trace(error: Exception) -> None:
     try:
         raise error
     except Exception as caught:
-        told = unpacked("embed", packed(caught))
-    assert type(told) is InfrastructureError
-    assert f"stage embed failed: {type(error).__name__}: {' '.join(str(error).split())}; finished units" in str(told)
-    assert "test_failures.py" in str(told.__cause__)
+        arrived = unpacked("embed", packed(caught))
+    assert type(arrived) is InfrastructureError
+    assert f"stage embed failed: {type(error).__name__}: {' '.join(str(error).split())}; finished units" in str(arrived)
+    assert "test_failures.py" in str(arrived.__cause__)
 
 
 def test_the_innermost_error_of_a_chain_counts() -> None:

@@ -12,7 +12,7 @@ import pytest
 from ray.scripts.scripts import drain_node
 
 from fairsynth.engine import spot_notice
-from tests.support.aws_metadata import metadata, said
+from tests.support.aws_metadata import metadata, notice_in
 
 SCRIPT = Path(spot_notice.__file__)
 
@@ -20,11 +20,11 @@ SCRIPT = Path(spot_notice.__file__)
 @pytest.fixture
 def calls(tmp_path: Path) -> Path:
     """What a stand-in for the command ``ray`` was called with, a line per call; it fails the first time."""
-    program, told = tmp_path / "bin" / "ray", tmp_path / "calls"
+    program, calls = tmp_path / "bin" / "ray", tmp_path / "calls"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> {told}\ntest $(wc -l < {told}) -gt 1\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\ntest $(wc -l < {calls}) -gt 1\n')
     program.chmod(0o755)
-    return told
+    return calls
 
 
 def start(address: str, calls: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def start(address: str, calls: Path, *more: str) -> subprocess.CompletedProcess[
 
 
 def test_a_notice_reaches_ray_with_its_time_and_again_if_ray_did_not_take_it(calls: Path) -> None:
-    with metadata((404, ""), (500, "broken"), (200, "no JSON"), said(120)) as address:
+    with metadata((404, ""), (500, "broken"), (200, "no JSON"), notice_in(120)) as address:
         done = start(address, calls, "--node-id", "ab12")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in calls.read_text().splitlines()]
@@ -61,6 +61,6 @@ def test_the_time_of_the_notice_is_read() -> None:
 
 
 def test_a_late_notice_still_leaves_ray_a_second(calls: Path) -> None:
-    with metadata(said(-30)) as address:
+    with metadata(notice_in(-30)) as address:
         start(address, calls)
     assert all(line.endswith("--deadline-remaining-seconds 1") for line in calls.read_text().splitlines())

@@ -22,10 +22,10 @@ from fairsynth.errors import DataError
 
 
 class Slow:
-    """Two parts, the second of which is done by a thread; ``told`` says in which order they were asked for."""
+    """Two parts, the second of which is done by a thread; ``calls`` are the parts in the order of the calls."""
 
     def __init__(self, seconds: float = 0.0, broken: str = "", part: str = "") -> None:
-        self.seconds, self.broken, self.part, self.told = seconds, broken, part, list[str]()
+        self.seconds, self.broken, self.part, self.calls = seconds, broken, part, list[str]()
         self.threads = ThreadPoolExecutor(1)
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
@@ -45,7 +45,7 @@ class Slow:
         if (name, part) == (self.broken, self.part):
             raise DataError(f"{part} of {name} failed")
         time.sleep(self.seconds * share)
-        self.told.append(f"{part} {name}")
+        self.calls.append(f"{part} {name}")
 
 
 class Whole:
@@ -65,7 +65,7 @@ def ran(actor: _UnitActor, names: list[str], **more: Any) -> list[str]:
 def test_each_unit_is_begun_before_the_one_before_it_is_finished(tmp_path: Path) -> None:
     work = Slow()
     assert ran(_UnitActor(lambda: work, str(tmp_path), 0), ["a", "b", "c"]) == []
-    assert work.told == ["begin a", "begin b", "finish a", "begin c", "finish b", "finish c"]
+    assert work.calls == ["begin a", "begin b", "finish a", "begin c", "finish b", "finish c"]
     assert Units(tmp_path).done() == {"a", "b", "c"}
 
 
@@ -95,7 +95,7 @@ def test_what_was_made_already_is_not_made_again(tmp_path: Path) -> None:
     actor = _UnitActor(lambda: work, str(tmp_path), 0)
     ran(actor, ["b"])
     ran(actor, ["a", "b", "c"])
-    assert work.told[2:] == ["begin a", "finish a", "begin c", "finish c"]
+    assert work.calls[2:] == ["begin a", "finish a", "begin c", "finish c"]
 
 
 @pytest.mark.parametrize("part", ["begin", "finish"])
@@ -109,9 +109,9 @@ def test_a_unit_that_fails_is_told_and_the_others_are_kept(tmp_path: Path, part:
 
 
 def test_work_in_one_part_gets_what_was_prepared_for_it(tmp_path: Path) -> None:
-    told = json.dumps({"more": 7, "_empty": {}})
+    more = json.dumps({"more": 7, "_empty": {}})
     actor = _UnitActor(Whole, str(tmp_path), 0)
-    assert ran(actor, ["a"], json=np.array([told]), a=np.zeros((1, 3))) == []
+    assert ran(actor, ["a"], json=np.array([more]), a=np.zeros((1, 3))) == []
     empty = json.dumps({"_empty": {"a": [[0, 3], "uint8"]}})
     assert ran(actor, ["b"], json=np.array([empty])) == []
     rows = [pq.read_table(tmp_path / name / "t.parquet").to_pylist() for name in "ab"]
@@ -128,7 +128,7 @@ def test_work_that_cannot_be_built_fails_every_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pending", "workers", "together", "blocks"),
+    ("pending", "workers", "per_call", "blocks"),
     [
         (1, 2, 4, 1),
         (15, 2, 4, 15),
@@ -140,6 +140,6 @@ def test_work_that_cannot_be_built_fails_every_unit(tmp_path: Path) -> None:
     ],
 )
 def test_units_are_handed_out_a_few_at_a_time_but_all_workers_have_some(
-    pending: int, workers: int, together: int, blocks: int
+    pending: int, workers: int, per_call: int, blocks: int
 ) -> None:
-    assert _blocks(pending, workers, together) == blocks
+    assert _blocks(pending, workers, per_call) == blocks

@@ -100,9 +100,12 @@ def test_every_field_s_source_is_there(folder: Path) -> None:
     seen = []
     for field in records["field"]:
         source = field["source"]
-        (kind,) = set(source) & {"fileObject", "fileSet"}
-        assert resources[source[kind]["@id"]]["@type"] == {"fileObject": "cr:FileObject", "fileSet": "cr:FileSet"}[kind]
-        if kind == "fileObject":
+        (origin,) = set(source) & {"fileObject", "fileSet"}
+        assert (
+            resources[source[origin]["@id"]]["@type"]
+            == {"fileObject": "cr:FileObject", "fileSet": "cr:FileSet"}[origin]
+        )
+        if origin == "fileObject":
             assert source["extract"]["column"] in columns
             seen.append(source["extract"]["column"])
         else:
@@ -118,9 +121,9 @@ def test_the_files_are_those_of_the_folder(folder: Path) -> None:
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*.png")]
     assert len(found) == 5 and all(fnmatch.fnmatch(name, images["includes"]) for name in found)
     assert (table["encodingFormat"], images["encodingFormat"]) == ("text/csv", "image/png")
-    for kind, told in (("JPEG", ("images/*/*.jpg", "image/jpeg")), ("WEBP", ("images/*/*.webp", "image/webp"))):
-        files = croissant(replace(facts(), file_format=kind), folder, TYPES)["distribution"][1]
-        assert (files["includes"], files["encodingFormat"]) == told
+    for format, expected in (("JPEG", ("images/*/*.jpg", "image/jpeg")), ("WEBP", ("images/*/*.webp", "image/webp"))):
+        files = croissant(replace(facts(), file_format=format), folder, TYPES)["distribution"][1]
+        assert (files["includes"], files["encodingFormat"]) == expected
 
 
 def test_a_row_leads_to_its_image(folder: Path) -> None:
@@ -134,9 +137,11 @@ def test_a_row_leads_to_its_image(folder: Path) -> None:
 
 def test_columns_have_their_types(folder: Path) -> None:
     types = {field["@id"]: field["dataType"] for field in described(folder)["recordSet"][0]["field"]}
-    told = {"seed": "Integer", "score": "Float", "flipped": "Boolean", "is_synthetic": "Boolean", "label": "Text"}
-    told |= {"c, d": "Text", "image_id": "Text"}
-    assert {name: types[f"rows/{name}"] for name in told} == {name: f"sc:{kind}" for name, kind in told.items()}
+    expected = {"seed": "Integer", "score": "Float", "flipped": "Boolean", "is_synthetic": "Boolean", "label": "Text"}
+    expected |= {"c, d": "Text", "image_id": "Text"}
+    assert {name: types[f"rows/{name}"] for name in expected} == {
+        name: f"sc:{data_type}" for name, data_type in expected.items()
+    }
 
 
 def test_what_is_synthetic_biased_and_private_is_told(folder: Path) -> None:
@@ -154,7 +159,7 @@ def test_what_is_synthetic_biased_and_private_is_told(folder: Path) -> None:
 
 
 def test_hostile_text_is_text(folder: Path) -> None:
-    groups = tuple(GroupFacts(told, told, 1, 1, 2, "own", {told: 1}) for told in HOSTILE)
+    groups = tuple(GroupFacts(expected, expected, 1, 1, 2, "own", {expected: 1}) for expected in HOSTILE)
     content = described(folder, groups=groups, name=HOSTILE[0])
     assert content.keys() == described(folder).keys() and content["name"] == HOSTILE[0]
-    assert all(f"({told}, {told}): 1 real" in content["rai:dataBiases"][0] for told in HOSTILE)
+    assert all(f"({expected}, {expected}): 1 real" in content["rai:dataBiases"][0] for expected in HOSTILE)

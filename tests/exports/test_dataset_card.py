@@ -56,8 +56,8 @@ def table(card: str) -> list[list[str]]:
     return rows
 
 
-def flat(told: str) -> str:
-    return re.sub(r"[\s\u202e\x1b]+", " ", told).strip()
+def flat(text: str) -> str:
+    return re.sub(r"[\s\u202e\x1b]+", " ", text).strip()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -89,16 +89,16 @@ def test_the_numbers_are_those_of_the_groups() -> None:
         ["low", "flower", "a sks flower"],
         ["high", "sea", "a high"],
     ]
-    told = text(card)
-    assert "420 synthetic images in 2 (label, attribute) groups" in told
-    assert "In all 420 of 520 generated images are in the set." in told
-    assert "Groups that are smaller than was wanted: (high, sea) has 120 of 300." in told
+    shown = text(card)
+    assert "420 synthetic images in 2 (label, attribute) groups" in shown
+    assert "In all 420 of 520 generated images are in the set." in shown
+    assert "Groups that are smaller than was wanted: (high, sea) has 120 of 300." in shown
     for known in (
         "base model: org/diffusion, version abc123, float32", "adapters: LoRA of rank 8", "the best 75 % by score",
         "DDIMScheduler, 12 steps, guidance 2.5, 32 px; the run's seed is 7", "CLIP: org/clip, version def456",
         "files: JPEG, 48 x 48 px",
     ):  # fmt: skip
-        assert known in told, known
+        assert known in shown, known
 
 
 def test_what_is_not_known_is_not_there() -> None:
@@ -130,21 +130,27 @@ def test_hostile_text_is_shown_as_it_is_and_does_nothing() -> None:
     groups = tuple(GroupFacts(t, t, 1, 2, 3, t, {t: 4}, (t,), t) for t in HOSTILE)
     card = dataset_card(facts(groups=groups), "folder")
     cells = table(card)
-    for told, row, prompt in zip(HOSTILE, cells[1:], cells[len(HOSTILE) + 2 :], strict=False):
-        assert row == [flat(told), flat(told), "1", "2", "3", flat(told), flat(f"{told} 4"), flat(told)]
-        assert prompt == [flat(told), flat(told), flat(told).replace("`", "'").replace("|", "/")]
+    for hostile, row, prompt in zip(HOSTILE, cells[1:], cells[len(HOSTILE) + 2 :], strict=False):
+        assert row == [flat(hostile), flat(hostile), "1", "2", "3", flat(hostile), flat(f"{hostile} 4"), flat(hostile)]
+        assert prompt == [flat(hostile), flat(hostile), flat(hostile).replace("`", "'").replace("|", "/")]
     tame = dataset_card(
         facts(groups=tuple(GroupFacts("a", "b", 1, 2, 3, "own", {"c": 4}, ("d",)) for _ in HOSTILE)), "folder"
     )
-    kinds = [[t.type for t in read(c)[1] if t.level < 3] for c in (card, tame)]
-    assert kinds[0] == kinds[1]
+    tokens = [[t.type for t in read(c)[1] if t.level < 3] for c in (card, tame)]
+    assert tokens[0] == tokens[1]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_a_hostile_name_stays_in_its_place(hostile: str) -> None:
-    told = {"name": hostile, "source_dataset": hostile, "diffusion": hostile, "filter": hostile, "scheduler": hostile}
-    told |= {"inherits": (hostile,), "audit": {hostile: hostile}, "finetune": hostile}
-    card = dataset_card(facts(**told), "folder")
+    changed = {
+        "name": hostile,
+        "source_dataset": hostile,
+        "diffusion": hostile,
+        "filter": hostile,
+        "scheduler": hostile,
+    }
+    changed |= {"inherits": (hostile,), "audit": {hostile: hostile}, "finetune": hostile}
+    card = dataset_card(facts(**changed), "folder")
     assert read(card)[0]["pretty_name"] == hostile
     plain = dataset_card(facts(audit={"a": 1}), "folder")
     # A title's text may be empty; the blocks are the same.

@@ -40,15 +40,17 @@ def row(i: int, **changed: Any) -> dict[str, Any]:
     return plain | {"seed": 2**62 + i, "score": i + 0.125, "flipped": i % 2 == 0} | changed
 
 
-def images(n: int = 23, kind: str = "PNG") -> list[tuple[dict[str, Any], bytes]]:
-    return [(row(i), encoded(picture(i % 2, i % 3 % 2, i), kind)) for i in range(n)]
+def images(n: int = 23, format: str = "PNG") -> list[tuple[dict[str, Any], bytes]]:
+    return [(row(i), encoded(picture(i % 2, i % 3 % 2, i), format)) for i in range(n)]
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Any]:
     """datasets.load_dataset without network, progress bars or traces of it."""
     datasets.disable_progress_bars()
-    return lambda kind, **options: datasets.load_dataset(kind, cache_dir=str(tmp_path / "cache"), **options)["train"]
+    return lambda builder, **options: datasets.load_dataset(builder, cache_dir=str(tmp_path / "cache"), **options)[
+        "train"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +79,17 @@ def test_a_folder_is_read_by_all(tmp_path: Path, load: Callable[..., Any], on_ra
     target.mkdir()
     assert write_folder(target, iter(made), ".png") == 23
     # In a spreadsheet a formula would run; the text itself is in Parquet and JSON.
-    told = [r | {"label": "'=1+1" if r["label"] == "=1+1" else r["label"]} for r in rows_of(made)]
+    expected = [r | {"label": "'=1+1" if r["label"] == "=1+1" else r["label"]} for r in rows_of(made)]
     found = load("imagefolder", data_dir=str(target))
-    same(found.remove_columns("image").to_list(), told)
+    same(found.remove_columns("image").to_list(), expected)
     assert all((np.asarray(a) == b).all() for a, b in zip(found["image"], pixels(made), strict=True))
     frame = pd.read_csv(target / "metadata.csv", keep_default_na=False)
-    same(frame.to_dict("records"), told)
+    same(frame.to_dict("records"), expected)
     for name, (r, content) in zip(frame["file_name"], made, strict=True):
         assert (target / name).read_bytes() == content
         assert name == f"images/{Group(r['label'], r['attribute']).slug}/{r['image_id']}.png"
     assert Counter(r["label"] for r in ray.data.read_csv(str(target / "metadata.csv")).take_all()) == Counter(
-        r["label"] for r in told
+        r["label"] for r in expected
     )
     seen = ray.data.read_images(str(target / "images"), include_paths=True).take_all()
     assert {Path(r["path"]).relative_to(target).as_posix() for r in seen} == set(frame["file_name"])
@@ -114,11 +116,11 @@ def test_parquet_is_read_by_all(
     same(ray.data.read_parquet(str(target / "data")).drop_columns(["image"]).take_all(), rows_of(made))
 
 
-@pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
+@pytest.mark.parametrize(("format", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
 def test_webdataset_is_read_by_all(
-    kind: str, ending: str, tmp_path: Path, load: Callable[..., Any], on_ray: None
+    format: str, ending: str, tmp_path: Path, load: Callable[..., Any], on_ray: None
 ) -> None:
-    made, target = images(kind=kind), tmp_path / "out"
+    made, target = images(format=format), tmp_path / "out"
     target.mkdir()
     assert write_webdataset(target, iter(made), 10) == 23
     shards = [str(target / f"{i:06d}.tar") for i in range(3)]
@@ -172,7 +174,7 @@ def test_no_more_than_a_batch_is_held(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", WRITERS, ids=["folder", "parquet", "webdataset"])
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "expected"),
     [
         ([row(0, image_id="../x")], "to be a file's name"),
         ([row(0, image_id="a.b")], "to be a file's name"),
@@ -185,11 +187,11 @@ def test_no_more_than_a_batch_is_held(write: Write, tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_breaks_the_rules_is_refused(
-    wrong: list[dict[str, Any]], told: str, write: Write, tmp_path: Path
+    wrong: list[dict[str, Any]], expected: str, write: Write, tmp_path: Path
 ) -> None:
     out = tmp_path / "a" / "b"
     out.mkdir(parents=True)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=expected):
         write(out, iter([(r, b"\x89PNG") for r in wrong]))
     assert [path.name for path in tmp_path.iterdir()] == ["a"], "a file beside the folder"
 

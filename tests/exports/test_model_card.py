@@ -19,7 +19,7 @@ from fairsynth.exports.model_card import model_card
 from fairsynth.models.diffusion import load_unet
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
-from fairsynth.stages.finetune.plan import read_adapter
+from fairsynth.stages.finetune.output import read_adapter
 from tests.support.lots import jobs, same_bits, stack_of
 
 HUB = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -38,9 +38,16 @@ def config_of(**changed: Any) -> RunConfig:
 
 def facts(**changed: Any) -> dict[str, Any]:
     """An adapter's, as ``read_adapter`` gives them, with the best state at step 8."""
-    told = {"name": "low--flower--0", "label": "low", "attribute": "flower", "cluster": 0, "images": 31, "failed": ""}
-    told |= {"prompt": "a sks low", "steps": 12, "best_step": 8, "validation": [[4, 0.5], [8, 0.12345], [12, 0.3]]}
-    return told | changed
+    expected = {
+        "name": "low--flower--0",
+        "label": "low",
+        "attribute": "flower",
+        "cluster": 0,
+        "images": 31,
+        "failed": "",
+    }
+    expected |= {"prompt": "a sks low", "steps": 12, "best_step": 8, "validation": [[4, 0.5], [8, 0.12345], [12, 0.3]]}
+    return expected | changed
 
 
 LAST = {"best_step": 12, "validation": []}
@@ -112,15 +119,15 @@ def test_hostile_text_is_shown_as_it_is_and_does_nothing() -> None:
         prompt = flat(f"a {text} b").replace("`", "'").replace("|", "/")
         assert row == [flat(text), flat(text), "0", "31", prompt, "12", "none", flat(f"failed: {text}")]
     # Besides the cells there is what there is without them.
-    kinds = [[t.type for t in read(c)[1] if t.level < 2] for c in (card, model_card(config_of(), [facts()]))]
-    assert kinds[0] == kinds[1]
+    tokens = [[t.type for t in read(c)[1] if t.level < 2] for c in (card, model_card(config_of(), [facts()]))]
+    assert tokens[0] == tokens[1]
 
 
 @pytest.mark.parametrize(("best", "last", "failed"), [(3, 2, 1), (0, 1, 0), (1, 0, 2)])
 def test_the_kept_states_are_counted_without_the_failed(best: int, last: int, failed: int) -> None:
     rows = [facts()] * best + [facts(**LAST)] * last + [facts(failed="nan"), facts(failed="nan", **LAST)][:failed]
-    told = f"kept state: the best on held-out images for {best}, the last for {last},"
-    assert told in model_card(config_of(), rows)
+    expected = f"kept state: the best on held-out images for {best}, the last for {last},"
+    assert expected in model_card(config_of(), rows)
 
 
 @pytest.mark.parametrize("parameters", ["adapter", "full"])

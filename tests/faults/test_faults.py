@@ -23,7 +23,7 @@ from fairsynth.errors import DataError
 from fairsynth.manifest import image_id
 from fairsynth.stages.report.page import sheet
 from tests.support.datasets import crops, encoded, tiny_folder_dataset, write_rows
-from tests.support.ingesting import LENIENT, Ingested, ingested, inspected, reading, settled
+from tests.support.ingesting import LENIENT, Ingested, decided, ingested, inspected, metadata_of
 
 # 64 images.
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
@@ -76,19 +76,19 @@ def test_case_01_an_empty_file_is_quarantined_and_its_neighbours_are_kept(tmp_pa
     assert one_bad_in_64(tmp_path, b"").reasons == {"train/0017.png": "empty"}
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_case_02_a_truncated_file_is_quarantined_and_its_neighbours_are_kept(
-    tmp_path: Path, kind: str, share: float
+    tmp_path: Path, format: str, share: float
 ) -> None:
-    content = encoded(crops()[200], kind)
+    content = encoded(crops()[200], format)
     assert one_bad_in_64(tmp_path, content[: int(len(content) * share)]).reasons == {"train/0017.png": "truncated"}
 
 
 def test_case_03_what_is_no_image_is_quarantined_and_a_wrong_extension_is_not(tmp_path: Path) -> None:
     assert one_bad_in_64(tmp_path, b"some text").reasons == {"train/0017.png": "unidentified"}
     root = tiny_folder_dataset(tmp_path / "named", SIZES, changed={3: encoded(crops()[0], "JPEG")})
-    result = settled(root)
+    result = decided(root)
     assert result.counts.used == 64
     assert result.remarks == ["1 files have the extension of another format: they are read by their content"]
 
@@ -152,7 +152,7 @@ def test_case_15_one_content_under_two_groups_is_refused_or_both_are_quarantined
         r"^2 of 64 images occur under different labels or attributes, more than data\.max_conflict_fraction 0\.001"
     )
     with pytest.raises(DataError, match=message):
-        settled(root)
+        decided(root)
     found = ingested(root, tmp_path / "out", max_conflict_fraction=0.1)
     both = ("train/0000.png", "train/0030.png")
     assert found.reasons == dict.fromkeys(both, "conflicting_groups")
@@ -160,12 +160,12 @@ def test_case_15_one_content_under_two_groups_is_refused_or_both_are_quarantined
     assert len(found.manifest) == 62
 
 
-def test_case_16_a_leak_leaves_training_and_stays_where_it_is_judged(tmp_path: Path) -> None:
+def test_case_16_a_leak_leaves_training_and_stays_where_it_is_evaluated(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", SIZES, changed=dict.fromkeys((1, 48), PHOTO))
     with pytest.raises(
         DataError, match=r"^1 of 32 training images are in another split too, more than .* 0\.01 allows"
     ):
-        settled(root)
+        decided(root)
     found = ingested(root, tmp_path / "out", max_leak_fraction=0.05)
     (row,) = found.excluded
     expected = {"path": "train/0001.png", "stage": "ingest", "reason": "leak"}
@@ -182,7 +182,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 def refusal(root: Path, **data: object) -> str:
     """Why a dataset's metadata are refused."""
     with pytest.raises(DataError) as caught:
-        reading(root, **data)
+        metadata_of(root, **data)
     return str(caught.value)
 
 
@@ -231,12 +231,12 @@ def test_case_20_values_are_text_and_empty_ones_are_never_guessed(tmp_path: Path
 
 def test_case_21_marks_and_line_ends_do_not_matter_and_other_encodings_are_named(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", SIZES, labels=("cat, small", 'the "dog"\nof a friend'))
-    plain = settled(root).manifest
+    plain = decided(root).manifest
     assert {*plain.column("label")} == {"cat, small", 'the "dog"\nof a friend'}
     table = root / "metadata.csv"
     for content in (b"\xef\xbb\xbf" + table.read_bytes(), table.read_bytes().replace(b"\r\n", b"\n")):
         table.write_bytes(content)
-        assert settled(root).manifest.rows() == plain.rows()
+        assert decided(root).manifest.rows() == plain.rows()
     write_rows(table, HEADER, [(f"{i}.png", "train", "x", "p") for i in range(3)])
     table.write_bytes(table.read_bytes() + "café.png,train,x,p\n".encode("latin-1"))
     assert "is not UTF-8 (line 5); save it as UTF-8" in refusal(root)

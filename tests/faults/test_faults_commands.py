@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, bool]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, bool]]:
     """Exit code, output, errors and whether the dataset stayed the same, of 'fairsynth run' on each fault.
 
     All commands in one process, where importing ray or torch ends it.
@@ -150,8 +150,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, 
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_of_the_data_ends_with_3_and_one_line(told: dict[str, tuple[int, str, str, bool]], case: str) -> None:
-    code, out, errors, same = told[case]
+def test_a_fault_of_the_data_ends_with_3_and_one_line(
+    outcomes: dict[str, tuple[int, str, str, bool]], case: str
+) -> None:
+    code, out, errors, same = outcomes[case]
     assert (code, out) == (3, "")
     assert errors.startswith("fairsynth: ") and errors.count("\n") == 1 and errors[:-1].isprintable()
     assert FAULTS[case][2] in errors

@@ -15,15 +15,16 @@ from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.data.vectors import matrix
 from fairsynth.errors import DataError
-from fairsynth.groups import Group, score
+from fairsynth.groups import Group
+from fairsynth.metrics import score
 from fairsynth.preflight import check_early
 from fairsynth.stages.cluster.kmeans import cluster_group
 from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows, unit_length
-from fairsynth.stages.finetune.plan import plan_adapters
-from fairsynth.stages.ingest.settle import check_k
+from fairsynth.stages.finetune.jobs import plan_adapters
+from fairsynth.stages.ingest.decide import check_k
 from fairsynth.stages.synthesize.image_plan import quotas
 from tests.support.datasets import tiny_folder_dataset, unchanged, write_rows
-from tests.support.ingesting import DEMO_MODELS, ingested, inspected, settled
+from tests.support.ingesting import DEMO_MODELS, decided, ingested, inspected
 
 SIZES = {"train": (12, 11, 11, 12), "val": (4,) * 4, "test": (4,) * 4}
 GROUPS = [Group(y, a) for y in ("cat", "dog") for a in ("indoor", "outdoor")]
@@ -110,7 +111,7 @@ def test_case_32_a_tiny_group_gets_no_adapter_and_is_told(tmp_path: Path, n: int
         n,
         "fewer than 10 training images: no adapter of its own",
     )
-    members = settled(root).manifest.split("train").of_group(GROUPS[1]).column("image_id")
+    members = decided(root).manifest.split("train").of_group(GROUPS[1]).column("image_id")
     result = cluster_group(ClusterConfig(), GROUPS[1], members, unit(n), 0)
     assert (result.k, result.assignment) == (
         0,
@@ -134,7 +135,7 @@ def test_case_33_more_clusters_than_images_are_refused_early(tmp_path: Path) -> 
     assert str(caught.value) == expected
     for fine in ({"cluster": {"k": 11}}, {"cluster": {"k": 12}, "finetune": {"generator": "lora"}}, {}):
         early(root, **fine)
-    check_k(RunConfig(cluster={"k": 50, "min_group": 100}), settled(root).manifest.split("train").counts())
+    check_k(RunConfig(cluster={"k": 50, "min_group": 100}), decided(root).manifest.split("train").counts())
 
 
 def test_case_33_clusters_below_the_minimum_lower_k_with_a_remark() -> None:
@@ -162,7 +163,7 @@ class Spoilt:
 
 def test_case_34_vectors_that_are_none_are_quarantined_and_never_clustered(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", SIZES)
-    rows = settled(root).manifest.split("train").rows()
+    rows = decided(root).manifest.split("train").rows()
     (name,) = write_plan(tmp_path / "plan.parquet", plan_rows(rows), 100, "images")
     decode = DecodeUnit(Storage(str(root)), PlanRows(tmp_path / "plan.parquet"), 32, ImageRules())
     work = EmbedUnit(RunConfig(models=DEMO_MODELS).models, posteriors=False, batch=100)

@@ -22,7 +22,7 @@ from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.errors import DataError
 from fairsynth.stages.embed.embedding import DecodeUnit, plan_rows
 from tests.support.datasets import crops, encoded, picture, tiny_folder_dataset, tree, unchanged, write_rows
-from tests.support.ingesting import LENIENT, ingested, inspected, reading, settled
+from tests.support.ingesting import LENIENT, decided, ingested, inspected, metadata_of
 
 HEADER = ("file_name", "split", "label", "attribute")
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
@@ -37,7 +37,7 @@ def test_case_22_a_name_that_leads_out_of_the_dataset_refuses_it(tmp_path: Path,
     root = tiny_folder_dataset(tmp_path / "data")
     (root / "metadata.csv").open("a", newline="").write(f"{name},train,cat,indoor\n")
     with pytest.raises(DataError, match=r"^file name .* must be a relative path inside"):
-        reading(root)
+        metadata_of(root)
 
 
 def test_case_23_a_link_out_of_the_dataset_is_followed_only_if_that_is_asked_for(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def by_class(root: Path) -> Path:
 
 def test_case_24_loops_of_links_end_and_each_file_is_there_once(tmp_path: Path) -> None:
     root = by_class(tmp_path / "data")
-    plain = settled(root)
+    plain = decided(root)
     (root / "train" / "cat" / "in" / "up").symlink_to(root)
     (root / "train" / "dog" / "again").symlink_to(root / "train" / "dog")
     (root / "test" / "cat" / "out" / "000.png").symlink_to("000.png")
@@ -83,7 +83,7 @@ def test_case_24_loops_of_links_end_and_each_file_is_there_once(tmp_path: Path) 
     files = Storage(str(root)).files()
     assert time.monotonic() - began < 1
     assert len(files) == 67  # with the three that lead nowhere, of which one is called an image
-    found = settled(root, max_bad_fraction=1, max_bad_group_fraction=1)
+    found = decided(root, max_bad_fraction=1, max_bad_group_fraction=1)
     assert found.manifest.rows() == plain.manifest.rows()
     assert [(a.path, a.reason) for a in found.quarantined] == [("test/cat/out/000.png", "unreadable")]
 
@@ -138,7 +138,7 @@ def test_case_25_odd_names_in_metadata_are_found_or_noted(tmp_path: Path) -> Non
     rows = [tuple(line.split(",")) for line in (root / "metadata.csv").read_text().splitlines()[1:]]
     given = [*rows, *((f"{name}.png", "train", "cat", "indoor") for name in names)]
     write_rows(root / "metadata.csv", HEADER, given)
-    assert settled(root).counts.used == 64 + len(names)
+    assert decided(root).counts.used == 64 + len(names)
     # A name in another Unicode form, or in other case, is another file; the reason says that one is there.
     (root / f"{NFC}.png").unlink()
     (root / "case.png").unlink()

@@ -1,4 +1,4 @@
-"""Several processes that train together do what one does: here as threads whose sums wait for each other."""
+"""Data-parallel processes do what one does: here as threads whose sums wait for each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.errors import InfrastructureError
-from fairsynth.models.data_parallel import Share, SharedBatchNorm, share_norms
+from fairsynth.models.data_parallel import Ranks, SharedBatchNorm, share_norms
 from tests.support.training import CONFIG, SETTING, data, state
 
 __all__ = ["data"]
@@ -27,7 +27,7 @@ class Sums:
         self.world, self.barrier = world, threading.Barrier(world, timeout=60)
         self.values: list[torch.Tensor] = [torch.zeros(0)] * world
 
-    def share(self, rank: int) -> Share:
+    def ranks(self, rank: int) -> Ranks:
         def summed(values: torch.Tensor) -> None:
             self.values[rank] = values.clone()
             self.barrier.wait()
@@ -35,17 +35,17 @@ class Sums:
             self.barrier.wait()
             values.copy_(total)
 
-        return Share(rank, self.world, summed)
+        return Ranks(rank, self.world, summed)
 
 
-def together(world: int, work: Callable[[Share], Any]) -> list[Any]:
-    """What the work returns in each of so many threads."""
+def in_parallel(world: int, work: Callable[[Ranks], Any]) -> list[Any]:
+    """What the work returns in each of ``world`` threads."""
     sums, found = Sums(world), [None] * world
     failures: list[BaseException] = []
 
     def run(rank: int) -> None:
         try:
-            found[rank] = work(sums.share(rank))
+            found[rank] = work(sums.ranks(rank))
         except BaseException as error:
             failures.append(error)
             sums.barrier.abort()
@@ -66,14 +66,14 @@ def test_rows_come_in_the_batchs_order_and_own_rows_have_the_gradient(world: int
     whole = torch.arange(2.0 * n).reshape(n, 2)
     weights = torch.linspace(1, 2, n)[:, None]
 
-    def work(share: Share) -> tuple[torch.Tensor, torch.Tensor]:
-        mine = whole[share.mine].clone().requires_grad_()
-        joined = share.joined(mine, n)
+    def work(ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor]:
+        own = whole[ranks.part].clone().requires_grad_()
+        joined = ranks.joined(own, n)
         (joined.square() * weights).sum().backward()
-        assert mine.grad is not None
-        return joined.detach(), mine.grad
+        assert own.grad is not None
+        return joined.detach(), own.grad
 
-    for rank, (joined, gradient) in enumerate(together(world, work)):
+    for rank, (joined, gradient) in enumerate(in_parallel(world, work)):
         assert torch.equal(joined, whole)
         assert torch.allclose(gradient, (2 * whole * weights)[rank::world])
 
@@ -90,17 +90,17 @@ def test_normalisation_is_over_all_images_and_so_is_its_gradient() -> None:
     (plain(whole) * weights).sum().backward()
     assert whole.grad is not None and plain.weight.grad is not None and plain.bias.grad is not None
 
-    def work(share: Share) -> Any:
+    def work(ranks: Ranks) -> Any:
         network = nn.Sequential(nn.BatchNorm2d(3))
         network[0].load_state_dict(start)
-        share_norms(network, share)
+        share_norms(network, ranks)
         assert isinstance(network[0], SharedBatchNorm) and list(network.state_dict()) == [f"0.{name}" for name in start]
-        mine = images[share.mine].clone().requires_grad_()
-        (network(mine) * weights[share.mine]).sum().backward()
-        share.sum_gradients(network.parameters())
-        return mine.grad, network[0]
+        own = images[ranks.part].clone().requires_grad_()
+        (network(own) * weights[ranks.part]).sum().backward()
+        ranks.sum_gradients(network.parameters())
+        return own.grad, network[0]
 
-    for rank, (gradient, norm) in enumerate(together(2, work)):
+    for rank, (gradient, norm) in enumerate(in_parallel(2, work)):
         assert torch.allclose(gradient, whole.grad[rank::2], atol=1e-5)
         assert torch.allclose(norm.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-5)
         assert torch.allclose(norm.bias.grad, plain.bias.grad, rtol=1e-4, atol=1e-5)
@@ -114,19 +114,19 @@ def test_a_large_mean_does_not_swallow_the_variance() -> None:
     images = torch.randn(6, 2, 5, 5, generator=torch.Generator().manual_seed(0)) + 3000
     expected = nn.BatchNorm2d(2)(images.double().float())
 
-    def work(share: Share) -> torch.Tensor:
+    def work(ranks: Ranks) -> torch.Tensor:
         network = nn.Sequential(nn.BatchNorm2d(2))
-        share_norms(network, share)
-        return network(images[share.mine]).detach()
+        share_norms(network, ranks)
+        return network(images[ranks.part]).detach()
 
-    for rank, found in enumerate(together(2, work)):
+    for rank, found in enumerate(in_parallel(2, work)):
         assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "dfr", "fairsynth"])
-def test_training_together_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:
+def test_data_parallel_training_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:
     """Beyond rounding: after a few steps, for Adam magnifies it."""
     setting = SETTING | {"epochs": 1.0}
     config = CONFIG.model_copy(update={"finetune_epochs": 1, "flip": True})
@@ -136,14 +136,14 @@ def test_training_together_is_training_alone(data: Any, method: str, world: int,
     # torch's random state is one for all threads: the networks are made one after the other.
     lock = threading.Lock()
 
-    def work(share: Share) -> Training:
+    def work(ranks: Ranks) -> Training:
         with lock:
-            run = Training(method, setting, data, config, 3, share=share)
+            run = Training(method, setting, data, config, 3, ranks=ranks)
         next(iter(run.epochs()))
-        run.save(tmp_path / f"{share.rank}")
+        run.save(tmp_path / f"{ranks.rank}")
         return run
 
-    runs = together(world, work)
+    runs = in_parallel(world, work)
     for run in runs:
         assert run.history[0].loss == pytest.approx(first.loss, rel=1e-2)
         assert all(torch.equal(value, state(runs[0].model)[name]) for name, value in state(run.model).items())
@@ -159,22 +159,22 @@ def test_training_together_is_training_alone(data: Any, method: str, world: int,
 def test_the_first_gradients_are_those_of_one_process(data: Any, method: str) -> None:
     lock = threading.Lock()
 
-    def gradients(share: Share) -> dict[str, torch.Tensor]:
+    def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
         with lock:
-            run = Training(method, SETTING, data, CONFIG, 3, share=share)
+            run = Training(method, SETTING, data, CONFIG, 3, ranks=ranks)
         loop = run._entered(run.phases[0])
         images, index = loop.images, np.array([0, 30, 40, 26, 3, 31, 47])
         loss = loop.loss(
             run._encoded(images, index), torch.from_numpy(images.labels[index]), torch.from_numpy(images.groups[index])
         )
         loss.backward()
-        run.share.sum_gradients(run.model.encoder.parameters())
+        run.ranks.sum_gradients(run.model.encoder.parameters())
         found = {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}
         assert (loop.dro is not None) == (method == "group-dro")
         return found | ({"q": loop.dro.q_G} if loop.dro else {})
 
-    (alone,) = together(1, gradients)
-    for found in together(2, gradients) + together(3, gradients):
+    (alone,) = in_parallel(1, gradients)
+    for found in in_parallel(2, gradients) + in_parallel(3, gradients):
         assert found.keys() == alone.keys() and len(found) > 20
         for name, value in alone.items():
             assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5), name
@@ -187,10 +187,10 @@ def test_processes_that_see_other_checkpoints_do_not_go_on(data: Any, tmp_path: 
     run.save(tmp_path / "state")
     trainings = [Training("erm", SETTING, data, CONFIG, 3) for _ in range(2)]
 
-    def work(share: Share) -> bool:
-        training = trainings[share.rank]
-        training.share = share
-        return training.restore(tmp_path / ("state" if share.first else "nothing"))
+    def work(ranks: Ranks) -> bool:
+        training = trainings[ranks.rank]
+        training.ranks = ranks
+        return training.restore(tmp_path / ("state" if ranks.first else "nothing"))
 
     with pytest.raises(InfrastructureError, match="not the same for all processes"):
-        together(2, work)
+        in_parallel(2, work)

@@ -15,7 +15,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet
 
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.diffusion import load_pipeline
-from fairsynth.models.image_maker import ImageMaker, stackable
+from fairsynth.models.image_maker import ImageMaker
+from fairsynth.models.schedule import stackable
 from tests.support.models.making_images import (
     GUIDANCE,
     MODELS,
@@ -156,14 +157,14 @@ RAGGED = ("b", "a", "a", "c", "a", "b", "a")
 
 def test_rows_of_several_adapters_in_one_pass_are_those_of_each_adapter_alone(maker: ImageMaker) -> None:
     rows = [row(name, 50 + i, prompt=f"{PROMPT} {i % 2}", guidance=1.0 + i) for i, name in enumerate(RAGGED)]
-    together = made(maker, rows)
+    batched = made(maker, rows)
     alone = np.concatenate([made(maker, [one]) for one in rows])
-    assert furthest(together, alone) <= 1
+    assert furthest(batched, alone) <= 1
     for one, other in itertools.combinations(range(len(rows)), 2):
-        assert furthest(together[one], together[other]) > 10
+        assert furthest(batched[one], batched[other]) > 10
     # In another order the rows are what they were.
     order = [3, 0, 6, 1, 5, 2, 4]
-    assert furthest(made(maker, [rows[i] for i in order]), together[order]) <= 1
+    assert furthest(made(maker, [rows[i] for i in order]), batched[order]) <= 1
 
 
 def test_several_adapters_take_one_pass_of_the_unet(maker: ImageMaker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,9 @@ def made(pipeline: StableDiffusionPipeline, batch: Wanted, sampling: Sampling, *
     return to_pixels(pipeline, denoise(pipeline, batch, SIZE, sampling, **more)).astype(int)
 
 
-def by_diffusers(plain: StableDiffusionPipeline, batch: Wanted, kind: type, guidance: float) -> Images:
+def by_diffusers(plain: StableDiffusionPipeline, batch: Wanted, scheduler_class: type, guidance: float) -> Images:
     """The images that diffusers' own call makes, each value in 0..255, not rounded."""
-    plain.scheduler = kind.from_config(plain.scheduler.config)
+    plain.scheduler = scheduler_class.from_config(plain.scheduler.config)
     images = plain(
         prompt_embeds=batch.positive,
         negative_prompt_embeds=batch.negative,
@@ -93,9 +93,9 @@ def test_every_scheduler_and_guidance_is_told_apart(pipeline: StableDiffusionPip
 
 def test_a_scheduler_keeps_the_models_noise_schedule(pipeline: StableDiffusionPipeline) -> None:
     own = pipeline.scheduler.alphas_cumprod
-    for name, kind in SCHEDULERS.items():
+    for name, class_name in SCHEDULERS.items():
         scheduler = scheduler_of(pipeline, Sampling(5, name))  # type: ignore[arg-type]
-        assert type(scheduler).__name__ == kind and len(scheduler.timesteps) == 5
+        assert type(scheduler).__name__ == class_name and len(scheduler.timesteps) == 5
         assert torch.allclose(scheduler.alphas_cumprod, own)
     with pytest.raises(KeyError):
         scheduler_of(pipeline, Sampling(5, "heun"))  # type: ignore[arg-type]
@@ -107,8 +107,8 @@ def random(request: pytest.FixtureRequest) -> tuple[StableDiffusionPipeline, Sam
     own = load_pipeline(MODELS)
     if request.param == "lcm":
         return own, Sampling(STEPS, "lcm")
-    kind = diffusers.DPMSolverMultistepScheduler
-    own.scheduler = kind.from_config(own.scheduler.config, algorithm_type=request.param)
+    scheduler_class = diffusers.DPMSolverMultistepScheduler
+    own.scheduler = scheduler_class.from_config(own.scheduler.config, algorithm_type=request.param)
     return own, Sampling(STEPS)
 
 
@@ -117,12 +117,12 @@ def test_where_steps_draw_noise_each_image_depends_on_its_own_seed(
     random: tuple[StableDiffusionPipeline, Sampling],
 ) -> None:
     pipeline, sampling = random
-    together = made(pipeline, wanted(pipeline, [2.0] * 4), sampling)
+    batched = made(pipeline, wanted(pipeline, [2.0] * 4), sampling)
     for place, seed in enumerate(SEEDS):
         alone = made(pipeline, wanted(pipeline, [2.0], [seed]), sampling)[0]
-        assert abs(together[place] - alone).max() <= 1
+        assert abs(batched[place] - alone).max() <= 1
     others = made(pipeline, wanted(pipeline, [2.0] * 4, (7, 28, 29, 30)), sampling)
-    assert abs(others[0] - together[0]).max() <= 1 and abs(others[1] - together[1]).max() > 10
+    assert abs(others[0] - batched[0]).max() <= 1 and abs(others[1] - batched[1]).max() > 10
 
 
 def test_such_a_sampler_does_draw_noise(random: tuple[StableDiffusionPipeline, Sampling]) -> None:
@@ -145,12 +145,12 @@ def test_such_a_sampler_does_draw_noise(random: tuple[StableDiffusionPipeline, S
 
 def test_each_image_has_its_own_guidance(pipeline: StableDiffusionPipeline) -> None:
     strengths = [1.0, 7.5, 2.0, 0.5]
-    together = made(pipeline, wanted(pipeline, strengths), Sampling(STEPS))
+    batched = made(pipeline, wanted(pipeline, strengths), Sampling(STEPS))
     for place, (seed, strength) in enumerate(zip(SEEDS, strengths, strict=True)):
         alone = made(pipeline, wanted(pipeline, [strength], [seed]), Sampling(STEPS))[0]
-        assert abs(together[place] - alone).max() <= 1
+        assert abs(batched[place] - alone).max() <= 1
     without = made(pipeline, wanted(pipeline, [1.0] * 4), Sampling(STEPS))
-    changed = abs(without - together).max((1, 2, 3))
+    changed = abs(without - batched).max((1, 2, 3))
     assert changed[1] > 10 and changed[2] > 10 and changed[0] <= 1 and changed[3] <= 1
 
 
@@ -210,15 +210,15 @@ def test_a_batch_of_several_adapters_stays_in_their_order_when_guidance_doubles_
     weights = torch.randn(2, stack.size, generator=torch.Generator().manual_seed(0)) * 0.05
     sampling = Sampling(STEPS, guidance_until=until)
     with stack.using(weights):
-        together = made(pipeline, wanted(pipeline, [2.0, 5.0, 3.0, 1.0]), sampling, adapters=2)
+        batched = made(pipeline, wanted(pipeline, [2.0, 5.0, 3.0, 1.0]), sampling, adapters=2)
     alone = []
     for row, guidance, seeds in ((0, [2.0, 5.0], SEEDS[:2]), (1, [3.0, 1.0], SEEDS[2:])):
         with stack.using(weights[row : row + 1]):
             alone.append(made(pipeline, wanted(pipeline, guidance, seeds), sampling))
     stack.remove()
     base = made(pipeline, wanted(pipeline, [2.0, 5.0, 3.0, 1.0]), sampling)
-    assert abs(together - np.concatenate(alone)).max() <= 1
-    assert abs(together - base).max((1, 2, 3)).min() > 10, "adapters that change nothing prove nothing"
+    assert abs(batched - np.concatenate(alone)).max() <= 1
+    assert abs(batched - base).max((1, 2, 3)).min() > 10, "adapters that change nothing prove nothing"
 
 
 def test_before_each_step_is_called_once_and_in_order(pipeline: StableDiffusionPipeline) -> None:

@@ -62,9 +62,9 @@ def test_a_layer_with_several_adapters_equals_several_layers_of_peft(layer: str,
     stack.remove()
     for n in range(count):
         theirs = with_peft(network, stack.state(weights[n]), [layer])(x[2 * n : 2 * n + 2])
-        for place, (mine, peft) in enumerate(zip(ours, theirs, strict=True)):
-            torch.testing.assert_close(mine[2 * n : 2 * n + 2], peft, rtol=0, atol=1e-12)
-            assert torch.equal(mine, base[place]) == (place != index)
+        for place, (own, peft) in enumerate(zip(ours, theirs, strict=True)):
+            torch.testing.assert_close(own[2 * n : 2 * n + 2], peft, rtol=0, atol=1e-12)
+            assert torch.equal(own, base[place]) == (place != index)
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)

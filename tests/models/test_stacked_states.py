@@ -20,13 +20,13 @@ from tests.support.models.small_networks import (
 )
 
 
-@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_a_row_survives_being_named_and_the_other_way_round(kind: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_row_survives_being_named_and_the_other_way_round(dtype: torch.dtype) -> None:
     stack = StackedAdapters(unet_of(SHAPES["SDXL"]), RANK, ALPHA, TARGETS)
-    (row,) = rows_of(stack, 1, kind)
+    (row,) = rows_of(stack, 1, dtype)
     state = stack.state(row)
     back = stack.row(state)
-    assert torch.equal(back, row) and back.dtype == kind
+    assert torch.equal(back, row) and back.dtype == dtype
     assert stack.state(back).keys() == state.keys()
     assert all(torch.equal(value, state[name]) for name, value in stack.state(back).items())
     row.zero_()

@@ -15,7 +15,7 @@ NAME = "lot.safetensors"
 
 
 def tensors_of(seed: int, size: int = 5) -> dict[str, torch.Tensor]:
-    """Some tensors of different kinds and shapes."""
+    """Some tensors of different dtypes and shapes."""
     whole = torch.randn(2, size, generator=torch.Generator().manual_seed(seed))
     return {"whole": whole, "exact": whole.double(), "none": torch.zeros(0, 3)}
 

@@ -21,15 +21,15 @@ class Metadata(BaseHTTPRequestHandler):
         self._say(200 if right else 400, "secret")
 
     def do_GET(self) -> None:
-        kind = type(self)
+        server = type(self)
         if (
             self.path != "/latest/meta-data/spot/instance-action"
             or self.headers["X-aws-ec2-metadata-token"] != "secret"
         ):
             self._say(401, "")
             return
-        status, content = kind.answers[min(kind.looks, len(kind.answers) - 1)]
-        kind.looks += 1
+        status, content = server.answers[min(server.looks, len(server.answers) - 1)]
+        server.looks += 1
         self._say(status, content)
 
     def _say(self, status: int, content: str) -> None:
@@ -51,7 +51,7 @@ def metadata(*answers: tuple[int, str]) -> Iterator[str]:
         server.shutdown()
 
 
-def said(seconds: float) -> tuple[int, str]:
+def notice_in(seconds: float) -> tuple[int, str]:
     """A notice of an end in so many seconds."""
     end = datetime.now(UTC) + timedelta(seconds=seconds)
     return 200, f'{{"action": "terminate", "time": "{end:%Y-%m-%dT%H:%M:%SZ}"}}'

@@ -22,11 +22,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 from fairsynth.artifacts import Artifact, Identity
-from fairsynth.config import ResourcesConfig
-from fairsynth.engine import training
-from fairsynth.engine.lot_worker import train_lot
+from fairsynth.config import ResourcesConfig, RunConfig
 from fairsynth.engine.session import Session
+from fairsynth.stages.context import Context
+from fairsynth.stages.finetune import step
 from fairsynth.stages.finetune.lot_state import load_state
+from fairsynth.stages.finetune.worker import LotTask, train_lot
 from tests.support.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
 
 # Seconds between the notice and the end of a node.
@@ -58,7 +59,7 @@ class Disturber(threading.Thread):
 
     def __init__(self, cluster: Cluster, nodes: list[Any], watch: Watch) -> None:
         super().__init__(daemon=True)
-        self.cluster, self.nodes, self.watch, self.told = cluster, {node.node_id: node for node in nodes}, watch, {}
+        self.cluster, self.nodes, self.watch, self.events = cluster, {node.node_id: node for node in nodes}, watch, {}
 
     def committed(self) -> list[str]:
         return sorted(path.name for path in (self.watch.stage / "units").glob("[!.]*") if "=" not in path.name)
@@ -73,16 +74,16 @@ class Disturber(threading.Thread):
             time.sleep(0.02)
 
     def run(self) -> None:
-        self.told["killed"], node = self.training()
-        self.told["at_kill"] = self.committed()
+        self.events["killed"], node = self.training()
+        self.events["at_kill"] = self.committed()
         self.cluster.remove_node(node, allow_graceful=False)
-        self.told["drained"], node = self.training()
-        self.told["at_notice"] = self.committed()
+        self.events["drained"], node = self.training()
+        self.events["at_notice"] = self.committed()
         end = time.monotonic() + NOTICE
-        self.told["drain_accepted"] = self.drain(node)
+        self.events["drain_accepted"] = self.drain(node)
         time.sleep(max(0.0, end - time.monotonic()))
         self.cluster.remove_node(node, allow_graceful=False)
-        self.told["at_removal"] = self.committed()
+        self.events["at_removal"] = self.committed()
 
     def drain(self, node: Any) -> bool:
         """What a cloud does when it takes a spot machine back."""
@@ -94,15 +95,15 @@ class Disturber(threading.Thread):
         return bool(client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline)[0])
 
 
-def train_where(loop: dict[str, Any]) -> dict[str, Any]:
+def train_where(task: LotTask, *place: Any) -> None:
     """``train_lot``, which notes first on which node it runs, then each checkpoint and each notice, by the lot's steps."""
     from fairsynth.stages.finetune import lot_state
     from fairsynth.stages.finetune.lot import Lot
 
     def note(what: str, text: object) -> None:
-        folder = Path(loop["stage"]) / what
+        folder = task.stage / what
         folder.mkdir(exist_ok=True)
-        with (folder / loop["name"]).open("a") as file:
+        with (folder / task.name).open("a") as file:
             file.write(f"{text}\n")
 
     save_state, save = lot_state.save_state, Lot._save
@@ -120,13 +121,13 @@ def train_where(loop: dict[str, Any]) -> dict[str, Any]:
     note("where", ray.get_runtime_context().get_node_id())
     lot_state.save_state, Lot._save = saving, seeing  # type: ignore[assignment, method-assign]
     try:
-        return train_lot(loop)
+        train_lot(task, *place)
     finally:
         lot_state.save_state, Lot._save = save_state, save  # type: ignore[method-assign]
 
 
 def main(folder: Path) -> None:
-    """Train on the cluster in ``folder``; what happened goes to ``told.json``."""
+    """Train on the cluster in ``folder``; what happened goes to ``events.json``."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(4)]
     cluster.wait_for_nodes()
@@ -138,17 +139,18 @@ def main(folder: Path) -> None:
     watch.start()
     disturber = Disturber(cluster, nodes, watch)
     disturber.start()
-    training.train_lot = train_where
-    session = Session(ResourcesConfig(adapters_per_run=PER_LOT))
-    ran = training.train_adapters(session, jobs, models(folder), CONFIG, artifact, embeddings(folder), {})
+    step.train_lot = train_where
+    config = RunConfig(models=models(folder), finetune=CONFIG, resources=ResourcesConfig(adapters_per_run=PER_LOT))
+    context = Context(config, folder, Session(config.resources))
+    ran = step.train_adapters(context, artifact, jobs, embeddings(folder), {})
     places, saved, noticed = (
         {path.name: path.read_text().split() for path in (artifact.path / what).glob("*")}
         for what in ("where", "saved", "noticed")
     )
     alive = sum(node["Alive"] for node in ray.nodes())
-    told = disturber.told | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
-    told |= {"saved": saved, "noticed": noticed}
-    (folder / "told.json").write_text(json.dumps(told), "utf-8")
+    events = disturber.events | {"made": ran.made, "steps": watch.steps, "places": places, "alive": alive}
+    events |= {"saved": saved, "noticed": noticed}
+    (folder / "events.json").write_text(json.dumps(events), "utf-8")
     ray.shutdown()
     cluster.shutdown()
 

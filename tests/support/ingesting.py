@@ -1,4 +1,4 @@
-"""A dataset read, checked and settled in this process: without Ray, and without a change to the dataset."""
+"""A dataset read, checked and decided on in this process: without Ray, and without a change to the dataset."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from fairsynth.commands.inspect.run import inspect_dataset
 from fairsynth.commands.inspect.text import lines
 from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.dataset import load
-from fairsynth.data.reading import Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import Session
 from fairsynth.manifest import Manifest
+from fairsynth.pipeline import STAGES
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CHECKED, CheckImages
-from fairsynth.stages.ingest.settle import Settled, settle
-from fairsynth.stages.ingest.step import ingest
+from fairsynth.stages.ingest.decide import Decided, decide_manifest
+from fairsynth.stages.stage import run_stage
 from tests.support.datasets import unchanged
 
 LENIENT = {
@@ -36,19 +37,19 @@ LENIENT = {
 DEMO_MODELS = {"diffusion": "demo", "clip": "demo", "image_size": 32}
 
 
-def reading(root: Path, **data: Any) -> Reading:
+def metadata_of(root: Path, **data: Any) -> Metadata:
     """A dataset's metadata."""
     with unchanged(root):
         return load(DataConfig(root=str(root), **data), Storage(str(root), data.get("follow_links", False)))
 
 
-def settled(root: Path, **data: Any) -> Settled:
+def decided(root: Path, **data: Any) -> Decided:
     """What the stage ingest decides about a dataset."""
-    config, found = DataConfig(root=str(root), **data), reading(root, **data)
+    config, found = DataConfig(root=str(root), **data), metadata_of(root, **data)
     rows = [{"path": path, "location": at} for path, at in sorted((e.path, e.location) for e in found.entries)]
     with unchanged(root):
         checked = CheckImages(Storage(str(root), config.follow_links), config.images)({"rows": rows})["checked"]
-        return settle(config, found, checked)
+        return decide_manifest(config, found, checked)
 
 
 def checked_as(entries: Sequence[Entry], look: Callable[[Entry], tuple[str, str]]) -> pa.Table:
@@ -81,7 +82,7 @@ def ingested(root: Path, out: Path, **data: Any) -> Ingested:
     """Run the step ingest on a dataset."""
     config = RunConfig(out=str(out), data=DataConfig(root=str(root), **data), models=DEMO_MODELS)
     with unchanged(root):
-        artifact = ingest(Context(config, out, Session(config.resources))).artifact
+        artifact = run_stage(Context(config, out, Session(config.resources)), STAGES["ingest"]).artifact
     tables = (pq.read_table(artifact.path / f"{name}.parquet").to_pylist() for name in ("quarantine", "excluded"))
     return Ingested(artifact.path, artifact.record, Manifest.read(artifact.path / "manifest.parquet"), *tables)
 

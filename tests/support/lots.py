@@ -16,7 +16,7 @@ from fairsynth.config import FinetuneConfig
 from fairsynth.groups import Group
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Draw, Latents, Sampler
-from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Share
+from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Ranks
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
@@ -33,7 +33,7 @@ CONFIG = FinetuneConfig(
     validation_share=0,
 )
 # Half of every cluster is held out.
-JUDGED = CONFIG.model_copy(
+VALIDATING = CONFIG.model_copy(
     update={"validation_share": 0.5, "validation_min_images": 2, "validation_samples": 4, "validate_every": 2}
 )
 TWO_LEVELS = {
@@ -51,13 +51,13 @@ Weights = Mapping[str, torch.Tensor]
 Change = Callable[[AdapterJob, int, int, Draw], Draw]
 
 
-def tiny_unet(kind: torch.dtype = torch.float32, shape: Mapping[str, object] = ONE_LEVEL) -> UNet2DConditionModel:
+def tiny_unet(dtype: torch.dtype = torch.float32, shape: Mapping[str, object] = ONE_LEVEL) -> UNet2DConditionModel:
     """A UNet of the classes of Stable Diffusion 1.x with random weights."""
     torch.manual_seed(0)
     same = {"layers_per_block": 1, "norm_num_groups": 2, "attention_head_dim": 2, "cross_attention_dim": WIDTH}
     unet = UNet2DConditionModel(sample_size=SIDE, **same, **shape)
-    # Not unet.to(kind): diffusers has something to say about that each time.
-    return torch.nn.Module.to(unet, kind).requires_grad_(False)
+    # Not unet.to(dtype): diffusers has something to say about that each time.
+    return torch.nn.Module.to(unet, dtype).requires_grad_(False)
 
 
 def scheduler(prediction: str = "epsilon") -> DDPMScheduler:
@@ -228,28 +228,28 @@ class Passes:
 FULL_JOB = changed(jobs([10] * 7)[6], learning_rate=1e-3, warmup_steps=4)
 
 
-def full_trainer(config: FinetuneConfig, kind: torch.dtype = torch.float64, share: Share | None = None) -> FullTrainer:
+def full_trainer(config: FinetuneConfig, dtype: torch.dtype = torch.float64, ranks: Ranks | None = None) -> FullTrainer:
     """A trainer of all weights of a tiny UNet of its own."""
-    return FullTrainer(tiny_unet(kind), scheduler(), config, texts_of(jobs([1] * 7)), share)
+    return FullTrainer(tiny_unet(dtype), scheduler(), config, texts_of(jobs([1] * 7)), ranks)
 
 
 def train_full(
-    config: FinetuneConfig, job: AdapterJob = FULL_JOB, kind: torch.dtype = torch.float64, **options: Any
+    config: FinetuneConfig, job: AdapterJob = FULL_JOB, dtype: torch.dtype = torch.float64, **options: Any
 ) -> Trained:
     """Train a UNet on one cluster."""
-    return full_trainer(config, kind).train(job, latents_of(job), **options)
+    return full_trainer(config, dtype).train(job, latents_of(job), **options)
 
 
 def kept_full(
-    config: FinetuneConfig, job: AdapterJob = FULL_JOB, kind: torch.dtype = torch.float64
+    config: FinetuneConfig, job: AdapterJob = FULL_JOB, dtype: torch.dtype = torch.float64
 ) -> tuple[Trained, list[FullState]]:
     """Train with a checkpoint at every step; the result and the checkpoints, all of whose numbers are finite."""
     states: list[FullState] = []
-    found = train_full(config.model_copy(update={"checkpoint_every": 1}), job, kind, checkpoint=states.append)
+    found = train_full(config.model_copy(update={"checkpoint_every": 1}), job, dtype, checkpoint=states.append)
     assert all(torch.isfinite(tensor).all() for state in states for tensor in state.tensors.values())
     return found, states
 
 
-def told(progress: Progress) -> tuple[object, ...]:
-    """All that an adapter's progress says in words."""
+def progress_facts(progress: Progress) -> tuple[object, ...]:
+    """The facts of an adapter's progress."""
     return progress.name, progress.step, progress.attempt, progress.since, progress.fault, tuple(progress.validation)

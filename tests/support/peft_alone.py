@@ -44,13 +44,13 @@ def train_alone(
     names = {name: p for name, p in unet.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(list(names.values()), lr=job.learning_rate, weight_decay=config.weight_decay)
     warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, job.warmup_steps)))
-    kind, own = base.dtype, config.batch_size
+    dtype, own = base.dtype, config.batch_size
     velocity = scheduler.config.prediction_type == "v_prediction"
     for step in range(job.steps):
         draw = sampler(step)
-        clean, noise, times = draw.clean.to(kind), draw.noise.to(kind), draw.times
+        clean, noise, times = draw.clean.to(dtype), draw.noise.to(dtype), draw.times
         prompts = [job.prompt] * own + [job.class_prompt] * (len(times) - own)
-        context = torch.stack([texts[prompt] for prompt in prompts]).to(kind)
+        context = torch.stack([texts[prompt] for prompt in prompts]).to(dtype)
         noisy = scheduler.add_noise(clean, noise, times)
         target = (scheduler.get_velocity(clean, noise, times) if velocity else noise).clone()
         if len(times) > own and config.prior == "teacher":
@@ -60,7 +60,7 @@ def train_alone(
         if config.snr_ceiling is not None:
             alphas = scheduler.alphas_cumprod[times]
             ratio = alphas / (1 - alphas)
-            errors = errors * (ratio.clamp(max=config.snr_ceiling) / (ratio + 1 if velocity else ratio)).to(kind)
+            errors = errors * (ratio.clamp(max=config.snr_ceiling) / (ratio + 1 if velocity else ratio)).to(dtype)
         loss = errors[:own].mean()
         if len(times) > own:
             loss = loss + config.prior_weight * errors[own:].mean()

@@ -51,7 +51,7 @@ def train(data: Data, method: str, seed: int = 0, **changed: float) -> tuple[Tra
     return run, list(run.epochs())
 
 
-def judged(run: Training, data: Data) -> tuple[float, float]:
+def validated(run: Training, data: Data) -> tuple[float, float]:
     """Validation WGA and accuracy of the run's model, from its probabilities."""
     right = run.probabilities(data.validation).argmax(1) == data.validation.labels
     return min(right[data.validation.groups == g].mean() for g in range(4)), right.mean()

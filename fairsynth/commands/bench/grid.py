@@ -1,7 +1,7 @@
-"""The grid of methods, generators, severities and repetitions: the paper's kind of table, for any dataset.
+"""The grid of methods, generators, severities and repetitions: the paper's table, for any dataset.
 
-Each cell is a config, and its stages are artifacts like those of a run: what cells share is made once, and the same
-command resumes.
+Each cell is a config, and its stages are artifacts like those of a run: cells share what is equal, and the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from fairsynth.artifacts import Artifact, write_json
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.classify.policies import POLICIES
@@ -22,21 +20,20 @@ from fairsynth.commands.bench.published import TABLES, Published
 from fairsynth.commands.bench.table import Measured, markdown, rows, to_csv, to_json
 from fairsynth.config import RunConfig
 from fairsynth.config.load import changed, load_config
-from fairsynth.engine.session import session_of
 from fairsynth.errors import ConfigError
-from fairsynth.groups import Group
-from fairsynth.manifest import TRAIN
+from fairsynth.escaping import printable
 from fairsynth.pipeline import through
-from fairsynth.printing import printable
-from fairsynth.stages.context import Context
+from fairsynth.stages.context import Context, opened
+from fairsynth.stages.evaluate.output import read_predictions
+from fairsynth.stages.synthesize.output import group_records
 
 FOLDER = "bench"
 _POLICIES = {
-    ", ".join(policy): {f"classify.{part}": said for part, said in policy._asdict().items()} for policy in POLICIES
+    ", ".join(policy): {f"classify.{part}": value for part, value in policy._asdict().items()} for policy in POLICIES
 }
 _PAPERS = _POLICIES[", ".join(POLICIES[0])]
-# Questions that the paper leaves open: each policy alone, then one thing at a time by the paper's policy. With it the
-# encoder learns from synthetic images alone, so what they are worth shows most.
+# Questions that the paper leaves open: each policy alone, then one change at a time under the paper's policy. There the
+# encoder learns from synthetic images alone, so their worth is clearest.
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     **_POLICIES,
     **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},
@@ -62,15 +59,15 @@ class Cell:
         return "original" if self.severity is None else f"{self.severity * 100:g} %"
 
     def config(self, base: RunConfig) -> RunConfig:
-        """The config of its run. Raises ConfigError for settings that there are not."""
+        """The config of its run. Raises ConfigError for an unknown or impossible setting."""
         own = {"data.severity": self.severity, "tune.methods": list(self.methods), "seed": base.seed + self.repetition}
         return changed(base, {**self.settings, **own})
 
 
 def cells(config: RunConfig) -> list[Cell]:
-    """All cells in the order in which they run: a severity after the other, the cheap ones first.
+    """All cells in running order: severity by severity, the cheap ones first.
 
-    Raises ConfigError if there is none, or if a variant has no name or another row's.
+    Raises ConfigError if no cell is left, or if a variant has no name or another row's.
     """
     taken = {*config.bench.generators, *(ABLATION if config.bench.ablation else ())}
     for name in config.bench.variants:
@@ -78,17 +75,17 @@ def cells(config: RunConfig) -> list[Cell]:
             raise ConfigError(
                 f"bench.variants: {name!r} is no name for a variant: it must be one that no other row has"
             )
-    found = [
+    grid = [
         cell
         for severity in config.bench.severities
         for repetition in range(config.bench.seeds)
         for cell in _cells(config, severity, repetition)
     ]
-    if not found:
+    if not grid:
         raise ConfigError(
             "nothing to compare: ffr needs vanilla among bench.generators, and fairsynth a generator or a variant"
         )
-    return found
+    return grid
 
 
 def _cells(config: RunConfig, severity: float | None, repetition: int) -> Iterator[Cell]:
@@ -110,33 +107,29 @@ def _cells(config: RunConfig, severity: float | None, repetition: int) -> Iterat
 def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     """Run the grid and write ``bench/``: table.md, table.csv, bench.json, curve.png. Returns that folder.
 
-    Raises ConfigError for a cell whose settings cannot be, before anything runs, and what the stages raise.
+    Raises ConfigError for a cell with impossible settings, before anything runs, and what the stages raise.
     """
     grid = cells(config)
     configs = [cell.config(config) for cell in grid]
     measured: list[Measured] = []
-    root = Path(config.out).expanduser().resolve()
-    with session_of(config.resources) as session:
+    with opened(config) as base:
         for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
             what = f"{cell.level}, {printable(cell.variant) or 'real images'}" + (
                 f", repetition {cell.repetition}" if config.bench.seeds > 1 else ""
             )
             say(f"[{number}/{len(grid)}] {what}: {', '.join(cell.methods)}")
-            context = Context(own, root, session)
+            context = Context(own, base.root, base.session)
             through(context, "evaluate", lambda line: say(f"  {line}"))
             measured += _measured(context, cell)
-            write(root, config, measured)
-    return root / FOLDER
+            write(base.root, config, measured)
+    return base.root / FOLDER
 
 
 def _measured(context: Context, cell: Cell) -> list[Measured]:
-    from fairsynth.metrics import more_figures
-    from fairsynth.stages.evaluate.final_training import score_methods
+    from fairsynth.metrics import more_figures, score_methods
 
-    predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
-    labels, attributes = context.group_names
-    groups = [Group(label, attribute) for label in labels for attribute in attributes]
-    more = more_figures(predictions, labels)
+    predictions = read_predictions(context.artifacts["evaluate"])
+    more = more_figures(predictions, context.group_names[0])
     images, seconds = _generation(context)
     return [
         Measured(
@@ -150,18 +143,18 @@ def _measured(context: Context, cell: Cell) -> list[Measured]:
             + sum(context.artifacts[stage].record["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
             more[scores.name],
         )
-        for scores in score_methods(predictions, groups, context.manifest.split(TRAIN).counts())
+        for scores in score_methods(predictions, context.groups, context.train_counts)
     ]
 
 
 def _generation(context: Context) -> tuple[int, float]:
-    """Synthetic images that were made, and the worker seconds of all stages up to them: wall time times workers."""
+    """Number of synthetic images made, and worker seconds (wall time x workers) of all stages up to them."""
     synthesized: Artifact | None = context.artifacts.get("synthesize")
     if synthesized is None:
         return 0, 0.0
     records = (context.artifacts[name].record for name in ("embed", "cluster", "finetune", "synthesize"))
     seconds = sum(record["seconds"] * record.get("workers", 1) for record in records)
-    return sum(group["made"] for group in synthesized.record["groups"]), seconds
+    return sum(record.made for record in group_records(synthesized)), seconds
 
 
 def _published(config: RunConfig) -> tuple[Published, ...]:
@@ -174,7 +167,7 @@ def _published(config: RunConfig) -> tuple[Published, ...]:
 
 
 def write(root: Path, config: RunConfig, measured: list[Measured]) -> None:
-    """The table as far as it is known; each file is old or new, never half."""
+    """Write the table as far as it is known; each file is old or new, never half."""
     from fairsynth.commands.bench.picture import draw
 
     table, folder = rows(measured), root / FOLDER

@@ -16,7 +16,7 @@ _COLOURS = (
 
 
 def draw(table: Sequence[Row], target: Path) -> None:
-    """Write the curve: mean of each row, its interval as a bar. Rows stay beside each other where they would hide each other."""
+    """Write the curve: mean of each row, its interval as a bar. Rows are shifted so that none hides another."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,12 +26,12 @@ def draw(table: Sequence[Row], target: Path) -> None:
     names = list(dict.fromkeys(row.name for row in table))
     figure, axes = pyplot.subplots(figsize=(9, 5.2), dpi=120)
     for number, name in enumerate(names):
-        mine = [row for row in table if row.name == name and row.mean(_FIGURE) is not None]
-        ours = any(row.method == "fairsynth" for row in mine)
+        points = [row for row in table if row.name == name and row.mean(_FIGURE) is not None]
+        ours = any(row.method == "fairsynth" for row in points)
         shift = (number - (len(names) - 1) / 2) * 0.5 / max(1, len(names))
-        places = [severities.index(row.severity) + shift for row in mine]
-        means = [100 * (row.mean(_FIGURE) or 0.0) for row in mine]
-        bounds = [row.interval(_FIGURE) for row in mine]
+        places = [severities.index(row.severity) + shift for row in points]
+        means = [100 * (row.mean(_FIGURE) or 0.0) for row in points]
+        bounds = [row.interval(_FIGURE) for row in points]
         below = [max(0.0, m - 100 * b.low) if b else 0.0 for m, b in zip(means, bounds, strict=True)]
         above = [max(0.0, 100 * b.high - m) if b else 0.0 for m, b in zip(means, bounds, strict=True)]
         axes.errorbar(

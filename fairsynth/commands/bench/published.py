@@ -20,13 +20,13 @@ class Published(NamedTuple):
 
 def _rows(original: str, severe: str) -> tuple[Published, ...]:
     """From ``method WGA/average`` lists at the two levels of the paper."""
-    found = []
+    rows = []
     for severity, text in (("original", original), ("99.9 %", severe)):
         for part in text.split("; "):
             method, _, figures = part.rpartition(" ")
             wga, average = map(float, figures.split("/"))
-            found.append(Published(method, severity, wga, average))
-    return tuple(found)
+            rows.append(Published(method, severity, wga, average))
+    return tuple(rows)
 
 
 TABLES: dict[str, tuple[Published, ...]] = {

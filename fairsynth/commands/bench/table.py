@@ -14,7 +14,7 @@ import numpy as np
 from fairsynth.classify.methods import TITLES
 from fairsynth.commands.bench.published import SOURCE, Published
 from fairsynth.escaping import plain
-from fairsynth.groups import Interval, MethodScores, mean_interval
+from fairsynth.metrics import Interval, MethodScores, mean_interval
 
 FIGURES = ("worst_group_accuracy", "accuracy", "accuracy_group_mean", "accuracy_train_prior")
 _COLUMNS = ("method", "variant", "severity", "repetitions", "seeds", "worst_group", "worst_group_n", "images", "hours")
@@ -58,12 +58,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the row."""
         return f"{TITLES[self.method]}, {self.variant}" if self.variant else TITLES[self.method]
 
     @property
     def markdown_name(self) -> str:
-        """The same for a table's cell: a variant's name is anybody's text."""
+        """The name for a table's cell: a variant's name is hostile text."""
         return f"{TITLES[self.method]}, {plain(self.variant)}" if self.variant else TITLES[self.method]
 
     def mean(self, figure: str) -> float | None:
@@ -81,10 +81,10 @@ class Row:
 
 def rows(measured: Sequence[Measured]) -> list[Row]:
     """The table's rows, in the order in which methods and severities first appear."""
-    found: dict[tuple[str, str, str], list[Measured]] = {}
+    parts_of: dict[tuple[str, str, str], list[Measured]] = {}
     for one in measured:
-        found.setdefault((one.method, one.variant, one.severity), []).append(one)
-    return [_row(parts) for parts in found.values()]
+        parts_of.setdefault((one.method, one.variant, one.severity), []).append(one)
+    return [_row(parts) for parts in parts_of.values()]
 
 
 def _row(parts: Sequence[Measured]) -> Row:
@@ -93,8 +93,8 @@ def _row(parts: Sequence[Measured]) -> Row:
     for figure in first.more:
         known = [[math.nan if v is None else float(v) for v in part.more[figure]] for part in parts]
         values[figure] = known
-    together = MethodScores(first.method, (), tuple(s for part in parts for s in part.scores.scores))
-    group, n = together.worst_group()
+    pooled = MethodScores(first.method, (), tuple(s for part in parts for s in part.scores.scores))
+    group, n = pooled.worst_group()
     images, seconds = (sum(getattr(part, name) for part in parts) / len(parts) for name in ("images", "seconds"))
     return Row(first.method, first.variant, first.severity, values, str(group), n, round(images), float(seconds))
 

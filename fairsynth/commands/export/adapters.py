@@ -12,7 +12,7 @@ from fairsynth.stages.views import new_export
 def export_kohya(run: Path, target: Path) -> int:
     """Write every adapter of a run as ``<group>--<cluster>.safetensors`` in kohya's naming; returns how many.
 
-    Raises ConfigError if the run has no adapters, or if ``target`` is there and is no earlier export.
+    Raises ConfigError if the run has no adapters, or if ``target`` exists and is no earlier export.
     """
     from fairsynth.models.adapters import FILE_NAME, to_kohya
 
@@ -38,7 +38,7 @@ def export_kohya(run: Path, target: Path) -> int:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether all that is in it is of an earlier export: it may be where people keep adapters of others."""
+    """Whether the folder holds an earlier export alone: people may keep other adapters in it."""
     from safetensors import SafetensorError
 
     from fairsynth.models.adapters import read_provenance

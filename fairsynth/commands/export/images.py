@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +15,12 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
-from fairsynth.engine.session import session_of
-from fairsynth.errors import ConfigError, DataError
+from fairsynth.errors import DataError
 from fairsynth.exports.formats import extension, write_folder, write_parquet, write_webdataset
-from fairsynth.stages.audit import step as audit
-from fairsynth.stages.context import Context
-from fairsynth.stages.finetune import step as finetune
-from fairsynth.stages.ingest import step as prepare
-from fairsynth.stages.synthesize import step as synthesize
+from fairsynth.pipeline import STAGES, needed
+from fairsynth.stages.audit.output import privacy, read_audit
+from fairsynth.stages.context import Context, opened
+from fairsynth.stages.stage import find_finished
 from fairsynth.stages.synthesize.output import TABLE, accepted
 from fairsynth.stages.synthesize.view import write_cards
 from fairsynth.stages.views import new_export
@@ -32,45 +31,39 @@ MARK = ".fairsynth-export"
 def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset"], target: Path | None = None) -> str:
     """Write the accepted images of this config's run; returns a line for people.
 
-    ``target`` is ``<out>/synthetic-<form>`` if not given. Nothing is generated, and only an earlier export that
-    nobody has touched since is replaced.
-    Raises ConfigError if the stage is not there, or ``target`` holds anything else or cannot be written;
+    ``target`` is ``<out>/synthetic-<form>`` if not given. Nothing is generated, and only an unchanged earlier
+    export is replaced.
+    Raises ConfigError if the stage is not finished, or ``target`` holds anything else or cannot be written;
     DataError if no image was accepted or the stage's files are damaged.
     """
     root = Path(config.out).expanduser().resolve()
     # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
     target = (target or root / f"synthetic-{form}").resolve()
-    context, audited = finished_stages(config, root)
-    artifact = context.artifacts["synthesize"]
-    private = new_export(target, _is_export)
-    try:
-        count = _write(artifact, form, private)
-        write_cards(context, artifact, private, audit.privacy(audit.read_audit(audited)) if audited else None, form)
-        (private / MARK).write_text(_listing(private), "utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        private.rename(target)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+    with finished_stages(config) as (context, audited):
+        artifact = context.artifacts["synthesize"]
+        private = new_export(target, _is_export)
+        try:
+            count = _write(artifact, form, private)
+            write_cards(context, artifact, private, privacy(read_audit(audited)) if audited else None, form)
+            (private / MARK).write_text(_listing(private), "utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            private.rename(target)
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
     return f"{count} images in {target}"
 
 
-def finished_stages(config: RunConfig, root: Path) -> tuple[Context, Artifact | None]:
-    """The stages up to synthesize of this config, and its audit if there is one.
+@contextmanager
+def finished_stages(config: RunConfig) -> Iterator[tuple[Context, Artifact | None]]:
+    """The stages up to synthesize of this config, and its audit if there is one; nothing here connects to Ray.
 
     Raises ConfigError that names the command whose result is missing.
     """
-    with session_of(config.resources) as session:  # nothing here connects to Ray
-        context = Context(config, root, session, lookup_only=True)
-        for step in (prepare.ingest, prepare.embed, prepare.cluster, finetune.finetune, synthesize.synthesize):
-            name, done = step.__name__, step(context)
-            if not done.artifact.finished:
-                raise ConfigError(
-                    f"nothing to export yet: the result of {name} is not in {root} for this config; "
-                    f"run 'fairsynth {name}' with the same options first (or 'fairsynth run' for everything)"
-                )
-            context.artifacts[name] = done.artifact
-        audited = audit.audit(context).artifact
-    return context, audited if audited.finished else None
+    with opened(config) as context:
+        for name in needed(config, "synthesize"):
+            find_finished(context, STAGES[name], "nothing to export yet: the result of {} is")
+        audited = STAGES["audit"].artifact(context)
+        yield context, audited if audited.finished else None
 
 
 def _write(artifact: Artifact, form: str, folder: Path) -> int:
@@ -87,7 +80,7 @@ def _write(artifact: Artifact, form: str, folder: Path) -> int:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether all that is in it is an earlier export as it was written, or nothing is."""
+    """Whether the folder is empty or holds an earlier export alone, unchanged."""
     try:
         return not any(folder.iterdir()) or (folder / MARK).read_text("utf-8") == _listing(folder)
     except (OSError, UnicodeDecodeError):
@@ -95,7 +88,7 @@ def _is_export(folder: Path) -> bool:
 
 
 def _listing(folder: Path) -> str:
-    """Digest of names, sizes and times of all that is below, but for the mark."""
+    """Digest of names, sizes and times of all files below, without the mark."""
     digest = hashlib.sha256()
     for top, folders, files in os.walk(os.fsencode(folder)):
         folders.sort()

@@ -1,4 +1,4 @@
-"""What is to be known of a dataset before anything is spent on it: counts, faults, copies, ties, and what a run would do."""
+"""The facts of a dataset before anything is spent on it: counts, faults, copies, ties, and what a run would do."""
 
 from __future__ import annotations
 
@@ -10,83 +10,85 @@ from typing import Any
 import pyarrow as pa
 
 from fairsynth.config import RunConfig
-from fairsynth.data.near_duplicates import near_copies
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata, SetAside
+from fairsynth.data.near_duplicates import near_duplicates
 from fairsynth.data.vectors import byte_rows
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
 from fairsynth.stages.ingest.content import LIMITS, Examined, examine, wrong_extensions
-from fairsynth.stages.ingest.settle import check_groups, check_k
+from fairsynth.stages.ingest.decide import check_groups, check_k
 
 SCHEMA = 1
 
 
-def inspect(config: RunConfig, reading: Reading, checked: pa.Table, orphans: Sequence[str]) -> dict[str, Any]:
-    """Everything that ``fairsynth inspect`` says, ready for JSON.
+def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: Sequence[str]) -> dict[str, Any]:
+    """All findings of ``fairsynth inspect``, ready for JSON.
 
     ``checked``: a row of ``CHECKED`` and ``LOOK`` for each entry, ordered by path. ``orphans``: image
-    files that the metadata does not name. ``problems`` holds what would stop a run; it is empty for a
-    dataset that can be used.
+    files that the metadata does not name. ``problems``: what would stop a run; empty for a usable
+    dataset.
     """
-    seen = examine(reading, checked)
-    near = _near(seen, checked)
-    copies = _copies(seen)
+    examined = examine(metadata, checked)
+    near = _near(examined, checked)
+    copies = _copies(examined)
     return {
         "schema": SCHEMA,
         "images": {
-            "input": len(reading.entries) + len(reading.quarantined) + len(reading.excluded),
-            "used": len(seen.used()),
-            "quarantined": len(reading.quarantined) + len(seen.bad) + len(seen.conflicts),
-            "excluded": len(reading.excluded) + len(seen.leaks),
+            "input": len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded),
+            "used": len(examined.used()),
+            "quarantined": len(metadata.quarantined) + len(examined.bad) + len(examined.conflicts),
+            "excluded": len(metadata.excluded) + len(examined.leaks),
         },
-        "groups": _groups(config, seen),
-        "quarantine": _asides([*reading.quarantined, *seen.bad]),
-        "excluded": _asides(reading.excluded),
-        "conflicts": [{"path": path, "detail": detail} for path, detail in seen.conflicts.items()],
-        "leaks": [{"path": path, "detail": detail} for path, detail in seen.leaks.items()],
+        "groups": _groups(config, examined),
+        "quarantine": _set_aside([*metadata.quarantined, *examined.bad]),
+        "excluded": _set_aside(metadata.excluded),
+        "conflicts": [{"path": path, "detail": detail} for path, detail in examined.conflicts.items()],
+        "leaks": [{"path": path, "detail": detail} for path, detail in examined.leaks.items()],
         "copies": copies,
         "near_copies": near,
         "orphans": list(orphans),
         "wrong_extensions": wrong_extensions(checked),
-        "formats": dict(Counter(kind for kind in checked.column("format").to_pylist() if kind).most_common()),
+        "formats": dict(Counter(format for format in checked.column("format").to_pylist() if format).most_common()),
         "sizes": _sizes(checked),
-        "association": association(Counter((e.label, e.attribute) for e, _ in seen.used() if e.split == TRAIN)),
-        "remarks": reading.remarks,
-        "problems": _problems(config, reading, seen),
+        "association": association(Counter((e.label, e.attribute) for e, _ in examined.used() if e.split == TRAIN)),
+        "remarks": metadata.remarks,
+        "problems": _problems(config, metadata, examined),
     }
 
 
-def _problems(config: RunConfig, reading: Reading, seen: Examined) -> list[str]:
+def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list[str]:
     """Every reason for which a run would refuse the dataset."""
     problems = []
     try:
-        check_groups(reading.entries, config.data)
+        check_groups(metadata.entries, config.data)
         if config.data.attribute == "column":
-            train = (entry for entry in reading.entries if entry.split == TRAIN)
+            train = (entry for entry in metadata.entries if entry.split == TRAIN)
             check_k(config, Counter(Group(entry.label, entry.attribute) for entry in train))
     except DataError as error:
         problems.append(str(error))
     for check in LIMITS:
         try:
-            check(config.data, reading, seen)
+            check(config.data, metadata, examined)
         except DataError as error:
             problems.append(str(error))
     return problems
 
 
-def _asides(asides: Sequence[Aside]) -> dict[str, Any]:
+def _set_aside(set_aside: Sequence[SetAside]) -> dict[str, Any]:
     return {
-        "by_reason": dict(Counter(aside.reason for aside in asides).most_common()),
-        "files": [aside._asdict() for aside in asides],
+        "by_reason": dict(Counter(image.reason for image in set_aside).most_common()),
+        "files": [image._asdict() for image in set_aside],
     }
 
 
-def _groups(config: RunConfig, seen: Examined) -> list[dict[str, Any]]:
+def _groups(config: RunConfig, examined: Examined) -> list[dict[str, Any]]:
     """Every pair of label and attribute: usable images per split, and what becomes of it."""
-    used = [entry for entry, _ in seen.used()]
+    used = [entry for entry, _ in examined.used()]
     counts = Counter((entry.split, Group(entry.label, entry.attribute)) for entry in used)
-    distinct = Counter(Group(e.label, e.attribute) for e in used if e.split == TRAIN and e.path not in seen.first_of)
+    distinct = Counter(
+        Group(e.label, e.attribute) for e in used if e.split == TRAIN and e.path not in examined.first_of
+    )
     labels, attributes = ({e[index] for e in used} for index in (2, 3))
     return [
         {
@@ -111,35 +113,35 @@ def fate(config: RunConfig, n: int) -> str:
     return "adapters of its own"
 
 
-def _copies(seen: Examined) -> list[list[str]]:
+def _copies(examined: Examined) -> list[list[str]]:
     """Sets of files with the same content inside one split, under one group."""
     sets: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for entry, sha in seen.used():
+    for entry, sha in examined.used():
         sets[sha, entry.split].append(entry.path)
     return sorted(paths for paths in sets.values() if len(paths) > 1)
 
 
-def _near(seen: Examined, checked: pa.Table) -> list[dict[str, Any]]:
+def _near(examined: Examined, checked: pa.Table) -> list[dict[str, Any]]:
     """Sets of images that look alike but are different files, and whether they lie in several splits or groups."""
     firsts: dict[str, int] = {}
-    for place, sha in enumerate(seen.sha256):
+    for place, sha in enumerate(examined.sha256):
         if sha:
             firsts.setdefault(sha, place)
     places = list(firsts.values())
     hashes, looks = (
         byte_rows(checked.column(name).take(pa.array(places, pa.int64()))) for name in ("hash", "thumbnail")
     )
-    found = []
-    for members in near_copies(hashes, looks):
-        entries: list[Entry] = [seen.entries[places[i]] for i in members]
-        found.append(
+    sets = []
+    for members in near_duplicates(hashes, looks):
+        entries: list[Entry] = [examined.entries[places[i]] for i in members]
+        sets.append(
             {
                 "paths": [e.path for e in entries],
                 "across_splits": len({e.split for e in entries}) > 1,
                 "across_groups": len({(e.label, e.attribute) for e in entries}) > 1,
             }
         )
-    return found
+    return sets
 
 
 def _sizes(checked: pa.Table) -> dict[str, Any]:

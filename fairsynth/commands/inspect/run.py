@@ -1,4 +1,4 @@
-"""The command inspect: reads a dataset as a run would, streams its images, and says what it found; writes nothing."""
+"""The command inspect: reads a dataset as a run would, streams its images and reports; writes nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pyarrow as pa
 
 from fairsynth.commands.inspect.findings import inspect
 from fairsynth.config import RunConfig
-from fairsynth.data.dataset import load, recognise
+from fairsynth.data.dataset import levelled, load, recognise
 from fairsynth.data.location import container
-from fairsynth.data.reading import Aside, Reading
-from fairsynth.data.severity import at_severity
+from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import stream
@@ -23,7 +22,7 @@ from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
 
 
 def inspect_dataset(config: RunConfig) -> dict[str, Any]:
-    """What ``fairsynth.commands.inspect.findings.inspect`` finds in the configured dataset, with ``root`` and ``format``.
+    """The findings in the configured dataset (``commands.inspect.findings.inspect``), with ``root`` and ``format``.
 
     Raises DataError if the metadata cannot be read at all.
     """
@@ -41,37 +40,34 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     data = config.data
     storage = Storage(data.root, data.follow_links)
     name = recognise(storage) if data.format == "auto" else data.format
-    reading = load(data.model_copy(update={"format": name}), storage)
-    orphans = _orphans(storage, reading)
-    if data.severity is not None:
-        level = at_severity(reading.entries, data.severity, data.severity_seed, data.aligned, data.severity_validation)
-        gone = [Aside(entry.path, "severity") for entry in level.removed]
-        reading = Reading(level.kept, reading.quarantined, [*reading.excluded, *gone], reading.remarks)
-    found = inspect(config, reading, _checked(config, storage, reading), orphans)
-    return {"root": shown_root, "format": name, **found}
+    metadata = load(data.model_copy(update={"format": name}), storage)
+    orphans = _orphans(storage, metadata)
+    _, metadata = levelled(data, metadata)
+    findings = inspect(config, metadata, _checked(config, storage, metadata), orphans)
+    return {"root": shown_root, "format": name, **findings}
 
 
-def _checked(config: RunConfig, storage: Storage, reading: Reading) -> pa.Table:
+def _checked(config: RunConfig, storage: Storage, metadata: Metadata) -> pa.Table:
     """A row for each image, ordered by path; only these rows are held, never the images."""
     work = CheckImages(storage, config.data.images, look=True)
-    if len(reading.entries) <= FEW:
-        tables = [work({"rows": rows})["checked"] for rows in _batches(reading)]
+    if len(metadata.entries) <= FEW:
+        tables = [work({"rows": rows})["checked"] for rows in _batches(metadata)]
     else:
         with session_of(config.resources) as session:
-            tables = list(stream(session, "inspect", _batches(reading), work))
+            tables = list(stream(session, "inspect", _batches(metadata), work))
     return pa.concat_tables(tables).sort_by("path")
 
 
-def _batches(reading: Reading) -> Iterator[list[dict[str, str]]]:
-    rows = sorted((entry.path, entry.location) for entry in reading.entries)
+def _batches(metadata: Metadata) -> Iterator[list[dict[str, str]]]:
+    rows = sorted((entry.path, entry.location) for entry in metadata.entries)
     for start in range(0, len(rows), INGEST_UNIT):
         yield [{"path": path, "location": location} for path, location in rows[start : start + INGEST_UNIT]]
 
 
-def _orphans(storage: Storage, reading: Reading) -> list[str]:
-    """Image files in the folder that the metadata says nothing of."""
-    named = {container(entry.path, entry.location) for entry in reading.entries}
-    named |= {aside.path for aside in (*reading.quarantined, *reading.excluded)}
+def _orphans(storage: Storage, metadata: Metadata) -> list[str]:
+    """Image files in the folder that the metadata does not name."""
+    named = {container(entry.path, entry.location) for entry in metadata.entries}
+    named |= {image.path for image in (*metadata.quarantined, *metadata.excluded)}
     endings = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     return [
         file.path

@@ -6,37 +6,37 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fairsynth.escaping import printable
 from fairsynth.manifest import SPLITS
-from fairsynth.printing import printable
 
 SHOWN = 10
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """The findings of ``fairsynth.commands.inspect.findings`` as lines for a terminal; ``--json`` has what is cut here."""
-    images = found["images"]
-    yield f"{printable(found['root'])} ({found['format']})"
+def lines(findings: Mapping[str, Any]) -> Iterator[str]:
+    """The findings (``commands.inspect.findings``) as lines for a terminal; ``--json`` has what is cut here."""
+    images = findings["images"]
+    yield f"{printable(findings['root'])} ({findings['format']})"
     yield (
         f"images: {images['input']} = {images['used']} usable + {images['quarantined']} quarantined "
         f"+ {images['excluded']} left out"
     )
-    yield from _groups(found["groups"])
-    yield from _association(found["association"])
-    yield from _appearance(found)
-    for title, part in (("quarantined", found["quarantine"]), ("left out", found["excluded"])):
-        yield from _asides(title, part)
+    yield from _groups(findings["groups"])
+    yield from _association(findings["association"])
+    yield from _appearance(findings)
+    for title, part in (("quarantined", findings["quarantine"]), ("left out", findings["excluded"])):
+        yield from _set_aside(title, part)
     pairs = (("same content, different group", "conflicts"), ("same content in a later split (left out here)", "leaks"))
     for title, name in pairs:
-        yield from _listed(title, [f"{entry['path']}: {entry['detail']}" for entry in found[name]])
-    yield from _listed("exact copies inside a split", [" = ".join(paths) for paths in found["copies"]])
-    yield from _listed("images that look alike", [_alike(entry) for entry in found["near_copies"]])
-    yield from _listed("files read by their content, not their extension", found["wrong_extensions"])
-    yield from _listed("image files that the metadata does not name", found["orphans"])
-    for remark in found["remarks"]:
+        yield from _listed(title, [f"{entry['path']}: {entry['detail']}" for entry in findings[name]])
+    yield from _listed("exact copies inside a split", [" = ".join(paths) for paths in findings["copies"]])
+    yield from _listed("images that look alike", [_alike(entry) for entry in findings["near_copies"]])
+    yield from _listed("files read by their content, not their extension", findings["wrong_extensions"])
+    yield from _listed("image files that the metadata does not name", findings["orphans"])
+    for remark in findings["remarks"]:
         yield f"note: {printable(remark)}"
-    for problem in found["problems"]:
+    for problem in findings["problems"]:
         yield f"problem: {printable(problem)}"
-    yield "a run would refuse this dataset" if found["problems"] else "a run would accept this dataset"
+    yield "a run would refuse this dataset" if findings["problems"] else "a run would accept this dataset"
 
 
 def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -60,17 +60,17 @@ def _association(tied: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {entry['share']:.1%} of {printable(entry['label'])} are {printable(entry['attribute'])}"
 
 
-def _appearance(found: Mapping[str, Any]) -> Iterator[str]:
-    if found["formats"]:
-        yield "formats: " + ", ".join(f"{kind} {n}" for kind, n in found["formats"].items())
-    if found["sizes"]:
-        yield "sizes: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in found["sizes"].items())
+def _appearance(findings: Mapping[str, Any]) -> Iterator[str]:
+    if findings["formats"]:
+        yield "formats: " + ", ".join(f"{format} {n}" for format, n in findings["formats"].items())
+    if findings["sizes"]:
+        yield "sizes: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in findings["sizes"].items())
 
 
-def _asides(title: str, part: Mapping[str, Any]) -> Iterator[str]:
+def _set_aside(title: str, part: Mapping[str, Any]) -> Iterator[str]:
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for aside in part["files"]:
-        by_reason[aside["reason"]].append(aside["path"] + (f" ({aside['detail']})" if aside["detail"] else ""))
+    for image in part["files"]:
+        by_reason[image["reason"]].append(image["path"] + (f" ({image['detail']})" if image["detail"] else ""))
     for reason, paths in by_reason.items():
         yield from _listed(f"{title}, {reason}", paths)
 

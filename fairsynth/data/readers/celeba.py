@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fairsynth.config import DataConfig
-from fairsynth.data.reading import Aside, Fields, Reading
+from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import check_columns, read_text, safe_path
 from fairsynth.errors import DataError
@@ -43,7 +43,7 @@ def recognises(storage: Storage) -> bool:
     return all(_find(storage, name) for name in LISTS)
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the attribute list's order; a name in only one list is set aside.
 
     Raises DataError: a list or all images missing, a count that is not the number of rows, a row that is too
@@ -58,7 +58,7 @@ def read(storage: Storage, config: DataConfig) -> Reading:
     for name, values in attributes.values.items():
         path = folder + safe_path(storage, name)
         if name not in partition.values:
-            quarantined.append(Aside(path, "no_partition", f"not in {partition.path}"))
+            quarantined.append(SetAside(path, "no_partition", f"not in {partition.path}"))
             continue
         code = partition.values[name][0]
         if code not in ("0", "1", "2"):
@@ -69,9 +69,9 @@ def read(storage: Storage, config: DataConfig) -> Reading:
         row = dict(zip(fields.needed, values, strict=True))
         entries.append(fields.entry(row, path, SPLITS[int(code)]))
     without = [name for name in partition.values if name not in attributes.values]
-    quarantined += [Aside(folder + name, "no_attributes", f"not in {attributes.path}") for name in without]
-    repeated = [Aside(folder + name, "equal_row") for name in attributes.repeated + partition.repeated]
-    return Reading(entries, quarantined, repeated, [f"read {attributes.path} and {partition.path}"])
+    quarantined += [SetAside(folder + name, "no_attributes", f"not in {attributes.path}") for name in without]
+    repeated = [SetAside(folder + name, "equal_row") for name in attributes.repeated + partition.repeated]
+    return Metadata(entries, quarantined, repeated, [f"read {attributes.path} and {partition.path}"])
 
 
 def _find(storage: Storage, name: str) -> str:

@@ -6,8 +6,8 @@ from collections import Counter
 
 from fairsynth.config import DataConfig
 from fairsynth.data.layout import TABLES, is_image, is_image_file
+from fairsynth.data.metadata import Fields, Metadata, SetAside, split_of
 from fairsynth.data.readers import celeba, folder, utkface
-from fairsynth.data.reading import Aside, Fields, Reading, split_of
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import check_columns
 from fairsynth.errors import DataError
@@ -33,7 +33,7 @@ def _holds_images(storage: Storage, place: str, levels: int) -> bool:
     return any(map(is_image, names)) or any(_holds_images(storage, f"{place}/{name}", levels - 1) for name in names[:4])
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries sorted by path; label and attribute are the folders' names.
 
     Folders are splits if all of them at the root are named like splits. Files at another depth than most
@@ -57,11 +57,13 @@ def read(storage: Storage, config: DataConfig) -> Reading:
     for file, folders in images:
         values = levels[file.path]
         if len(values) != depth:
-            quarantined.append(Aside(file.path, "unexpected_depth", f"{len(values)} folders; most images have {depth}"))
+            quarantined.append(
+                SetAside(file.path, "unexpected_depth", f"{len(values)} folders; most images have {depth}")
+            )
             continue
         split = split_of(folders[0]) if with_splits else None
         entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split or "", file.location))
-    return Reading(entries, quarantined, remarks=_remarks(len(files) - len(images), tops, with_splits))
+    return Metadata(entries, quarantined, remarks=_remarks(len(files) - len(images), tops, with_splits))
 
 
 def _usual_depth(storage: Storage, depths: list[int]) -> int:

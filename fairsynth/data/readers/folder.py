@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fairsynth.config import DataConfig
 from fairsynth.data.layout import TABLES, known_split, split_folders
-from fairsynth.data.reading import Entry, Fields, Reading, split_of
+from fairsynth.data.metadata import Entry, Fields, Metadata, split_of
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import columns, read_table, safe_path
 from fairsynth.errors import DataError
@@ -24,7 +24,7 @@ def recognises(storage: Storage) -> bool:
     return any(NAME in columns(storage, folder + table) for folder in folders for table in TABLES)
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the tables' order.
 
     Raises DataError: no table, tables both at the root and in split folders, two tables in one folder, a
@@ -43,8 +43,8 @@ def read(storage: Storage, config: DataConfig) -> Reading:
             f"{', '.join((NAME, *fields.needed))}, {config.split_column}, or such a table in each of train/, validation/, test/"
         )
     if at_root:
-        return Reading(list(_with_column(storage, config, fields, at_root)))
-    return Reading([entry for folder, table in inside for entry in _in_folder(storage, fields, folder, table)])
+        return Metadata(list(_with_column(storage, config, fields, at_root)))
+    return Metadata([entry for folder, table in inside for entry in _in_folder(storage, fields, folder, table)])
 
 
 def _table(storage: Storage, folder: str) -> str:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from fairsynth.config import DataConfig, Section
 from fairsynth.data.layout import known_split, shard_split, shards, split_folders
 from fairsynth.data.location import parquet_location
-from fairsynth.data.reading import Aside, Fields, Reading
+from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import UNREADABLE, as_text, check_columns, safe_path
 from fairsynth.errors import DataError
@@ -46,34 +46,36 @@ def _image_columns(storage: Storage, path: str) -> list[str]:
     return structs or [column.name for column in schema if column.name == usual and _is_image(column.type)]
 
 
-def _is_image(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _is_image(kind.field(place).type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+def _is_image(arrow_type: pa.DataType) -> bool:
+    if pa.types.is_struct(arrow_type):
+        place = arrow_type.get_field_index("bytes")
+        return place >= 0 and _is_image(arrow_type.field(place).type)
+    return pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries by file and row; a row without an image is set aside (``empty``). No image is read into memory.
 
     The split is from its column, else from the file's name (train-00000-of-00001.parquet) or folder.
-    Raises DataError: no Parquet file or one that cannot be read, a missing column, an image column of
+    Raises DataError: no Parquet file or an unreadable one, a missing column, an image column of
     another type, an unknown split, a path that leaves the dataset.
     """
     options = Options.model_validate(config.options)
-    reading = Reading([])
+    metadata = Metadata([])
     for path in shards(storage, (SUFFIX,)):
         try:
             with storage.open(path) as handle, pq.ParquetFile(handle) as file:
-                _read(storage, config, path, file, options.image_column, reading)
+                _read(storage, config, path, file, options.image_column, metadata)
         except UNREADABLE as error:
             what = " ".join(str(error).split())[:200]
             raise DataError(f"{storage.name(path)} is not a readable Parquet file: {what}") from None
-    return reading
+    return metadata
 
 
-def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, reading: Reading) -> None:
-    """Add the images of one file to the reading."""
+def _read(
+    storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, metadata: Metadata
+) -> None:
+    """Add the images of one file to the metadata."""
     fields, where, schema = Fields.of(config, "label", "attribute"), storage.name(path), file.schema_arrow
     _check_image_column(storage, path, image, schema)
     # A split column of another name than the usual one was asked for and must be there.
@@ -81,9 +83,9 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
     split_column = config.split_column if config.split_column in schema.names else asked
     columns = [*fields.needed, *((split_column,) if split_column else ())]
     check_columns(where, schema.names, columns)
-    kind = schema.field(image).type
-    has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-    leaf = f"{image}.bytes" if pa.types.is_struct(kind) else image
+    arrow_type = schema.field(image).type
+    has_path = pa.types.is_struct(arrow_type) and arrow_type.get_field_index("path") >= 0
+    leaf = f"{image}.bytes" if pa.types.is_struct(arrow_type) else image
     number = 0
     for group in range(file.num_row_groups):
         rows = file.read_row_group(group, columns=[*columns, *((f"{image}.path",) if has_path else ())]).to_pylist()
@@ -95,11 +97,11 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
             name = f"{path}/{number:08d}"
             number += 1
             if absent[place] and not beside:
-                reading.quarantined.append(Aside(name, "empty", "no image in the row"))
+                metadata.quarantined.append(SetAside(name, "empty", "no image in the row"))
             elif beside:
-                reading.entries.append(fields.entry(row, safe_path(storage, beside), split))
+                metadata.entries.append(fields.entry(row, safe_path(storage, beside), split))
             else:
-                reading.entries.append(fields.entry(row, name, split, parquet_location(path, group, place, image)))
+                metadata.entries.append(fields.entry(row, name, split, parquet_location(path, group, place, image)))
 
 
 def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Schema) -> None:
@@ -114,7 +116,7 @@ def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Sche
 
 
 def _absent(file: pq.ParquetFile, group: int, leaf: str) -> list[bool]:
-    """For each row of a row group: is there no image? From the statistics where they say so."""
+    """For each row of a row group, whether its image is missing; from the statistics where these suffice."""
     meta = file.metadata.row_group(group)
     chunk = next(column for column in map(meta.column, range(meta.num_columns)) if column.path_in_schema == leaf)
     nulls = chunk.statistics.null_count if chunk.statistics is not None and chunk.statistics.has_null_count else None

@@ -10,13 +10,13 @@ from pydantic import field_validator
 
 from fairsynth.config import DataConfig, Section
 from fairsynth.data.layout import TABLES, is_image, is_image_file
-from fairsynth.data.reading import Aside, Entry, Fields, Reading
+from fairsynth.data.metadata import Entry, Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import check_columns
 from fairsynth.errors import DataError
 
 FIELDS = ("age", "gender", "race")
-# There is no official split.
+# The dataset has no official split.
 SPLIT_FRACTIONS = (0.7, 0.1, 0.2)
 AGE_BINS = {"young": (0, 5), "old": (20, 50)}
 # The time means nothing here, so that a digit more or less in it does no harm.
@@ -48,7 +48,7 @@ class Options(Section):
 
 
 def recognises(storage: Storage) -> bool:
-    """True if most of the first files, at the root or one folder down, have such names."""
+    """True if most of the first files, at the root or one folder down, have names of this form."""
     names = storage.names()
     places = [names, *(storage.names(name) for name in names[:8] if storage.is_folder(name))]
     return any(_mostly(place[:_LOOK]) for place in places) and not any(set(TABLES) & set(place) for place in places)
@@ -59,7 +59,7 @@ def _mostly(names: list[str]) -> bool:
     return 2 * sum(bool(_PATTERN.fullmatch(name)) for name in images) > len(images)
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries sorted by path; gender and race stay codes, an age becomes its bin's name.
 
     A name that does not fit is set aside (``malformed_name``), an age outside all bins is left out
@@ -74,26 +74,26 @@ def read(storage: Storage, config: DataConfig) -> Reading:
             f"({', '.join(FIELDS)})"
         )
     entries: list[Entry] = []
-    quarantined: list[Aside] = []
-    excluded: list[Aside] = []
+    quarantined: list[SetAside] = []
+    excluded: list[SetAside] = []
     ignored = 0
     for file in storage.files():
         name = file.path.rpartition("/")[2]
         match = None if file.location else _PATTERN.fullmatch(name)
         if match is None:
             if is_image_file(file) or _ATTEMPT.match(name):
-                quarantined.append(Aside(file.path, "malformed_name"))
+                quarantined.append(SetAside(file.path, "malformed_name"))
             else:
                 ignored += 1
             continue
         row = match.groupdict()
         row["age"] = _bin(options, int(row["age"]))
         if "age" in fields.needed and not row["age"]:
-            excluded.append(Aside(file.path, "outside_age_bins"))
+            excluded.append(SetAside(file.path, "outside_age_bins"))
         else:
             entries.append(fields.entry(row, file.path, ""))
     remarks = [f"{ignored} files are no images by their names and were ignored"] if ignored else []
-    return Reading(entries, quarantined, excluded, remarks)
+    return Metadata(entries, quarantined, excluded, remarks)
 
 
 def _bin(options: Options, age: int) -> str:

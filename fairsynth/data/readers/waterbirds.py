@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fairsynth.config import DataConfig
-from fairsynth.data.reading import Fields, Reading
+from fairsynth.data.metadata import Fields, Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import column_names, read_table, safe_path
 from fairsynth.errors import DataError
 from fairsynth.manifest import SPLITS
 
 TABLE = "metadata.csv"
-# img_id and place_filename are there in the original and left out by some copies; nothing here needs them.
+# The original has img_id and place_filename, some copies leave them out; nothing here needs them.
 COLUMNS = ("img_filename", "y", "split", "place")
 
 
@@ -19,7 +19,7 @@ def recognises(storage: Storage) -> bool:
     return {"img_filename", "place"} <= set(column_names(storage, TABLE))
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the file's order; label and attribute are the codes as text.
 
     Raises DataError for a missing file or column and for a split that is not 0, 1 or 2.
@@ -33,4 +33,4 @@ def read(storage: Storage, config: DataConfig) -> Reading:
             )
         path = safe_path(storage, row["img_filename"])
         entries.append(fields.entry(row, path, SPLITS[int(row["split"])]))
-    return Reading(entries)
+    return Metadata(entries)

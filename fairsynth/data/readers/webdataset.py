@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from fairsynth.config import DataConfig
 from fairsynth.data.layout import TABLES, is_image, known_split, shard_split, shards, split_folders
 from fairsynth.data.location import tar_location
-from fairsynth.data.reading import Aside, Entry, Fields, Reading
+from fairsynth.data.metadata import Entry, Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage, named
 from fairsynth.data.table import Row, check_columns, read_object
 from fairsynth.data.tar import COMPRESSED, is_safe, members
@@ -42,32 +42,32 @@ def recognises(storage: Storage) -> bool:
     return not set(TABLES) & set(top) and any(name.lower().endswith(SUFFIX) for name in chain(top, inside))
 
 
-def read(storage: Storage, config: DataConfig) -> Reading:
+def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries by shard, in the order of the members.
 
     The split is a field of the JSON, else from the shard's name (train-0000.tar) or folder. Set aside: what is
     no regular file inside the shard (``unsafe_member``), a sample without an image (``missing_file``).
-    Raises DataError: no shard, one that cannot be read to its end, JSON that is none, an unknown split,
+    Raises DataError: no shard, a truncated or damaged one, malformed JSON, an unknown split,
     a field that no sample has.
     """
     fields = Fields.of(config, "label", "attribute")
-    reading, seen, further = Reading([]), dict[str, None](), 0
+    metadata, seen, further = Metadata([]), dict[str, None](), 0
     for shard in shards(storage, (SUFFIX, *COMPRESSED)):
-        for key, sample in _samples(storage, shard, reading.quarantined).items():
+        for key, sample in _samples(storage, shard, metadata.quarantined).items():
             seen |= dict.fromkeys(sample.row or ())
             further += sample.further
             if sample.image is None:
-                reading.quarantined.append(Aside(f"{shard}/{key}", "missing_file", "a sample without an image"))
+                metadata.quarantined.append(SetAside(f"{shard}/{key}", "missing_file", "a sample without an image"))
             else:
                 where = f"{storage.name(shard)}, {key}.json"
-                reading.entries.append(_entry(config, fields, sample, *sample.image, shard, where))
+                metadata.entries.append(_entry(config, fields, sample, *sample.image, shard, where))
     if seen:
         # A split field of another name than the usual one was asked for and must be there.
         asked = (config.split_column,) if config.split_column != DataConfig().split_column else ()
         check_columns(f"the JSON in {storage.root}", list(seen), (*fields.needed, *asked))
     if further:
-        reading.remarks.append(f"{further} further images of samples with several were ignored")
-    return reading
+        metadata.remarks.append(f"{further} further images of samples with several were ignored")
+    return metadata
 
 
 def _entry(
@@ -79,17 +79,17 @@ def _entry(
     return fields.entry(dict.fromkeys(fields.needed, "") | row, path, split, location)
 
 
-def _samples(storage: Storage, shard: str, quarantined: list[Aside]) -> dict[str, _Sample]:
+def _samples(storage: Storage, shard: str, quarantined: list[SetAside]) -> dict[str, _Sample]:
     """The samples of a shard by key."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
     for member, text in members(storage, shard, TEXTS):
-        shown = named(member.name.encode("utf-8", "surrogateescape"))[0]
-        if member.isdir() or _is_hidden(shown):
+        escaped = named(member.name.encode("utf-8", "surrogateescape"))[0]
+        if member.isdir() or _is_hidden(escaped):
             continue
         if not is_safe(member):
-            quarantined.append(Aside(f"{shard}/{shown}", "unsafe_member"))
+            quarantined.append(SetAside(f"{shard}/{escaped}", "unsafe_member"))
             continue
-        name = PurePosixPath(shown)
+        name = PurePosixPath(escaped)
         stem, _, suffix = name.name.partition(".")
         if suffix:
             _put(samples[str(name.with_name(stem))], storage, shard, str(name), member, text)

@@ -228,7 +228,7 @@ def train_vision(
 
 
 def _digit_loss(clip: CLIPModel, images_ND: torch.Tensor, texts: torch.Tensor, digits_N: np.ndarray) -> torch.Tensor:
-    """Cross-entropy over the ten digit prompts, for the images that show one: what is hardest to tell."""
+    """Cross-entropy over the ten digit prompts, for the images that show a digit: the hardest task."""
     shown = digits_N != BLANK
     logits = clip.logit_scale.exp() * images_ND[torch.from_numpy(shown)] @ texts.T
     return torch.nn.functional.cross_entropy(logits, torch.from_numpy(digits_N[shown]))

@@ -52,7 +52,7 @@ def _chunk(arguments: tuple[int, int, float, bool]) -> list[Drawn]:
 
 
 def draw_corpus(count: int, seed: int, blank: float = 0.1, held_out: bool = False, workers: int = 1) -> Corpus:
-    """Draw ``count`` samples (rounded up to whole chunks of 2000 when larger); the workers do not change them."""
+    """Draw ``count`` samples (rounded up to whole chunks of 2000 when larger), the same for any number of workers."""
     chunks = [(min(_CHUNK, count), seed + i, blank, held_out) for i in range(-(-count // _CHUNK))]
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:

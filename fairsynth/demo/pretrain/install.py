@@ -1,4 +1,4 @@
-"""Copies the finished models into the package and writes down their hashes and quality."""
+"""Copies the finished models into the package and records their hashes and quality."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def build_vae() -> AutoencoderKL:
 def reconstruction_loss(decoded_N3HW: torch.Tensor, images_N3HW: torch.Tensor) -> torch.Tensor:
     """Squared error at full and at quarter resolution.
 
-    With the first alone so small a model spends its four channels on edges and forgets colours.
+    With the first term alone, a model this small spends its four channels on edges and forgets colours.
     """
     error = decoded_N3HW - images_N3HW
     return error.square().mean() + COLOUR_WEIGHT * torch.nn.functional.avg_pool2d(error, 4).square().mean()

@@ -1,8 +1,7 @@
 """How close synthetic images come to real ones: distances, precision and recall, density and coverage.
 
 All figures are of embeddings (CLIP's: float32, rows of length 1), so they compare with each other, not with
-figures of Inception features. Each should stand beside that of held-out real images, which is what a perfect
-generator would reach.
+figures of Inception features. Read each beside that of held-out real images, which a perfect generator would reach.
 """
 
 from __future__ import annotations
@@ -78,7 +77,8 @@ class Prdc(NamedTuple):
 def prdc(real_ND: NDArray[np.float32], synthetic_MD: NDArray[np.float32], k: int = 5) -> Prdc | None:
     """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    Around each row lies a ball open to the distance of its k-th neighbour in its own set, itself not counted.
+    Around each row lies an open ball with the distance of its k-th neighbour in its own set, itself not counted, as
+    radius.
     ``precision``: share of synthetic rows in any real ball. ``recall``: share of real rows in any synthetic ball.
     ``density``: mean number of real balls around a synthetic row, over k (may exceed 1). ``coverage``: share of
     real balls with a synthetic row inside. Where a set has no k neighbours, k is lowered to what both have, and

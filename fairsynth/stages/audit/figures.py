@@ -1,4 +1,4 @@
-"""Stage 6, audit: what the accepted images are like, each figure beside that of real images nobody learnt from.
+"""Figures of the accepted images, each beside that of real images that nothing learnt from.
 
 Works on CLIP embeddings. Of the validation images one half has taught the probe (``probe.halves``); the other half
 is held out: it stands for the real images that a perfect generator would make.
@@ -20,9 +20,9 @@ from fairsynth.stages.audit.memorisation import SelfTest, closer_share, nearest_
 from fairsynth.stages.audit.realism import detectability, style_predicts_label
 
 VERSION = 2
-# Figures of fewer images say too little to be given.
+# Of fewer images no figure is given.
 FEWEST = 10
-# From there on a classifier is said to tell synthetic images from real ones, and the label by their style.
+# AUCs above which warnings say that a classifier tells synthetic from real images, or the label by their style.
 DETECTABLE, STYLED = 0.8, 0.7
 
 
@@ -57,23 +57,23 @@ def group_figures(
     """All figures of one group; None where there are too few images for one.
 
     ``made``: all images that were made, of which ``synthetic`` were accepted. ``known_KD``: other real images of the
-    group, that the same figures are computed of for comparison. ``learnt_TD``: what the group's generators have
-    learnt, images of ``learnt_from``; ``known_from_LD``: other real images of that group.
+    group, with the same figures for comparison. ``learnt_TD``: what the group's generators have learnt, images of
+    ``learnt_from``; ``known_from_LD``: other real images of that group.
     """
-    mine, theirs = synthetic.of(group), held_out.of(group)
-    accepted, real = synthetic.embeddings_ND[mine], held_out.embeddings_ND[theirs]
+    accepted_places, held_out_places = synthetic.of(group), held_out.of(group)
+    accepted, real = synthetic.embeddings_ND[accepted_places], held_out.embeddings_ND[held_out_places]
     size = min(len(accepted), len(known_KD))
     return {
         "label": group.label,
         "attribute": group.attribute,
-        "synthetic": len(mine),
-        "held_out": len(theirs),
+        "synthetic": len(accepted_places),
+        "held_out": len(held_out_places),
         "agreement": {
             "made": agreement(made, made.of(group)),
-            "synthetic": agreement(synthetic, mine),
-            "held_out": agreement(held_out, theirs),
+            "synthetic": agreement(synthetic, accepted_places),
+            "held_out": agreement(held_out, held_out_places),
         },
-        "seen_as": {"synthetic": seen_as(synthetic, mine), "held_out": seen_as(held_out, theirs)},
+        "seen_as": {"synthetic": seen_as(synthetic, accepted_places), "held_out": seen_as(held_out, held_out_places)},
         "fidelity": {
             "synthetic": fidelity(accepted, real, size, seed),
             "held_out": fidelity(known_KD, real, size, seed),
@@ -89,11 +89,11 @@ def agreement(images: Images, places: NDArray[np.int64]) -> dict[str, Any] | Non
     if not len(places):
         return None
     shares: dict[str, Any] = {}
-    for name, seen in (("probe", images.by_probe), ("zero_shot", images.by_clip)):
-        if seen is None:
+    for name, groups_seen in (("probe", images.by_probe), ("zero_shot", images.by_clip)):
+        if groups_seen is None:
             shares[name] = None
             continue
-        pairs = [(images.groups[i], seen[i]) for i in places.tolist()]
+        pairs = [(images.groups[i], groups_seen[i]) for i in places.tolist()]
         shares[name] = {
             "label": float(np.mean([own.label == other.label for own, other in pairs])),
             "attribute": float(np.mean([own.attribute == other.attribute for own, other in pairs])),
@@ -107,28 +107,28 @@ def seen_as(images: Images, places: NDArray[np.int64]) -> dict[str, list[dict[st
     return {
         name: [
             {"label": group.label, "attribute": group.attribute, "n": n}
-            for group, n in sorted(Counter(seen[i] for i in places.tolist()).items())
+            for group, n in sorted(Counter(groups_seen[i] for i in places.tolist()).items())
         ]
-        for name, seen in (("probe", images.by_probe), ("zero_shot", images.by_clip))
-        if seen is not None
+        for name, groups_seen in (("probe", images.by_probe), ("zero_shot", images.by_clip))
+        if groups_seen is not None
     }
 
 
 def fidelity(rows_ND: NDArray[np.float32], real_MD: NDArray[np.float32], size: int, seed: int) -> dict[str, Any] | None:
     """Distances of ``size`` of these images to real ones; None for fewer than 10 on a side.
 
-    So many rows are drawn whatever there are, for the figures depend on the number.
+    The sample size is fixed because these distances depend on it.
     """
     if min(size, len(rows_ND), len(real_MD)) < FEWEST:
         return None
     rows = rows_ND[np.random.default_rng(seed).choice(len(rows_ND), min(size, len(rows_ND)), replace=False)]
-    shape, told = prdc(real_MD, rows), detectability(real_MD, rows, seed)
+    shape, auc = prdc(real_MD, rows), detectability(real_MD, rows, seed)
     return {
         "n": len(rows),
         "frechet_distance": frechet_distance(rows, real_MD),
         "kernel_distance": kernel_distance(rows, real_MD),
         **(shape._asdict() if shape else {}),
-        "detectability": told._asdict() if told else None,
+        "detectability": auc._asdict() if auc else None,
     }
 
 
@@ -139,9 +139,9 @@ def memorisation(
     known_LD: NDArray[np.float32],
     seed: int,
 ) -> dict[str, Any] | None:
-    """Are these images nearer to what their generators learnt than to held-out real images? None where nothing was learnt.
+    """Are these images nearer to what their generators learnt than to held-out images? None where nothing was learnt.
 
-    The same share of other real images, ``known_LD``, stands beside: few reference images alone can tip it.
+    The same share of other real images, ``known_LD``, is given for comparison: few reference images alone can tip it.
     """
     if min(len(made_ND), len(held_out_HD)) < FEWEST or len(learnt_TD) < 2:
         return None
@@ -166,10 +166,10 @@ def cluster_figures(
     known: Mapping[Group, NDArray[np.float32]],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """What the images of each group and adapter show, how close to the group's real images and to what was learnt.
+    """Per group and adapter: what the images show, how close they are to the group's real ones and to what was learnt.
 
-    ``rows[i]`` is the row of image i. ``fidelity`` as for a group, and as many other real images of the group,
-    ``known``, beside: a cluster is a part of its group, and covers it only in part. ``nearest_ratio`` as in
+    ``rows[i]`` is the row of image i. ``fidelity`` as for a group, beside that of as many other real images
+    of the group, ``known``: a cluster is a part of its group and covers it only in part. ``nearest_ratio`` as in
     ``memorisation``, None for an adapter of one image.
     """
     members: dict[tuple[Group, str], list[int]] = {}
@@ -179,7 +179,7 @@ def cluster_figures(
     for (group, adapter), places in sorted(members.items()):
         trained = learnt.get(adapter, np.zeros((0, 1), np.float32))
         ratio = nearest_ratio(synthetic.embeddings_ND[places], trained) if len(trained) > 1 else None
-        shown = agreement(synthetic, np.array(places))
+        agreeing = agreement(synthetic, np.array(places))
         made, real = synthetic.embeddings_ND[places], held_out.embeddings_ND[held_out.of(group)]
         size = min(len(made), len(known[group]))
         figures.append(
@@ -190,7 +190,7 @@ def cluster_figures(
                 "cluster": rows[places[0]]["cluster"],
                 "synthetic": len(places),
                 "learnt": len(trained),
-                "agreement": shown,
+                "agreement": agreeing,
                 "fidelity": {
                     "synthetic": fidelity(made, real, size, seed),
                     "held_out": fidelity(known[group], real, size, seed),
@@ -204,18 +204,19 @@ def cluster_figures(
 def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images, seed: int) -> list[dict[str, Any]]:
     """For each attribute: how far generator and style predict the label. 0.5, or chance, is ideal.
 
-    ``label_from_generator``: how often the label is right if for each kind of generator its commonest label is taken,
-    every label counting the same; ``chance`` is 1 / labels. Adapters of the attribute's own groups are one kind. ``style``: the label's AUC by how real an image looks.
+    ``label_from_generator``: how often the label is right if for each generator its commonest label is taken, every
+    label counting the same; ``chance`` is 1 / labels. Adapters of the attribute's own groups are one generator.
+    ``style``: the label's AUC by how real an image looks.
     """
     styles = {
-        found.attribute: found
-        for found in style_predicts_label(
+        audit.attribute: audit
+        for audit in style_predicts_label(
             real.embeddings_ND, synthetic.embeddings_ND, real.groups, synthetic.groups, seed
         )
     }
     tables: dict[str, Counter[tuple[str, str]]] = {}
     for group, row in zip(synthetic.groups, rows, strict=True):
-        tables.setdefault(group.attribute, Counter())[_kind(row["route"]), group.label] += 1
+        tables.setdefault(group.attribute, Counter())[_generator(row["route"]), group.label] += 1
     return [
         {
             "attribute": attribute,
@@ -227,9 +228,9 @@ def shortcuts(synthetic: Images, rows: Sequence[Mapping[str, Any]], real: Images
     ]
 
 
-def _kind(way: str) -> str:
+def _generator(route: str) -> str:
     """Adapters that learnt images with this attribute give the same look, whichever group's they are."""
-    return "adapters of the attribute" if way in ("own", "same-attribute") else way
+    return "adapters of the attribute" if route in ("own", "same-attribute") else route
 
 
 def _label_from_generator(table: Counter[tuple[str, str]]) -> float:
@@ -242,14 +243,14 @@ def _label_from_generator(table: Counter[tuple[str, str]]) -> float:
     return sum(best.values()) / len(totals)
 
 
-def _style(found: Any) -> dict[str, Any] | None:
-    if found is None:
+def _style(audit: Any) -> dict[str, Any] | None:
+    if audit is None:
         return None
     return {
-        "label": found.label,
-        "more_real": found.more_real,
-        "synthetic": found.synthetic._asdict(),
-        "real": found.real._asdict() if found.real else None,
+        "label": audit.label,
+        "more_real": audit.more_real,
+        "synthetic": audit.synthetic._asdict(),
+        "real": audit.real._asdict() if audit.real else None,
     }
 
 
@@ -262,36 +263,36 @@ def self_test_facts(test: SelfTest | None) -> dict[str, Any]:
         "threshold": test.threshold,
         "detected": {"share": test.detected.share, "n": test.detected.n},
         "false_alarms": {"share": test.false_alarms.share, "n": test.false_alarms.n},
-        "by_kind": {kind: {"share": count.share, "n": count.n} for kind, count in test.planted.items()},
+        "by_kind": {disguise: {"share": count.share, "n": count.n} for disguise, count in test.planted.items()},
     }
 
 
 def warnings(audit: Mapping[str, Any]) -> list[str]:
-    """What somebody who uses the set should know, in words."""
-    found = []
+    """Warnings for users of the set, in words."""
+    lines = []
     for group in audit["groups"]:
         name = f"({group['label']}, {group['attribute']})"
         figures = group["fidelity"]["synthetic"]
-        told = figures["detectability"] if figures else None
-        if told and told["low"] > DETECTABLE:
-            found.append(f"{name}: a classifier can tell synthetic from real images (AUC {told['auc']:.2f})")
+        auc = figures["detectability"] if figures else None
+        if auc and auc["low"] > DETECTABLE:
+            lines.append(f"{name}: a classifier can tell synthetic from real images (AUC {auc['auc']:.2f})")
         closer = group["memorisation"] and group["memorisation"]["closer_to_training"]
         usual = group["memorisation"] and group["memorisation"]["closer_real"]
         if closer and closer["low"] > max(0.5, usual["high"] if usual else 0):
-            found.append(f"{name}: {closer['share']:.0%} of the images are nearer to training than to held-out images")
+            lines.append(f"{name}: {closer['share']:.0%} of the images are nearer to training than to held-out images")
     for entry in audit["shortcuts"]:
         style = entry["style"]
         if style and style["synthetic"]["low"] > max(STYLED, style["real"]["high"] if style["real"] else 0):
             more = "more" if style["more_real"] else "less"
-            found.append(
+            lines.append(
                 f"{entry['attribute']}: images of {style['label']} look {more} real than others "
                 f"(AUC {style['synthetic']['auc']:.2f}), which a classifier can learn in place of the label"
             )
     copies = audit["copies"]
     test = copies["self_test"]
-    # The detector takes some real images for copies, too: so many are no news.
+    # The detector takes some real images for copies, too: a share up to that is no news.
     if test["passed"] and (copies["flagged"] or 0) > test["false_alarms"]["share"] * copies["images"]:
-        found.append(f"{copies['flagged']} of {copies['images']} images look like copies of training images")
+        lines.append(f"{copies['flagged']} of {copies['images']} images look like copies of training images")
     if not test["passed"]:
-        found.append("privacy not measured: the detector of copies did not pass its self-test")
-    return found
+        lines.append("privacy not measured: the detector of copies did not pass its self-test")
+    return lines

@@ -17,20 +17,14 @@ from PIL import Image
 from scipy.stats import beta
 from sklearn.neighbors import NearestNeighbors
 
-from fairsynth.data.copies import CopyDetector, thumbnails
+from fairsynth.data.copies import CopyDetector, copy_threshold, thumbnails
 
-Kind = Literal["plain", "re-encoded", "cropped", "flipped", "colour-shifted"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Disguise = Literal["plain", "re-encoded", "cropped", "flipped", "colour-shifted"]
+DISGUISES: tuple[Disguise, ...] = get_args(Disguise)
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-# Whatever the held-out images say, less likeness than this is no copy.
-FLOOR = 0.75
-_EXCEEDING = 0.01  # share of held-out images whose scores are left out of what images that are no copies reach
-# From there the threshold keeps this share of the way to 1: the last hundredth of some hundred images is
-# only roughly known, and nearly all copies score well above.
-_HEADROOM = 0.15
 _MIN_DETECTED, _MAX_FALSE_ALARMS = 0.95, 0.02  # what passes
-_MIN_JUDGED = 50  # on fewer images than this a rate says too little to pass
+_MIN_IMAGES = 50  # with fewer images than this the test does not pass
 _ROUNDING = 1e-6  # distances that differ by less are equal
 _JPEG_QUALITY, _CROP_SIDE, _GAIN, _OFFSET = 60, 0.9, 0.2, 25.0
 
@@ -47,7 +41,7 @@ class CloserShare(NamedTuple):
 def closer_share(
     synthetic_ND: NDArray[np.float32], train_MD: NDArray[np.float32], heldout_KD: NDArray[np.float32], seed: int
 ) -> CloserShare:
-    """Share of synthetic rows nearer to training than to held-out images; 0.5 is ideal, 1 is learnt by heart.
+    """Share of synthetic rows nearer to training than to held-out images; 0.5 is ideal, at 1 all are memorised.
 
     Both sets are drawn down to the smaller one's size, ties count half; the interval is exact (Clopper &
     Pearson 1934), over synthetic rows alone. Known as the DCR share. Held-out images must be of the training
@@ -87,20 +81,8 @@ def _distances(rows_ND: NDArray[np.float32], to_MD: NDArray[np.float32], k: int)
     return index.kneighbors(rows_ND.astype(np.float64))[0]
 
 
-def copy_threshold(heldout_scores_N: NDArray[np.float32]) -> float:
-    """The detector's score above which an image counts as a copy, from scores of held-out images (no copies).
-
-    The score that at most 1 % of them exceed, and 15 % of the way from there to 1; never below ``FLOOR``.
-    Raises ValueError without any score.
-    """
-    if not len(heldout_scores_N):
-        raise ValueError("a threshold needs scores of held-out images")
-    reached = float(np.quantile(heldout_scores_N, 1 - _EXCEEDING, method="higher"))
-    return max(FLOOR, reached + _HEADROOM * (1 - reached))
-
-
-def plant(pixels_HW3: NDArray[np.uint8], kind: Kind, seed: int) -> NDArray[np.uint8]:
-    """A copy of an image, same shape, disguised as ``kind`` says.
+def plant(pixels_HW3: NDArray[np.uint8], disguise: Disguise, seed: int) -> NDArray[np.uint8]:
+    """A copy of an image, same shape, disguised as ``disguise`` says.
 
     ``re-encoded``: JPEG of quality 60. ``cropped``: 90 % of each side, at a place by the seed, scaled up again.
     ``flipped``: left to right. ``colour-shifted``: each channel times 0.8 to 1.2 and up to 25 levels brighter or
@@ -108,23 +90,23 @@ def plant(pixels_HW3: NDArray[np.uint8], kind: Kind, seed: int) -> NDArray[np.ui
     """
     height, width = pixels_HW3.shape[:2]
     rng, image = np.random.default_rng(seed), Image.fromarray(pixels_HW3)
-    if kind == "re-encoded":
+    if disguise == "re-encoded":
         image.save(file := io.BytesIO(), "JPEG", quality=_JPEG_QUALITY)
         return np.array(Image.open(file).convert("RGB"))
-    if kind == "cropped":
+    if disguise == "cropped":
         x, y = rng.uniform(0, 1 - _CROP_SIDE, 2) * (width, height)
         box = (x, y, x + _CROP_SIDE * width, y + _CROP_SIDE * height)
         return np.array(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
-    if kind == "flipped":
+    if disguise == "flipped":
         return pixels_HW3[:, ::-1].copy()
-    if kind == "colour-shifted":
+    if disguise == "colour-shifted":
         shifted = pixels_HW3 * rng.uniform(1 - _GAIN, 1 + _GAIN, 3) + rng.uniform(-_OFFSET, _OFFSET, 3)
         return np.clip(shifted + 0.5, 0, 255).astype(np.uint8)
     return pixels_HW3.copy()
 
 
 class Count(NamedTuple):
-    """So many of n images were flagged as copies."""
+    """Number of images flagged as copies, of n."""
 
     flagged: int
     n: int
@@ -137,21 +119,21 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the detector found: of planted copies, by kind, and of held-out images, which are false alarms."""
+    """The detector's hits: on planted copies, by disguise, and on held-out images, where they are false alarms."""
 
-    planted: dict[Kind, Count]
+    planted: dict[Disguise, Count]
     false_alarms: Count
     threshold: float
 
     @property
     def detected(self) -> Count:
-        """Planted copies of all kinds together."""
+        """Planted copies of all disguises."""
         return Count(sum(c.flagged for c in self.planted.values()), sum(c.n for c in self.planted.values()))
 
     @property
     def passed(self) -> bool:
         """At least 95 % of the copies found and at most 2 % false alarms, each among 50 images or more."""
-        enough = min(self.detected.n, self.false_alarms.n) >= _MIN_JUDGED
+        enough = min(self.detected.n, self.false_alarms.n) >= _MIN_IMAGES
         return enough and self.detected.share >= _MIN_DETECTED and self.false_alarms.share <= _MAX_FALSE_ALARMS
 
 
@@ -162,10 +144,10 @@ def self_test(
     encode: Encode,
     seed: int,
 ) -> SelfTest:
-    """Plant copies of some training images, each in every kind, and see what the detector finds.
+    """Plant copies of some training images, each in every disguise, and count what the detector finds.
 
-    ``training_KHW3`` are K images (uint8) of those that the detector was built from, ``heldout_NHW3`` real
-    images that are in no training set. One half of the held-out images, drawn by the seed, sets the threshold,
+    ``training_KHW3``: K images (uint8) of those that the detector was built from. ``heldout_NHW3``: real images of no
+    training set. One half of the held-out images, drawn by the seed, sets the threshold,
     the other half counts the false alarms. Raises ValueError for K = 0 or N < 2.
     """
     if not len(training_KHW3) or len(heldout_NHW3) < 2:
@@ -182,7 +164,7 @@ def self_test(
         return Count(int((scores_N > threshold).sum()), len(scores_N))
 
     planted = {
-        kind: flagged(scored(np.stack([plant(p, kind, seed + i) for i, p in enumerate(training_KHW3)])))
-        for kind in KINDS
+        disguise: flagged(scored(np.stack([plant(p, disguise, seed + i) for i, p in enumerate(training_KHW3)])))
+        for disguise in DISGUISES
     }
     return SelfTest(planted, flagged(heldout_N[half:]), threshold)

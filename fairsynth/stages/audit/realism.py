@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fairsynth.groups import Group, group_index
 
-MIN_IMAGES = 10  # of each kind; under that, an AUC says nothing
+MIN_IMAGES = 10  # real ones, and as many synthetic ones, that an AUC needs
 _FOLDS = 5
 _STRENGTH = 0.1  # of LogisticRegression on standardised columns: images may be fewer than dimensions
 _Z = 1.959964
@@ -42,17 +42,17 @@ def auc(higher_N: NDArray[np.float64], lower_M: NDArray[np.float64]) -> Auc:
     if not (n and m):
         raise ValueError("an AUC needs scores on both sides")
     ranks = rankdata(np.concatenate([higher_N, lower_M]))
-    found = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    area = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
     def beyond(value: float) -> float:
         q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
         variance = value * (1 - value) + (n - 1) * (q1 - value**2) + (m - 1) * (q2 - value**2)
-        return abs(found - value) - _Z * float(np.sqrt(max(0.0, variance) / (n * m)))
+        return abs(area - value) - _Z * float(np.sqrt(max(0.0, variance) / (n * m)))
 
-    # At 0 and 1 themselves there is no error: the roots looked for are those that lie inside.
-    low = brentq(beyond, 0.0, min(found, 1 - 1e-9)) if found > 0 else 0.0
-    high = brentq(beyond, max(found, 1e-9), 1.0) if found < 1 else 1.0
-    return Auc(found, float(low), float(high))
+    # At 0 and 1 themselves the error is 0: the roots wanted lie inside.
+    low = brentq(beyond, 0.0, min(area, 1 - 1e-9)) if area > 0 else 0.0
+    high = brentq(beyond, max(area, 1e-9), 1.0) if area < 1 else 1.0
+    return Auc(area, float(low), float(high))
 
 
 def detectability(real_ND: NDArray[np.float32], synthetic_MD: NDArray[np.float32], seed: int) -> Auc | None:
@@ -68,7 +68,7 @@ def detectability(real_ND: NDArray[np.float32], synthetic_MD: NDArray[np.float32
 
 
 class Realism(NamedTuple):
-    """How real each real (N,) and each synthetic image (M,) looks: log odds, but for a constant."""
+    """How real each real (N,) and each synthetic image (M,) looks: log odds up to a constant."""
 
     real_N: NDArray[np.float64]
     synthetic_M: NDArray[np.float64]
@@ -83,17 +83,17 @@ def realism_scores(
 ) -> Realism | None:
     """How real each image looks to a logistic regression that has not seen it, in five folds.
 
-    The score shall not know the label by anything but how images are made. So the regression learns from groups
-    with 10 real and 10 synthetic images or more, all groups counting alike, and both kinds alike in each; it
-    has a constant for each group, which the score leaves out, so that only images of one group are compared;
-    and the directions in which the labels of real images differ are taken out of the embeddings first (as in
-    concept erasure, Belrose et al. 2023). All images are scored. None if there is no such group.
+    The score shall know the label only by how images are made. So the regression learns from groups with at least 10
+    real and 10 synthetic images, all groups counting alike, and real and synthetic images alike in each. It has a
+    constant for each group, which the score leaves out, so that only images of one group are compared. The directions
+    in which the labels of real images differ are first removed from the embeddings (as in concept erasure, Belrose et
+    al. 2023). All images are scored. None without such a group.
     """
     rows = np.concatenate([real_ND, synthetic_MD]).astype(np.float64)
     real = np.arange(len(rows)) < len(real_ND)
     coded = _coded([*real_groups_N, *synthetic_groups_M])
     counts_2G = np.stack(
-        [np.bincount(coded.groups_N[real == kind], minlength=coded.n_groups) for kind in (False, True)]
+        [np.bincount(coded.groups_N[real == is_real], minlength=coded.n_groups) for is_real in (False, True)]
     )
     comparable = (counts_2G.min(0) >= MIN_IMAGES)[coded.groups_N]
     if not comparable.any():
@@ -126,7 +126,7 @@ def _coded(groups: Sequence[Group]) -> _Coded:
 
 
 def _folds(strata_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Fold (N,) of each row: dealt out stratum by stratum, so that each lies in all folds as evenly as can be."""
+    """Fold (N,) of each row: dealt out stratum by stratum, so that each spreads evenly over all folds."""
     shuffled = np.random.default_rng(seed).permutation(len(strata_N))
     dealt, folds = shuffled[np.argsort(strata_N[shuffled], kind="stable")], np.empty(len(strata_N), np.int64)
     folds[dealt] = np.arange(len(strata_N)) % _FOLDS
@@ -148,8 +148,8 @@ def _direction(
     rows_ND: NDArray[np.float64], real_N: NDArray[np.bool_], groups_N: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Coefficients (D,) by which real and synthetic images of one group differ."""
-    kinds_N = 2 * groups_N + real_N
-    weights_N = 1 / np.bincount(kinds_N)[kinds_N]
+    cells_N = 2 * groups_N + real_N
+    weights_N = 1 / np.bincount(cells_N)[cells_N]
     # Large columns, so that the penalty does not hold the groups' constants down.
     constants = 10.0 * np.eye(groups_N.max() + 1)[groups_N]
     model = LogisticRegression(C=_STRENGTH, max_iter=5000)
@@ -185,7 +185,7 @@ def style_predicts_label(
     reference, labels are made differently, and a classifier can learn that instead of the label. Where a label
     has few real images both figures rise together: only the gap counts. A difference that lies wholly in the
     direction of the label itself is not seen. Attributes with fewer than two labels of
-    10 synthetic images are left out; without realism scores there is nothing.
+    10 synthetic images are left out; without realism scores the result is empty.
     """
     scores = realism_scores(real_ND, synthetic_MD, real_groups_N, synthetic_groups_M, seed)
     if scores is None:
@@ -196,7 +196,7 @@ def style_predicts_label(
         real = _by_label(scores.real_N, real_groups_N, attribute)
         found = [audit for label in sorted(synthetic) if (audit := _audit(attribute, label, synthetic, real))]
         if found:
-            # Of two labels both tell the same: the one that looks more real is named.
+            # With two labels both have the same AUC: the one that looks more real is named.
             audits.append(max(found, key=lambda audit: (round(audit.synthetic.auc, 9), audit.more_real)))
     return tuple(audits)
 

@@ -1,4 +1,4 @@
-"""Stage 3, cluster: FAISS spherical k-means inside each group of the training split."""
+"""FAISS spherical k-means inside each group of the training split."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from fairsynth.config import ClusterConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 
-VERSION = 1
-# Below this silhouette, splitting a group describes noise rather than kinds of images.
+# Below this silhouette, clusters of a group describe noise.
 MIN_SILHOUETTE = 0.05
 
 
 @dataclass(frozen=True)
 class Clustered:
-    """Clusters of one group: the cluster of each image, k, and a remark where k was changed by a rule."""
+    """Clusters of one group: the cluster of each image, k, and a remark where a rule changed k."""
 
     assignment: dict[str, int]
     k: int

@@ -1,33 +1,33 @@
-"""Stage 2, embed: CLIP vectors of training and validation images, VAE posteriors of the former, a unit at a time."""
+"""CLIP vectors of training and validation images, VAE posteriors of the former, a unit at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
 from fairsynth.data.decode import decode
-from fairsynth.data.location import ImageReader
+from fairsynth.data.location import ImageReader, same_content
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import vectors
-from fairsynth.errors import DataError, InfrastructureError
+from fairsynth.manifest import SET_ASIDE, TRAIN, VALIDATION
 
 VERSION = 3
-# Prefix of the units of validation images: they are compared with, and nothing learns to draw from them.
-HELD_OUT = "validation"
+# Units by split: validation images serve comparison, and no adapter learns from them.
+PREFIXES = {TRAIN: "images", VALIDATION: "validation"}
 PLAN = pa.schema([(name, pa.string()) for name in ("image_id", "path", "location", "sha256")])
-BAD_SCHEMA = pa.schema(
-    [("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
-)
+
+
+def is_held_out(unit: str) -> bool:
+    """Whether a unit is of validation images."""
+    return unit.startswith(PREFIXES[VALIDATION])
 
 
 def plan_rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -59,36 +59,11 @@ class DecodeUnit:
         return {"pixels": stacked, "good": good, "bad": bad}
 
 
-def same_content(reader: ImageReader, row: Mapping[str, Any]) -> bytes:
-    """The bytes of an image of the manifest.
-
-    Raises DataError if they are not those that ingest saw, InfrastructureError if they cannot be read now.
-    """
-    try:
-        file = reader.read(row["path"], row["location"])
-    except BadImage as problem:
-        if problem.reason == "unreadable":
-            raise InfrastructureError(
-                f"cannot read {row['path']!r}: {problem.detail}; finished units are kept, the same command goes on"
-            ) from None
-        raise _changed(row, problem.reason) from None
-    if file.sha256 != row["sha256"]:
-        raise _changed(row, "other content")
-    return file.content
-
-
-def _changed(row: Mapping[str, Any], now: str) -> DataError:
-    return DataError(
-        f"input_changed: {row['path']!r} is not what it was when the run began ({now}); leave the dataset alone during a "
-        "run, and give the same command again to start from its new content"
-    )
-
-
 class EmbedUnit:
     """Model work: embed one decoded unit; the pixels end here.
 
     Returns tables ``embeddings`` (image_id; embedding: unit length; thumbnail: 32 x 32 RGB; with ``posteriors``
-    also mean and std of the VAE, flattened, but for units of ``HELD_OUT``) and ``bad``. An embedding that is no unit
+    also mean and std of the VAE, flattened, but for held-out units) and ``bad``. An embedding that is no unit
     vector is set aside. ``batch`` images go through a model at once, which bounds memory and changes nothing beyond
     rounding.
     """
@@ -114,12 +89,12 @@ class EmbedUnit:
                 if not fine
             ]
             good, pixels = [row for row, fine in zip(good, usable, strict=True) if fine], pixels[usable]
-            posteriors = not str(decoded.get("name", "")).startswith(HELD_OUT)
+            posteriors = not is_held_out(str(decoded.get("name", "")))
             columns = self._vectors(embedded[usable], pixels, posteriors) if good else {}
         ids = pa.array([row["image_id"] for row in good], pa.string())
         return {
             "embeddings": pa.table({"image_id": ids, **columns}),
-            "bad": pa.Table.from_pylist(bad, schema=BAD_SCHEMA),
+            "bad": pa.Table.from_pylist(bad, schema=SET_ASIDE),
         }
 
     def _parts(self, pixels_NHW3: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
@@ -133,26 +108,15 @@ class EmbedUnit:
         if self.pipeline is not None and posteriors:
             from fairsynth.models.diffusion import encode_posteriors
 
-            found = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
-            mean, std = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            encoded = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
+            mean, std = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
             columns |= {"mean": vectors(mean.reshape(len(mean), -1)), "std": vectors(std.reshape(len(std), -1))}
             columns["latent_shape"] = pa.array([list(mean.shape[1:])] * len(mean), pa.list_(pa.int32()))
         return columns
 
 
-def with_embeddings(files: Iterable[Path]) -> list[str]:
-    """The units' files that hold any embedding: one without a usable image lacks the columns, too.
-
-    Raises DataError if no file holds one.
-    """
-    found = [str(file) for file in files if pq.read_metadata(file).num_rows]
-    if not found:
-        raise DataError("no image has a usable embedding; 'quarantine.parquet' of the stage embed says why")
-    return found
-
-
 def unit_length(vectors_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which rows are finite and of length 1: what FAISS may see."""
+    """Which rows are finite and of length 1, as FAISS needs them."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(vectors_ND.astype(np.float64), axis=1)
     return np.isfinite(vectors_ND).all(1) & (np.abs(lengths - 1) < 1e-3)

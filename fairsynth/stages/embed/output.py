@@ -1,20 +1,53 @@
-"""What embed found out about real images, by split: ids, groups, CLIP vectors and thumbnails."""
+"""What embed leaves: CLIP vectors and thumbnails of training and validation images, and posteriors of the former."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fairsynth.artifacts import Artifact
+from fairsynth.config import RunConfig
 from fairsynth.data.copies import unpacked
+from fairsynth.data.storage import Storage
+from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import matrix
+from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.stages.context import Context
-from fairsynth.stages.ingest.step import embedding_files
+from fairsynth.manifest import TRAIN, Manifest
+from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows
+
+
+def embedding_files(artifact: Artifact) -> list[str]:
+    """The Parquet files that hold embeddings, in order."""
+    units = artifact.units()
+    return with_embeddings(units[name] / "embeddings.parquet" for name in sorted(units.done()))
+
+
+def with_embeddings(files: Iterable[Path]) -> list[str]:
+    """The units' files with embeddings: a file without any usable image lacks the columns, too.
+
+    Raises DataError if no file holds one.
+    """
+    found = [str(file) for file in files if pq.read_metadata(file).num_rows]
+    if not found:
+        raise DataError("no image has a usable embedding; 'quarantine.parquet' of the stage embed says why")
+    return found
+
+
+def read_embeddings(artifact: Artifact, manifest: Manifest) -> tuple[list[str], list[Group], pa.Table]:
+    """Ids, groups and table (image_id, embedding) of the embedded training images that the manifest has."""
+    table = pq.read_table(embedding_files(artifact), columns=["image_id", "embedding"])
+    groups = _groups(manifest, TRAIN)
+    table = _of(table, groups)
+    ids = table.column("image_id").to_pylist()
+    return ids, [groups[i] for i in ids], table
 
 
 @dataclass(frozen=True)
@@ -40,17 +73,31 @@ class RealImages:
         )
 
 
-def real_images(context: Context, split: str) -> RealImages:
+def real_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImages:
     """The embedded images of a split that belong to a group."""
-    manifest = context.manifest.split(split)
-    groups = dict(zip(manifest.column("image_id"), manifest.groups(), strict=True))
-    files = embedding_files(context.artifacts["embed"])
-    table = pq.read_table(files, columns=["image_id", "embedding", "thumbnail"])
-    table = table.filter(pa.array([i in groups for i in table.column("image_id").to_pylist()], pa.bool_()))
-    table = table.sort_by("image_id")
+    groups = _groups(manifest, split)
+    table = pq.read_table(embedding_files(artifact), columns=["image_id", "embedding", "thumbnail"])
+    table = _of(table, groups).sort_by("image_id")
     ids = table.column("image_id").to_pylist()
-    # Of no rows a matrix does not know its width.
-    found = (
-        matrix(table, "embedding") if ids else np.zeros((0, table.schema.field("embedding").type.list_size), np.float32)
-    )
-    return RealImages(ids, [groups[i] for i in ids], found, unpacked(table.column("thumbnail")))
+    # A matrix of no rows has no width.
+    width = table.schema.field("embedding").type.list_size
+    embeddings_ND = matrix(table, "embedding") if ids else np.zeros((0, width), np.float32)
+    return RealImages(ids, [groups[i] for i in ids], embeddings_ND, unpacked(table.column("thumbnail")))
+
+
+def _groups(manifest: Manifest, split: str) -> dict[str, Group]:
+    part = manifest.split(split)
+    return dict(zip(part.column("image_id"), part.groups(), strict=True))
+
+
+def _of(table: pa.Table, groups: dict[str, Group]) -> pa.Table:
+    return table.filter(pa.array([i in groups for i in table.column("image_id").to_pylist()], pa.bool_()))
+
+
+def embedding_of(
+    test: Manifest, storage: Storage, plan: PlanRows, config: RunConfig
+) -> tuple[pa.Table, DecodeUnit, Callable[[], EmbedUnit]]:
+    """How to embed further images as embed does, by CLIP alone: rows of a plan, and the work on its units."""
+    decode = DecodeUnit(storage, plan, config.models.image_size, config.data.images)
+    work = partial(EmbedUnit, config.models, posteriors=False, batch=config.resources.embed_batch)
+    return plan_rows(test.rows()), decode, work

@@ -1,9 +1,8 @@
-"""Stage 7, evaluate: train each method's best setting from several seeds and score it on the test split."""
+"""Train each method's best setting from several seeds, and predict the test split."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ from fairsynth.classify.packs import load_data, load_pack
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
-from fairsynth.groups import Group, MethodScores, score
 from fairsynth.manifest import seed_for
-from fairsynth.metrics import paired
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
+from fairsynth.stages.evaluate.output import CLASSIFIERS, training_of
 
 
 class EvaluateUnit:
     """Trains one (method, seed) and predicts the test split.
 
-    ``__call__`` returns the table ``predictions``: method, seed, split, image_id, label, attribute,
-    true_attribute (empty unless attributes are discovered), predicted, probabilities. The method's own report uses nothing of the test split before this.
+    ``__call__`` returns the tables ``predictions`` (method, seed, split, image_id, label, attribute, true_attribute:
+    empty unless attributes are discovered, predicted, probabilities), ``epochs`` and ``cost`` (seconds). No method uses
+    the test split before this.
     """
 
     def __init__(
@@ -45,12 +44,12 @@ class EvaluateUnit:
         self.labels, self.classify, self.rule, self.seed = list(labels), classify, rule, seed
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
 
-    def __call__(self, task: Mapping[str, Any], share: Share | None = None) -> dict[str, pa.Table]:
-        """The unit's tables; of several processes (``share``) the first also writes the classifier."""
+    def __call__(self, task: Mapping[str, Any], ranks: Ranks | None = None) -> dict[str, pa.Table]:
+        """The unit's tables; of several processes (``ranks``) the first also writes the classifier."""
         from fairsynth.models.classifier import save_classifier
 
         began = time.monotonic()
-        method, _, index = str(task["name"]).rpartition("-")
+        method, index = training_of(str(task["name"]))
         run = Training(
             method,
             self.settings[method],
@@ -58,23 +57,23 @@ class EvaluateUnit:
             self.classify,
             seed_for(self.seed, "final", index) % 2**31,
             self.rule,
-            share,
+            ranks,
         )
         checkpoint = self.folder / "checkpoints" / f"{task['name']}.safetensors"
         epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
         probabilities = run.probabilities(load_pack(self.test_pack))
-        if run.share.first:
-            save_classifier(run.model, self.folder / "classifiers" / task["name"])
+        if run.ranks.first:
+            save_classifier(run.model, self.folder / CLASSIFIERS / task["name"])
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])
         return {
             "epochs": log,
-            "cost": pa.table({"seconds": [round((time.monotonic() - began) * run.share.world, 2)]}),
+            "cost": pa.table({"seconds": [round((time.monotonic() - began) * run.ranks.world, 2)]}),
             "predictions": pa.table(
                 {
                     "method": [method] * n,
-                    "seed": pa.array([int(index)] * n, pa.int64()),
+                    "seed": pa.array([index] * n, pa.int64()),
                     "split": ["test"] * n,
                     "image_id": [t["image_id"] for t in self.tests],
                     "label": [t["label"] for t in self.tests],
@@ -85,39 +84,3 @@ class EvaluateUnit:
                 }
             ),
         }
-
-
-def test_counts(predictions: pa.Table) -> Counter[Group]:
-    """Test images per group: those of one method and seed."""
-    columns = [predictions.column(name).to_pylist() for name in ("method", "seed", "label", "attribute")]
-    rows = list(zip(*columns, strict=True))
-    return Counter(Group(label, attribute) for method, seed, label, attribute in rows if (method, seed) == rows[0][:2])
-
-
-def score_methods(
-    predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]
-) -> list[MethodScores]:
-    """Score a table of predictions per method and seed."""
-    rows = predictions.select(["method", "seed", "label", "attribute", "predicted"]).to_pylist()
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    result = []
-    for method in methods:
-        seeds = sorted({row["seed"] for row in rows if row["method"] == method})
-        scores = []
-        for seed in seeds:
-            part = [row for row in rows if row["method"] == method and row["seed"] == seed]
-            scores.append(
-                score(
-                    [row["predicted"] == row["label"] for row in part],
-                    [Group(row["label"], row["attribute"]) for row in part],
-                    groups,
-                    train_counts,
-                )
-            )
-        result.append(MethodScores(method, tuple(seeds), tuple(scores)))
-    return result
-
-
-def verdict(ours: MethodScores, baseline: MethodScores) -> str:
-    """``improved``, ``not improved`` or ``inconclusive``, by the paired difference in WGA (``metrics.paired``)."""
-    return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])

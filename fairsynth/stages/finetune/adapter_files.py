@@ -1,4 +1,4 @@
-"""Stage 4, finetune: what an adapter leaves behind: its weights, what it was made from, or why it failed."""
+"""Files of a trained adapter: its weights and what it was made from, or why it failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.models import adapters
 from fairsynth.models.sources import base_of
 from fairsynth.stages.finetune.lot_state import Trained
-from fairsynth.stages.finetune.plan import ADAPTER_FILE
+from fairsynth.stages.finetune.output import ADAPTER_FILE
 
 
 def save_trained(

@@ -1,9 +1,8 @@
-"""Stage 4, finetune: the images of each class prompt, made by the base model, for ``prior: images``."""
+"""The images of each class prompt, made by the base model, for ``prior: images``."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,11 @@ from fairsynth.data.vectors import vectors
 from fairsynth.manifest import seed_for
 from fairsynth.models.diffusion import generate, load_pipeline
 
-PREFIX = "class="  # no adapter is called so: a slug has no equals sign
-
-
-def unit_names(prompts: Iterable[str]) -> dict[str, str]:
-    """Class prompt by unit name."""
-    return {PREFIX + hashlib.sha256(prompt.encode()).hexdigest()[:12]: prompt for prompt in sorted(set(prompts))}
-
 
 class ClassLatents:
     """Makes the class images of one class prompt as latents: shared by all its adapters.
 
-    ``prompts`` as ``unit_names`` gives them; ``__call__`` returns a table with the column ``mean``.
+    ``prompts`` as ``output.class_units`` gives them; ``__call__`` returns a table with the column ``mean``.
     """
 
     def __init__(

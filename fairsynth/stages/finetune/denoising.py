@@ -1,4 +1,4 @@
-"""Stage 4, finetune: what an adapter is trained on at a step, and its loss.
+"""The samples of an adapter's training step, and its loss.
 
 Every draw is a function of (seed, attempt, step) alone: not of the adapters beside it, nor of kills and resumes.
 DreamBooth's prior preservation: arXiv 2208.12242, eq. 2; its form with the frozen base as teacher replaces the
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from fairsynth.config import FinetuneConfig
 from fairsynth.manifest import seed_for
 
-# A loss of so many times the target's own power: the network does far worse than one that predicts nothing.
+# Loss, in multiples of the target's own power, at which a network does far worse than one that predicts nothing.
 EXPLODED = 10.0
 
 
 @dataclass(frozen=True)
 class Latents:
-    """What an adapter is trained on: posterior mean and std (M, C, h, w), and class latents (K, C, h, w) or None."""
+    """Training data of an adapter: posterior mean and std (M, C, h, w), and class latents (K, C, h, w) or None."""
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -51,7 +51,7 @@ class Sampler:
         self._passes: dict[int, list[int]] = {}
 
     def __call__(self, step: int, attempt: int = 0) -> Draw:
-        """The samples of one step: ``batch_size`` own images, then those of the prior, if there is one."""
+        """The samples of one step: ``batch_size`` own images, then those of the prior, if any."""
         config, rng = self.config, _generator(self.seed, *(("attempt", attempt) if attempt else ()), step)
         clean = self._own([self._image(step * config.batch_size + i) for i in range(config.batch_size)], rng)
         noise = torch.randn(clean.shape, generator=rng)
@@ -97,10 +97,10 @@ def _generator(*key: object) -> torch.Generator:
 
 
 class Batch:
-    """The draws of N adapters, adapter-major, with noise added: what the network is asked, and what it should say.
+    """The draws of N adapters, adapter-major, with noise added: the network's inputs and targets.
 
-    ``own``: how many samples of each draw are of the adapter's own images, the rest is the prior's. ``totals``: own
-    and prior samples that the means are over, where several workers share a draw.
+    ``own``: number of samples in each draw from the adapter's own images; the rest is the prior's. ``totals``: own and
+    prior samples that the means are over, where several workers share a draw.
     """
 
     def __init__(
@@ -113,14 +113,14 @@ class Batch:
         dtype: torch.dtype,
         totals: tuple[int, int] | None = None,
     ) -> None:
-        device, kind = texts_N2TW.device, torch.promote_types(dtype, torch.float32)
-        clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(kind) for part in ("clean", "noise"))
+        device, wide = texts_N2TW.device, torch.promote_types(dtype, torch.float32)
+        clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(wide) for part in ("clean", "noise"))
         times, self.config, self.adapters = torch.cat([draw.times for draw in draws]), config, len(draws)
         self.own, self.each = own, len(times) // len(draws)
         self.totals = totals or (own, max(1, self.each - own))
         velocity = scheduler.config.prediction_type == "v_prediction"
         target = scheduler.get_velocity(clean, noise, times) if velocity else noise
-        weights = loss_weights(scheduler, times, config.snr_ceiling).to(kind)
+        weights = loss_weights(scheduler, times, config.snr_ceiling).to(wide)
         self.noisy = _moved(scheduler.add_noise(clean, noise, times).to(dtype), device)
         self.target, self.weights, self.times = (_moved(part, device) for part in (target, weights, times))
         sizes = (own, self.each - own)
@@ -129,17 +129,17 @@ class Batch:
 
     @property
     def asked(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """What the frozen base is asked as teacher: noisy, times and texts of the prior's samples; None if it is not."""
+        """Inputs of the frozen base as teacher: noisy, times, texts of the prior's samples; None without a teacher."""
         if self.config.prior != "teacher" or self.each == self.own:
             return None
         return self._prior(self.noisy), self._prior(self.times), self._prior(self.texts)
 
     def _prior(self, values: torch.Tensor) -> torch.Tensor:
-        """The samples of the prior, adapter-major; by slices, for a mask would make the host wait for a GPU."""
+        """The samples of the prior, adapter-major; by slices, because a mask would make the host wait for a GPU."""
         return values.unflatten(0, (self.adapters, self.each))[:, self.own :].flatten(0, 1)
 
     def losses(self, predicted: torch.Tensor, taught: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss of each adapter, and the loss of predicting nothing, (N,) each; ``taught`` is the teacher's prediction."""
+        """Loss of each adapter, and loss of predicting nothing, (N,) each; ``taught`` is the teacher's prediction."""
         target = self.target
         if taught is not None:
             own = target.unflatten(0, (self.adapters, self.each))[:, : self.own]

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: ``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
+"""``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
 
 The heavy variant of the paper (arXiv 2511.08711; DreamBooth: arXiv 2208.12242). Every worker makes the same draws
 and takes its share of them, so the result does not depend on their number beyond rounding.
@@ -18,15 +18,13 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.models.data_parallel import Share
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.state_files import read_state, write_state
 from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 
 Tensors = Mapping[str, torch.Tensor]
-# Numbers that workers add up in one message: large messages are fast, larger ones only cost memory.
-_BUCKET = 2**25
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,11 @@ class FullTrainer:
         scheduler: DDPMScheduler,
         config: FinetuneConfig,
         texts: Tensors,
-        share: Share | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        # Small updates would be lost in bfloat16: the weights are float32, the products what the base is.
+        # bfloat16 would lose small updates: the weights are float32, the products have the base's format.
         self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
-        self.scheduler, self.config, self.texts, self.share = scheduler, config, texts, share or Share()
+        self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
         self.unet = unet.float() if self.low else unet
         self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
@@ -69,7 +67,7 @@ class FullTrainer:
     ) -> Trained:
         """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
 
-        Where several workers train together, the state that counts is that of rank 0.
+        Of several data-parallel workers, the state of rank 0 counts.
         """
         resume = self._of_rank_0(resume)
         self.unet.requires_grad_(True)
@@ -82,9 +80,9 @@ class FullTrainer:
         sampler = Sampler(latents, job.seed, self.config, self.scheduler.config.num_train_timesteps)
         texts = torch.stack([self.texts[job.prompt], self.texts[job.class_prompt]]).unsqueeze(0).to(self.unet.device)
         try:
-            while progress.step < job.steps and not self._early(progress):
+            while not progress.done(job, self.config.patience):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
-                if not fault and self._judged_now(job, progress, sampler):
+                if not fault and sampler.held and progress.validation_due(job, self.config.validate_every):
                     fault, best = self._validate(job, progress, sampler, texts, best)
                 if fault and progress.attempt:
                     return Trained(job, progress, None, f"{progress.fault}; again {fault}")
@@ -105,7 +103,7 @@ class FullTrainer:
     def _start(
         self, job: AdapterJob, progress: Progress, weights: Tensors, state: FullState | None = None
     ) -> torch.optim.AdamW:
-        """Set the weights; an optimizer whose moments are those of the state, or zero."""
+        """Set the weights; returns an optimizer with the state's moments, or zero ones."""
         self._load(weights)
         optimizer = torch.optim.AdamW(
             self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
@@ -123,12 +121,16 @@ class FullTrainer:
     def _step(
         self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
     ) -> str:
-        """One step; returns what went wrong, if anything did."""
+        """One step; returns its fault, empty if none."""
         own = self.config.batch_size
-        mine = [i for i in range(len(draw.times)) if (i if i < own else i - own) % self.share.world == self.share.rank]
-        part = Draw(draw.clean[mine], draw.noise[mine], draw.times[mine])
+        own_places = [
+            i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
+        ]
+        part = Draw(draw.clean[own_places], draw.noise[own_places], draw.times[own_places])
         totals = (own, max(1, len(draw.times) - own))
-        batch = Batch(self.scheduler, self.config, [part], texts, sum(i < own for i in mine), self.unet.dtype, totals)
+        batch = Batch(
+            self.scheduler, self.config, [part], texts, sum(i < own for i in own_places), self.unet.dtype, totals
+        )
         taught = None
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             if self.teacher is not None and batch.asked is not None:
@@ -139,15 +141,15 @@ class FullTrainer:
         losses, powers = batch.losses(predicted, taught)
         optimizer.zero_grad()
         losses.sum().backward()
-        told = torch.stack([losses.detach()[0], powers[0]])
-        self.share.sum(told)
-        self._sum_gradients()
+        sums = torch.stack([losses.detach()[0], powers[0]])
+        self.ranks.sum(sums)
+        self.ranks.sum_gradients(part for part in self.unet.parameters() if part.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
         progress.step += 1
-        loss, power = told.tolist()
+        loss, power = sums.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
             return _fault(loss, job, progress)
-        optimizer.param_groups[0]["lr"] = _rate(job, progress)
+        optimizer.param_groups[0]["lr"] = progress.rate(job, progress.step)
         optimizer.step()
         return "" if self._finite() else _fault(math.inf, job, progress)
 
@@ -156,76 +158,52 @@ class FullTrainer:
         return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
 
     def agreed(self, answer: bool) -> bool:
-        """What rank 0 answers, on every worker: they must go the same way, or they wait for each other for ever."""
-        told = torch.tensor([float(answer and self.share.rank == 0)], device=self.unet.device)
-        self.share.sum(told)
-        return bool(told.item())
+        """Rank 0's answer, on every worker: all must take the same branch, or they wait for each other forever."""
+        return bool(self.ranks.agreed(int(answer)))
 
     def _of_rank_0(self, state: FullState | None) -> FullState | None:
         """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
-        if self.share.world == 1:
+        if self.ranks.world == 1:
             return state
-        mine, device = self.share.rank == 0 and state is not None, self.unet.device
-        told = b""
-        if mine and state is not None:
+        sends, device = self.ranks.rank == 0 and state is not None, self.unet.device
+        header = b""
+        if sends and state is not None:
             shapes = {name: list(value.shape) for name, value in state.tensors.items()}
-            told = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
-        size = torch.tensor([len(told)], device=device)
-        self.share.sum(size)
+            header = json.dumps({"progress": asdict(state.progress), "shapes": shapes}).encode()
+        size = torch.tensor([len(header)], device=device)
+        self.ranks.sum(size)
         if not size.item():
             return None
-        text = torch.tensor(list(told) if mine else [0] * int(size.item()), dtype=torch.int32, device=device)
-        self.share.sum(text)
+        text = torch.tensor(list(header) if sends else [0] * int(size.item()), dtype=torch.int32, device=device)
+        self.ranks.sum(text)
         facts = json.loads(bytes(text.tolist()))
         tensors = {}
         for name, shape in facts["shapes"].items():
             value = (
                 state.tensors[name].to(device, copy=True)
-                if mine and state
+                if sends and state
                 else torch.zeros(shape, dtype=self.unet.dtype, device=device)
             )
-            self.share.sum(value)
+            self.ranks.sum(value)
             tensors[name] = value.cpu()
         return FullState(_progress(facts["progress"]), tensors)
-
-    def _sum_gradients(self) -> None:
-        """Add up the workers' gradients, many small ones in one message."""
-        if self.share.world == 1:
-            return
-        bucket: list[torch.Tensor] = []
-        gradients = [parameter.grad for parameter in self.unet.parameters() if parameter.grad is not None]
-        for index, part in enumerate(gradients):
-            bucket.append(part)
-            if index + 1 == len(gradients) or sum(map(torch.numel, bucket)) >= _BUCKET:
-                whole = torch.cat([part.flatten() for part in bucket])
-                self.share.sum(whole)
-                for part, summed in zip(bucket, whole.split([part.numel() for part in bucket]), strict=True):
-                    part.copy_(summed.view_as(part))
-                bucket = []
 
     @torch.no_grad()
     def _validate(
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
-        """Judge the weights by held-out images; returns what is wrong with them, if anything, and the best so far."""
+        """Validate the weights on held-out images; returns their fault, empty if none, and the best so far."""
         own = self.config.validation_samples
         batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
         with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
             predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-        told = batch.losses(predicted, None)[0]
-        self.share.sum(told)
-        loss = told.item() / self.share.world
+        losses = batch.losses(predicted, None)[0]
+        self.ranks.sum(losses)
+        loss = losses.item() / self.ranks.world
         if not math.isfinite(loss):
             return _fault(loss, job, progress), best
         progress.validation.append((progress.step, loss))
         return "", self._weights() if progress.best_step == progress.step else best
-
-    def _judged_now(self, job: AdapterJob, progress: Progress, sampler: Sampler) -> bool:
-        return bool(sampler.held) and (progress.step % self.config.validate_every == 0 or progress.step >= job.steps)
-
-    def _early(self, progress: Progress) -> bool:
-        patience = self.config.patience
-        return patience is not None and progress.waited >= patience
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
@@ -245,13 +223,8 @@ class FullTrainer:
         return FullState(progress.copy(), tensors)
 
 
-def _rate(job: AdapterJob, progress: Progress) -> float:
-    """Learning rate of the step that is being made; halved by every roll-back."""
-    return job.learning_rate * min(1.0, progress.step / max(1, job.warmup_steps)) * 0.5**progress.attempt
-
-
 def _fault(loss: float, job: AdapterJob, progress: Progress) -> str:
-    return f"loss {loss:.3g} at step {progress.step}, learning rate {_rate(job, progress):.3g}"
+    return f"loss {loss:.3g} at step {progress.step}, learning rate {progress.rate(job, progress.step):.3g}"
 
 
 def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
@@ -264,7 +237,7 @@ def save_full(state: FullState, path: Path) -> None:
 
 
 def load_full(path: Path) -> FullState | None:
-    """Read a checkpoint; None if there is none."""
+    """Read a checkpoint; None if it is missing."""
     if (found := read_state(path)) is None:
         return None
     facts, tensors = found

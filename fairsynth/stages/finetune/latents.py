@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the latents of an adapter's images, from what embed stored."""
+"""The latents of an adapter's images, from what embed stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 class LatentFiles:
     """Reads posteriors from the embeddings' Parquet files, and class latents by class prompt.
 
-    Only the ids are held; a job's rows are read when its turn comes, from the files that have them.
+    Only the ids are held; a job's rows are read when its turn comes, from the files that hold them.
     """
 
     def __init__(self, embeddings: Sequence[Path], class_files: Mapping[str, Path]) -> None:
@@ -27,7 +27,7 @@ class LatentFiles:
             self.where |= {image: (path, row) for row, image in enumerate(ids)}
 
     def __call__(self, job: AdapterJob) -> Latents:
-        """Posteriors of the job's images, in the job's order, and the class latents if there are any."""
+        """Posteriors of the job's images, in the job's order, and the class latents, if any."""
         rows: dict[Path, list[int]] = defaultdict(list)
         for image in job.image_ids:
             path, row = self.where[image]

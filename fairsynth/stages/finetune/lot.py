@@ -1,7 +1,7 @@
-"""Stage 4, finetune: a lot of adapters in training, from the first step to the last.
+"""A lot of adapters in training, from the first step to the last.
 
-A lot is a queue; some of its adapters are in training together, as rows of matrices, and where one ends the next
-takes its place. What an adapter becomes depends on its images, prompts and seed: never on the adapters beside it.
+A lot is a queue: some of its adapters train at a time, as rows of matrices, and where one ends the next takes its
+place. What an adapter becomes depends on its images, prompts and seed: never on the adapters beside it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fairsynth.stages.finetune.denoising import EXPLODED, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 
-# On a GPU the host waits for the device when it looks at the losses, so it looks only so often.
+# Steps between looks at the losses on a GPU: for a look the host waits for the device.
 GPU_LOOKS_EVERY = 8
 
 
 class Passes(Protocol):
-    """What a lot needs of its trainer: the model, what it is trained on, and passes through it."""
+    """What a lot needs of its trainer: the model, its training data, and passes through it."""
 
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
@@ -59,11 +59,6 @@ class _Slot:
     texts_2TW: torch.Tensor
     progress: Progress
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, the first being 1; halved by every roll-back."""
-        warm = min(1.0, step / max(1, self.job.warmup_steps))
-        return self.job.learning_rate * warm * 0.5**self.progress.attempt
-
 
 class Lot:
     """The adapters of one call of ``StackedTrainer.train``: those in training, those that wait, those that ended."""
@@ -81,7 +76,7 @@ class Lot:
     ) -> None:
         self.trainer, self.stack, self.config = trainer, stack, trainer.config
         self.report, self.begun, self.checkpoint, self.notice = ended, begun, checkpoint, notice
-        # The longest first: then the last to end are short, and the batch is full for longer.
+        # The longest first, so that the last to end are short and the batch stays full for longer.
         self.waiting = sorted(jobs, key=lambda job: (-job.steps, job.name))
         self.noticed, self.ended, self.steps = False, list[str](), 0
         self.slots: list[_Slot] = []
@@ -89,14 +84,14 @@ class Lot:
         self.looks_every = GPU_LOOKS_EVERY if device.type == "cuda" else 1
         empty = [torch.zeros(0, stack.size, dtype=trainer.master, device=device) for _ in range(3)]
         self.weights, self.adamw = empty[0], StackedAdamW(empty[1], empty[2], torch.zeros(0, device=device))
-        # Loss of the first step that went wrong, and which of the lot's steps it was; 0 as long as none has.
+        # Loss of the first faulty step, and its number among the lot's steps; 0 without a fault.
         self.bad_loss = torch.zeros(0, dtype=trainer.master, device=device)
         self.bad_step = torch.zeros(0, dtype=torch.int64, device=device)
         self._texts: torch.Tensor | None = None
         if resume is not None:
             self._restore(resume)
         elif checkpoint is not None:
-            # It says that nothing has ended yet: a lot that is killed early starts with the same rows again.
+            # This state says that nothing has ended yet: a lot that is killed early starts again with the same rows.
             checkpoint(self._state([]))
 
     def run(self) -> None:
@@ -104,7 +99,7 @@ class Lot:
         self._fill()
         while self.slots:
             self._step()
-            if self.steps % self.looks_every == 0 or any(self._done(s) or self._judged_now(s) for s in self.slots):
+            if self.steps % self.looks_every == 0 or any(self._done(s) or self._validation_due(s) for s in self.slots):
                 self._look()
             self._validate()
             self._end()
@@ -121,7 +116,7 @@ class Lot:
     def _step(self) -> None:
         draws = [slot.sampler(slot.progress.step, slot.progress.attempt) for slot in self.slots]
         losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_N2TW)
-        rates = [slot.rate(slot.progress.step + 1) for slot in self.slots]
+        rates = [slot.progress.rate(slot.job, slot.progress.step + 1) for slot in self.slots]
         norms = self.adamw.step(self.weights, gradients, rates, self.config.weight_decay, self.config.max_grad_norm)
         self.steps += 1
         now = (self.bad_step == 0) & ~(torch.isfinite(norms) & (losses <= EXPLODED * powers))
@@ -133,7 +128,7 @@ class Lot:
             slot.progress.step += 1
 
     def _look(self) -> None:
-        """Roll back the adapters whose loss, gradient or weights are no good; those that were before fail."""
+        """Roll back the adapters with a bad loss, gradient or weights; those rolled back before fail."""
         # The norm is not finite if a weight is not, and costs a tenth of looking at each.
         wrong = (self.bad_step == 0) & ~torch.isfinite(torch.linalg.vector_norm(self.weights, dim=1))
         self.bad_step, self.bad_loss = (
@@ -143,19 +138,20 @@ class Lot:
         for index in reversed(self.bad_step.nonzero().flatten().tolist()):
             slot = self.slots[index]
             step = slot.progress.step - (self.steps - int(self.bad_step[index]))
-            fault = f"loss {self.bad_loss[index].item():.3g} at step {step}, learning rate {slot.rate(step):.3g}"
+            rate = slot.progress.rate(slot.job, step)
+            fault = f"loss {self.bad_loss[index].item():.3g} at step {step}, learning rate {rate:.3g}"
             if slot.progress.attempt:
                 self._drop(index, Trained(slot.job, slot.progress, None, f"{slot.progress.fault}; again {fault}"))
             else:
                 self._put(index, self._start(slot.job, slot.progress.rolled_back(fault)))
 
     def _validate(self) -> None:
-        due = [index for index, slot in enumerate(self.slots) if self._judged_now(slot)]
+        due = [index for index, slot in enumerate(self.slots) if self._validation_due(slot)]
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
-        found = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
-        for index, loss in zip(due, found, strict=True):
+        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
+        for index, loss in zip(due, losses, strict=True):
             progress = self.slots[index].progress
             if not math.isfinite(loss):
                 self.bad_step[index], self.bad_loss[index] = self.steps, loss
@@ -165,20 +161,14 @@ class Lot:
                 progress.best = self.weights[index].cpu().clone()
         self._look()
 
-    def _judged_now(self, slot: _Slot) -> bool:
-        """Whether a validation is due and has not been made."""
-        step, held = slot.progress.step, slot.sampler.held
-        if not held or not step or (slot.progress.validation and slot.progress.validation[-1][0] == step):
-            return False
-        return step % self.config.validate_every == 0 or step >= slot.job.steps
+    def _validation_due(self, slot: _Slot) -> bool:
+        return bool(slot.sampler.held) and slot.progress.validation_due(slot.job, self.config.validate_every)
 
     def _done(self, slot: _Slot) -> bool:
-        """All steps done, or no better on held-out images for ``patience`` validations."""
-        patience = self.config.patience
-        return slot.progress.step >= slot.job.steps or (patience is not None and slot.progress.waited >= patience)
+        return slot.progress.done(slot.job, self.config.patience)
 
     def _end(self) -> None:
-        """Hand over the adapters that are done: the best state where it is known, else the last."""
+        """Hand over the finished adapters: the best state where it is known, else the last."""
         for index in reversed([index for index, slot in enumerate(self.slots) if self._done(slot)]):
             slot = self.slots[index]
             best = slot.progress.best if slot.progress.best is not None else self.weights[index].cpu()
@@ -192,7 +182,7 @@ class Lot:
         self._rows(lambda part: part[keep])
 
     def _fill(self) -> None:
-        """Let those that wait take the free places."""
+        """Fill free places with waiting adapters."""
         while self.waiting and (not self.slots or len(self.slots) < self._width()):
             job = self.waiting.pop(0)
             self._add(job, self.begun.get(job.name) or self._start(job, Progress(job.name)))
@@ -229,13 +219,13 @@ class Lot:
         self.bad_step[index], self.bad_loss[index] = 0, 0
 
     def _rows(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Change which rows there are, in every matrix alike."""
+        """Replace the rows of every matrix alike."""
         self._texts, adamw = None, self.adamw
         self.weights, self.bad_step, self.bad_loss = map(change, (self.weights, self.bad_step, self.bad_loss))
         adamw.first_NP, adamw.second_NP, adamw.steps_N = map(change, (adamw.first_NP, adamw.second_NP, adamw.steps_N))
 
     def _save(self) -> None:
-        """Checkpoint when it is time, or when the machine is about to go."""
+        """Checkpoint when one is due, or when the machine is about to go."""
         warned = not self.noticed and self.notice()
         self.noticed |= warned
         if self.checkpoint is None or not (warned or self.steps % self.config.checkpoint_every == 0):
@@ -244,7 +234,7 @@ class Lot:
         self.checkpoint(self._state([slot.progress.copy() for slot in self.slots]))
 
     def _state(self, rows: list[Progress]) -> LotState:
-        """Where the lot is, on the CPU."""
+        """The lot's state, on the CPU."""
         first, second = self.adamw.first_NP, self.adamw.second_NP
         weights, first, second = (part.cpu().clone() for part in (self.weights, first, second))
         waiting = [job.name for job in self.waiting]

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the state of a lot of adapters in training, on disk and back.
+"""The state of a lot of adapters in training, on disk and back.
 
 A lot that goes on from its state ends with the same bits as one that was never stopped.
 """
@@ -15,18 +15,18 @@ import torch
 from fairsynth.models.state_files import SUFFIX, read_state, write_state
 from fairsynth.stages.finetune.jobs import AdapterJob
 
-# Fields of LotState that are written as they are.
+# Fields of LotState that are written unchanged.
 _PLAIN = ("ended", "steps", "waiting", "width")
 
 
 @dataclass
 class Progress:
-    """How far one adapter is."""
+    """Progress of one adapter."""
 
     name: str
     step: int = 0
     attempt: int = 0
-    """How often it has been rolled back; the learning rate is halved and the draws are others each time."""
+    """Number of roll-backs; each halves the learning rate and changes the draws."""
     since: int = 0
     """Step at which the optimizer's moments were zero."""
     fault: str = ""
@@ -37,7 +37,7 @@ class Progress:
     """Weights (P,) with the lowest of these losses."""
 
     def copy(self) -> Progress:
-        """The same, for keeping."""
+        """A copy to keep."""
         return replace(self, validation=list(self.validation))
 
     @property
@@ -50,10 +50,23 @@ class Progress:
         """Validations since the best one."""
         return sum(step > self.best_step for step, _ in self.validation)
 
-    def rolled_back(self, fault: str) -> Progress:
-        """Where an adapter starts again after its loss exploded: at its best judged state, else at the beginning.
+    def rate(self, job: AdapterJob, step: int) -> float:
+        """Learning rate of a step, the first being 1; halved by every roll-back."""
+        return job.learning_rate * min(1.0, step / max(1, job.warmup_steps)) * 0.5**self.attempt
 
-        Both are its own, whatever its mates and checkpoints were.
+    def validation_due(self, job: AdapterJob, every: int) -> bool:
+        """Whether this step is to be validated and has not been: the last one is, and one in ``every``."""
+        validated = self.validation and self.validation[-1][0] == self.step
+        return bool(self.step) and not validated and (self.step % every == 0 or self.step >= job.steps)
+
+    def done(self, job: AdapterJob, patience: int | None) -> bool:
+        """All steps done, or no better on held-out images for ``patience`` validations."""
+        return self.step >= job.steps or (patience is not None and self.waited >= patience)
+
+    def rolled_back(self, fault: str) -> Progress:
+        """Where an adapter starts again after its loss exploded: at its best validated state, else at the beginning.
+
+        Both depend on the adapter alone, not on its mates or checkpoints.
         """
         start = self.best_step
         kept = [point for point in self.validation if point[0] <= start]
@@ -62,7 +75,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
+    """Result of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
 
     job: AdapterJob
     progress: Progress
@@ -85,7 +98,7 @@ class LotState:
 
     rows: list[Progress]
     ended: list[str]
-    """Adapters that were finished or had failed by then."""
+    """Adapters that had finished or failed by then."""
     steps: int
     """Steps that the lot as a whole had done."""
     weights_NP: torch.Tensor
@@ -94,7 +107,7 @@ class LotState:
     waiting: list[str] = field(default_factory=list)
     """Adapters that were not in training yet."""
     width: int | None = None
-    """Adapters in training at once, if it was known: what goes on must be cut as it was, to the last bit."""
+    """Adapters in training at once, if known: a resumed lot must be cut as before to end with the same bits."""
 
     @property
     def names(self) -> set[str]:
@@ -116,27 +129,27 @@ def save_state(state: LotState, path: Path) -> None:
 
 
 def load_state(path: Path) -> LotState | None:
-    """Read a state; None if there is none."""
-    found = read_state(path)
-    return None if found is None else _state(*found)
+    """Read a state; None if it is missing."""
+    content = read_state(path)
+    return None if content is None else _state(*content)
 
 
 def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
-    """The rows of these adapters in the states of whichever lots had begun them; the furthest of each."""
-    found: dict[str, Row] = {}
+    """The rows of these adapters in the states of any lots that had begun them; of each the furthest."""
+    rows: dict[str, Row] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        # It may be gone, or another one: other lots are at work.
+        # The file may be gone or replaced: other lots are at work.
         content = read_state(path, lambda facts: any(row["name"] in names for row in facts["rows"]))
         if content is None:
             continue
         state = _state(*content)
         for index, progress in enumerate(state.rows):
-            other = found.get(progress.name)
-            if progress.name in names and (other is None or _how_far(other.progress) < _how_far(progress)):
+            known = rows.get(progress.name)
+            if progress.name in names and (known is None or _how_far(known.progress) < _how_far(progress)):
                 row = state.row(index)
                 # Copies: a row must not hold on to the whole of its lot.
-                found[progress.name] = Row(row.progress, *(part.clone() for part in row[1:]))
-    return found
+                rows[progress.name] = Row(row.progress, *(part.clone() for part in row[1:]))
+    return rows
 
 
 def _how_far(progress: Progress) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Stage 4, finetune: the embeddings of all prompts of a run, computed once and shared by all lots."""
+"""The embeddings of all prompts of a run, computed once and shared by all lots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fairsynth.config import ModelsConfig
 from fairsynth.data.vectors import matrix, vectors
 from fairsynth.models.diffusion import encode_prompts, load_text_encoder
 
-UNIT = "texts="  # no adapter is called so: a slug has no equals sign
 _FILE = "texts.parquet"
 
 

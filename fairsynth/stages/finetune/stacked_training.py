@@ -1,4 +1,4 @@
-"""Stage 4, finetune: trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
+"""Trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot import Lot
 from fairsynth.stages.finetune.lot_state import LotState, Row, Trained
 
-# Adapters in one pass, where nothing else limits them: beyond that the passes get no cheaper per adapter.
+# Maximum of adapters in one pass: beyond it the passes get no cheaper per adapter.
 MOST_AT_ONCE = 16
-# Share of the free memory that activations may take; the rest is for what a step needs besides, and for others.
+# Share of the free memory for activations; the rest is for a step's other needs, and for others.
 MEMORY_SHARE = 0.6
 Result = TypeVar("Result")
 
@@ -45,7 +45,7 @@ class StackedTrainer:
         self.unet, self.scheduler, self.config, self.texts, self.load = unet, scheduler, config, texts, load
         self.width, self.memory_share = width, memory_share
         self.chunk = width or MOST_AT_ONCE
-        """Adapters in one forward pass: halved when memory runs out all the same."""
+        """Adapters in one forward pass; halved if memory still runs out."""
         self.master = torch.promote_types(unet.dtype, torch.float32)
 
     def train(
@@ -85,14 +85,14 @@ class StackedTrainer:
         return losses, powers, gradients
 
     def _in_chunks(self, total: int, work: Callable[[slice], Result]) -> list[Result]:
-        """The work on all adapters, ``chunk`` of them at once; smaller chunks from now on if memory runs out."""
+        """The work on all adapters, ``chunk`` of them at once; if memory runs out, in smaller chunks from then on."""
         while True:
             try:
                 return [work(slice(start, start + self.chunk)) for start in range(0, total, self.chunk)]
             except torch.cuda.OutOfMemoryError:
                 if min(self.chunk, total) == 1:
                     raise
-            # Not in the handler: the exception holds on to what the work had in memory.
+            # Not in the handler: the exception keeps the work's memory alive.
             self.chunk = math.ceil(min(self.chunk, total) / 2)
             torch.cuda.empty_cache()
 
@@ -115,16 +115,16 @@ class StackedTrainer:
         """Loss of each adapter on its held-out draw."""
         own = self.config.validation_samples
 
-        def judge(rows: slice) -> list[float]:
+        def losses_of(rows: slice) -> list[float]:
             batch = Batch(self.scheduler, self.config, draws[rows], texts_N2TW[rows], own, self.unet.dtype)
             with stack.using(weights_NP[rows]):
                 predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
             return batch.losses(predicted, None)[0].tolist()
 
-        return [loss for part in self._in_chunks(len(draws), judge) for loss in part]
+        return [loss for part in self._in_chunks(len(draws), losses_of) for loss in part]
 
     def fitting(self, stack: StackedAdapters, draw: Draw, texts_2TW: torch.Tensor) -> int:
-        """How many adapters memory holds at once, by what one adapter's pass keeps for its way back."""
+        """How many adapters memory holds at once, from what one adapter's pass keeps for its backward pass."""
         frozen = {parameter.untyped_storage().data_ptr() for parameter in self.unet.parameters()}
         kept: dict[int, int] = {}
 

@@ -1,99 +1,143 @@
-"""Step finetune: an adapter for every cluster, after the class images they share, where these are asked for."""
+"""Stage finetune: class images where the config asks for them, then an adapter for every cluster."""
 
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from fairsynth.artifacts import Artifact, Counts
-from fairsynth.engine.training import train_adapters
-from fairsynth.engine.units import Ran, run_units
+from fairsynth.config import RunConfig
 from fairsynth.errors import FairsynthError
 from fairsynth.exports.model_card import model_card
 from fairsynth.groups import Group
-from fairsynth.manifest import TRAIN
-from fairsynth.stages.context import Context, Done, Stopwatch, found
-from fairsynth.stages.finetune import plan as finetune_stage
-from fairsynth.stages.finetune.jobs import AdapterJob
-from fairsynth.stages.ingest.step import embedding_files
-from fairsynth.stages.views import new_folder, publish, shows
+from fairsynth.stages.cluster.output import read_clusters
+from fairsynth.stages.context import Context
+from fairsynth.stages.embed.output import embedding_files
+from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe
+from fairsynth.stages.finetune.output import adapter_facts, class_units, planned_jobs, words
+from fairsynth.stages.finetune.worker import LotTask, train_lot
+from fairsynth.stages.stage import Made
+from fairsynth.stages.views import is_current, new_folder, publish
+from fairsynth.work import Ran
 
-CLUSTERS = "clusters.parquet"
+VERSION = 2
 
 
-def finetune(context: Context) -> Done:
-    """One adapter per cluster (or as the generator says)."""
+def artifact(context: Context) -> Artifact:
+    """Named by the clusters, the latents, the models, and the settings that adapters depend on."""
     config = context.config
-    recipe: dict[str, Any] = {"generator": "vanilla"}
+    asked: dict[str, Any] = {"generator": "vanilla"}
     if config.finetune.generator != "vanilla":
-        recipe = finetune_stage.recipe(config.finetune) | words(context) | {"seed": config.seed}
-    if finetune_stage.needs_class_images(config.finetune):
-        recipe["sampling"] = _sampling(context)
-    artifact = context.artifact(
-        "finetune", finetune_stage.VERSION, ("cluster", "embed"), recipe, **context.model_identity
-    )
-    if artifact.finished or context.lookup_only:
-        if artifact.finished and not context.lookup_only and not shows(context.root / "adapters", artifact):
-            _show_adapters(context, artifact)
-        return found(artifact) if artifact.finished else Done(artifact)
-    watch, _ = Stopwatch(context, artifact), artifact.open()
-    jobs = planned_jobs(context)
+        asked = recipe(config.finetune) | words(config.data) | {"seed": config.seed}
+    if needs_class_images(config.finetune):
+        asked["sampling"] = _sampling(config)
+    return context.artifact("finetune", VERSION, ("cluster", "embed"), asked, **context.model_identity)
+
+
+def make(context: Context, artifact: Artifact) -> Made:
+    """One adapter per cluster (or as the generator says)."""
+    clusters, generator = context.artifacts["cluster"], context.config.finetune.generator
+    jobs = planned_jobs(context.config, clusters, context.manifest)
     ran = _train(context, artifact, jobs)
     failed = _failed(context, artifact, jobs)
-    for leftover in ("ray", "checkpoints"):
-        shutil.rmtree(artifact.path / leftover, ignore_errors=True)
-    _show_adapters(context, artifact)
-    images = pq.read_metadata(context.artifacts["cluster"].path / CLUSTERS).num_rows
+    artifact.clear("ray", "checkpoints")
+    images = sum(map(len, read_clusters(clusters).values()))
     used = sum(len(job.image_ids) for job in jobs if job.name not in failed)
-    summary = f"{len(jobs) - len(failed)} adapters ({config.finetune.generator})" + (
-        f", {len(failed)} failed" if failed else ""
-    )
+    summary = f"{len(jobs) - len(failed)} adapters ({generator})" + (f", {len(failed)} failed" if failed else "")
     remarks = [f"adapter {name} failed: {why}" for name, why in failed.items()]
-    return watch.finish(Counts(images, used, 0, images - used), ran, summary, remarks=remarks)
+    return Made(Counts(images, used, 0, images - used), summary, ran, facts={"remarks": remarks})
 
 
-def planned_jobs(context: Context) -> list[AdapterJob]:
-    """The adapters that the config and the clusters call for."""
-    clusters: dict[Group, dict[str, int]] = defaultdict(dict)
-    for row in pq.read_table(context.artifacts["cluster"].path / CLUSTERS).to_pylist():
-        clusters[Group(row["label"], row["attribute"])][row["image_id"]] = row["cluster"]
-    config, counts = context.config, context.manifest.split(TRAIN).counts()
-    return finetune_stage.plan_adapters(config.finetune, config.data, clusters, config.seed, counts)
+def show(context: Context, artifact: Artifact) -> None:
+    """Lay the adapters out for people: adapters/<group>/<cluster>/, and a card that describes them."""
+    target = context.root / "adapters"
+    if is_current(target, artifact):
+        return
+    view, all_facts = new_folder(target), adapter_facts(artifact)
+    for facts in all_facts:
+        folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
+        shutil.copytree(artifact.units()[facts["name"]], folder)
+    if all_facts:
+        (view / "README.md").write_text(model_card(context.config, all_facts), "utf-8")
+    publish(view, target, artifact)
 
 
 def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> Ran:
-    """Class images first, where they are asked for, then the adapters."""
-    config, prompts, class_ran = context.config, dict[str, str](), Ran(0, 0, 0.0)
+    """Class images first, where the config asks for them, then the adapters."""
+    config, prompts, ran = context.config, dict[str, str](), Ran()
     if not jobs:
-        return class_ran
-    if finetune_stage.needs_class_images(config.finetune):
-        from fairsynth.stages.finetune.class_images import ClassLatents, unit_names
+        return ran
+    if needs_class_images(config.finetune):
+        from fairsynth.stages.finetune.class_images import ClassLatents
 
-        prompts = unit_names(job.class_prompt for job in jobs)
+        prompts = class_units(job.class_prompt for job in jobs)
         make = partial(ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
-        class_ran = run_units(context.session, "finetune", artifact.units(), list(prompts), make)
-    ran = train_adapters(
-        context.session,
-        jobs,
-        config.models,
-        config.finetune,
-        artifact,
-        [Path(p) for p in embedding_files(context.artifacts["embed"])],
-        {prompt: name for name, prompt in prompts.items()},
+        ran = context.run_units(artifact, list(prompts), make)
+    embeddings = [Path(path) for path in embedding_files(context.artifacts["embed"])]
+    return ran + train_adapters(context, artifact, jobs, embeddings, {text: name for name, text in prompts.items()})
+
+
+def train_adapters(
+    context: Context,
+    artifact: Artifact,
+    jobs: Sequence[AdapterJob],
+    embeddings: Sequence[Path],
+    class_units: Mapping[str, str],
+) -> Ran:
+    """Train every adapter that has no unit yet; ``class_units`` names the unit with the latents of each class prompt.
+
+    Raises FairsynthError or InfrastructureError once all lots have ended, if one of them failed.
+    """
+    units, names = artifact.units(), {job.name for job in jobs}
+    done = units.done()
+    if names <= done:
+        return Ran(0, len(jobs))
+    units.sweep()
+    full, resources = context.config.finetune.parameters == "full", context.config.resources
+    room = context.room(
+        resources.workers_per_cluster if full else 1,
+        "resources.workers_per_cluster",
+        lanes=1 if full else len(jobs),
     )
-    startup = ran.startup_seconds + class_ran.startup_seconds
-    return Ran(ran.made + class_ran.made, ran.cached + class_ran.cached, startup)
+    began = time.time()
+    cut = lots(jobs, room.side_by_side, 1 if full else resources.adapters_per_run)
+    shared = partial(
+        LotTask,
+        prompts=tuple(sorted({prompt for job in jobs for prompt in (job.prompt, job.class_prompt)})),
+        models=context.config.models,
+        config=context.config.finetune,
+        stage=artifact.path,
+        embeddings=tuple(embeddings),
+        class_units=class_units,
+        threads=room.worker.threads,
+        gpus=room.worker.gpus,
+        lanes=room.lanes,
+        side_by_side=min(room.side_by_side, len(cut)),
+        at_once=resources.adapters_at_once,
+    )
+    tasks = [shared(tuple(lot)) for lot in cut if any(job.name not in done for job in lot)]
+    work = {task.name: partial(train_lot, task) for task in tasks}
+    ended = context.run_jobs(artifact, work, room, len(jobs), lambda: len(names & units.done()))
+    first = min(_without_failures(ended))
+    return Ran(len(names - done), len(names & done), max(0.0, first - began))
+
+
+def _without_failures(ended: Sequence[float | FairsynthError]) -> list[float]:
+    """When each lot began. Raises an error like the first failure, if any."""
+    failures = [result for result in ended if isinstance(result, FairsynthError)]
+    if failures:
+        what = f"stage finetune failed in {len(failures)} of {len(ended)} lots: "
+        raise type(failures[0])(what + str(failures[0]).removeprefix("stage finetune failed: ")) from failures[0]
+    return [result for result in ended if not isinstance(result, FairsynthError)]
 
 
 def _failed(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> dict[str, str]:
-    """Why adapters failed, by name. Raises FairsynthError if they are too many to go on without."""
-    failed = {facts["name"]: facts["failed"] for facts in adapter_units(artifact) if facts["failed"]}
+    """Why adapters failed, by name. Raises FairsynthError if more failed than the config allows."""
+    failed = {facts["name"]: facts["failed"] for facts in adapter_facts(artifact) if facts["failed"]}
     most = context.config.finetune.max_failed_share * len(jobs)
     if len(failed) > most:
         name, why = next(iter(failed.items()))
@@ -104,36 +148,12 @@ def _failed(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) ->
     return failed
 
 
-def _sampling(context: Context) -> dict[str, Any]:
+def _sampling(config: RunConfig) -> dict[str, Any]:
     """What class images depend on besides the finetune section."""
-    config = context.config.synthesize
+    how = config.synthesize
     return {
-        "steps": config.steps,
-        "guidance": config.guidance,
-        "negative_prompt": config.negative_prompt,
-        "unit_size": config.unit_size,
+        "steps": how.steps,
+        "guidance": how.guidance,
+        "negative_prompt": how.negative_prompt,
+        "unit_size": how.unit_size,
     }
-
-
-def words(context: Context) -> dict[str, Any]:
-    """What prompts are made of besides their templates."""
-    data = context.config.data
-    return {"label_names": data.label_names, "attribute_names": data.attribute_names}
-
-
-def adapter_units(artifact: Artifact) -> list[dict[str, Any]]:
-    """The facts of every adapter of a finetune artifact, by name, the failed ones included."""
-    units = artifact.units()
-    # Units that are no adapter have an equals sign in their name, which no adapter's has.
-    return [finetune_stage.read_adapter(units[name]) for name in sorted(units.done()) if "=" not in name]
-
-
-def _show_adapters(context: Context, artifact: Artifact) -> None:
-    """Lay the adapters out for people: adapters/<group>/<cluster>/, and a card that describes them."""
-    view, all_facts = new_folder(context.root / "adapters"), adapter_units(artifact)
-    for facts in all_facts:
-        folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
-        shutil.copytree(artifact.units()[facts["name"]], folder)
-    if all_facts:
-        (view / "README.md").write_text(model_card(context.config, all_facts), "utf-8")
-    publish(view, context.root / "adapters", artifact)

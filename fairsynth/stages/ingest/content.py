@@ -1,4 +1,4 @@
-"""What the files of a dataset hold: read and decoded a unit at a time, then compared with one another."""
+"""The content of a dataset's files: read and decoded a unit at a time, then compared with one another."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from fairsynth.config import DataConfig, ImageRules
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.location import ImageReader
-from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.metadata import BadImage, Entry, Metadata, SetAside
+from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group
@@ -33,7 +32,7 @@ CHECKED = pa.schema(
         ("detail", pa.string()),
     ]
 )
-LOOK = (pa.field("hash", pa.binary(HASH_BYTES)), pa.field("thumbnail", pa.binary(THUMBNAIL_BYTES)))
+LOOK = (pa.field("hash", pa.binary(HASH_BYTES)), pa.field("thumbnail", pa.binary(LOOK_BYTES)))
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
@@ -49,7 +48,7 @@ Row = Mapping[str, Any]
 class CheckImages:
     """Reads and decodes the images of one unit: rows (path, location) in, a table of ``CHECKED`` out.
 
-    With ``look`` also what near copies are found by (``fairsynth.data.near_duplicates``).
+    With ``look`` also hash and look, by which near duplicates are found (``fairsynth.data.near_duplicates``).
     """
 
     def __init__(self, storage: Storage, rules: ImageRules, look: bool = False) -> None:
@@ -68,7 +67,7 @@ class CheckImages:
         except BadImage as problem:
             return facts | {"reason": problem.reason, "detail": problem.detail}
         if self.look:
-            facts |= {"hash": perceptual_hash(image), "thumbnail": thumbnail(image)}
+            facts |= {"hash": perceptual_hash(image), "thumbnail": look(image)}
         return facts | {
             "format": header.format,
             "width": header.width,
@@ -79,33 +78,33 @@ class CheckImages:
 
 @dataclass(frozen=True)
 class Examined:
-    """What reading the files showed. ``entries`` and their ``sha256`` (empty where unusable) are ordered by path.
+    """Result of reading the files. ``entries`` and their ``sha256`` (empty where unusable) are ordered by path.
 
-    ``conflicts`` and ``leaks`` give for a path what contradicts it; ``first_of`` gives, for each later
-    copy inside a split, the image_id of the first.
+    ``conflicts`` and ``leaks``: for a path, what contradicts it. ``first_of``: for each later copy inside a split, the
+    image_id of the first.
     """
 
     entries: list[Entry]
     sha256: list[str]
-    bad: list[Aside]
+    bad: list[SetAside]
     conflicts: dict[str, str]
     leaks: dict[str, str]
     first_of: dict[str, str]
 
     def used(self) -> list[tuple[Entry, str]]:
-        """What remains, with its SHA-256."""
-        away = self.conflicts.keys() | self.leaks.keys() | {aside.path for aside in self.bad}
+        """The entries that remain, with their SHA-256."""
+        away = self.conflicts.keys() | self.leaks.keys() | {image.path for image in self.bad}
         return [pair for pair in zip(self.entries, self.sha256, strict=True) if pair[0].path not in away]
 
 
-def examine(reading: Reading, checked: pa.Table) -> Examined:
+def examine(metadata: Metadata, checked: pa.Table) -> Examined:
     """Compare the content of all images; ``checked`` has a row of ``CHECKED`` for each entry, ordered by path."""
-    entries = sorted(reading.entries, key=lambda e: e.path)
+    entries = sorted(metadata.entries, key=lambda e: e.path)
     columns = {name: checked.column(name).to_pylist() for name in ("path", "sha256", "reason", "detail")}
     if columns["path"] != [entry.path for entry in entries]:
         raise FairsynthError("the checked files are not those of the metadata")
     bad = [
-        Aside(path, reason, detail)
+        SetAside(path, reason, detail)
         for path, reason, detail in zip(columns["path"], columns["reason"], columns["detail"], strict=True)
         if reason
     ]
@@ -116,54 +115,54 @@ def examine(reading: Reading, checked: pa.Table) -> Examined:
         if sha in often:
             same[sha].append(entry)
     conflicts = conflicting(same)
-    agreeing = {sha: found for sha, found in same.items() if found[0].path not in conflicts}
+    agreeing = {sha: holders for sha, holders in same.items() if holders[0].path not in conflicts}
     leaks = leaking(agreeing)
     return Examined(entries, sums, bad, conflicts, leaks, _first_of(agreeing, leaks))
 
 
 def conflicting(repeated: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
     """Paths of images whose content occurs under two labels or attributes, each with a path that contradicts it."""
-    found: dict[str, str] = {}
+    conflicts: dict[str, str] = {}
     for entries in repeated.values():
         if len({(e.label, e.attribute) for e in entries}) > 1:
             for entry in entries:
                 other = next(e for e in entries if (e.label, e.attribute) != (entry.label, entry.attribute))
-                found[entry.path] = f"same content as {other.path} of {Group(other.label, other.attribute)}"
-    return found
+                conflicts[entry.path] = f"same content as {other.path} of {Group(other.label, other.attribute)}"
+    return conflicts
 
 
 def leaking(repeated: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
     """Paths that must go because a later split has the same content: from train for val, from both for test."""
-    found: dict[str, str] = {}
+    leaks: dict[str, str] = {}
     for entries in repeated.values():
         last = max(SPLITS.index(entry.split) for entry in entries)
         holder = next(e for e in entries if SPLITS.index(e.split) == last)
         for entry in entries:
             if SPLITS.index(entry.split) < last:
-                found[entry.path] = f"same content as {holder.path} in {holder.split}"
-    return found
+                leaks[entry.path] = f"same content as {holder.path} in {holder.split}"
+    return leaks
 
 
 def _first_of(repeated: Mapping[str, Sequence[Entry]], leaks: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    firsts: dict[str, str] = {}
     for entries in repeated.values():
         left = [e for e in entries if e.path not in leaks]
-        found |= {e.path: image_id(left[0].path) for e in left[1:]}
-    return found
+        firsts |= {e.path: image_id(left[0].path) for e in left[1:]}
+    return firsts
 
 
-def check_losses(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if more images cannot be used than the limits allow, overall or in a group."""
-    bad, total = [*reading.quarantined, *seen.bad], len(reading.entries) + len(reading.quarantined)
-    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(aside.reason for aside in bad).most_common())
+    bad, total = [*metadata.quarantined, *examined.bad], len(metadata.entries) + len(metadata.quarantined)
+    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(image.reason for image in bad).most_common())
     if len(bad) > config.max_bad_fraction * total:
         raise DataError(
             f"{len(bad)} of {total} images cannot be used ({reasons}), more than data.max_bad_fraction "
             f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}. 'fairsynth inspect' lists them all"
         )
-    lost = {aside.path for aside in bad}
-    sizes = Counter(Group(e.label, e.attribute) for e in seen.entries)
-    lost_of = Counter(Group(e.label, e.attribute) for e in seen.entries if e.path in lost)
+    lost = {image.path for image in bad}
+    sizes = Counter(Group(e.label, e.attribute) for e in examined.entries)
+    lost_of = Counter(Group(e.label, e.attribute) for e in examined.entries if e.path in lost)
     for group, n in sorted(lost_of.items()):
         if n > config.max_bad_group_fraction * sizes[group]:
             raise DataError(
@@ -172,37 +171,37 @@ def check_losses(config: DataConfig, reading: Reading, seen: Examined) -> None:
             )
 
 
-def check_conflicts(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_conflicts(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if too many images occur under different labels or attributes."""
-    total = len(reading.entries) + len(reading.quarantined)
-    if len(seen.conflicts) > config.max_conflict_fraction * total:
-        path, detail = next(iter(seen.conflicts.items()))
+    total = len(metadata.entries) + len(metadata.quarantined)
+    if len(examined.conflicts) > config.max_conflict_fraction * total:
+        path, detail = next(iter(examined.conflicts.items()))
         raise DataError(
-            f"{len(seen.conflicts)} of {total} images occur under different labels or attributes, more than "
+            f"{len(examined.conflicts)} of {total} images occur under different labels or attributes, more than "
             f"data.max_conflict_fraction {config.max_conflict_fraction:g} allows; first: {path!r}, {detail}"
         )
 
 
-def check_leaks(config: DataConfig, reading: Reading, seen: Examined) -> None:
+def check_leaks(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
     """Raise DataError if too many training images are in another split too."""
-    train = {e.path for e in seen.entries if e.split == TRAIN}
-    found = [path for path in seen.leaks if path in train]
-    if len(found) > config.max_leak_fraction * len(train):
+    train = {e.path for e in examined.entries if e.split == TRAIN}
+    leaking_paths = [path for path in examined.leaks if path in train]
+    if len(leaking_paths) > config.max_leak_fraction * len(train):
         raise DataError(
-            f"{len(found)} of {len(train)} training images are in another split too, more than data.max_leak_fraction "
-            f"{config.max_leak_fraction:g} allows; first: {found[0]!r}, {seen.leaks[found[0]]}"
+            f"{len(leaking_paths)} of {len(train)} training images are in another split too, more than data.max_leak_fraction "
+            f"{config.max_leak_fraction:g} allows; first: {leaking_paths[0]!r}, {examined.leaks[leaking_paths[0]]}"
         )
 
 
-def check_groups_left(config: DataConfig, reading: Reading, seen: Examined) -> None:
-    """Raise DataError if nothing usable is left of a split's group."""
-    lost = sorted({e[1:4] for e in seen.entries} - {entry[1:4] for entry, _ in seen.used()})
+def check_groups_left(config: DataConfig, metadata: Metadata, examined: Examined) -> None:
+    """Raise DataError if a group has no usable image left in a split."""
+    lost = sorted({e[1:4] for e in examined.entries} - {entry[1:4] for entry, _ in examined.used()})
     if lost:
         split, label, attribute = lost[0]
         raise DataError(f"no usable image is left of split {split}, group {Group(label, attribute)}")
 
 
-# What stops a run before anything is spent.
+# Checks that stop a run before anything is spent.
 LIMITS = (check_losses, check_conflicts, check_leaks, check_groups_left)
 
 
@@ -210,5 +209,7 @@ def wrong_extensions(checked: pa.Table) -> list[str]:
     """Paths of usable images whose extension says another format than their content."""
     pairs = zip(checked.column("path").to_pylist(), checked.column("format").to_pylist(), strict=True)
     return [
-        p for p, kind in pairs if kind and (suffix := PurePosixPath(p).suffix.lower()) and suffix not in SUFFIXES[kind]
+        p
+        for p, format in pairs
+        if format and (suffix := PurePosixPath(p).suffix.lower()) and suffix not in SUFFIXES[format]
     ]

@@ -1,4 +1,4 @@
-"""Stage 8, report: report.json (schema 1) and a page for people."""
+"""The parts of report.json (schema 1) and a page for people."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from fairsynth.classify.methods import TITLES
-from fairsynth.classify.policies import Policy, told
+from fairsynth.classify.policies import Policy, in_words
 from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
-from fairsynth.groups import MethodScores, mean_interval, wilson
-from fairsynth.metrics import paired
-from fairsynth.printing import printable
-
-VERSION = 3
+from fairsynth.escaping import printable
+from fairsynth.metrics import MethodScores, mean_interval, paired, wilson
 
 
 def method_entry(
@@ -57,7 +54,7 @@ def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _wilson(accuracy: float | None, n: int) -> list[float] | None:
-    """What the number of test images allows to say; seeds share them, so they do not count as more images."""
+    """The interval that the number of test images allows; seeds share the images, so they do not count as more."""
     return None if accuracy is None else list(wilson(round(accuracy * n), n))
 
 
@@ -97,7 +94,7 @@ def page(report: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], search: 
     """The HTML page. All text from data is escaped; nothing is loaded from elsewhere, no scripts."""
     environment = Environment(loader=PackageLoader("fairsynth.stages", "report"), autoescape=True)
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
-    said = report["settings"].get("fairsynth")
-    policy = told(Policy(said["synthetic"], said["stage_2"])) if said else ""
+    setting = report["settings"].get("fairsynth")
+    policy = in_words(Policy(setting["synthetic"], setting["stage_2"])) if setting else ""
     page = environment.get_template("report.html")
     return page.render(report=report, grids=grids, titles=TITLES, search=search, policy=policy)

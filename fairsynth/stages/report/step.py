@@ -1,4 +1,4 @@
-"""Step report: everything that was found, as a page for people and JSON for scripts."""
+"""Stage report: all results, as a page for people and JSON for scripts."""
 
 from __future__ import annotations
 
@@ -15,60 +15,56 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
-from fairsynth.engine.units import Ran
-from fairsynth.groups import Group
-from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
-from fairsynth.stages.audit.step import read_audit
-from fairsynth.stages.context import Context, Done, Stopwatch, found
-from fairsynth.stages.embed.embedding import same_content
-from fairsynth.stages.synthesize.output import TABLE, read_files, spread
-from fairsynth.stages.synthesize.selection import ACCEPTED, members
-from fairsynth.stages.tune.step import PICTURE, TRIALS
+from fairsynth.data.location import same_content
+from fairsynth.data.samples import spread
+from fairsynth.manifest import TEST, TRAIN, VALIDATION
+from fairsynth.metrics import agreement, more_figures, score_methods, test_counts, verdict
+from fairsynth.stages.audit.output import read_audit
+from fairsynth.stages.cluster.output import read_agreement
+from fairsynth.stages.context import Context
+from fairsynth.stages.evaluate.output import classifier_folder, predictions_file, read_predictions
+from fairsynth.stages.stage import Made
+from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, members, read_files
+from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings
+from fairsynth.work import Ran
 
+VERSION = 3
 GRID_IMAGES = 24
 
 
-def report(context: Context) -> Done:
-    """report.json, report.html, predictions.parquet and the classifier, laid out in the output folder."""
-    from fairsynth.stages.report import page as stage
-
-    # Ingest's digest is that of the images used; the page also tells what was set aside.
+def artifact(context: Context) -> Artifact:
+    """Named by all earlier results, and by what was set aside, because ingest's digest covers the used images alone."""
     facts = fingerprint(_data_facts(context) | {"root": ""})
-    artifact = context.artifact("report", stage.VERSION, tuple(context.artifacts), {}, data=facts)
-    if artifact.finished or context.lookup_only:
-        if artifact.finished and not context.lookup_only and not _shown(context, artifact):
-            _lay_out(context, artifact.path)
-        return found(artifact) if artifact.finished else Done(artifact)
-    watch, folder = Stopwatch(context, artifact), artifact.open()
-    content = _content(context)
+    return context.artifact("report", VERSION, tuple(context.artifacts), {}, data=facts)
+
+
+def make(context: Context, artifact: Artifact) -> Made:
+    """Write report.json and report.html."""
+    from fairsynth.stages.report.page import embedded, page
+
+    content, folder = _content(context), artifact.path
     write_json(folder / "report.json", content)
-    search = stage.embedded((context.artifacts["tune"].path / PICTURE).read_bytes())
-    (folder / "report.html").write_text(stage.page(content, _grids(context), search), "utf-8")
-    _lay_out(context, folder)
+    search = embedded((context.artifacts["tune"].path / PICTURE).read_bytes())
+    (folder / "report.html").write_text(page(content, _grids(context), search), "utf-8")
     n = len(context.manifest)
-    return watch.finish(Counts(n, n, 0, 0), Ran(1, 0, 0.0), f"verdict: {content['verdict']}")
+    return Made(Counts(n, n, 0, 0), f"verdict: {content['verdict']}", Ran(1))
 
 
-def _shown(context: Context, artifact: Artifact) -> bool:
-    """True if the output folder shows this report, not that of another config's run."""
-    shown = context.root / "report.json"
-    return shown.exists() and shown.read_bytes() == (artifact.path / "report.json").read_bytes()
+def show(context: Context, artifact: Artifact) -> None:
+    """Lay out report, predictions, trials and classifier where people look, unless they are there already.
 
-
-def _lay_out(context: Context, folder: Path) -> None:
-    """Copy classifier, predictions and report to where people look; report.json last, for it says that the rest is there."""
-    evaluated, classifier = context.artifacts["evaluate"].path, context.root / "classifier"
-    ours = evaluated / "classifiers" / "fairsynth-0"
+    report.json comes last: it says that the rest is complete.
+    """
+    published, folder = context.root / "report.json", artifact.path
+    if published.exists() and published.read_bytes() == (folder / "report.json").read_bytes():
+        return
+    evaluated, tuned, classifier = context.artifacts["evaluate"], context.artifacts["tune"], context.root / "classifier"
+    ours = classifier_folder(evaluated, "fairsynth", 0)
     shutil.rmtree(classifier, ignore_errors=True)
     if ours.exists():
         shutil.copytree(ours, classifier)
-    tuned = context.artifacts["tune"].path
-    for source in (
-        *(tuned / name for name in (TRIALS, PICTURE)),
-        evaluated / "predictions.parquet",
-        folder / "report.html",
-        folder / "report.json",
-    ):
+    trials = (tuned.path / name for name in (TRIALS, PICTURE))
+    for source in (*trials, predictions_file(evaluated), folder / "report.html", folder / "report.json"):
         _place(source, context.root / source.name)
 
 
@@ -80,56 +76,48 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _content(context: Context) -> dict[str, Any]:
-    from fairsynth.metrics import more_figures
-    from fairsynth.stages.evaluate.final_training import score_methods, test_counts, verdict
     from fairsynth.stages.report.page import method_entry
 
-    predictions = pq.read_table(context.artifacts["evaluate"].path / "predictions.parquet")
+    predictions = read_predictions(context.artifacts["evaluate"])
     splits = {split: context.manifest.split(split).counts() for split in (TRAIN, VALIDATION)}
     splits[TEST] = test_counts(predictions)
-    labels, attributes = context.group_names
-    groups = [Group(label, attribute) for label in labels for attribute in attributes]
+    groups = context.groups
     methods = score_methods(predictions, groups, splits[TRAIN])
-    by_name, more = {method.name: method for method in methods}, more_figures(predictions, labels)
-    judged = verdict(by_name["fairsynth"], by_name["erm"]) if {"fairsynth", "erm"} <= by_name.keys() else "inconclusive"
+    by_name, more = {method.name: method for method in methods}, more_figures(predictions, context.group_names[0])
+    comparable = {"fairsynth", "erm"} <= by_name.keys()
     dataset = {
         split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups]
         for split, counts in splits.items()
     }
-    stages = [
-        {
-            "name": name,
-            **{key: record[key] for key in ("seconds", "startup_seconds", "units", "cached", "summary")},
-            **record["counts"],
-        }
-        for name, record in ((name, artifact.record) for name, artifact in context.artifacts.items())
-    ]
+    synthesized = context.artifacts["synthesize"].record
     return {
         "schema": 1,
-        "verdict": judged,
+        "verdict": verdict(by_name["fairsynth"], by_name["erm"]) if comparable else "inconclusive",
         "seed": context.config.seed,
         "generator": context.config.finetune.generator,
         "dataset": dataset,
         "data": _data_facts(context),
         "discovered": _discovered(context, predictions),
         "methods": [method_entry(m, more[m.name], by_name.get("fairsynth")) for m in methods],
-        "stages": stages,
-        "groups": context.artifacts["synthesize"].record["groups"],
-        "synthesis": {
-            key: context.artifacts["synthesize"].record[key]
-            for key in ("trials", "codec", "copy_threshold", "probe_right")
-        },
+        "stages": [_stage_entry(name, artifact.record) for name, artifact in context.artifacts.items()],
+        "groups": synthesized["groups"],
+        "synthesis": {key: synthesized[key] for key in ("trials", "codec", "copy_threshold", "probe_right")},
         "audit": read_audit(context.artifacts["audit"]),
-        "settings": context.artifacts["tune"].record["settings"],
+        "settings": chosen_settings(context.artifacts["tune"]),
         "config": context.config.model_dump(exclude={"out", "resources", "bench"}),
     }
 
 
+def _stage_entry(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: record[key] for key in ("seconds", "startup_seconds", "units", "cached", "summary")}
+    return {"name": name, **kept, **record["counts"]}
+
+
 def _data_facts(context: Context) -> dict[str, Any]:
-    """What ingest and embed set aside, and what else is to be known of the data."""
+    """What ingest and embed set aside, and further facts of the data."""
     record = context.artifacts["ingest"].record
     return {
-        "root": str(context.storage),
+        "root": str(context.dataset.storage),
         "counts": record["counts"],
         "reasons": record["reasons"],
         "severity": record["severity"],
@@ -141,13 +129,11 @@ def _discovered(context: Context, predictions: pa.Table) -> dict[str, Any] | Non
     """For discovered attributes: their agreement with the true ones, and every method over the true groups."""
     if context.config.data.attribute != "discover":
         return None
-    from fairsynth.stages.cluster.discover import agreement
-    from fairsynth.stages.evaluate.final_training import score_methods, test_counts
     from fairsynth.stages.report.page import method_entry
 
-    path = context.artifacts["cluster"].path / "agreement.json"
+    known = read_agreement(context.artifacts["cluster"])
     facts: dict[str, Any] = {"kinds": context.config.data.discovered, "agreement": None, "true_groups": []}
-    if not path.exists():
+    if known is None:
         return facts
     predictions = predictions.filter(pc.not_equal(pc.utf8_trim_whitespace(predictions.column("true_attribute")), ""))
     if not predictions.num_rows:
@@ -162,7 +148,7 @@ def _discovered(context: Context, predictions: pa.Table) -> dict[str, Any] | Non
     counts = real.replaced("attribute", real.column("true_attribute")).counts()
     groups = sorted({*counts, *test_counts(truth)})
     return facts | {
-        "agreement": json.loads(path.read_text("utf-8")) | {TEST: tested},
+        "agreement": known | {TEST: tested},
         "true_groups": [method_entry(m) for m in score_methods(truth, groups, counts)],
     }
 
@@ -175,20 +161,20 @@ def _grids(context: Context) -> list[dict[str, Any]]:
     """Real, accepted and rejected images of each group."""
     from fairsynth.stages.report.page import sheet
 
-    synthesized: Artifact = context.artifacts["synthesize"]
+    synthesized = context.artifacts["synthesize"]
     table = pq.read_table(synthesized.path / TABLE, columns=["image_id", "unit", "label", "attribute", "verdict"])
     places, good = members(table), pc.equal(table["verdict"], ACCEPTED).to_numpy()
-    train: Manifest = context.manifest.split(TRAIN)
+    train = context.manifest.split(TRAIN)
     grids = []
     for group in sorted({*train.counts(), *places}):
-        mine = places.get(group, np.zeros(0, np.int64))
+        rows = places.get(group, np.zeros(0, np.int64))
         kept, dropped = (
-            table.take(pa.array(spread(mine[good[mine] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
+            table.take(pa.array(spread(rows[good[rows] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
             for wanted in (True, False)
         )
         files = read_files(synthesized, kept + dropped)
-        shown = spread(train.of_group(group).rows(), GRID_IMAGES)
-        real = [same_content(context.images, row) for row in shown]
+        chosen = spread(train.of_group(group).rows(), GRID_IMAGES)
+        real = [same_content(context.dataset.images, row) for row in chosen]
         images = [
             ("real", sheet(real)),
             *(

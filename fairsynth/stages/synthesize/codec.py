@@ -1,7 +1,7 @@
-"""Stage 5, synthesize: synthetic files in the format, quality and size of the source images.
+"""Synthetic files in the format, quality and size of the source images.
 
-Were the source JPEG and the synthetic images PNG, a classifier could tell them apart by compression
-alone; and as most images of a rare group are synthetic, that would be a new shortcut to its label.
+If the source were JPEG and the synthetic images PNG, a classifier could tell them apart by compression alone. Most
+images of a rare group are synthetic, so that would be a new shortcut to its label.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fairsynth import __version__
 from fairsynth.errors import DataError
 from fairsynth.stages.synthesize.codec_files import CODECS, Look, look_of
 
-# So many WebP files tell the quality of all: it is not in the file, and each costs some encodings.
+# WebP files from which the quality of all is estimated: no file states it, and each costs some encodings.
 _WEBP_SAMPLES = 8
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 # The packet's start and end let programs find it in a file of any format (XMP specification, part 1, 7.3.2).
@@ -88,10 +88,10 @@ def source_codec(files: Iterable[bytes]) -> Codec:
     sides: list[int] = []
     samples: dict[Look, list[bytes]] = {}
     for content in files:
-        found = look_of(content)
-        if found is None:
+        look_and_side = look_of(content)
+        if look_and_side is None:
             continue
-        look, side = found
+        look, side = look_and_side
         looks[look] += 1
         sides.append(side)
         if look.format == "WEBP" and not look.lossless and len(samples.setdefault(look, [])) < _WEBP_SAMPLES:
@@ -104,7 +104,7 @@ def source_codec(files: Iterable[bytes]) -> Codec:
 
 
 def _commonest(looks: Counter[Look]) -> Look:
-    """The commonest look of the commonest format; ties by the alphabet, not by the order of the files."""
+    """The commonest look of the commonest format; ties are broken by the alphabet, not by the order of the files."""
     formats = Counter[str]()
     for look, count in looks.items():
         formats[look.format] += count

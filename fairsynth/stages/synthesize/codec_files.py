@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: how a source file was written, as far as its header tells."""
+"""How a source file was written, by its header."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def look_of(content: bytes) -> tuple[Look, int] | None:
 
 def _look(image: Image.Image, content: bytes) -> Look:
     # An MPO is a JPEG with previews behind it.
-    kind = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WEBP"}.get(str(image.format), "PNG")
+    format = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WEBP"}.get(str(image.format), "PNG")
     # Formats without loss that are not PNG: their modes are not PNG's, but grey stays grey.
-    mode = _MODES[kind].get(image.mode, "RGB")
-    if kind == "JPEG":
+    mode = _MODES[format].get(image.mode, "RGB")
+    if format == "JPEG":
         progressive = bool(image.info.get("progressive"))
         optimized = not progressive and _STANDARD_HUFFMAN not in content
-        return Look(kind, mode, _tables(image), get_sampling(image), progressive, optimized)
-    return Look(kind, mode, lossless=kind == "WEBP" and _webp_lossless(content))
+        return Look(format, mode, _tables(image), get_sampling(image), progressive, optimized)
+    return Look(format, mode, lossless=format == "WEBP" and _webp_lossless(content))
 
 
 def _tables(image: Any) -> tuple[tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: the images of one unit of the plan, made, looked at and encoded."""
+"""Makes the images of one unit of the plan, compares them and encodes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PIL import Image
 from fairsynth.config import ANY_IMAGE, ModelsConfig
 from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
 from fairsynth.data.decode import decode
-from fairsynth.data.near_duplicates import HASH_BYTES, THUMBNAIL_BYTES, perceptual_hash, thumbnail
+from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
 from fairsynth.data.vectors import matrix, vectors
 from fairsynth.groups import Group
 from fairsynth.models.probe import Probe
@@ -27,7 +27,7 @@ from fairsynth.models.schedule import Sampling
 from fairsynth.stages.synthesize import image_plan
 from fairsynth.stages.synthesize.codec import Codec, encode
 
-# Below this spread of every channel's values an image shows nothing (a safety checker's black frame, a collapsed adapter).
+# Below this spread of every channel an image is blank (a safety checker's black frame, a collapsed adapter).
 MIN_SPREAD = 3.0
 # Threads that write files: enough to keep up with a GPU that makes ten images in a second.
 _WRITERS = 4
@@ -35,7 +35,7 @@ SEEN = pa.schema(
     [
         ("sha256", pa.string()),
         ("phash", pa.binary(HASH_BYTES)),
-        ("look", pa.binary(THUMBNAIL_BYTES)),
+        ("look", pa.binary(LOOK_BYTES)),
         ("constant", pa.bool_()),
         ("text_score", pa.float64()),
         ("centroid_score", pa.float64()),
@@ -47,15 +47,15 @@ SEEN = pa.schema(
         ("copy_of", pa.string()),
     ]
 )
-"""What is found out about an image, besides its row in the plan."""
+"""Columns measured on an image, besides its row in the plan."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class FilterReferences:
     """What images are compared with: each group's prompt and mean real embedding, the probe, the training images.
 
-    ``texts``: of all groups that there are, not only of those that are made. ``centroids``: unit vectors of groups with real images. ``training``: a folder with ``<adapter>.parquet`` for each
-    adapter: ids, embeddings and thumbnails of what it learnt.
+    ``texts``: of all groups, not only of those to make. ``centroids``: unit vectors of groups with real images.
+    ``training``: a folder with ``<adapter>.parquet`` for each: ids, embeddings and thumbnails of what it learnt.
     """
 
     texts: Mapping[Group, str]
@@ -65,7 +65,7 @@ class Judgement:
 
 
 class PlannedRows:
-    """The rows of a unit by its name, from a plan in which they stand together."""
+    """The rows of a unit by its name, from a plan in which they are contiguous."""
 
     def __init__(self, plan: Path) -> None:
         text = [field.name for field in image_plan.SCHEMA if field.type == pa.string() and field.name != "image_id"]
@@ -83,11 +83,11 @@ class PlannedRows:
 
 
 class Written(NamedTuple):
-    """An image's file, what the file shows, and what that looks like."""
+    """An image's file, the pixels that the file holds, and columns of ``SEEN`` that need no model."""
 
     content: bytes
     pixels_HW3: NDArray[np.uint8]
-    seen: dict[str, Any]
+    facts: dict[str, Any]
 
 
 class Begun(NamedTuple):
@@ -99,11 +99,11 @@ class Begun(NamedTuple):
 
 def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
     content = encode(image_HW3, codec)
-    # What is judged is what the file shows, as with real images: compression is part of it.
+    # The filter sees what the file holds, as with real images: compression is part of it.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
-    seen = {"phash": perceptual_hash(image), "look": thumbnail(image), "constant": shows_nothing(pixels)}
-    return Written(content, pixels, seen | {"sha256": hashlib.sha256(content).hexdigest()})
+    facts = {"phash": perceptual_hash(image), "look": look(image), "constant": is_blank(pixels)}
+    return Written(content, pixels, facts | {"sha256": hashlib.sha256(content).hexdigest()})
 
 
 class GenerateUnit:
@@ -114,15 +114,21 @@ class GenerateUnit:
     """
 
     def __init__(
-        self, models: ModelsConfig, sampling: Sampling, plan: Path, adapters: Path, judgement: Judgement, codec: Codec
+        self,
+        models: ModelsConfig,
+        sampling: Sampling,
+        plan: Path,
+        adapters: Path,
+        references: FilterReferences,
+        codec: Codec,
     ) -> None:
         from fairsynth.models.encoder import ClipEncoder
         from fairsynth.models.image_maker import ImageMaker
 
-        self.rows, self.codec, self.judgement = PlannedRows(plan), codec, judgement
+        self.rows, self.codec, self.references = PlannedRows(plan), codec, references
         self.make, self.encoder = ImageMaker(models, sampling, adapters), ClipEncoder(models)
-        self.groups = sorted(judgement.texts)
-        self.texts_GD = self.encoder.texts([judgement.texts[group] for group in self.groups])
+        self.groups = sorted(references.texts)
+        self.texts_GD = self.encoder.texts([references.texts[group] for group in self.groups])
         self.writers = ThreadPoolExecutor(_WRITERS)
         self.detectors: dict[str, tuple[CopyDetector, list[str]]] = {}
 
@@ -140,12 +146,12 @@ class GenerateUnit:
         planned, written = begun.planned, [future.result() for future in begun.files]
         pixels = np.stack([file.pixels_HW3 for file in written])
         embeddings = self.encoder.images(pixels)
-        seen = {name: [file.seen[name] for file in written] for name in written[0].seen}
-        seen |= self._compared(planned, embeddings) | self._copies(planned, embeddings, pixels)
+        facts = {name: [file.facts[name] for file in written] for name in written[0].facts}
+        facts |= self._compared(planned, embeddings) | self._copies(planned, embeddings, pixels)
         table = pa.Table.from_arrays(
             [
                 *planned.columns,
-                *(pa.array(seen[f.name], f.type) for f in SEEN),
+                *(pa.array(facts[f.name], f.type) for f in SEEN),
                 pa.array([file.content for file in written], pa.binary()),
                 vectors(embeddings),
             ],
@@ -158,28 +164,28 @@ class GenerateUnit:
         groups = groups_of(planned)
         similarity_NG = embeddings_ND @ self.texts_GD.T
         text = [similarity_NG[i, self.groups.index(group)] for i, group in enumerate(groups)]
-        known = self.judgement.centroids
+        known = self.references.centroids
         centroid = [
             vector @ known[group] if group in known else text[i]
             for i, (vector, group) in enumerate(zip(embeddings_ND, groups, strict=True))
         ]
-        label, attribute = self.judgement.probe.agreement(embeddings_ND, groups)
+        label, attribute = self.references.probe.agreement(embeddings_ND, groups)
         nearest = [self.groups[i] for i in similarity_NG.argmax(1)]
         # Where groups share a prompt (discovered attributes have no word of their own) CLIP cannot tell them apart.
-        told = len(set(self.judgement.texts.values())) == len(self.groups)
+        clip_can_tell = len(set(self.references.texts.values())) == len(self.groups)
         return {
             "text_score": [float(value) for value in text],
             "centroid_score": [float(value) for value in centroid],
             "label_probability": label.astype(float),
             "attribute_probability": attribute.astype(float),
             "zero_shot_label": [group.label for group in nearest],
-            "zero_shot_attribute": [group.attribute if told else None for group in nearest],
+            "zero_shot_attribute": [group.attribute if clip_can_tell else None for group in nearest],
         }
 
     def _copies(
         self, planned: pa.Table, embeddings_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8]
     ) -> dict[str, Any]:
-        """Which image that its adapters learnt each image is most like; the base model alone has learnt none of them."""
+        """The image most like each one among those that its adapters learnt; null for the base model's images."""
         scores: list[float | None] = [None] * len(pixels_NHW3)
         sources: list[str | None] = [None] * len(pixels_NHW3)
         small = thumbnails(pixels_NHW3)
@@ -187,8 +193,8 @@ class GenerateUnit:
         for name in sorted({name for names in used for name in names if name}):
             detector, ids = self._detector(name)
             rows = [i for i, names in enumerate(used) if name in names]
-            found, nearest = detector.score(embeddings_ND[rows], small[rows])
-            for row, score, place in zip(rows, found.tolist(), nearest.tolist(), strict=True):
+            values, nearest = detector.score(embeddings_ND[rows], small[rows])
+            for row, score, place in zip(rows, values.tolist(), nearest.tolist(), strict=True):
                 known = scores[row]
                 if known is None or score > known:
                     scores[row], sources[row] = score, ids[place]
@@ -196,7 +202,7 @@ class GenerateUnit:
 
     def _detector(self, adapter: str) -> tuple[CopyDetector, list[str]]:
         if adapter not in self.detectors:
-            table = pq.read_table(self.judgement.training / f"{adapter}.parquet")
+            table = pq.read_table(self.references.training / f"{adapter}.parquet")
             # Units come by adapter: the last few are enough, and each may hold 64 MB.
             if len(self.detectors) >= 8:
                 self.detectors.clear()
@@ -210,7 +216,7 @@ def groups_of(table: pa.Table) -> list[Group]:
     return [Group(y, a) for y, a in zip(table["label"].to_pylist(), table["attribute"].to_pylist(), strict=True)]
 
 
-def shows_nothing(pixels_HW3: NDArray[np.uint8]) -> bool:
+def is_blank(pixels_HW3: NDArray[np.uint8]) -> bool:
     """True for an image of about one colour, whichever it is."""
     return bool(pixels_HW3.std((0, 1)).max() < MIN_SPREAD)
 

@@ -1,4 +1,4 @@
-"""Stage 5, synthesize: how many images each group owes, and a row for each image that is to be made. Pure arithmetic."""
+"""How many images each group needs, and a row for each image to make. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from fairsynth.groups import Group
 from fairsynth.manifest import image_id
+from fairsynth.models.schedule import stackable
 
-# Adapters that owe fewer images than this in a round share batches. With 8 each, stacked adapters make 45 images/s
+# Adapters with fewer images than this to make in a round share batches. With 8 each, stacked adapters make 45 images/s
 # and merged ones 35 with the demo's models on a CPU (benchmarks/generate_vs_loop.py); a GPU, emptier still with so
 # few at once, should gain more.
 STACK_BELOW = 9
@@ -41,7 +42,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Source:
-    """One way to make images of a group: the base model (adapter None), or adapters with their prompt.
+    """One source of a group's images: the base model (adapter None), or adapters with their prompt.
 
     ``weight``: its share among the group's sources. ``adapter_from``: share of the denoising steps after which
     the adapters come in.
@@ -67,14 +68,14 @@ class Source:
     @property
     def stackable(self) -> bool:
         """Whether its images may share a batch with those of other adapters."""
-        return bool(self.adapter and not self.second_adapter and not self.adapter_from and self.adapter_scale == 1)
+        return stackable(vars(self))
 
 
 def quotas(counts: Mapping[Group, int], per_group: int | str, fill: bool = False) -> dict[Group, int]:
-    """Accepted images that each group owes, so that all groups are equal.
+    """Accepted images that each group needs, so that all groups are equal.
 
     ``per_group``: a number, or ``largest``: as many as the largest group has. With ``fill`` the real images
-    count too, and a group owes what it lacks.
+    count too, and a group needs what it lacks.
     """
     target = max(counts.values()) if per_group == "largest" else int(per_group)
     return {group: max(0, target - counts[group]) if fill else target for group in sorted(counts)}
@@ -100,46 +101,48 @@ def plan_images(
     trial: bool = False,
     stack: bool = True,
 ) -> pa.Table:
-    """One row per image to make (``SCHEMA``), the rows of a unit together, the units by adapter.
+    """One row per image to make (``SCHEMA``): the rows of a unit contiguous, the units in the adapters' order.
 
     A group's images are shared out among its sources by their weights, or evenly with ``uniform``. A row's seed
     depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are.
     The rows of a ``trial`` have seeds and units of their own. Without ``stack`` no unit has rows of two sources:
     whole UNets cannot share a batch.
-    Raises ValueError if a group that owes images has no source.
+    Raises ValueError if a group that needs images has no source.
     """
-    owed, name = [], f"{'trial' if trial else 'r'}{round_index}"
+    to_make, name = [], f"{'trial' if trial else 'r'}{round_index}"
     for group, total in sorted(needed.items()):
         if total and not sources.get(group):
-            raise ValueError(f"group {group} owes {total} images and has no source")
+            raise ValueError(f"group {group} needs {total} images and has no source")
         weights = [1 if uniform else source.weight for source in sources.get(group, ())]
-        owed += [(group, s, n) for s, n in zip(sources.get(group, ()), shares(total, weights), strict=True) if n]
-    owed.sort(key=lambda entry: (entry[1].adapter or "", *entry[0], entry[1].name))
-    units = _units([(source, n) for _, source, n in owed], name, unit_size, stack)
-    blocks = [_block(*entry, seed, name, round_index, unit) for entry, unit in zip(owed, units, strict=True)]
+        to_make += [(group, s, n) for s, n in zip(sources.get(group, ()), shares(total, weights), strict=True) if n]
+    to_make.sort(key=lambda entry: (entry[1].adapter or "", *entry[0], entry[1].name))
+    units = _units([(source, n) for _, source, n in to_make], name, unit_size, stack)
+    blocks = [_block(*entry, seed, name, round_index, unit) for entry, unit in zip(to_make, units, strict=True)]
     table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
     # Codes count the units as they first appear, so that the adapters' order is kept; stable within.
     codes = table["unit"].combine_chunks().dictionary_encode().indices.to_numpy()
     return table.take(pa.array(np.argsort(codes, kind="stable"))).combine_chunks()
 
 
-def _units(owed: Sequence[tuple[Source, int]], round_name: str, size: int, stack: bool) -> list[np.ndarray[Any, Any]]:
-    """The unit of every row, per source: units of one source, but of several where these have few rows each."""
-    few = [i for i, (source, n) in enumerate(owed) if stack and source.stackable and n < STACK_BELOW and n <= size]
+def _units(
+    to_make: Sequence[tuple[Source, int]], round_name: str, size: int, stack: bool
+) -> list[np.ndarray[Any, Any]]:
+    """The unit of every row, per source: units hold one source, or several with few rows each."""
+    few = [i for i, (source, n) in enumerate(to_make) if stack and source.stackable and n < STACK_BELOW and n <= size]
     shared: dict[int, str] = {}
-    together, number = Counter[str | None](), 0
-    # Those with about as many rows go together: in a batch all adapters are filled up to the most rows of any.
-    for i in sorted(few, key=lambda i: (-owed[i][1], i)) if len(few) > 1 else ():
-        more = Counter({owed[i][0].adapter: owed[i][1]})
-        together += more
-        if len(together) * max(together.values()) > size:
-            together, number = more, number + 1
+    stacked, number = Counter[str | None](), 0
+    # Sources with about as many rows share a unit: in a batch all adapters are filled up to the most rows of any.
+    for i in sorted(few, key=lambda i: (-to_make[i][1], i)) if len(few) > 1 else ():
+        more = Counter({to_make[i][0].adapter: to_make[i][1]})
+        stacked += more
+        if len(stacked) * max(stacked.values()) > size:
+            stacked, number = more, number + 1
         shared[i] = f"{round_name}-stack-{number:05d}"
     return [
         np.full(n, shared[i], object)
         if i in shared
         else np.array([f"{round_name}-{_short(source, i)}-{k // size:05d}" for k in range(n)], object)
-        for i, (source, n) in enumerate(owed)
+        for i, (source, n) in enumerate(to_make)
     ]
 
 

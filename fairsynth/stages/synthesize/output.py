@@ -1,10 +1,11 @@
-"""The images of a finished synthesize stage, streamed."""
+"""What synthesize leaves: every image that was made, streamed, and what became of each group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +14,95 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairsynth.artifacts import Artifact
+from fairsynth.config import RunConfig
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.selection import members
+from fairsynth.models.probe import Probe, fit_probe
+from fairsynth.prompts import fill
+from fairsynth.stages.embed.output import RealImages
 
-T = TypeVar("T")
 TABLE = "synthetic.parquet"
-# Of all accepted images they say the same, or where they were on the way.
+ACCEPTED = "accepted"
+# An image's reason is the first of these that holds.
+REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
+# Columns that are equal for all accepted images, or that only locate them.
 _LEFT_OUT = ("verdict", "reason", "unit", "phash")
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """Result of one group: how its images were made, and how many were kept."""
+
+    group: Group
+    real: int
+    """Real training images."""
+    quota: int
+    """Accepted images wanted."""
+    origin: str
+    """own, borrowed, prompt, or none for a group that was not made."""
+    route: str
+    """The route by which its images were made, or none."""
+    why: str
+    adapters: tuple[str, ...]
+    prompts: tuple[str, ...]
+    k: int
+    """Adapters that made its images."""
+    made: int
+    accepted: int
+    rejected: Mapping[str, int]
+    """Images that are not in the set, by reason."""
+    probe_agreement_made: float | None
+    """Share of the images made whose label and attribute the filter's probe sees; None if none was made."""
+    remark: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As the stage's record and report.json have it."""
+        fields = {key: value for key, value in vars(self).items() if key not in ("group", "origin", "route")}
+        named = {"label": self.group.label, "attribute": self.group.attribute}
+        return named | fields | {"generator": self.origin, "way": self.route, "synthetic": self.accepted}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> GroupRecord:
+        """From what ``to_json`` gave."""
+        fields = {key: value for key, value in record.items() if key in cls.__dataclass_fields__}
+        fields |= {key: tuple(record[key]) for key in ("adapters", "prompts")}
+        group = Group(record["label"], record["attribute"])
+        return cls(group=group, origin=record["generator"], route=record["way"], **fields)
+
+
+def group_records(artifact: Artifact) -> list[GroupRecord]:
+    """The records of all groups, in their order."""
+    return [GroupRecord.from_json(record) for record in artifact.record["groups"]]
+
+
+def filter_probe(train: RealImages, teaching: RealImages) -> Probe:
+    """The filter's probe; of validation images it has seen the teaching half alone."""
+    both = np.concatenate([train.embeddings_ND, teaching.embeddings_ND])
+    return fit_probe(both, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
+
+
+def group_texts(config: RunConfig, groups: Iterable[Group]) -> dict[Group, str]:
+    """The prompt of each group."""
+    return {group: fill(config.synthesize.prompt, config.data, group) for group in sorted({*groups})}
+
+
+def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
+    """Places of every group's images."""
+    codes = [images[name].unify_dictionaries().combine_chunks().dictionary_encode() for name in ("label", "attribute")]
+    label, attribute = (code.indices.to_numpy(zero_copy_only=False).astype(np.int64) for code in codes)
+    labels, attributes = (code.dictionary.to_pylist() for code in codes)
+    both = label * max(1, len(attributes)) + attribute
+    return {
+        Group(labels[value // len(attributes)], attributes[value % len(attributes)]): np.flatnonzero(both == value)
+        for value in np.unique(both).tolist()
+    }
 
 
 def accepted(artifact: Artifact) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Row and file of every accepted image, in the table's order: a unit's at a time.
 
-    Text that is missing (an image without adapter) is empty: readers that guess a column's type from its
-    first rows would take it for none. Raises DataError if a unit does not hold what the stage's table says.
+    Missing text (an image without adapter) is empty, because readers that guess a column's type from its first rows
+    would take null for another type. Raises DataError if a unit does not hold what the stage's table says.
     """
     return stream(artifact, accepted_mask(artifact))
 
@@ -35,13 +110,13 @@ def accepted(artifact: Artifact) -> Iterator[tuple[dict[str, Any], bytes]]:
 def accepted_mask(artifact: Artifact) -> NDArray[np.bool_]:
     """Which rows of the table are accepted images."""
     verdict = pq.read_table(artifact.path / TABLE, columns=["verdict"])["verdict"]
-    return pc.equal(verdict, "accepted").to_numpy()  # type: ignore[no-any-return]
+    return pc.equal(verdict, ACCEPTED).to_numpy()  # type: ignore[no-any-return]
 
 
 def unfiltered_mask(artifact: Artifact) -> NDArray[np.bool_]:
-    """Which rows are, of each group, the first images made, whatever the filter said: as many as it is to have."""
+    """Which rows are the first images made of each group, up to its quota, whatever the filter's verdict."""
     table = pq.read_table(artifact.path / TABLE, columns=["label", "attribute"])
-    quota = {Group(g["label"], g["attribute"]): g["quota"] for g in artifact.record["groups"]}
+    quota = {record.group: record.quota for record in group_records(artifact)}
     mask = np.zeros(table.num_rows, bool)
     for group, places in members(table).items():
         mask[places[: quota[group]]] = True
@@ -75,7 +150,7 @@ def _marked(table: pq.ParquetFile, mask: NDArray[np.bool_]) -> Iterator[pa.Recor
 
 
 def unit_files(artifact: Artifact, unit: str) -> dict[str, bytes]:
-    """The encoded files of a unit by image_id; none if it is not there."""
+    """The encoded files of a unit by image_id; none if the unit is missing."""
     path = artifact.units()[unit] / "images.parquet"
     if not path.exists():
         return {}
@@ -90,8 +165,3 @@ def read_files(artifact: Artifact, rows: list[dict[str, Any]]) -> dict[str, byte
     for unit in sorted({row["unit"] for row in rows}):
         files |= {i: file for i, file in unit_files(artifact, unit).items() if i in wanted}
     return files
-
-
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of them, evenly spaced: of all units, not of the first ones alone."""
-    return [items[i * len(items) // most] for i in range(most)] if len(items) > most else list(items)

@@ -1,4 +1,4 @@
-"""Rounds of making images: planned, made on the cluster, judged, and again for what is missing."""
+"""Rounds of making images: planned, made on the cluster, filtered, and again for what is missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, sync
 from fairsynth.config import FilterConfig, SynthesizeConfig
-from fairsynth.engine.session import Session
-from fairsynth.engine.units import Ran, Work, run_units
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
 from fairsynth.stages.synthesize.routing import Trial
+from fairsynth.work import Ran, RunUnits, Work
 
-# What is kept of an image in the driver: neither its file nor its vector. Text that many rows share is held once.
+# Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
 _OWN_TEXT = ("image_id", "sha256")
 KEPT = pa.schema(
     [
@@ -33,19 +32,19 @@ KEPT = pa.schema(
     ]
 )
 EMPTY = KEPT.empty_table()
-# Units that a worker is handed at once: while it makes the images of one, the files of another are written.
-_TOGETHER = 4
-# Tables of so many units are joined at a time, and rows written.
+# Units that a worker may be handed at once: while it makes the images of one, the files of another are written.
+UNITS_PER_CALL = 4
+# Units whose tables are joined at a time, and rows written at a time.
 _UNITS, _ROWS = 1024, 65_536
 Maker = Callable[[Path], Callable[[], Work]]
-"""From the plan's file to what builds the work inside an actor."""
+"""Maps a plan's file to a builder of the work inside an actor."""
 
 
 @dataclass
 class Rounds:
-    """Makes images in rounds, in units that are committed on their own."""
+    """Makes images in rounds, in units that are committed one by one. ``run_units`` makes units by their names."""
 
-    session: Session
+    run_units: RunUnits
     artifact: Artifact
     config: SynthesizeConfig
     filter: FilterConfig
@@ -54,7 +53,7 @@ class Rounds:
     copy_threshold: float | None = None
     stack: bool = True
     """Whether adapters may share a batch; whole UNets cannot."""
-    ran: Ran = field(default_factory=lambda: Ran(0, 0, 0.0))
+    ran: Ran = field(default_factory=Ran)
 
     def until_full(
         self, quota: Mapping[Group, int], sources: Mapping[Group, Sequence[Source]]
@@ -77,22 +76,22 @@ class Rounds:
     def trials(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> tuple[pa.Table, dict[tuple[Group, str], Trial]]:
-        """A trial batch for each group and way, and how many of its images show their group, by the probe."""
+        """A trial batch for each group and route, and how many of its images show their group, by the probe."""
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
-        rows, found = images.to_pylist(), {}
-        for group, way in wanted:
-            mine = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, way)]
-            found[group, way] = Trial(len(mine), sum(shows_its_group(row) for row in mine))
-        return images, found
+        rows, trials = images.to_pylist(), {}
+        for group, route in wanted:
+            batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
+            trials[group, route] = Trial(len(batch), sum(depicts_its_group(row) for row in batch))
+        return images, trials
 
     def _trial_plan(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> pa.Table:
         plans = []
-        for way in sorted({way for _, way in wanted}):
-            groups = {group: sources[group][way] for group, other in wanted if other == way}
+        for route in sorted({route for _, route in wanted}):
+            groups = {group: sources[group][route] for group, other in wanted if other == route}
             needed = dict.fromkeys(groups, self.config.trial_images)
             plans.append(self._plan(needed, groups, 0, trial=True))
         return _renamed(plans)
@@ -110,13 +109,11 @@ class Rounds:
     def _made(self, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """The images of a plan. Only its units' names are held while they are made."""
         path = self.artifact.path / f"{name}.parquet"
-        # A run that goes on elsewhere keeps to the plan that it began with, whatever rounding did to a verdict.
+        # A resumed run keeps the plan that it began with, even if rounding on another machine changed a verdict.
         if not path.exists():
             write_table(plan(), path)
         units = pq.read_table(path, columns=["unit"], read_dictionary=["unit"])["unit"].unique().to_pylist()
-        ran = run_units(self.session, "synthesize", self.artifact.units(), units, self.make(path), together=_TOGETHER)
-        before = self.ran
-        self.ran = Ran(before.made + ran.made, before.cached + ran.cached, before.startup_seconds + ran.startup_seconds)
+        self.ran += self.run_units(units, self.make(path))
         return read_units(self.artifact, units)
 
 
@@ -135,7 +132,7 @@ def _plain(field: pa.Field) -> pa.Field:
     return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
-def shows_its_group(row: Mapping[str, Any]) -> bool:
+def depicts_its_group(row: Mapping[str, Any]) -> bool:
     """Whether the probe sees both label and attribute in an image."""
     return not row["constant"] and min(row["label_probability"], row["attribute_probability"]) >= 0.5
 
@@ -145,7 +142,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
     folder = artifact.units()
     parts = [EMPTY]
     for start in range(0, len(units), _UNITS):
-        # ParquetFile, for read_table looks around in the folder first: three times the work for files so small.
+        # ParquetFile, because read_table searches the folder first: three times the work for files this small.
         files = (pq.ParquetFile(folder[name] / "images.parquet") for name in units[start : start + _UNITS])
         part = pa.concat_tables([file.read(columns=KEPT.names).cast(KEPT) for file in files])
         parts.append(part.unify_dictionaries().combine_chunks())
@@ -153,7 +150,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
 
 
 def _renamed(plans: Sequence[pa.Table]) -> pa.Table:
-    """Plans that were cut into units for themselves, as one: each way's units get its number."""
+    """Join plans that were cut into units one by one: the units of a plan get its number."""
     place = SCHEMA.get_field_index("unit")
     return pa.concat_tables(
         plan.set_column(place, "unit", pa.array([f"{name}-w{i}" for name in plan["unit"].to_pylist()], pa.string()))

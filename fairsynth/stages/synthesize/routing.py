@@ -1,15 +1,15 @@
-"""Stage 5, synthesize: how each group's images are made: by its own adapters, by borrowed ones, or by the prompt alone.
+"""How each group's images are made: by its own adapters, by borrowed ones, or by the prompt alone.
 
-Ways of making a group's images:
+The routes:
 
 - ``own``: the adapters of the group.
 - ``same-attribute``: the adapters of the largest other group with this attribute, the label's word swapped, the
-  lender's label as negative prompt. The rare token stays, for it stands for what the adapter has learnt: such images
-  look like those of the lender, whatever their label.
+  lender's label as negative prompt. The rare token stays, because it stands for what the adapter has learnt: such
+  images look like those of the lender, whatever their label.
 - ``same-label``: the paper's (arXiv 2511.08711, severe bias): the adapters of the largest other group with this
   label, rare token dropped, attribute's word swapped, the lender's attribute as negative prompt.
   ``same-label-half``: at half strength; ``same-label-late``: only in the later half of the steps.
-- ``composed``: an adapter of the same attribute and one of the same label together, each at half strength.
+- ``composed``: an adapter of the same attribute and one of the same label, each at half strength.
 - ``prompt``: the base model alone.
 
 The rule (``decide``): an adapter swallows what is constant in its images, and a set in which only some groups of an
@@ -24,29 +24,20 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
-from fairsynth.groups import Group, wilson
+from fairsynth.groups import Group
+from fairsynth.metrics import wilson
 from fairsynth.prompts import fill
+from fairsynth.stages.finetune.output import Adapter
 from fairsynth.stages.synthesize.image_plan import Source
 
-# How ``report.json`` calls a way of making images, in the words of the design.
-KINDS = {"own": "own", "prompt": "prompt"}
-# Ways of the same attribute's adapters: images by these look alike.
+# Where images come from, as ``report.json`` calls it: own, borrowed or prompt.
+ORIGINS = {"own": "own", "prompt": "prompt"}
+# Routes by the same attribute's adapters: their images look alike.
 _ALIKE = ("own", "same-attribute")
 
 
-class Adapter(NamedTuple):
-    """A trained adapter: whose it is, its prompt and the rare token in it, the images that it learnt."""
-
-    name: str
-    group: Group
-    cluster: int
-    prompt: str
-    images: int
-    token: str = ""
-
-
 class Trial(NamedTuple):
-    """What a trial batch of one way showed: images made, and those whose label and attribute both were judged right."""
+    """Result of a trial batch of one route: images made, and those in which the probe sees label and attribute."""
 
     made: int
     right: int
@@ -59,18 +50,18 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """The way that was decided on for a group, and why."""
+    """The route that was decided on for a group, and why."""
 
-    way: str
+    name: str
     why: str
 
     @property
-    def kind(self) -> str:
+    def origin(self) -> str:
         """own, borrowed or prompt."""
-        return KINDS.get(self.way, "borrowed")
+        return ORIGINS.get(self.name, "borrowed")
 
 
-def ways(
+def possible_routes(
     group: Group,
     adapters: Sequence[Adapter],
     counts: Mapping[Group, int],
@@ -78,20 +69,21 @@ def ways(
     data: DataConfig,
     adapter_prompt: str,
 ) -> dict[str, list[Source]]:
-    """Every way that is possible for a group, with its sources: a source per adapter, weighted by its images.
+    """Every possible route of a group, with its sources: a source per adapter, weighted by its images.
 
-    ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with. Ways that lack an adapter are left out; ``prompt`` is always there.
+    ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with. Routes
+    that lack an adapter are left out; ``prompt`` is always possible.
     """
-    found: dict[str, list[Source]] = {}
+    sources: dict[str, list[Source]] = {}
     own = [adapter for adapter in adapters if adapter.group == group]
     if own:
-        found["own"] = [
+        sources["own"] = [
             Source("own", a.name, a.cluster, a.prompt, a.images, config.negative_prompt, config.guidance) for a in own
         ]
     attribute = _lender([g for g in _lenders(adapters) if g.attribute == group.attribute and g != group], counts)
     label = _lender([g for g in _lenders(adapters) if g.label == group.label and g != group], counts)
     if attribute:
-        found["same-attribute"] = [
+        sources["same-attribute"] = [
             replace(source, prompt=fill(adapter_prompt, data, group, adapter.token))
             for source, adapter in zip(
                 _borrowed("same-attribute", group, attribute, adapters, config, data),
@@ -100,18 +92,18 @@ def ways(
             )
         ]
     if label:
-        for way, strength, begins in (
+        for route, strength, begins in (
             ("same-label", 1.0, 0.0),
             ("same-label-half", 0.5, 0.0),
             ("same-label-late", 1.0, 0.5),
         ):
-            found[way] = _borrowed(way, group, label, adapters, config, data, strength, begins)
+            sources[route] = _borrowed(route, group, label, adapters, config, data, strength, begins)
     if attribute and label:
-        found["composed"] = _composed(group, attribute, label, adapters, config, data)
+        sources["composed"] = _composed(group, attribute, label, adapters, config, data)
     prompt = fill(config.prompt, data, group)
-    found["prompt"] = [Source("prompt", None, 0, prompt, 1, config.negative_prompt, config.guidance)]
-    assert set(found) <= set(ROUTES)
-    return found
+    sources["prompt"] = [Source("prompt", None, 0, prompt, 1, config.negative_prompt, config.guidance)]
+    assert set(sources) <= set(ROUTES)
+    return sources
 
 
 def _lenders(adapters: Sequence[Adapter]) -> list[Group]:
@@ -124,7 +116,7 @@ def _lender(groups: Sequence[Group], counts: Mapping[Group, int]) -> Group | Non
 
 
 def _borrowed(
-    way: str,
+    route: str,
     group: Group,
     lender: Group,
     adapters: Sequence[Adapter],
@@ -136,7 +128,7 @@ def _borrowed(
     """The lender's adapters with the borrower's prompt, and the lender's own word as negative prompt."""
     return [
         Source(
-            way,
+            route,
             adapter.name,
             adapter.cluster,
             fill(config.prompt, data, group),
@@ -154,7 +146,7 @@ def _borrowed(
 
 def negative(common: str, group: Group, lender: Group, data: DataConfig) -> str:
     """The lender's words that are not the borrower's, after the negative prompt that all images have."""
-    # A combined attribute may differ in one part only: what both have in common must not be spoken against.
+    # A combined attribute may differ in one part only: the negative prompt must not name what both have in common.
     parts = "{label}" if lender.label != group.label else "{attribute}"
     theirs = fill(parts, data, lender)
     shared = set(fill(parts, data, group).split(", "))
@@ -185,11 +177,11 @@ def decide(
     trials: Mapping[tuple[Group, str], Trial],
     config: SynthesizeConfig,
 ) -> dict[Group, Route]:
-    """The way for every group, all decided together. ``possible``: the ways that there are for each group.
+    """The route of every group, all decided at once. ``possible``: the possible routes of each group.
 
     ``routing: auto`` decides attribute by attribute. All groups of an attribute are made by adapters of this
     attribute, if there are any, unless the worst of them then shows its group less often than the worst does by
-    prompts alone, beyond chance and ``prompt_margin``. Other values of ``routing`` take that way wherever it is
+    prompts alone, beyond chance and ``prompt_margin``. Other values of ``routing`` take that route wherever it is
     possible: see the config. ``routes`` overrides single groups. Raises KeyError if a trial is missing.
     """
     routes: dict[Group, Route] = {}
@@ -200,11 +192,11 @@ def decide(
         else:
             routes |= {group: _first(possible[group], PREFERENCES[config.routing]) for group in members}
     return routes | {
-        group: Route(way, "synthesize.routes says so") for group, way in overrides(config, possible).items()
+        group: Route(name, "synthesize.routes says so") for group, name in overrides(config, possible).items()
     }
 
 
-# Ways in order of preference, by the value of ``routing``.
+# Routes in order of preference, by the value of ``routing``.
 PREFERENCES: Mapping[str, tuple[str, ...]] = {
     "paper": ("own", "same-label", "prompt"),
     "own": ("own", "prompt"),
@@ -214,40 +206,40 @@ PREFERENCES: Mapping[str, tuple[str, ...]] = {
 
 
 def overrides(config: SynthesizeConfig, possible: Mapping[Group, Sequence[str]]) -> dict[Group, str]:
-    """The config's ways for single groups. Raises ValueError for a group or a way that there is not."""
+    """The config's routes for single groups. Raises ValueError for an unknown group or an impossible route."""
     names: dict[str, list[Group]] = {}
     for group in possible:
         names.setdefault(f"{group.label}/{group.attribute}", []).append(group)
-    for name, way in config.routes.items():
+    for name, route in config.routes.items():
         if name not in names:
             raise ValueError(f"synthesize.routes names {name!r}, but the groups are: {', '.join(sorted(names))}")
         if len(names[name]) > 1:
             raise ValueError(
                 f"synthesize.routes names {name!r}, which are {len(names[name])} groups: choose other names"
             )
-        if way not in possible[names[name][0]]:
+        if route not in possible[names[name][0]]:
             raise ValueError(
-                f"synthesize.routes wants {way!r} for {name!r}, but there is no adapter for that; "
+                f"synthesize.routes wants {route!r} for {name!r}, but there is no adapter for that; "
                 f"possible: {', '.join(possible[names[name][0]])}"
             )
-    return {names[name][0]: way for name, way in config.routes.items()}
+    return {names[name][0]: route for name, route in config.routes.items()}
 
 
 def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) -> list[tuple[Group, str]]:
-    """The ways that trial batches are made of: those that the rule compares, and those that the config names besides."""
+    """The routes to make trial batches by: those that the rule compares, and those of ``also_try``."""
     if config.routing != "auto":
         return []
     wanted = {*_ALIKE, "prompt", *config.also_try}
-    # Where an attribute has no adapter there is nothing to decide.
-    without = {group.attribute for group, there in possible.items() if not {*_ALIKE} & {*there}}
+    # An attribute without adapters needs no decision.
+    without = {group.attribute for group, routes in possible.items() if not {*_ALIKE} & {*routes}}
     groups = [group for group in sorted(possible) if group.attribute not in without]
-    return [(group, way) for group in groups for way in possible[group] if way in wanted]
+    return [(group, route) for group in groups for route in possible[group] if route in wanted]
 
 
 def _first(possible: Sequence[str], preferred: Sequence[str]) -> Route:
-    way = next((way for way in preferred if way in possible), "prompt")
-    why = "synthesize.routing" if way == preferred[0] else f"synthesize.routing; {preferred[0]} is not possible"
-    return Route(way, why)
+    name = next((name for name in preferred if name in possible), "prompt")
+    why = "synthesize.routing" if name == preferred[0] else f"synthesize.routing; {preferred[0]} is not possible"
+    return Route(name, why)
 
 
 def _alike(
@@ -259,25 +251,25 @@ def _alike(
     adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin) for group in members}
     if None in adapted.values():
         return {group: Route("prompt", "no group with this attribute has an adapter") for group in members}
-    by_adapters = min((trials[group, str(way)] for group, way in adapted.items()), key=lambda t: t.agreement)
+    by_adapters = min((trials[group, str(name)] for group, name in adapted.items()), key=lambda t: t.agreement)
     by_prompt = min((trials[group, "prompt"] for group in members), key=lambda t: t.agreement)
     figures = f"worst group {by_adapters.agreement:.0%} by adapters, {by_prompt.agreement:.0%} by prompts"
     if clearly_less(by_adapters, by_prompt, config.prompt_margin):
         return {group: Route("prompt", f"groups of an attribute are made alike; {figures}") for group in members}
     return {
-        group: Route(str(way), f"groups of an attribute are made alike, by its adapters; {figures}")
-        for group, way in adapted.items()
+        group: Route(str(name), f"groups of an attribute are made alike, by its adapters; {figures}")
+        for group, name in adapted.items()
     }
 
 
 def _by_adapters(
     group: Group, possible: Sequence[str], trials: Mapping[tuple[Group, str], Trial], margin: float
 ) -> str | None:
-    """Own adapters, unless those of the same attribute show the group clearly better; None if there are neither."""
-    there = [way for way in _ALIKE if way in possible]
-    if len(there) == 2 and clearly_less(trials[group, "own"], trials[group, "same-attribute"], margin):
+    """Own adapters, unless those of the same attribute show the group clearly better; None without either."""
+    routes = [route for route in _ALIKE if route in possible]
+    if len(routes) == 2 and clearly_less(trials[group, "own"], trials[group, "same-attribute"], margin):
         return "same-attribute"
-    return there[0] if there else None
+    return routes[0] if routes else None
 
 
 def clearly_less(one: Trial, other: Trial, margin: float) -> bool:

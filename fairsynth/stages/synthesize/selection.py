@@ -1,5 +1,5 @@
-"""Stage 5, synthesize: which images are accepted. Per group the best share by CLIP score (arXiv 2511.08711), after
-those that cannot be used were rejected, each with its reason.
+"""Which images are accepted: unusable ones are rejected, each with its reason, then the best share of each group by
+CLIP score (arXiv 2511.08711) is kept.
 """
 
 from __future__ import annotations
@@ -15,25 +15,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsynth.config import FilterConfig
-from fairsynth.data.near_duplicates import near_copies, spread_out
+from fairsynth.data.near_duplicates import near_duplicates, spread_out
 from fairsynth.data.vectors import byte_rows
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
+from fairsynth.stages.synthesize.output import ACCEPTED, REASONS, members
 
-ACCEPTED = "accepted"
-# In this order: the first that holds is an image's reason.
-REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
 _OPEN = 0
-"""The code of what is not decided yet."""
+"""The code of an undecided image."""
 _CODES = {name: code for code, name in enumerate(("", *REASONS, ACCEPTED))}
-# More is never made of a missing image at once, however few of a group's images are accepted.
+# Maximum of images to make at once per missing image, however few of a group's images are accepted.
 MOST_PER_MISSING = 4
 
 
 def scores(images: pa.Table, text_weight: float | Literal["random"]) -> NDArray[np.float64]:
     """alpha * similarity to the prompt + (1 - alpha) * similarity to the real centroid (arXiv 2511.08711, CLIP-Score).
 
-    ``random``: a number from 0 to 1 that hangs on the image's seed alone.
+    ``random``: a number from 0 to 1 that depends on the image's seed alone.
     """
     if text_weight == "random":
         return np.array([seed_for("score", seed) for seed in images["seed"].to_pylist()], np.float64) / 2**63
@@ -50,19 +48,19 @@ def verdicts(
     image_id. ``images`` has the columns of the plan and of ``generate.SEEN``; the result depends on the set of rows,
     not on their order. ``copy_threshold``: the score above which an image counts as a copy; None: none does.
     """
-    found = np.zeros(images.num_rows, np.int8)
+    codes = np.zeros(images.num_rows, np.int8)
     marks = unusable(images, config, copy_threshold)
     for name, mark in marks.items():
-        found[(found == _OPEN) & mark] = _CODES[name]
+        codes[(codes == _OPEN) & mark] = _CODES[name]
     order = _best_first(images, config)
     rank = np.argsort(order)
     groups = {group: rows[np.argsort(rank[rows])] for group, rows in members(images).items()}
-    _mark_duplicates(images, order, list(groups.values()), found, config)
+    _mark_duplicates(images, order, list(groups.values()), codes, config)
     for group, best in groups.items():
-        usable = best[found[best] == _OPEN]
+        usable = best[codes[best] == _OPEN]
         limit = min(quota.get(group, 0), math.floor(config.keep * len(best) + 1e-9))
-        found[usable[:limit]], found[usable[limit:]] = _CODES[ACCEPTED], _CODES["low_score"]
-    names = pa.DictionaryArray.from_arrays(pa.array(found), pa.array(list(_CODES)))
+        codes[usable[:limit]], codes[usable[limit:]] = _CODES[ACCEPTED], _CODES["low_score"]
+    names = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(_CODES)))
     return pa.chunked_array([names.cast(pa.string())])
 
 
@@ -73,7 +71,7 @@ def _best_first(images: pa.Table, config: FilterConfig) -> NDArray[np.int64]:
 
 
 def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | None) -> dict[str, NDArray[np.bool_]]:
-    """Which images are useless for themselves, by reason, in the order that counts."""
+    """Which images are unusable by themselves, by reason, in the order that counts."""
     columns = {name: images[name].to_numpy() for name in ("constant", "label_probability", "attribute_probability")}
     copies = pc.fill_null(images["copy_score"], -1.0).to_numpy()
     flagged = np.zeros(len(copies), bool)
@@ -87,43 +85,31 @@ def unusable(images: pa.Table, config: FilterConfig, copy_threshold: float | Non
     }
 
 
-def members(images: pa.Table) -> dict[Group, NDArray[np.int64]]:
-    """Places of every group's images."""
-    codes = [images[name].unify_dictionaries().combine_chunks().dictionary_encode() for name in ("label", "attribute")]
-    label, attribute = (code.indices.to_numpy(zero_copy_only=False).astype(np.int64) for code in codes)
-    labels, attributes = (code.dictionary.to_pylist() for code in codes)
-    both = label * max(1, len(attributes)) + attribute
-    return {
-        Group(labels[value // len(attributes)], attributes[value % len(attributes)]): np.flatnonzero(both == value)
-        for value in np.unique(both).tolist()
-    }
-
-
 def _mark_duplicates(
     images: pa.Table,
     order: NDArray[np.int64],
     groups: Sequence[NDArray[np.int64]],
-    found: NDArray[np.int8],
+    codes: NDArray[np.int8],
     config: FilterConfig,
 ) -> None:
     """Of equal files, and of images of a group that look alike, the best one stays. ``groups``: places, best first."""
-    usable = order[found[order] == _OPEN]
-    found[usable[_again(images["sha256"].take(pa.array(usable)))]] = _CODES["duplicate"]
+    usable = order[codes[order] == _OPEN]
+    codes[usable[_again(images["sha256"].take(pa.array(usable)))]] = _CODES["duplicate"]
     if not config.near_duplicates:
         return
     for best in groups:
-        left = best[found[best] == _OPEN]
+        left = best[codes[best] == _OPEN]
         hashes, looks = (byte_rows(images[name].take(pa.array(left))) for name in ("phash", "look"))
-        for alike in near_copies(hashes, looks):
+        for alike in near_duplicates(hashes, looks):
             # In a chain of images that change little by little, the ends do not look alike: both may stay.
             kept = spread_out(hashes[alike], looks[alike])
             again = np.ones(len(alike), bool)
             again[kept] = False
-            found[left[np.array(alike)[again]]] = _CODES["near_duplicate"]
+            codes[left[np.array(alike)[again]]] = _CODES["near_duplicate"]
 
 
 def _again(values: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Which values stood before already."""
+    """Which values have occurred before."""
     # Codes count values as they first appear.
     codes = values.combine_chunks().dictionary_encode().indices.to_numpy()
     return codes <= np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])) if len(codes) else np.zeros(0, bool)
@@ -161,5 +147,5 @@ def next_round(images: pa.Table, verdict: pa.ChunkedArray, quota: Mapping[Group,
 
 def rejected(verdict: Sequence[str]) -> dict[str, int]:
     """Rejected images by reason, in the reasons' order."""
-    found = Counter(verdict)
-    return {reason: found[reason] for reason in REASONS if found[reason]}
+    counts = Counter(verdict)
+    return {reason: counts[reason] for reason in REASONS if counts[reason]}

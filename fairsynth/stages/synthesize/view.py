@@ -1,4 +1,4 @@
-"""The synthetic set as people are shown it: ``<out>/synthetic``, a Hugging Face imagefolder with its cards."""
+"""The view of the synthetic set: ``<out>/synthetic``, a Hugging Face imagefolder with its cards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from fairsynth.exports.dataset_card import Layout, dataset_card
 from fairsynth.exports.formats import write_folder
 from fairsynth.exports.set_facts import GroupFacts, SetFacts
 from fairsynth.models.schedule import SCHEDULERS
+from fairsynth.models.sources import public_name
 from fairsynth.stages.context import Context
 from fairsynth.stages.synthesize.codec import Codec
-from fairsynth.stages.synthesize.output import TABLE, accepted
-from fairsynth.stages.views import new_folder, publish, shows
+from fairsynth.stages.synthesize.output import TABLE, accepted, group_records
+from fairsynth.stages.views import is_current, new_folder, publish
 
 
 def show(context: Context, artifact: Artifact) -> None:
-    """Lay out the accepted images of a finished synthesize stage, and what is known of them."""
+    """Lay out the accepted images of a finished synthesize stage, with their cards, unless the view is current."""
+    if is_current(context.root / "synthetic", artifact):
+        return
     view = new_folder(context.root / "synthetic")
     write_folder(view, accepted(artifact), Codec.from_dict(artifact.record["codec"]).suffix)
     write_cards(context, artifact, view, None)
@@ -29,10 +32,9 @@ def show(context: Context, artifact: Artifact) -> None:
 
 
 def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
-    """Tell in the cards of the set what its audit found about copies of training images, unless they do."""
+    """Write the audit's findings on copies of training images into the set's cards, unless they have them."""
     folder = context.root / "synthetic"
-    if not shows(folder, artifact):  # gone, or of another config's run
-        show(context, artifact)
+    show(context, artifact)  # the view may be missing, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
     if (folder / "README.md").read_text("utf-8") != card:
         write_cards(context, artifact, folder, privacy)
@@ -45,31 +47,31 @@ def write_cards(
     privacy: Mapping[str, Any] | None,
     layout: Layout = "folder",
 ) -> None:
-    """README.md beside a set that lies in ``folder``, and croissant.json beside an image folder."""
+    """Write README.md into the folder of a set, and croissant.json into that of an image folder."""
     facts = set_facts(context, artifact, privacy)
     if layout == "folder":
         write_json(folder / "croissant.json", croissant(facts, folder, pq.read_schema(artifact.path / TABLE)))
-    # Last: whoever looks whether the cards are those of this set looks at this one.
+    # Last: this card is the one that is checked for being current.
     (folder / "README.md").write_text(dataset_card(facts, layout), "utf-8")
 
 
 def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:
-    """What there is to tell of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
+    """The facts of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
     config, record = context.config, artifact.record
     codec, identity = Codec.from_dict(record["codec"]), context.model_identity
     groups = tuple(
         GroupFacts(
-            facts["label"],
-            facts["attribute"],
-            facts["real"],
-            facts["accepted"],
-            facts["quota"],
-            facts["generator"],
-            facts["rejected"],
-            tuple(facts["prompts"]),
-            facts["remark"] or facts["why"],
+            label=group.group.label,
+            attribute=group.group.attribute,
+            real=group.real,
+            accepted=group.accepted,
+            quota=group.quota,
+            generator=group.origin,
+            rejected=group.rejected,
+            prompts=group.prompts,
+            remark=group.remark or group.why,
         )
-        for facts in record["groups"]
+        for group in group_records(artifact)
     )
     keep = f"the best {config.filter.keep:.0%} of each group's images by CLIP score (arXiv 2511.08711), without those"
     return SetFacts(
@@ -95,13 +97,8 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
     )
 
 
-def public_name(model: str) -> str:
-    """A model's name without the folders of this machine."""
-    return Path(model).name if Path(model).exists() else model
-
-
 def _source(context: Context) -> str:
-    """What the real images are called: the dataset's folder, without where it lies."""
+    """Name of the real images: the dataset's folder, without its location."""
     data = context.config.data
     return data.root.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
 

@@ -1,7 +1,7 @@
-"""Stage 6, tune: which trials go on. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), synchronous.
+"""Which trials go on. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), synchronous.
 
-Its asynchronous form decides by who happens to arrive first. Here a trial is compared with all others of its method
-at the same epoch, so the outcome is that of the settings and the seed alone: not of machines, speed or interruptions.
+The asynchronous form depends on the order of arrival. Here a trial is compared with all others of its method at the
+same epoch, so the outcome depends on settings and seed alone, not on machines, speed or interruptions.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from fairsynth.classify.epoch import Epoch, Rule
 from fairsynth.classify.methods import Phase
 from fairsynth.classify.policies import Setting
 
-# One of so many goes on at each rung.
+# One trial in this many goes on at each rung.
 FACTOR = 3
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting with the best validation figures of its run; None where no epoch of those it ran may be chosen.
+    """A setting with the best validation figures of its run; None if none of its epochs may be chosen.
 
     ``promise``: its best merit over all epochs so far, whether they may be chosen or not. ``finished``: it ran to
-    its end.
+    the end.
     """
 
     method: str
@@ -36,10 +36,10 @@ class Trial:
     epochs: int
     finished: bool
     seconds: float = field(default=0.0, compare=False)
-    """Of all workers that trained it; no part of what it is."""
+    """Of all workers that trained it; not part of its identity."""
 
     def merit(self, rule: Rule) -> tuple[float, float]:
-        """What trials are chosen by: as ``Epoch.merit``; below all others where no epoch may be chosen."""
+        """The key by which trials are chosen: as ``Epoch.merit``; below all others where no epoch may be chosen."""
         figures = {"worst-group": self.worst_group_accuracy, "worst-class": self.worst_class_accuracy}
         first = figures.get(rule, self.accuracy)
         return (-1.0, -1.0) if first is None or self.accuracy is None else (first, self.accuracy)

@@ -1,4 +1,4 @@
-"""Stage 6, tune: the trials as a table, and as a picture: what each reached on validation images, by method."""
+"""The trials as a table, and as a picture of their results on validation images, by method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIGURES = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
 
 
 def to_csv(trials: Sequence[Trial], rule: Rule) -> str:
-    """A line for each trial; a value that a method does not have, and a figure of a trial without one, is empty."""
+    """A line for each trial; values that a method lacks, and figures that a trial lacks, are empty."""
     names = sorted({name for trial in trials for name in trial.setting})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
@@ -48,10 +48,10 @@ def draw(trials: Sequence[Trial], rule: Rule, target: Path) -> None:
     methods = list(dict.fromkeys(trial.method for trial in trials))
     figure, axes = pyplot.subplots(figsize=(max(5.0, 1.2 * len(methods) + 2), 4.2), dpi=120)
     for place, method in enumerate(methods):
-        mine = [trial for trial in trials if trial.method == method and trial.merit(rule)[0] >= 0]
-        width = 0.7 / max(1, max((trial.number for trial in mine), default=0))
+        of_method = [trial for trial in trials if trial.method == method and trial.merit(rule)[0] >= 0]
+        width = 0.7 / max(1, max((trial.number for trial in of_method), default=0))
         for whole, face in ((True, "#0072B2"), (False, "none")):
-            some = [trial for trial in mine if trial.finished == whole]
+            some = [trial for trial in of_method if trial.finished == whole]
             places = [place - 0.35 + width * trial.number for trial in some]
             values = [100 * trial.merit(rule)[0] for trial in some]
             axes.scatter(places, values, s=22, facecolors=face, edgecolors="#0072B2", zorder=2)

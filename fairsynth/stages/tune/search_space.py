@@ -15,7 +15,7 @@ from fairsynth.manifest import seed_for
 
 
 class Range(NamedTuple):
-    """Where a value is drawn from, evenly or, if ``logarithmic``, evenly in its logarithm; the first trials have the default."""
+    """The range of a value, drawn evenly, in its logarithm if ``logarithmic``; the first trials have the default."""
 
     default: float
     low: float
@@ -23,7 +23,7 @@ class Range(NamedTuple):
     logarithmic: bool
 
     def at(self, share: float) -> float:
-        """The value at a share from 0 to 1 of the way."""
+        """The value at a share from 0 to 1 of the range."""
         value = (
             self.low * (self.high / self.low) ** share
             if self.logarithmic
@@ -39,8 +39,8 @@ _DRO = {"step_size": Range(0.01, 0.001, 0.1, True), "adjustment": Range(0.0, 0.0
 _HEAD = {"head_learning_rate": Range(1e-3, 1e-4, 1e-2, True), "head_weight_decay": Range(1.0, 1e-2, 10.0, True)}
 _FULL = {"full_learning_rate": Range(1e-3, 1e-5, 3e-3, True), "full_weight_decay": Range(1e-3, 1e-5, 1e-1, True)}
 _SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 0.3, True)}
-# Where real and synthetic images are learnt from together, cross-entropy alone did better on validation images.
-_TOGETHER = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
+# Where real and synthetic images are learnt from jointly, cross-entropy alone did better on validation images.
+_JOINT = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
 _SPACES: dict[str, dict[str, Range]] = {
     "erm": _STAGE_1,
     "resample": _STRONG,
@@ -61,21 +61,21 @@ _STAGE_2: dict[str, dict[str, Range]] = {
 
 
 def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> Mapping[str, Range]:
-    """The numbers that are searched for a method, for fairsynth those of one of its policies. Raises KeyError for an unknown one."""
+    """The numbers to search for a method, for fairsynth those of one policy. Raises KeyError for an unknown method."""
     if method != "fairsynth":
         return _SPACES[method]
     policy = policy or policies(config)[0]
-    supcon = _SUPCON if policy.synthetic == "pretrain" else _TOGETHER
+    supcon = _SUPCON if policy.synthetic == "pretrain" else _JOINT
     values = {**_STAGE_1, **supcon, **_STAGE_2[policy.stage_2]}
     return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 
 
-# Shares of the epochs that a trial may run for: fewer are a way to stop before the shortcut is learnt.
+# Shares of the epochs that a trial may run for: with fewer it may stop before it learns the shortcut.
 _EPOCHS = (0.5, 0.75, 1.0)
 
 
 def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
-    """The setting of a trial: the first (of fairsynth: the first of each policy) has the defaults, others draw each value.
+    """The setting of a trial: the first (fairsynth: the first of each policy) has the defaults, others draw each value.
 
     The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed,
     method, trial, name), so adding a value leaves the others as they are.
@@ -94,8 +94,8 @@ def _whole(
     method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
 ) -> Setting:
     fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
-    said = policy._asdict() if policy else {}
-    return {**drawn, **fixed, **said, "epochs": max(1, round(config.pretrain_epochs * share))}
+    parts = policy._asdict() if policy else {}
+    return {**drawn, **fixed, **parts, "epochs": max(1, round(config.pretrain_epochs * share))}
 
 
 def suggested(
@@ -106,9 +106,9 @@ def suggested(
     seed: int,
     left_open: Sequence[Policy] = (),
 ) -> list[Setting]:
-    """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from settings and what came of them.
+    """Settings of the next trials by Optuna's TPE (Bergstra et al. 2011), from earlier settings and their results.
 
-    The same for the same ``known``, whoever asks. Raises ConfigError if Optuna is not installed.
+    The same for the same ``known``. Raises ConfigError if Optuna is not installed.
     """
     try:
         import optuna
@@ -123,11 +123,13 @@ def suggested(
     turns = (left_open or policies(config)) if method == "fairsynth" else ()
     for past, value in known:
         policy = policy_of(past, config) if turns else None
-        told = _distributions(method, config, policy, turns)
+        distributions = _distributions(method, config, policy, turns)
         share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
         values = {**past, "epochs": share, "policy": " ".join(policy or ())}
         study.add_trial(
-            optuna.trial.create_trial(params={name: values[name] for name in told}, distributions=told, value=value)
+            optuna.trial.create_trial(
+                params={name: values[name] for name in distributions}, distributions=distributions, value=value
+            )
         )
     return [_asked(study, method, config, turns) for _ in places]
 
@@ -138,12 +140,12 @@ def _distributions(
     """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    found: dict[str, Any] = {
+    distributions: dict[str, Any] = {
         name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
     }
     if len(turns) > 1:
-        found["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
-    return found | {"epochs": CategoricalDistribution(_EPOCHS)}
+        distributions["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
+    return distributions | {"epochs": CategoricalDistribution(_EPOCHS)}
 
 
 def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Policy]) -> Setting:

@@ -92,7 +92,7 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--bench.severities", "[150%]"], "bench.severities"),
         (["--bench.methods", "[erm, erm]"], "bench.methods names something twice: erm, erm"),
@@ -108,10 +108,12 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
         ([], "compare what?"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused_before_anything_runs(arguments: list[str], told: str, tmp_path: Path) -> None:
+def test_a_grid_that_cannot_be_is_refused_before_anything_runs(
+    arguments: list[str], expected: str, tmp_path: Path
+) -> None:
     words = ["--preset", "demo", "--out", str(tmp_path / "out")] if arguments else []
     code, _, errors = call("bench", *words, *arguments)
-    assert code == 2 and told in errors and errors.count("\n") == 1
+    assert code == 2 and expected in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -136,11 +138,11 @@ def test_a_severity_that_the_dataset_cannot_have_is_refused_at_once(tmp_path: Pa
 
 
 def test_published_figures_stand_beside_the_same_question_alone() -> None:
-    def told(preset: str, **changed: object) -> int:
+    def count(preset: str, **changed: object) -> int:
         return len(_published(load_config(None, preset, {f"data.{k}": v for k, v in changed.items()})))
 
-    assert told("waterbirds", root="x") == told("celeba", root="x") == 16 and told("demo") == 0
-    assert told("celeba", root="x", label_column="Smiling") == 0
+    assert count("waterbirds", root="x") == count("celeba", root="x") == 16 and count("demo") == 0
+    assert count("celeba", root="x", label_column="Smiling") == 0
 
 
 def test_discovered_attributes_need_clusters_but_no_images() -> None:

@@ -15,7 +15,8 @@ from scipy import stats
 from fairsynth.commands.bench.picture import draw
 from fairsynth.commands.bench.published import TABLES, Published
 from fairsynth.commands.bench.table import Measured, markdown, rows, to_csv, to_json
-from fairsynth.groups import Group, MethodScores, score
+from fairsynth.groups import Group
+from fairsynth.metrics import MethodScores, score
 
 GROUPS = [Group(y, a) for y in "xy" for a in "pq"]
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,7 @@ def write_stage(root: Path, rows: list[dict[str, Any]]) -> Artifact:
 def found(monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -> None:
     """Let every config find this stage, not audited. Its record has nothing for cards: those of a real run are read below."""
     context = SimpleNamespace(artifacts={"synthesize": artifact})
-    monkeypatch.setattr(export_set, "finished_stages", lambda config, root: (context, None))
+    monkeypatch.setattr(export_set, "finished_stages", lambda config: nullcontext((context, None)))
     monkeypatch.setattr(export_set, "write_cards", lambda *args: (args[2] / "README.md").write_text("a card"))
 
 
@@ -112,13 +113,15 @@ def test_the_accepted_images_are_written_with_their_rows(form: str, stage: Artif
     found = READERS[form](target)
     assert {i: file for i, (_, file) in found.items()} == {r["image_id"]: content(int(r["image_id"])) for r in wanted}
     for r in wanted:
-        told = found[r["image_id"]][0]
-        assert (told["label"], told["attribute"], str(told["seed"])) == (r["label"], "d", str(r["seed"]))
+        facts = found[r["image_id"]][0]
+        assert (facts["label"], facts["attribute"], str(facts["seed"])) == (r["label"], "d", str(r["seed"]))
         assert (
-            float(told["score"]) == r["score"] and told["adapter"] == "" and str(told["is_synthetic"]).lower() == "true"
+            float(facts["score"]) == r["score"]
+            and facts["adapter"] == ""
+            and str(facts["is_synthetic"]).lower() == "true"
         )
-        assert told["prompt"] == ("'=1+1" if form == "folder" else "=1+1")
-        assert not {"verdict", "reason", "unit"} & told.keys()
+        assert facts["prompt"] == ("'=1+1" if form == "folder" else "=1+1")
+        assert not {"verdict", "reason", "unit"} & facts.keys()
     assert tree(stage.path) == before and set(os.listdir(tmp_path / "run")) == {"stages", target.name}
 
 
@@ -194,10 +197,10 @@ def test_where_nothing_was_accepted_there_is_nothing_to_export(tmp_path: Path, m
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(tmp_path: Path) -> None:
-    told = refused(images(tmp_path, "parquet"))
-    assert "the result of ingest is not in" in told and "run 'fairsynth ingest' with the same options" in told
-    told = refused(export("--preset", "demo", "--format", "lance"))
-    assert all(name in told for name in (*FORMS, "kohya"))
+    message = refused(images(tmp_path, "parquet"))
+    assert "the result of ingest is not in" in message and "run 'fairsynth ingest' with the same options" in message
+    message = refused(export("--preset", "demo", "--format", "lance"))
+    assert all(name in message for name in (*FORMS, "kohya"))
     assert "is a folder; give the run's CONFIG.yaml" in refused(export(tmp_path, "--format", "parquet"))
     assert "export what?" in refused(export("--format", "folder"))
     assert "cannot read the config" in refused(export(tmp_path / "no.yaml", "--format", "folder"))
@@ -214,9 +217,9 @@ def test_the_images_of_a_finished_run_are_found_by_its_options(finished_run: Pat
     (table,) = (finished_run / "stages").glob("synthesize-*/synthetic.parquet")
     rows = {r["image_id"]: r for r in pq.read_table(table).to_pylist() if r["verdict"] == "accepted"}
     assert found.keys() == rows.keys() and len(rows) > 0
-    for i, (told, file) in found.items():
+    for i, (facts, file) in found.items():
         assert hashlib.sha256(file).hexdigest() == rows[i]["sha256"]
-        assert (told["label"], told["attribute"], told["prompt"]) == tuple(
+        assert (facts["label"], facts["attribute"], facts["prompt"]) == tuple(
             rows[i][n] for n in ("label", "attribute", "prompt")
         )
     # Of another config there is nothing, though its earlier stages are the same; nor of a stage that has not ended.

@@ -215,12 +215,12 @@ def test_a_dataset_that_is_hopeless_is_still_described(tmp_path: Path) -> None:
     sizes = {"train": (3, 0, 0, 0), "val": (1, 0, 0, 0)}
     found = inspected(tiny_folder_dataset(tmp_path, sizes, changed={i: b"" for i in range(4)}))
     assert found["images"]["used"] == 0 and found["sizes"] == {} and found["association"] == {"n": 0}
-    told = (
+    parts = (
         "no images in split 'test'",
         "4 of 4 images cannot be used (empty 4)",
         "no usable image is left of split train",
     )
-    assert [part in problem for part, problem in zip(told, found["problems"], strict=True)] == [True] * 3
+    assert [part in problem for part, problem in zip(parts, found["problems"], strict=True)] == [True] * 3
 
 
 def test_fates_of_groups() -> None:

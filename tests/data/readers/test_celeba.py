@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.data.reading import Aside
+from fairsynth.data.metadata import SetAside
 from fairsynth.errors import DataError
 from tests.support.data.celeba import CELEBA, celeba, celeba_rows
 from tests.support.data.dataset_files import SPLITS, load, sizes
@@ -36,11 +36,11 @@ def refusal(path: Path, **options: object) -> str:
 @pytest.mark.parametrize("form", ["txt", "csv"])
 def test_the_published_size_has_the_published_groups(tmp_path: Path, form: str) -> None:
     rows = celeba_rows(CELEBA)
-    reading = load(celeba(tmp_path, rows, form))
-    assert sizes(reading, GROUPS) == CELEBA and len(reading.entries) == 202_599
-    assert not reading.quarantined and not reading.excluded
+    metadata = load(celeba(tmp_path, rows, form))
+    assert sizes(metadata, GROUPS) == CELEBA and len(metadata.entries) == 202_599
+    assert not metadata.quarantined and not metadata.excluded
     partition = {name: SPLITS[split] for name, split, _, _ in random.Random(2).sample(rows, 1000)}
-    found = {entry.path.removeprefix("img_align_celeba/"): entry.split for entry in reading.entries}
+    found = {entry.path.removeprefix("img_align_celeba/"): entry.split for entry in metadata.entries}
     assert {name: found[name] for name in partition} == partition
 
 
@@ -79,12 +79,12 @@ def test_names_in_one_list_alone_are_set_aside(tmp_path: Path) -> None:
     attributes = (tmp_path / ATTRIBUTES).read_text().splitlines()
     kept = [line for line in attributes[1:] if second not in line]
     (tmp_path / ATTRIBUTES).write_text("\n".join([str(len(kept) - 1), *kept]))
-    reading = load(tmp_path)
-    assert len(reading.entries) == len(SMALL) - 2
-    assert reading.quarantined == [
-        Aside(f"img_align_celeba/{first}", "no_partition", f"not in {PARTITION}"),
+    metadata = load(tmp_path)
+    assert len(metadata.entries) == len(SMALL) - 2
+    assert metadata.quarantined == [
+        SetAside(f"img_align_celeba/{first}", "no_partition", f"not in {PARTITION}"),
         *(
-            Aside(f"img_align_celeba/{name}", "no_attributes", f"not in {ATTRIBUTES}")
+            SetAside(f"img_align_celeba/{name}", "no_attributes", f"not in {ATTRIBUTES}")
             for name in [line.split()[0] for line in lines if second in line] + ["extra.jpg"]
         ),
     ]
@@ -119,9 +119,9 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     celeba(tmp_path, SMALL)
     with open(tmp_path / PARTITION, "a") as handle:
         handle.write(f"000001.jpg {SMALL[0][1]}\n")
-    reading = load(tmp_path)
-    assert len(reading.entries) == len(SMALL)
-    assert reading.excluded == [Aside("img_align_celeba/000001.jpg", "equal_row")]
+    metadata = load(tmp_path)
+    assert len(metadata.entries) == len(SMALL)
+    assert metadata.excluded == [SetAside("img_align_celeba/000001.jpg", "equal_row")]
 
 
 def test_a_csv_that_is_cut_inside_a_row_is_refused(tmp_path: Path) -> None:

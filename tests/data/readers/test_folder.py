@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.data.reading import Aside, Entry
+from fairsynth.data.metadata import Entry, SetAside
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import MEMBERS, image, load, put, write_table
 from tests.support.data.layouts import DISCOVER, FRACTIONS, class_folders, folder, folder_by_split
@@ -140,12 +140,12 @@ def test_files_at_another_depth_are_set_aside(tmp_path: Path) -> None:
     class_folders(tmp_path)
     for name in ("train/stray.png", "train/cat/stray.png", "train/cat/indoor/deeper/stray.png"):
         put(tmp_path / name, image(0))
-    reading = load(tmp_path)
-    assert sorted((e.split, e.label, e.attribute) for e in reading.entries) == sorted(MEMBERS)
-    assert reading.quarantined == [
-        Aside("train/cat/indoor/deeper/stray.png", "unexpected_depth", "3 folders; most images have 2"),
-        Aside("train/cat/stray.png", "unexpected_depth", "1 folders; most images have 2"),
-        Aside("train/stray.png", "unexpected_depth", "0 folders; most images have 2"),
+    metadata = load(tmp_path)
+    assert sorted((e.split, e.label, e.attribute) for e in metadata.entries) == sorted(MEMBERS)
+    assert metadata.quarantined == [
+        SetAside("train/cat/indoor/deeper/stray.png", "unexpected_depth", "3 folders; most images have 2"),
+        SetAside("train/cat/stray.png", "unexpected_depth", "1 folders; most images have 2"),
+        SetAside("train/stray.png", "unexpected_depth", "0 folders; most images have 2"),
     ]
 
 
@@ -161,9 +161,9 @@ def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
         put(tmp_path / name, "x")
     for suffix in ("JPG", "Jpeg", "webp", "bmp", "tif", "TIFF", "gif"):
         put(tmp_path / f"train/cat/indoor/other.{suffix}", "x")
-    reading = load(tmp_path)
-    assert len(reading.entries) == len(MEMBERS) + 7
-    assert reading.remarks == ["2 files are no images by their names and were ignored"]
+    metadata = load(tmp_path)
+    assert len(metadata.entries) == len(MEMBERS) + 7
+    assert metadata.remarks == ["2 files are no images by their names and were ignored"]
 
 
 @pytest.mark.parametrize("place", ["", "a/b/c/", "train/", "train/a/b/c/"])
@@ -176,6 +176,6 @@ def test_too_few_and_too_many_levels_are_refused(tmp_path: Path, place: str) -> 
 def test_a_class_that_is_named_like_a_split_is_remarked_upon(tmp_path: Path) -> None:
     for name in ("train", "bus", "car"):
         put(tmp_path / name / "x.png", image(0))
-    reading = load(tmp_path, **DISCOVER, **FRACTIONS)
-    assert {e.label for e in reading.entries} == {"train", "bus", "car"}
-    assert reading.remarks[0] == "folders named like splits (train) were taken as labels, because 'bus' is no split"
+    metadata = load(tmp_path, **DISCOVER, **FRACTIONS)
+    assert {e.label for e in metadata.entries} == {"train", "bus", "car"}
+    assert metadata.remarks[0] == "folders named like splits (train) were taken as labels, because 'bus' is no split"

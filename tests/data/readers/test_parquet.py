@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import Aside
+from fairsynth.data.metadata import BadImage, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import GROUPS, image, load, put
@@ -60,10 +59,10 @@ def test_rows_without_an_image_and_rows_with_a_path(tmp_path: Path, statistics: 
     table = table.set_column(0, "image", pa.array(cells, table.schema.field("image").type))
     write(tmp_path, table, row_group_size=5, write_statistics=statistics)
     put(tmp_path / "pictures" / "3.jpg", image(99))
-    reading = load(tmp_path)
+    metadata = load(tmp_path)
     shard = "train-00000-of-00001.parquet"
-    assert reading.quarantined == [Aside(f"{shard}/0000000{i}", "empty", "no image in the row") for i in (1, 2)]
-    found = [entry for entry in reading.entries if entry.split == "train"]
+    assert metadata.quarantined == [SetAside(f"{shard}/0000000{i}", "empty", "no image in the row") for i in (1, 2)]
+    found = [entry for entry in metadata.entries if entry.split == "train"]
     assert [entry.path for entry in found] == [
         f"{shard}/00000000", "pictures/3.jpg", f"{shard}/00000004", f"{shard}/00000005", f"{shard}/00000006"
     ]  # fmt: skip
@@ -78,7 +77,7 @@ def test_rows_without_an_image_and_rows_with_a_path(tmp_path: Path, statistics: 
 def test_nulls_of_a_binary_column_are_set_aside(tmp_path: Path) -> None:
     rows = [(None if i in (0, 5) else row[0], *row[1:]) for i, row in enumerate(ROWS)]
     write(tmp_path, parquet_table(rows, as_struct=False), row_group_size=4)
-    assert [aside.path[-1] for aside in load(tmp_path).quarantined] == ["0", "5"]
+    assert [image.path[-1] for image in load(tmp_path).quarantined] == ["0", "5"]
 
 
 def test_a_path_out_of_the_dataset_is_refused(tmp_path: Path) -> None:

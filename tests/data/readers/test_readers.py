@@ -32,13 +32,13 @@ def test_every_layout_is_recognised_loads_and_gives_its_images_untouched(tmp_pat
     storage = Storage(str(build(tmp_path)))
     before = tree(tmp_path)
     assert dataset.recognise(storage) == expected
-    reading = load(tmp_path, **options)
-    assert reading == load(tmp_path, format=expected, **options)
-    assert not reading.quarantined and len(reading.entries) >= 12
-    assert {entry.split for entry in reading.entries} == {"train", "val", "test"} or "split_fractions" in options
-    assert len({entry.path for entry in reading.entries}) == len(reading.entries)
+    metadata = load(tmp_path, **options)
+    assert metadata == load(tmp_path, format=expected, **options)
+    assert not metadata.quarantined and len(metadata.entries) >= 12
+    assert {entry.split for entry in metadata.entries} == {"train", "val", "test"} or "split_fractions" in options
+    assert len({entry.path for entry in metadata.entries}) == len(metadata.entries)
     images = ImageReader(storage)
-    assert len({images.read(entry.path, entry.location).sha256 for entry in reading.entries}) > 1
+    assert len({images.read(entry.path, entry.location).sha256 for entry in metadata.entries}) > 1
     assert tree(tmp_path) == before
 
 
@@ -89,15 +89,15 @@ def test_an_empty_folder_is_refused_by_every_reader(tmp_path: Path, name: str) -
 
 
 def test_waterbirds_codes(tmp_path: Path) -> None:
-    reading = load(tiny_waterbirds(tmp_path))
-    assert sizes(reading, [(y, a) for y in "01" for a in "01"]) == COUNTS
-    assert all((tmp_path / entry.path).is_file() for entry in reading.entries)
+    metadata = load(tiny_waterbirds(tmp_path))
+    assert sizes(metadata, [(y, a) for y in "01" for a in "01"]) == COUNTS
+    assert all((tmp_path / entry.path).is_file() for entry in metadata.entries)
 
 
 def test_waterbirds_of_the_published_size_has_the_published_groups(tmp_path: Path) -> None:
-    reading = load(waterbirds_table(tmp_path))
-    assert sizes(reading, [(y, a) for y in "01" for a in "01"]) == WATERBIRDS
-    assert len(reading.entries) == 11_788 and reading.remarks == []
+    metadata = load(waterbirds_table(tmp_path))
+    assert sizes(metadata, [(y, a) for y in "01" for a in "01"]) == WATERBIRDS
+    assert len(metadata.entries) == 11_788 and metadata.remarks == []
 
 
 @pytest.mark.parametrize("split", ["3", "train", "", "-1", "0.0"])

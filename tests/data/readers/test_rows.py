@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from fairsynth.config import DataConfig
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import safe_path
 from fairsynth.errors import DataError
-from fairsynth.stages.ingest.settle import check_groups
+from fairsynth.stages.ingest.decide import check_groups
 from tests.support.data.dataset_files import load
 from tests.support.data.metadata import BIRDS, HEADER, ROWS, Rows, entries, refusal
 from tests.support.datasets import write_rows
@@ -38,9 +38,9 @@ def test_odd_paths_inside_the_folder_are_kept(tmp_path: Path, name: str) -> None
 
 def test_equal_rows_are_no_conflict_and_different_ones_are(tmp_path: Path) -> None:
     write_rows(tmp_path / "metadata.csv", HEADER, [*ROWS, ROWS[0], ROWS[0]])
-    reading = load(tmp_path)
-    assert reading.entries == [Entry(*row) for row in ROWS]
-    assert [(aside.path, aside.reason) for aside in reading.excluded] == [("train-xp.png", "equal_row")] * 2
+    metadata = load(tmp_path)
+    assert metadata.entries == [Entry(*row) for row in ROWS]
+    assert [(image.path, image.reason) for image in metadata.excluded] == [("train-xp.png", "equal_row")] * 2
     for changed in (("val", "x", "p"), ("train", "y", "p"), ("train", "x", "q")):
         message = refusal(tmp_path, [*ROWS, ("./train-xp.png", *changed)])
         assert "'train-xp.png' twice with different label, attribute or split" in message
@@ -54,9 +54,9 @@ def test_unknown_values_are_refused_dropped_or_a_group(tmp_path: Path) -> None:
         in (refusal(tmp_path, [row for row in rows if row[2]]))
     )
     write_rows(tmp_path / "metadata.csv", HEADER, rows)
-    reading = load(tmp_path, unknown="drop")
-    assert reading.entries == [Entry(*row) for row in ROWS]
-    assert [aside.reason for aside in reading.excluded] == ["unknown_label", "unknown_attribute", "unknown_attribute"]
+    metadata = load(tmp_path, unknown="drop")
+    assert metadata.entries == [Entry(*row) for row in ROWS]
+    assert [image.reason for image in metadata.excluded] == ["unknown_label", "unknown_attribute", "unknown_attribute"]
     assert [e.attribute for e in entries(tmp_path, [*ROWS, *rows[-2:]], unknown="own_group")][-2:] == ["unknown"] * 2
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.data.storage import Storage
 from fairsynth.data.table import as_text
 from fairsynth.errors import DataError

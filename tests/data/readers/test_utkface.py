@@ -10,7 +10,7 @@ import pytest
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
-from fairsynth.data.reading import Aside
+from fairsynth.data.metadata import SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from tests.support.data.dataset_files import load, put
@@ -33,9 +33,9 @@ MALFORMED = [
 
 def test_the_malformed_names_are_set_aside_and_none_is_misread(tmp_path: Path) -> None:
     utkface(tmp_path, names=[*utkface_names(), *MALFORMED])
-    reading = load(tmp_path)
-    assert sorted(reading.quarantined) == sorted(Aside(f"UTKFace/{name}", "malformed_name") for name in MALFORMED)
-    assert len(reading.entries) + len(reading.excluded) == len(utkface_names())
+    metadata = load(tmp_path)
+    assert sorted(metadata.quarantined) == sorted(SetAside(f"UTKFace/{name}", "malformed_name") for name in MALFORMED)
+    assert len(metadata.entries) + len(metadata.excluded) == len(utkface_names())
 
 
 @pytest.mark.parametrize("name", [
@@ -45,18 +45,18 @@ def test_the_malformed_names_are_set_aside_and_none_is_misread(tmp_path: Path) -
 ])  # fmt: skip
 def test_other_names_that_do_not_fit_are_set_aside_as_well(tmp_path: Path, name: str) -> None:
     utkface(tmp_path, names=[*utkface_names(), name])
-    assert load(tmp_path).quarantined == [Aside(f"UTKFace/{name}", "malformed_name")]
+    assert load(tmp_path).quarantined == [SetAside(f"UTKFace/{name}", "malformed_name")]
 
 
 def test_ages_become_bins_with_both_ends_and_other_ages_are_left_out(tmp_path: Path) -> None:
     ages = {0: "young", 5: "young", 6: "", 19: "", 20: "old", 50: "old", 51: "", 116: ""}
     names = {f"{age}_1_2_20170116174525125.jpg": expected for age, expected in ages.items()}
     utkface(tmp_path, names=list(names))
-    reading = load(tmp_path)
-    assert {e.path: e.attribute for e in reading.entries} == {f"UTKFace/{n}": a for n, a in names.items() if a}
-    assert {e.label for e in reading.entries} == {"1"}
-    assert {a.path for a in reading.excluded} == {f"UTKFace/{n}" for n, a in names.items() if not a}
-    assert {a.reason for a in reading.excluded} == {"outside_age_bins"}
+    metadata = load(tmp_path)
+    assert {e.path: e.attribute for e in metadata.entries} == {f"UTKFace/{n}": a for n, a in names.items() if a}
+    assert {e.label for e in metadata.entries} == {"1"}
+    assert {a.path for a in metadata.excluded} == {f"UTKFace/{n}" for n, a in names.items() if not a}
+    assert {a.reason for a in metadata.excluded} == {"outside_age_bins"}
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_files_in_any_folder_count_and_others_are_ignored(tmp_path: Path) -> Non
     utkface(tmp_path, "a/b/c/crop", [name, "30_1_1_20170116174525125.jpg.chip.jpg"])
     put(tmp_path / "landmark_list_part1.txt", "x")
     put(tmp_path / "part1" / ".DS_Store", "x")
-    reading = dataset.reader("utkface").read(Storage(str(tmp_path)), DataConfig())
-    assert [e.path for e in reading.entries] == [
+    metadata = dataset.reader("utkface").read(Storage(str(tmp_path)), DataConfig())
+    assert [e.path for e in metadata.entries] == [
         "a/b/c/crop/30_1_1_20170116174525125.jpg.chip.jpg", f"a/b/c/crop/{name}", f"part1/{name}"
     ]  # fmt: skip
-    assert reading.remarks == ["1 files are no images by their names and were ignored"]
-    assert not reading.quarantined
+    assert metadata.remarks == ["1 files are no images by their names and were ignored"]
+    assert not metadata.quarantined

@@ -16,7 +16,7 @@ import pytest
 
 from fairsynth.data import tar
 from fairsynth.data.location import ImageReader
-from fairsynth.data.reading import Aside
+from fairsynth.data.metadata import SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import GROUPS, SPLITS, image, load, write_tar
@@ -37,11 +37,11 @@ def refusal(path: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def add(path: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"") -> None:
+def add(path: Path, name: str, member_type: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"") -> None:
     """Append a member of any type to a shard."""
     with tarfile.open(path, "a") as shard:
         header = tarfile.TarInfo(name)
-        header.type, header.linkname, header.size = kind, link, len(content)
+        header.type, header.linkname, header.size = member_type, link, len(content)
         shard.addfile(header, io.BytesIO(content))
 
 
@@ -119,16 +119,16 @@ def test_samples_without_an_image_and_images_without_use(tmp_path: Path) -> None
         ("inner.tar", b"x" * 600),
     ]
     write_tar(tmp_path / "train.tar", members + others)
-    reading = load(tmp_path)
-    assert [e.path for e in reading.entries] == ["train.tar/a.jpg", "train.tar/d.jpg"]
-    assert [(a.path, a.reason) for a in reading.quarantined] == [
+    metadata = load(tmp_path)
+    assert [e.path for e in metadata.entries] == ["train.tar/a.jpg", "train.tar/d.jpg"]
+    assert [(a.path, a.reason) for a in metadata.quarantined] == [
         (f"train.tar/{key}", "missing_file") for key in ("b", "c", "inner")
     ]
-    assert reading.remarks == ["2 further images of samples with several were ignored"]
+    assert metadata.remarks == ["2 further images of samples with several were ignored"]
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "link"),
+    ("name", "member_type", "link"),
     [
         ("x.jpg", tarfile.SYMTYPE, "/etc/passwd"),
         ("x.jpg", tarfile.LNKTYPE, "a.jpg"),
@@ -143,12 +143,12 @@ def test_samples_without_an_image_and_images_without_use(tmp_path: Path) -> None
     ],
 )
 def test_members_that_are_no_plain_files_inside_are_set_aside(
-    tmp_path: Path, name: str, kind: bytes, link: str
+    tmp_path: Path, name: str, member_type: bytes, link: str
 ) -> None:
-    add(write_tar(tmp_path / "train.tar", sample("a")), name, kind, link)
-    reading = load(tmp_path)
-    assert reading.quarantined == [Aside(f"train.tar/{name}", "unsafe_member")]
-    assert [e.path for e in reading.entries] == ["train.tar/a.jpg"]
+    add(write_tar(tmp_path / "train.tar", sample("a")), name, member_type, link)
+    metadata = load(tmp_path)
+    assert metadata.quarantined == [SetAside(f"train.tar/{name}", "unsafe_member")]
+    assert [e.path for e in metadata.entries] == ["train.tar/a.jpg"]
 
 
 def test_sparse_members_are_set_aside(tmp_path: Path) -> None:
@@ -202,10 +202,10 @@ def test_damage_is_refused_or_changes_nothing_but_content(tmp_path: Path) -> Non
         assert len(found) <= 3
 
 
-def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+def header(name: str, size: bytes, member_type: bytes = b"0") -> bytes:
     """A tar header with any size field."""
     block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
-    block[124:136], block[156:157], block[148:156] = size, kind, b" " * 8
+    block[124:136], block[156:157], block[148:156] = size, member_type, b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block)
 

@@ -14,16 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.copies import thumbnails
 from fairsynth.data.decode import decode
+from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.vectors import matrix
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.encoder import ClipEncoder
 from fairsynth.stages.audit.copy_audit import ReadImages, TestDetector, TestImages
-from fairsynth.stages.audit.memorisation import KINDS
+from fairsynth.stages.audit.memorisation import DISGUISES
 from tests.support.datasets import crops, encoded
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
@@ -66,10 +66,10 @@ def test_nearly_all_planted_copies_are_found_and_hardly_any_other_image_is_taken
     chosen = np.random.default_rng(1).choice(len(train), PLANTED, replace=False)
     found = rates(train, train[chosen], held_out[:400])
     assert found["passed"] is True
-    assert found["detected"]["n"] == PLANTED * len(KINDS) and found["detected"]["share"] >= 0.95
+    assert found["detected"]["n"] == PLANTED * len(DISGUISES) and found["detected"]["share"] >= 0.95
     assert found["false_alarms"]["n"] == 200 and found["false_alarms"]["share"] <= 0.02
-    assert found["by_kind"].keys() == set(KINDS)
-    shares = [kind["share"] for kind in found["by_kind"].values()]
+    assert found["by_kind"].keys() == set(DISGUISES)
+    shares = [disguise["share"] for disguise in found["by_kind"].values()]
     assert np.mean(shares) == pytest.approx(found["detected"]["share"]) and found["by_kind"]["plain"]["share"] == 1
     assert 0.75 <= found["threshold"] < 1
 

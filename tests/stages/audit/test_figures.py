@@ -75,7 +75,7 @@ def test_what_was_made_what_was_accepted_and_what_is_real_are_looked_at_each_for
     accepted = images(made.embeddings_ND[[0, 1]], [A, A], [A, B])
     real = Images(drawn(3, 1), [A, A, B], [C, C, A], None)
     found = stage.group_figures(A, made, accepted, real, drawn(0, 2), drawn(0, 3), A, drawn(0, 4), 0)
-    assert {kind: shown["probe"] for kind, shown in found["agreement"].items()} == {
+    assert {part: shown["probe"] for part, shown in found["agreement"].items()} == {
         "made": {"label": 0.75, "attribute": 0.75, "both": 0.5},
         "synthetic": {"label": 0.5, "attribute": 1.0, "both": 0.5},
         "held_out": {"label": 1.0, "attribute": 0.0, "both": 0.0},
@@ -130,7 +130,7 @@ def figures(
 def test_a_perfect_generator_has_about_the_figures_of_real_images() -> None:
     perfect = figures(drawn(200, 0), drawn(200, 1), drawn(200, 2), drawn(50, 3))
     other = figures(drawn(200, 0, shift=1.0), drawn(200, 1), drawn(200, 2), drawn(50, 3))
-    ours, reference = (perfect["fidelity"][kind] for kind in ("synthetic", "held_out"))
+    ours, reference = (perfect["fidelity"][part] for part in ("synthetic", "held_out"))
     far = other["fidelity"]["synthetic"]
     assert other["fidelity"]["held_out"] == reference and ours["n"] == reference["n"] == 200
     assert ours["frechet_distance"] == pytest.approx(reference["frechet_distance"], rel=0.25)

@@ -1,4 +1,4 @@
-"""What says that training images were learnt by heart: against figures by hand, and on the demo's real images."""
+"""What says that training images were memorised: against figures by hand, and on the demo's real images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
-from fairsynth.data.copies import CopyDetector, thumbnails
+from fairsynth.data.copies import CopyDetector, copy_threshold, thumbnails
 from fairsynth.demo import dataset
 from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.models.encoder import ClipEncoder
 from fairsynth.stages.audit.memorisation import (
-    KINDS,
+    DISGUISES,
     Count,
     SelfTest,
     closer_share,
-    copy_threshold,
     nearest_ratio,
     plant,
     self_test,
@@ -89,12 +88,12 @@ def test_the_threshold_lies_above_the_last_hundredth_and_has_a_floor() -> None:
         copy_threshold(scores[:0])
 
 
-def test_each_kind_of_copy_is_what_it_says() -> None:
+def test_each_disguise_of_a_copy_is_what_it_says() -> None:
     rng = np.random.default_rng(0)
     ramp = np.linspace(20, 220, 40)
     image = np.stack([np.tile(ramp, (30, 1)), np.tile(ramp[:30, None], 40), np.full((30, 40), 99)], -1).astype(np.uint8)
     image[10:14, 10:14] = rng.integers(0, 255, 3)
-    made = {kind: plant(image, kind, seed=3) for kind in KINDS}
+    made = {disguise: plant(image, disguise, seed=3) for disguise in DISGUISES}
     assert all(m.shape == image.shape and m.dtype == np.uint8 for m in made.values())
     assert (made["plain"] == image).all() and not np.shares_memory(made["plain"], image)
     assert (made["flipped"] == np.fliplr(image)).all()
@@ -110,10 +109,10 @@ def test_each_kind_of_copy_is_what_it_says() -> None:
 
 def test_copies_depend_on_the_seed_where_they_are_drawn() -> None:
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
-    for kind in KINDS:
-        assert (plant(image, kind, 5) == plant(image, kind, 5)).all()
-        drawn = (plant(image, kind, 5) != plant(image, kind, 6)).any()
-        assert drawn == (kind in ("cropped", "colour-shifted"))
+    for disguise in DISGUISES:
+        assert (plant(image, disguise, 5) == plant(image, disguise, 5)).all()
+        drawn = (plant(image, disguise, 5) != plant(image, disguise, 6)).any()
+        assert drawn == (disguise in ("cropped", "colour-shifted"))
 
 
 @cache
@@ -138,7 +137,7 @@ def test_planted_copies_of_the_demo_are_found(severity: float) -> None:
     train, heldout = demo_images(severity)
     planted = train[np.random.default_rng(0).choice(len(train), 60, replace=False)]
     result = self_test(built_from(train), planted, heldout, encoder().images, seed=0)
-    assert {kind: count.n for kind, count in result.planted.items()} == dict.fromkeys(KINDS, 60)
+    assert {disguise: count.n for disguise, count in result.planted.items()} == dict.fromkeys(DISGUISES, 60)
     assert result.detected.n == 300 and result.false_alarms.n == len(heldout) // 2 == 297
     assert result.detected.flagged >= 0.95 * 300
     assert all(count.flagged >= 0.95 * 60 for count in result.planted.values())

@@ -24,8 +24,8 @@ def test_the_auc_counts_pairs() -> None:
     # 3 beats both, 1 beats none and ties once, 2 beats one: 3.5 of 6.
     assert auc(np.array([3.0, 1, 2]), np.array([1.0, 2.5])).auc == pytest.approx(3.5 / 6)
     rng = np.random.default_rng(0)
-    scores, kind = rng.integers(0, 20, 300).astype(float), rng.random(300) < 0.3
-    assert auc(scores[kind], scores[~kind]).auc == pytest.approx(roc_auc_score(kind, scores))
+    scores, real = rng.integers(0, 20, 300).astype(float), rng.random(300) < 0.3
+    assert auc(scores[real], scores[~real]).auc == pytest.approx(roc_auc_score(real, scores))
     with pytest.raises(ValueError, match="both sides"):
         auc(scores, scores[:0])
 
@@ -62,7 +62,7 @@ def test_detectability_of_the_same_and_of_another_distribution() -> None:
 
 
 def test_no_image_is_scored_by_a_model_that_saw_it() -> None:
-    # More dimensions than images: whoever saw an image knows its kind, and others know nothing.
+    # More dimensions than images: whoever saw an image knows whether it is real, and others know nothing.
     found = [detectability(normal(seed, 40, 400), normal(seed + 50, 40, 400), seed) for seed in range(6)]
     assert np.mean([f.auc for f in found if f]) == pytest.approx(0.5, abs=0.08)
 

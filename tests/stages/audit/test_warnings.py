@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from fairsynth.stages.audit import figures as stage
-from fairsynth.stages.audit.memorisation import KINDS, Count, SelfTest
+from fairsynth.stages.audit.memorisation import DISGUISES, Count, SelfTest
 from tests.support.figures import A, B, drawn, images, world
 
 
 def self_test(found: int = 58, alarms: int = 1, planted: int = 60, held_out: int = 100) -> SelfTest:
-    """A test with so many copies of each kind found, and so many false alarms."""
-    return SelfTest({kind: Count(found, planted) for kind in KINDS}, Count(alarms, held_out), 0.875)
+    """A test with so many copies in each disguise found, and so many false alarms."""
+    return SelfTest({disguise: Count(found, planted) for disguise in DISGUISES}, Count(alarms, held_out), 0.875)
 
 
 def audit_of(shift: float = 0.0, by_heart: bool = False, test: SelfTest | None = None) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_where_the_warnings_begin(path: tuple[Any, ...], value: Any, warned: str
     assert [warned in line for line in found] == ([True] if warned else [])
 
 
-def test_the_detectors_rates_are_told_kind_by_kind() -> None:
+def test_the_detectors_rates_are_told_disguise_by_disguise() -> None:
     test = SelfTest({"plain": Count(60, 60), "cropped": Count(54, 60)}, Count(2, 100), 0.875)
     assert stage.self_test_facts(test) == {
         "passed": True,

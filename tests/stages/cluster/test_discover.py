@@ -1,4 +1,4 @@
-"""Discovered attributes: planted kinds are found in each label, matched over labels, and compared with the truth."""
+"""Discovered attributes: planted clusters are found in each label, matched over labels, and compared with the truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fairsynth.errors import DataError
-from fairsynth.stages.cluster.discover import Discovered, agreement, discover, kind
+from fairsynth.metrics import agreement
+from fairsynth.stages.cluster.discover import discover
+from fairsynth.stages.cluster.output import Discovered, pseudo_attribute
 
 DIMENSIONS = 32
 Vectors = NDArray[np.float32]
@@ -54,13 +56,13 @@ def same_partition(one: Sequence[str], two: Sequence[str]) -> bool:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("k", [2, 3])
-def test_planted_kinds_are_found_and_matched_over_labels(k: int, seed: int) -> None:
+def test_planted_clusters_are_found_and_matched_over_labels(k: int, seed: int) -> None:
     sizes = [(label, (*counts, 15)[:k]) for label, counts in SIZES]
     labels, points, truth = planted(sizes, seed=seed)
-    kinds = discover(labels, points, k, 5, seed).assign(labels, points)
+    pseudo = discover(labels, points, k, 5, seed).assign(labels, points)
     # Over all labels together: a number means the same look in each of them.
-    assert same_partition(kinds, truth) and set(kinds) == {kind(i) for i in range(k)}
-    for entry in agreement(labels, kinds, truth):
+    assert same_partition(pseudo, truth) and set(pseudo) == {pseudo_attribute(i) for i in range(k)}
+    for entry in agreement(labels, pseudo, truth):
         assert entry["adjusted_mutual_information"] == pytest.approx(1) and entry["purity"] == 1
 
 
@@ -92,13 +94,13 @@ def test_centres_are_unit_vectors_of_each_label() -> None:
 def test_labels_do_not_disturb_each_other() -> None:
     # The clusters of a label are the same whatever the others are; only their numbers may differ.
     labels, points, _ = planted(SIZES, spread=0.2)
-    kinds = discover(labels, points, 2, 5, 0).assign(labels, points)
+    pseudo = discover(labels, points, 2, 5, 0).assign(labels, points)
     alone = [i for i, label in enumerate(labels) if label == "dog"]
     by_itself = discover(["dog"] * len(alone), points[alone], 2, 5, 0).assign(["dog"] * len(alone), points[alone])
-    assert same_partition(by_itself, [kinds[i] for i in alone])
+    assert same_partition(by_itself, [pseudo[i] for i in alone])
 
 
-def test_the_same_input_gives_the_same_kinds() -> None:
+def test_the_same_input_gives_the_same_pseudo_attributes() -> None:
     labels, points, _ = planted(SIZES, spread=0.3)
     one, two = (discover(labels, points, 3, 5, 7) for _ in range(2))
     assert all(np.array_equal(one.centres[y], two.centres[y]) for y in one.centres)
@@ -118,7 +120,7 @@ def test_images_that_all_look_the_same_are_refused() -> None:
         discover(["cat\x1b"] * 30, points, 2, 5, 0)
 
 
-def test_one_kind_is_one_kind() -> None:
+def test_one_pseudo_attribute_is_one() -> None:
     labels, points, _ = planted(SIZES)
     assert set(discover(labels, points, 1, 5, 0).assign(labels, points)) == {"kind-1"}
 
@@ -132,8 +134,8 @@ def test_agreement_of_the_same_partition_is_1_whatever_the_names() -> None:
 
 def test_agreement_of_chance_is_about_0() -> None:
     rng = np.random.default_rng(0)
-    kinds, truth = ([str(v) for v in rng.integers(0, 3, 5000)] for _ in range(2))
-    (entry,) = agreement(["y"] * 5000, kinds, truth)
+    pseudo, truth = ([str(v) for v in rng.integers(0, 3, 5000)] for _ in range(2))
+    (entry,) = agreement(["y"] * 5000, pseudo, truth)
     assert abs(entry["adjusted_mutual_information"]) < 0.01 and entry["purity"] < 0.4
     # Small sets too: it is the adjustment that makes chance 0.
     small = [
@@ -144,9 +146,9 @@ def test_agreement_of_chance_is_about_0() -> None:
 
 def test_agreement_is_per_label_and_purity_is_by_hand() -> None:
     labels = ["x"] * 10 + ["y"] * 4
-    kinds = ["k1"] * 6 + ["k2"] * 4 + ["k1", "k1", "k2", "k2"]
+    pseudo = ["k1"] * 6 + ["k2"] * 4 + ["k1", "k1", "k2", "k2"]
     truth = ["a"] * 4 + ["b"] * 2 + ["b"] * 3 + ["a"] + ["a", "a", "b", "b"]
-    x, y = agreement(labels, kinds, truth)
+    x, y = agreement(labels, pseudo, truth)
     assert (x["label"], x["n"], x["purity"]) == ("x", 10, 0.7)  # 4 of 6 and 3 of 4
     assert Counter(x["kinds"]["k1"]) == {"a": 4, "b": 2} and x["kinds"]["k2"] == {"b": 3, "a": 1}
     assert 0 < x["adjusted_mutual_information"] < 0.3

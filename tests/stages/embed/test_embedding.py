@@ -18,9 +18,10 @@ from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.data.vectors import matrix, vectors
-from fairsynth.engine.units import run_local
 from fairsynth.errors import DataError, InfrastructureError
-from fairsynth.stages.embed.embedding import HELD_OUT, DecodeUnit, EmbedUnit, plan_rows, unit_length, with_embeddings
+from fairsynth.stages.embed.embedding import PREFIXES, DecodeUnit, EmbedUnit, plan_rows, unit_length
+from fairsynth.stages.embed.output import with_embeddings
+from fairsynth.work import run_local
 from tests.support.datasets import crops, encoded
 from tests.support.embedding import MODELS, SIZE, Encoder, embedder, root, rows
 
@@ -112,12 +113,12 @@ def test_only_unit_vectors_are_usable() -> None:
     assert unit_length(np.zeros((0, 3), np.float32)).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("bad", BAD)
 def test_an_embedding_that_is_no_unit_vector_is_set_aside_and_its_neighbours_stay(
-    root: Path, tmp_path: Path, kind: str
+    root: Path, tmp_path: Path, bad: str
 ) -> None:
     def spoil(found: NDArray[np.float32]) -> None:
-        found[[0, 5]] = BAD[kind]
+        found[[0, 5]] = BAD[bad]
 
     work, (name,) = decoder(root, tmp_path)
     decoded = work(name)
@@ -174,7 +175,7 @@ def test_the_demos_models_give_unit_vectors_and_posteriors(root: Path, tmp_path:
 def test_units_of_validation_images_have_no_posteriors(root: Path, tmp_path: Path) -> None:
     work, (name,) = decoder(root, tmp_path)
     embed, decoded = EmbedUnit(MODELS), work(name)
-    train, held_out = (embed({"name": unit, **decoded})["embeddings"] for unit in (name, f"{HELD_OUT}-000000"))
+    train, held_out = (embed({"name": unit, **decoded})["embeddings"] for unit in (name, f"{PREFIXES['val']}-000000"))
     assert {"mean", "std", "latent_shape"} <= set(train.column_names)
     assert held_out.column_names == ["image_id", "embedding", "thumbnail"]
     assert held_out == train.select(held_out.column_names)

@@ -13,14 +13,15 @@ from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plans
 from fairsynth.engine.session import Session
-from fairsynth.engine.units import run_local
 from fairsynth.groups import Group
 from fairsynth.manifest import Manifest
 from fairsynth.models.diffusion import load_pipeline
+from fairsynth.pipeline import STAGES
 from fairsynth.stages.context import Context
-from fairsynth.stages.embed.embedding import HELD_OUT, DecodeUnit, plan_rows
-from fairsynth.stages.embed.output import real_images
-from fairsynth.stages.ingest.step import ingest
+from fairsynth.stages.embed.embedding import PREFIXES, DecodeUnit, plan_rows
+from fairsynth.stages.embed.output import RealImages, real_images
+from fairsynth.stages.stage import run_stage
+from fairsynth.work import run_local
 from tests.support.embedding import MODELS, SIZE, Encoder, embedder, root
 from tests.support.ingesting import DEMO_MODELS
 
@@ -31,13 +32,10 @@ def embedded(root: Path, out: Path) -> Context:
     """A context after ingest and embed, the latter in a plain loop, and with colours for CLIP's vectors."""
     config = RunConfig(out=str(out), data=DataConfig(root=str(root)), models=DEMO_MODELS)
     context = Context(config, out, Session(config.resources))
-    context.artifacts["ingest"] = ingest(context).artifact
+    run_stage(context, STAGES["ingest"])
     artifact = context.artifacts["embed"] = context.artifact("embed", 1, ("ingest",), {})
     wanted = [row for row in context.ingested.rows() if row["split"] != "test"]
-    parts = {
-        prefix: plan_rows(row for row in wanted if row["split"] == split)
-        for prefix, split in (("images", "train"), (HELD_OUT, "val"))
-    }
+    parts = {prefix: plan_rows(row for row in wanted if row["split"] == split) for split, prefix in PREFIXES.items()}
     # Images that share a file do not come in the order of ids: nor do these.
     parts = {prefix: table.take(list(range(len(table)))[::-1]) for prefix, table in parts.items()}
     names = write_plans(artifact.open() / "plan.parquet", parts, 5)
@@ -48,13 +46,18 @@ def embedded(root: Path, out: Path) -> Context:
     return context
 
 
+def of_split(context: Context, split: str) -> RealImages:
+    """What later stages read of a split."""
+    return real_images(context.artifacts["embed"], context.manifest, split)
+
+
 def test_real_images_are_those_of_the_split_with_a_usable_embedding_in_the_order_of_ids(
     root: Path, tmp_path: Path
 ) -> None:
     context = embedded(root, tmp_path / "out")
     # 16 in units of 5, 5, 5, 1 and 8 in units of 5, 3; of every 5 the first is set aside.
     for split, count in (("train", 13), ("val", 7), ("test", 0)):
-        found = real_images(context, split)
+        found = of_split(context, split)
         assert len(found) == len(found.ids) == count
         assert found.ids == sorted(found.ids)
         assert found.embeddings_ND.shape == (count, 3) and found.thumbnails_N.shape == (count, 32, 32, 3)
@@ -68,7 +71,7 @@ def test_real_images_are_those_of_the_split_with_a_usable_embedding_in_the_order
 
 
 def test_some_of_the_real_images_keep_what_belongs_together(root: Path, tmp_path: Path) -> None:
-    found = real_images(embedded(root, tmp_path / "out"), "train")
+    found = of_split(embedded(root, tmp_path / "out"), "train")
     some, none = found.take([4, 0, 9]), found.take([])
     for place, source in enumerate((4, 0, 9)):
         assert (some.ids[place], some.groups[place]) == (found.ids[source], found.groups[source])
@@ -79,8 +82,8 @@ def test_some_of_the_real_images_keep_what_belongs_together(root: Path, tmp_path
 
 def test_an_image_without_a_group_is_left_out(root: Path, tmp_path: Path) -> None:
     context = embedded(root, tmp_path / "out")
-    before = real_images(context, "train")
+    before = of_split(context, "train")
     gone = before.ids[3]
     table = context.ingested.table
     context.ingested = Manifest(table.filter(pa.array([i != gone for i in table["image_id"].to_pylist()])))
-    assert real_images(context, "train").ids == [i for i in before.ids if i != gone]
+    assert of_split(context, "train").ids == [i for i in before.ids if i != gone]

@@ -42,8 +42,8 @@ def test_thumbnails_are_means_of_boxes_of_each_rows_own_image(root: Path, tmp_pa
 
 def looks(*chunks: NDArray[np.uint8]) -> pa.ChunkedArray:
     """A column of thumbnails as embed stores them, in these chunks."""
-    kind = pa.binary(THUMBNAIL_BYTES)
-    return pa.chunked_array([pa.array([image.tobytes() for image in chunk], kind) for chunk in chunks], kind)
+    binary = pa.binary(THUMBNAIL_BYTES)
+    return pa.chunked_array([pa.array([image.tobytes() for image in chunk], binary) for chunk in chunks], binary)
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from fairsynth.groups import Group, GroupAccuracy, MethodScores, Scores
-from fairsynth.stages.evaluate.final_training import score_methods, verdict
-from fairsynth.stages.evaluate.final_training import test_counts as counts_of_test
+from fairsynth.groups import Group
+from fairsynth.metrics import GroupAccuracy, MethodScores, Scores, score_methods, verdict
+from fairsynth.metrics import test_counts as counts_of_test
 
 GROUPS = [Group(y, a) for y in "xy" for a in "pq"]
 TRAIN = dict(zip(GROUPS, (70, 5, 5, 20), strict=True))

@@ -16,14 +16,14 @@ from fairsynth.models import adapters
 from fairsynth.models.sources import base_of
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
-from fairsynth.stages.finetune.plan import read_adapter
+from fairsynth.stages.finetune.output import read_adapter
 from tests.support.lots import CONFIG, Weights, changed, jobs, same_bits, stack_of, tiny_unet
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 FULL = CONFIG.model_copy(update={"parameters": "full"})
 # Three images.
 JOB = changed(jobs([9, 9])[1], prompt='a "sks" grün | low', class_prompt="a low")
-JUDGED = Progress(JOB.name, 9, 1, 4, 'loss nan at step 5, "learning rate"', [(4, 0.25), (8, 0.125), (9, 0.5)])
+VALIDATED = Progress(JOB.name, 9, 1, 4, 'loss nan at step 5, "learning rate"', [(4, 0.25), (8, 0.125), (9, 0.5)])
 
 
 def lora(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -42,14 +42,14 @@ def save(
     weights: Weights | None,
     folder: Path,
     config: FinetuneConfig = CONFIG,
-    progress: Progress = JUDGED,
-    kind: torch.dtype = torch.float32,
+    progress: Progress = VALIDATED,
+    dtype: torch.dtype = torch.float32,
     failure: str = "",
 ) -> Path:
     """Write an adapter into a new folder."""
     folder.mkdir()
     # The UNet was trained in float32, whatever the base was.
-    models = MODELS.model_copy(update={"dtype": str(kind).removeprefix("torch.")})
+    models = MODELS.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
     save_trained(Trained(JOB, progress, weights, failure), config, models, tiny_unet(), folder)
     return folder
 
@@ -101,19 +101,19 @@ def test_what_it_was_made_from_is_all_there(config: FinetuneConfig, tmp_path: Pa
         assert adapters.read_provenance(folder / adapters.FILE_NAME) == made_from | base
 
 
-def test_an_adapter_that_was_never_judged_is_kept_as_it_was_last(tmp_path: Path) -> None:
+def test_an_adapter_that_was_never_validated_is_kept_as_it_was_last(tmp_path: Path) -> None:
     folder = save(lora(), tmp_path / "one", progress=Progress(JOB.name, 7))
     assert (read_adapter(folder)["best_step"], read_adapter(folder)["validation"]) == (7, [])
     assert adapters.read_provenance(folder / adapters.FILE_NAME)["best_step"] == 7
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
-def test_a_full_unet_loads_as_diffusers_loads_its_own(kind: torch.dtype, tmp_path: Path) -> None:
-    folder = save(whole(), tmp_path / "one", FULL, kind=kind)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_full_unet_loads_as_diffusers_loads_its_own(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = save(whole(), tmp_path / "one", FULL, dtype=dtype)
     assert names(folder) == {"adapter.json", "config.json", adapters.FULL_FILE_NAME}
-    loaded = UNet2DConditionModel.from_pretrained(folder, dtype=kind, use_safetensors=True)
-    assert same_bits(loaded.state_dict(), {name: value.to(kind) for name, value in whole().items()})
-    assert {value.dtype for value in load_file(folder / adapters.FULL_FILE_NAME).values()} == {kind}
+    loaded = UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    assert same_bits(loaded.state_dict(), {name: value.to(dtype) for name, value in whole().items()})
+    assert {value.dtype for value in load_file(folder / adapters.FULL_FILE_NAME).values()} == {dtype}
     own, saved = (json.loads(unet.to_json_string()) for unet in (tiny_unet(), loaded))
     assert [key for key, value in own.items() if saved[key] != value] == []
 

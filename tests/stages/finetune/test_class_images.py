@@ -14,7 +14,8 @@ from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.vectors import matrix
 from fairsynth.manifest import seed_for
 from fairsynth.models.diffusion import generate, load_pipeline
-from fairsynth.stages.finetune.class_images import PREFIX, ClassLatents, unit_names
+from fairsynth.stages.finetune.class_images import ClassLatents
+from fairsynth.stages.finetune.output import class_units
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 COUNT, STEPS, GUIDANCE, NEGATIVE, SEED = 5, 3, 2.0, "a dog", 11
@@ -30,7 +31,7 @@ def pipeline() -> StableDiffusionPipeline:
 def made(prompt: str, unit_size: int = COUNT, seed: int = SEED) -> NDArray[np.float32]:
     """The class latents of a prompt, flat."""
     synthesize = SynthesizeConfig(steps=STEPS, guidance=GUIDANCE, negative_prompt=NEGATIVE, unit_size=unit_size)
-    names = unit_names(PROMPTS)
+    names = class_units(PROMPTS)
     work = ClassLatents(MODELS, FinetuneConfig(class_images=COUNT), synthesize, names, seed)
     (name,) = (name for name, text in names.items() if text == prompt)
     ((file, table),) = work({"name": name}).items()
@@ -78,14 +79,14 @@ def test_units_are_named_alike_in_whatever_order_and_however_often_prompts_come(
     # By the SHA-256 of "a low" and "a high", as sha256sum gives it.
     expected = {"class=a8ff0c850c6c": "a low", "class=b825e90f0678": "a high"}
     for prompts in (["a low", "a high"], ["a high", "a low", "a low"], iter(["a low", "a high", "a high"])):
-        assert unit_names(prompts) == expected
-        assert list(unit_names(["a low", "a high"])) == list(unit_names(["a high", "a low"]))
-    assert unit_names([]) == {}
+        assert class_units(prompts) == expected
+        assert list(class_units(["a low", "a high"])) == list(class_units(["a high", "a low"]))
+    assert class_units([]) == {}
 
 
 def test_no_name_shows_or_depends_on_more_than_its_prompt() -> None:
     hostile = ["../../etc/passwd", "a/b", "", " ", "\n", "a\x00b", "x" * 5000, "grün", "gru\u0308n", "🙂", "A", "a"]
-    names = unit_names(hostile)
+    names = class_units(hostile)
     assert sorted(names.values()) == sorted(hostile), "every prompt has a name of its own"
-    assert all(re.fullmatch(PREFIX + "[0-9a-f]{12}", name) for name in names)
-    assert all(unit_names([prompt]).keys() <= names.keys() for prompt in hostile)
+    assert all(re.fullmatch("class=[0-9a-f]{12}", name) for name in names)
+    assert all(class_units([prompt]).keys() <= names.keys() for prompt in hostile)

@@ -80,12 +80,12 @@ def test_every_image_is_seen_equally_often(count: int, batch: int) -> None:
     assert count < 4 or len(starts) > 1, "the passes are shuffled"
 
 
-def test_held_out_images_are_never_trained_on_and_are_what_is_judged_by() -> None:
+def test_held_out_images_are_never_trained_on_and_are_validated_on() -> None:
     config = changed(PLAIN, validation_share=0.2, validation_min_images=20, validation_samples=16)
     sampler = sampler_of(config, 20)
     seen = {image for step in range(40) for image in images_of(sampler(step), config)}
-    judged = {int(value) for value in sampler.held_out().clean[:, 0, 0, 0]}
-    assert len(judged) == 4 and len(seen) == 16 and seen | judged == set(range(20))
+    validated = {int(value) for value in sampler.held_out().clean[:, 0, 0, 0]}
+    assert len(validated) == 4 and len(seen) == 16 and seen | validated == set(range(20))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_so_many_images_are_held_out(count: int, share: float, least: int, held:
 
 
 @pytest.mark.parametrize(("samples", "levels"), [(16, 4), (6, 4), (2, 2), (1, 1)])
-def test_adapters_are_judged_at_fixed_timesteps_with_fixed_noise(samples: int, levels: int) -> None:
+def test_adapters_are_validated_at_fixed_timesteps_with_fixed_noise(samples: int, levels: int) -> None:
     config = changed(PLAIN, validation_share=0.5, validation_min_images=2, validation_samples=samples)
     sampler = sampler_of(config, 10, spread=0.1)
     first = sampler.held_out()
@@ -147,21 +147,21 @@ def test_without_prior_preservation_there_are_own_samples_only(values: dict[str,
     assert torch.equal(losses, powers), "what predicts nothing is off by the whole target"
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("ceiling", [5.0, 1.0, 1e9])
-def test_loss_weights_are_those_of_the_paper(kind: str, ceiling: float) -> None:
-    noise, times = scheduler(kind), torch.arange(0, TIMESTEPS, 37)
+def test_loss_weights_are_those_of_the_paper(prediction: str, ceiling: float) -> None:
+    noise, times = scheduler(prediction), torch.arange(0, TIMESTEPS, 37)
     found = loss_weights(noise, times, ceiling).tolist()
     for time, weight in zip(times.tolist(), found, strict=True):
         alpha = float(noise.alphas_cumprod[time])
         ratio = alpha / (1 - alpha)
-        expected = min(ratio, ceiling) / (ratio if kind == "epsilon" else ratio + 1)
+        expected = min(ratio, ceiling) / (ratio if prediction == "epsilon" else ratio + 1)
         assert weight == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_without_a_ceiling_all_samples_weigh_the_same(kind: str) -> None:
-    assert loss_weights(scheduler(kind), torch.tensor([0, 500, 999]), None).tolist() == [1, 1, 1]
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_without_a_ceiling_all_samples_weigh_the_same(prediction: str) -> None:
+    assert loss_weights(scheduler(prediction), torch.tensor([0, 500, 999]), None).tolist() == [1, 1, 1]
 
 
 def batch_of(config: FinetuneConfig, draws: list[Draw], noise: DDPMScheduler | None = None, **options: object) -> Batch:
@@ -171,10 +171,10 @@ def batch_of(config: FinetuneConfig, draws: list[Draw], noise: DDPMScheduler | N
     return Batch(noise or scheduler(), config, draws, texts, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(kind: str) -> None:
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(prediction: str) -> None:
     config = changed(PLAIN, prior_batch_size=2, prior_weight=0.3)
-    draws, noise = [sampler_of(config, seed=seed, spread=0.1)(0) for seed in range(4)], scheduler(kind)
+    draws, noise = [sampler_of(config, seed=seed, spread=0.1)(0) for seed in range(4)], scheduler(prediction)
     batch, generator = batch_of(config, draws, noise), torch.Generator().manual_seed(0)
     predicted = torch.randn(20, *SHAPE, generator=generator, dtype=torch.float64)
     teacher = torch.randn(8, *SHAPE, generator=generator, dtype=torch.float64)
@@ -186,7 +186,7 @@ def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(kind
     for i, draw in enumerate(draws):
         clean, eps = draw.clean.double(), draw.noise.double()
         alpha = noise.alphas_cumprod[draw.times].double()[:, None, None, None]
-        target = eps if kind == "epsilon" else alpha.sqrt() * eps - (1 - alpha).sqrt() * clean
+        target = eps if prediction == "epsilon" else alpha.sqrt() * eps - (1 - alpha).sqrt() * clean
         assert torch.allclose(
             batch.noisy[5 * i : 5 * i + 5], alpha.sqrt() * clean + (1 - alpha).sqrt() * eps, atol=1e-5
         )
@@ -208,8 +208,8 @@ def test_the_parts_of_a_draw_that_workers_take_add_up_to_the_whole(prior: str, c
     losses, powers = batch_of(config, [draw]).losses(predicted, teacher)
     total, power = torch.zeros(1), torch.zeros(1)
     for part in cut:
-        mine = Draw(draw.clean[part], draw.noise[part], draw.times[part])
-        batch = batch_of(config, [mine], own=sum(i < 3 for i in part), totals=(3, 2))
+        part_of_draw = Draw(draw.clean[part], draw.noise[part], draw.times[part])
+        batch = batch_of(config, [part_of_draw], own=sum(i < 3 for i in part), totals=(3, 2))
         taught = None if teacher is None else teacher[[i - 3 for i in part if i >= 3]]
         found, found_power = batch.losses(predicted[part], taught)
         total, power = total + found, power + found_power

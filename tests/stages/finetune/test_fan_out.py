@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,22 +15,24 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from fairsynth.artifacts import Artifact, Identity
-from fairsynth.config import FinetuneConfig, ModelsConfig, ResourcesConfig
-from fairsynth.engine import lot_worker, training
-from fairsynth.engine.lot_worker import train_lot
-from fairsynth.engine.session import Session, Worker, session_of
-from fairsynth.engine.units import Ran
+from fairsynth.config import FinetuneConfig, ModelsConfig, ResourcesConfig, RunConfig
+from fairsynth.engine import train
+from fairsynth.engine.session import Room, Session, Worker, session_of
 from fairsynth.errors import ConfigError, FairsynthError, InfrastructureError
 from fairsynth.models.adapters import FILE_NAME, FULL_FILE_NAME
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import load_unet
-from fairsynth.stages.finetune import lot_state
+from fairsynth.stages.context import Context
+from fairsynth.stages.finetune import lot_state, step
 from fairsynth.stages.finetune.full_training import FullTrainer
-from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.jobs import AdapterJob, lot_name, lots
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
-from fairsynth.stages.finetune.plan import ADAPTER_FILE, lot_name, lots, read_adapter
-from fairsynth.stages.finetune.prompt_embeddings import UNIT, read_texts
+from fairsynth.stages.finetune.output import ADAPTER_FILE, TEXTS_UNIT, read_adapter
+from fairsynth.stages.finetune.prompt_embeddings import read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
+from fairsynth.stages.finetune.worker import LotTask, train_lot
+from fairsynth.work import Ran
 from tests.support.lots import difference, same_bits
 from tests.support.many_clusters import CONFIG, embeddings, many_jobs, models
 
@@ -56,8 +56,9 @@ class Stage:
 
     def train(self, jobs: Sequence[AdapterJob] = JOBS, config: FinetuneConfig = CONFIG, **resources: Any) -> Ran:
         """Train what is not there yet."""
-        session = Session(ResourcesConfig(**resources))
-        return training.train_adapters(session, jobs, self.models, config, self.artifact, self.files, {})
+        whole = RunConfig(models=self.models, finetune=config, resources=ResourcesConfig(**resources))
+        context = Context(whole, self.artifact.path, Session(whole.resources))
+        return step.train_adapters(context, self.artifact, jobs, self.files, {})
 
     def weights(self, job: AdapterJob) -> Mapping[str, torch.Tensor]:
         """What was committed, by peft's names."""
@@ -65,7 +66,7 @@ class Stage:
 
     def stamps(self) -> dict[str, int]:
         """When each adapter was committed."""
-        return {name: self.units[name].stat().st_mtime_ns for name in self.units.done() - {UNIT}}
+        return {name: self.units[name].stat().st_mtime_ns for name in self.units.done() - {TEXTS_UNIT}}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def stacked(new_stage: NewStage) -> Stage:
 def alone(stacked: Stage) -> Alone:
     """What a plain loop makes of the same adapters."""
     unet, scheduler = load_unet(stacked.models)
-    texts, found = read_texts(stacked.units[UNIT]), list[Trained]()
+    texts, found = read_texts(stacked.units[TEXTS_UNIT]), list[Trained]()
     for lot in (FIRST, SECOND):
         StackedTrainer(unet, scheduler, CONFIG, texts, LatentFiles(stacked.files, {})).train(lot, found.append)
     return {trained.job.name: trained.weights for trained in found if trained.weights}
@@ -103,38 +104,44 @@ def alone(stacked: Stage) -> Alone:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let lots train in this process, where no machine gets a notice; how many adapters were in each of their steps."""
+    """Let lots train in this process, without Ray and one after another; how many adapters were in each of their steps."""
     plain, passes = StackedTrainer.step_gradient, list[int]()
 
     def counted(self: StackedTrainer, stack: Any, weights: Any, draws: Any, texts: Any) -> Any:
         passes.append(len(draws))
         return plain(self, stack, weights, draws, texts)
 
-    def fit(loop: Mapping[str, Any]) -> SimpleNamespace:
-        # One lot after another: two threads of a process cannot load models at the same time.
-        with turn:
-            return SimpleNamespace(return_value=training.train_lot(loop))
-
-    turn = threading.Lock()
+    def in_turn(
+        session: Session, stage: str, jobs: Mapping[str, train.Job], *more: Any
+    ) -> Iterator[float | FairsynthError]:
+        for job in jobs.values():
+            try:
+                job(Ranks(), lambda: False)
+            except FairsynthError as error:
+                yield error
+            else:
+                yield time.time()
 
     monkeypatch.setattr(StackedTrainer, "step_gradient", counted)
-    monkeypatch.setattr(training, "_trainer", lambda loop, worker: SimpleNamespace(fit=partial(fit, loop)))
-    monkeypatch.setattr(lot_worker, "_Notice", lambda: lambda: False)
+    monkeypatch.setattr("fairsynth.stages.context.run_jobs", in_turn)
     return passes
 
 
 def test_only_where_there_are_no_gpus_one_run_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(adapters: int, gpus: float = 0.0, **resources: Any) -> tuple[Worker, int]:
+    def found(adapters: int, gpus: float = 0.0, **resources: Any) -> tuple[Worker, int]:
         monkeypatch.setattr(Session, "worker", lambda self: Worker(8, 1.0, gpus, 2))
-        return Session(ResourcesConfig(**resources)).lot_worker(adapters)
+        monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8, "GPU": 8})
+        room = Session(ResourcesConfig(**resources)).room(1, "resources.workers_per_cluster", lanes=adapters)
+        assert room == Room(room.worker, 1, room.lanes, room.worker.count)
+        return room.worker, room.lanes
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert told(3) == (Worker(1, 3.0, 0.0, 2), 3)
-    assert told(100) == (Worker(1, 8.0, 0.0, 2), 8)
-    assert told(3, workers=8) == (Worker(8, 1.0, 0.0, 2), 1)
-    assert told(3, gpus=1.0) == (Worker(8, 1.0, 1.0, 2), 1)
+    assert found(3) == (Worker(1, 3.0, 0.0, 2), 3)
+    assert found(100) == (Worker(1, 8.0, 0.0, 2), 8)
+    assert found(3, workers=8) == (Worker(8, 1.0, 0.0, 2), 1)
+    assert found(3, gpus=1.0) == (Worker(8, 1.0, 1.0, 2), 1)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert told(3) == (Worker(8, 1.0, 0.0, 2), 1)
+    assert found(3) == (Worker(8, 1.0, 0.0, 2), 1)
 
 
 def test_two_workers_make_the_unet_that_one_makes(new_stage: NewStage) -> None:
@@ -142,7 +149,7 @@ def test_two_workers_make_the_unet_that_one_makes(new_stage: NewStage) -> None:
     assert stage.train(work, FULL, workers=2, workers_per_cluster=2).made == 2
     unet, scheduler = load_unet(stage.models)
     base, latents = {name: value.clone() for name, value in unet.state_dict().items()}, LatentFiles(stage.files, {})
-    trainer = FullTrainer(unet, scheduler, FULL, read_texts(stage.units[UNIT]))
+    trainer = FullTrainer(unet, scheduler, FULL, read_texts(stage.units[TEXTS_UNIT]))
     for job in work:
         folder = stage.units[job.name]
         assert {path.name for path in folder.iterdir()} == {"config.json", FULL_FILE_NAME, ADAPTER_FILE}
@@ -164,7 +171,7 @@ def test_adapters_are_those_of_a_plain_loop(stacked: Stage, alone: Alone) -> Non
 
 def test_what_is_there_is_not_made_again(stacked: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Session, "connect")
-    monkeypatch.delattr(training, "_trainer")
+    monkeypatch.delattr(train, "_trainer")
     before = stacked.stamps()
     assert stacked.train() == Ran(0, 5, 0.0)
     assert stacked.stamps() == before
@@ -235,7 +242,7 @@ def test_so_many_workers_as_there_never_are_is_an_error(new_stage: NewStage) -> 
     with pytest.raises(
         InfrastructureError, match=r"need 999 CPUs, but there are .*; lower resources.workers_per_cluster"
     ):
-        new_stage().train(JOBS[:1], FULL, workers_per_cluster=999)
+        new_stage().train(JOBS[:1], FULL.model_copy(update={"batch_size": 999}), workers_per_cluster=999)
 
 
 def test_a_lost_adapter_is_made_again_despite_a_checkpoint(new_stage: NewStage, alone: Alone, here: list[int]) -> None:
@@ -261,13 +268,13 @@ def test_an_adapter_that_explodes_fails_alone_and_says_why(new_stage: NewStage, 
 
 
 def test_a_lot_that_fails_says_why_and_the_others_are_kept(new_stage: NewStage, alone: Alone, here: list[int]) -> None:
-    def second_in_vain(loop: dict[str, Any]) -> dict[str, Any]:
-        odd = {"target_modules": ["to_x"]} if loop["name"] == lot_name(SECOND) else {}
-        return train_lot({**loop, "config": loop["config"] | odd})
+    def second_in_vain(task: LotTask, *place: Any) -> None:
+        odd = {"target_modules": ("to_x",)} if task.name == lot_name(SECOND) else {}
+        train_lot(replace(task, config=task.config.model_copy(update=odd)), *place)
 
     stage = new_stage()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError) as caught:
-        patch.setattr(training, "train_lot", second_in_vain)
+        patch.setattr(step, "train_lot", second_in_vain)
         stage.train(workers=2)
     assert str(caught.value) == (
         "stage finetune failed in 1 of 2 lots: finetune.target_modules: no layer's name ends with one of 'to_x'"

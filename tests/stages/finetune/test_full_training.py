@@ -15,18 +15,19 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.stages.finetune import full_training
+from fairsynth.models import data_parallel
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.finetune.denoising import Sampler
-from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Share, load_full, save_full
+from fairsynth.stages.finetune.full_training import FullState, FullTrainer, load_full, save_full
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.support.lots import (
     CONFIG,
     FULL_JOB,
-    JUDGED,
     ONE_LEVEL,
     TIMESTEPS,
     TWO_LEVELS,
+    VALIDATING,
     break_once,
     changed,
     difference,
@@ -34,11 +35,11 @@ from tests.support.lots import (
     jobs,
     kept_full,
     latents_of,
+    progress_facts,
     same_bits,
     scheduler,
     texts_of,
     tiny_unet,
-    told,
     train_full,
 )
 
@@ -105,16 +106,16 @@ def test_one_cluster_after_another_is_as_one_alone() -> None:
 @pytest.mark.slow
 def test_going_on_from_any_checkpoint_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 6})
-    undisturbed, states = kept_full(JUDGED, kind=torch.float32)
+    undisturbed, states = kept_full(VALIDATING, dtype=torch.float32)
     assert undisturbed.progress.attempt == 1
     best = undisturbed.progress.since
     # Six steps, the seventh went wrong; then from the best to one before the last, after which the result is there.
     assert [state.progress.step for state in states] == [*range(1, 7), *range(best + 1, 10)] and 2 <= best <= 6
     for state in states:
         save_full(state, tmp_path / "full.safetensors")
-        resumed = train_full(JUDGED, kind=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
+        resumed = train_full(VALIDATING, dtype=torch.float32, resume=load_full(tmp_path / "full.safetensors"))
         assert same_bits(resumed.weights, undisturbed.weights), state.progress
-        assert told(resumed.progress) == told(undisturbed.progress)
+        assert progress_facts(resumed.progress) == progress_facts(undisturbed.progress)
 
 
 def test_a_notice_makes_one_more_checkpoint_at_once() -> None:
@@ -137,7 +138,7 @@ class Meeting:
         self.barrier = threading.Barrier(world, timeout=20)
         self.messages = 0
 
-    def share(self, rank: int) -> Share:
+    def ranks(self, rank: int) -> Ranks:
         """One worker's place in it."""
 
         def add(tensor: torch.Tensor) -> None:
@@ -147,13 +148,13 @@ class Meeting:
             self.barrier.wait()
             self.messages += rank == 0
 
-        return Share(rank, self.world, add)
+        return Ranks(rank, self.world, add)
 
     def train(self, config: FinetuneConfig, states: Sequence[FullState | None] = ()) -> list[Trained]:
-        """Train one cluster together, from these states; what each of them has in the end."""
+        """Train one cluster, data parallel, from these states; what each worker has in the end."""
 
         # Made one after another: the seed of their weights is torch's own, which threads share.
-        trainers = [full_trainer(config, share=self.share(rank)) for rank in range(self.world)]
+        trainers = [full_trainer(config, ranks=self.ranks(rank)) for rank in range(self.world)]
 
         def work(trainer: FullTrainer, state: FullState | None) -> Trained:
             try:
@@ -169,26 +170,26 @@ class Meeting:
 @pytest.mark.slow
 @pytest.mark.parametrize("prior", ["teacher", "images"])
 @pytest.mark.parametrize("world", [2, 3])
-def test_workers_together_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_parallel_workers_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three own samples and two of the prior: of three workers one has none of the prior."""
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 5})
-    config = JUDGED.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
-    one, together = train_full(config), Meeting(world).train(config)
+    config = VALIDATING.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
+    one, parallel = train_full(config), Meeting(world).train(config)
     assert one.progress.attempt == 1
-    for found in together:
+    for found in parallel:
         assert difference(found.weights, one.weights) <= 1e-9
-        assert told(found.progress)[:5] == told(one.progress)[:5]
+        assert progress_facts(found.progress)[:5] == progress_facts(one.progress)[:5]
         assert dict(found.progress.validation) == pytest.approx(dict(one.progress.validation), rel=1e-9)
-        assert same_bits(found.weights, together[0].weights), "they must not drift apart"
+        assert same_bits(found.weights, parallel[0].weights), "they must not drift apart"
 
 
 @pytest.mark.parametrize("others", ["none", "older"])
 def test_workers_go_on_from_the_state_of_the_first_whatever_the_others_read(others: str) -> None:
     states = list[FullState]()
-    whole = train_full(JUDGED.model_copy(update={"checkpoint_every": 3}), checkpoint=states.append)
+    whole = train_full(VALIDATING.model_copy(update={"checkpoint_every": 3}), checkpoint=states.append)
     old, new = states[0], states[-1]
     assert (old.progress.step, new.progress.step) == (3, 9)
-    for found in Meeting(2).train(JUDGED, [new, None if others == "none" else old]):
+    for found in Meeting(2).train(VALIDATING, [new, None if others == "none" else old]):
         assert difference(found.weights, whole.weights) <= 1e-9
         assert [step for step, _ in found.progress.validation] == [step for step, _ in whole.progress.validation]
 
@@ -196,7 +197,7 @@ def test_workers_go_on_from_the_state_of_the_first_whatever_the_others_read(othe
 def test_gradients_are_added_up_in_messages_of_some_size(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = Meeting(2), Meeting(2)
     whole = few.train(CONFIG)[0]
-    monkeypatch.setattr(full_training, "_BUCKET", 1000)
+    monkeypatch.setattr(data_parallel, "_BUCKET", 1000)
     assert difference(many.train(CONFIG)[0].weights, whole.weights) <= 1e-12
     # The first says that there is no checkpoint.
     assert few.messages == 1 + 2 * FULL_JOB.steps, "the losses, and all gradients together"
@@ -210,22 +211,22 @@ def test_a_loss_that_explodes_once_is_rolled_back_to_the_beginning(monkeypatch: 
     by_hand = train_full(CONFIG, resume=FullState(Progress(FULL_JOB.name, attempt=1), start | moments))
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 1})
     found, states = kept_full(CONFIG)
-    assert told(found.progress)[1:5] == (10, 1, 0, "loss nan at step 2, learning rate 0.0005")
+    assert progress_facts(found.progress)[1:5] == (10, 1, 0, "loss nan at step 2, learning rate 0.0005")
     assert difference(found.weights, by_hand.weights) <= 1e-12 and not found.failure
     assert [state.progress.step for state in states] == [1, *range(1, 10)]
 
 
-def test_with_a_judged_state_it_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed, states = kept_full(JUDGED)
-    judged = {step: loss for step, loss in undisturbed.progress.validation if step < 8}
-    best = min(judged, key=lambda step: judged[step])
+def test_with_a_validated_state_it_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed, states = kept_full(VALIDATING)
+    validated = {step: loss for step, loss in undisturbed.progress.validation if step < 8}
+    best = min(validated, key=lambda step: validated[step])
     at = states[best - 1]
     tensors = {name: torch.zeros_like(t) if name[:5] in ("first", "secon") else t for name, t in at.tensors.items()}
     again = replace(at.progress.copy(), attempt=1, since=best)
-    by_hand = train_full(JUDGED, resume=FullState(again, tensors))
+    by_hand = train_full(VALIDATING, resume=FullState(again, tensors))
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 7})
-    found, _ = kept_full(JUDGED)
-    assert told(found.progress)[1:4] == (10, 1, best)
+    found, _ = kept_full(VALIDATING)
+    assert progress_facts(found.progress)[1:4] == (10, 1, best)
     assert difference(found.weights, by_hand.weights) <= 1e-12
     assert dict(found.progress.validation) == pytest.approx(dict(by_hand.progress.validation), rel=1e-9)
 

@@ -6,8 +6,7 @@ import pytest
 
 from fairsynth.config import DataConfig, FinetuneConfig
 from fairsynth.groups import Group
-from fairsynth.stages.finetune.jobs import AdapterJob
-from fairsynth.stages.finetune.plan import lot_name, lots, needs_class_images, plan_adapters, recipe
+from fairsynth.stages.finetune.jobs import AdapterJob, lot_name, lots, needs_class_images, plan_adapters, recipe
 
 A, B = Group("0", "0"), Group("1", "1")
 CLUSTERS = {B: {"b2": 0, "b1": 0}, A: {"a1": 1, "a2": 0, "a3": 1, "a4": 2}, Group("1", "0"): {}}

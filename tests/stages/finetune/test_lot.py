@@ -14,17 +14,17 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Trained, adopted, load_state, save_state
 from tests.support.lots import (
     CONFIG,
-    JUDGED,
+    VALIDATING,
     Passes,
     break_once,
     furthest_apart,
     jobs,
     latents_of,
+    progress_facts,
     recorded_losses,
     run,
     same_bits,
     tiny_unet,
-    told,
     train,
     trainer_of,
 )
@@ -35,26 +35,26 @@ STEPS = [7, 3, 6, 5, 2, 7, 4, 6]
 @pytest.fixture(scope="module")
 def whole_lot() -> dict[str, Trained]:
     """All jobs in one pass."""
-    return train(tiny_unet(torch.float64), jobs(STEPS), JUDGED)
+    return train(tiny_unet(torch.float64), jobs(STEPS), VALIDATING)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3, 7])
-def test_how_many_are_in_training_together_changes_nothing(whole_lot: dict[str, Trained], width: int) -> None:
-    found = train(tiny_unet(torch.float64), jobs(STEPS), JUDGED, width)
+def test_how_many_train_at_a_time_changes_nothing(whole_lot: dict[str, Trained], width: int) -> None:
+    found = train(tiny_unet(torch.float64), jobs(STEPS), VALIDATING, width)
     assert furthest_apart(found, whole_lot) <= 1e-9
     assert all(found[name].progress.best_step == whole_lot[name].progress.best_step for name in found)
 
 
 def test_the_order_of_the_jobs_changes_nothing(whole_lot: dict[str, Trained]) -> None:
-    found = train(tiny_unet(torch.float64), jobs(STEPS)[::-1], JUDGED, 3)
+    found = train(tiny_unet(torch.float64), jobs(STEPS)[::-1], VALIDATING, 3)
     assert furthest_apart(found, whole_lot) <= 1e-9
 
 
 @pytest.mark.parametrize("cut", [1, 4])
 def test_which_jobs_share_a_lot_changes_nothing(whole_lot: dict[str, Trained], cut: int) -> None:
     work = jobs(STEPS)
-    trainer = trainer_of(tiny_unet(torch.float64), work, JUDGED, 4)
+    trainer = trainer_of(tiny_unet(torch.float64), work, VALIDATING, 4)
     assert furthest_apart(run(trainer, work[:cut]) | run(trainer, work[cut:]), whole_lot) <= 1e-9
 
 
@@ -89,11 +89,11 @@ def test_latents_are_read_when_an_adapter_s_turn_comes() -> None:
 
 
 def checkpoints(
-    work: Sequence[AdapterJob], config: FinetuneConfig, width: int, kind: torch.dtype = torch.float32, **options: Any
+    work: Sequence[AdapterJob], config: FinetuneConfig, width: int, dtype: torch.dtype = torch.float32, **options: Any
 ) -> tuple[list[LotState], dict[str, Trained]]:
     """Train; all states that were given to be kept, and the results."""
     states: list[LotState] = []
-    return states, train(tiny_unet(kind), work, config, width, checkpoint=states.append, **options)
+    return states, train(tiny_unet(dtype), work, config, width, checkpoint=states.append, **options)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def checkpoints(
 def test_going_on_from_any_checkpoint_ends_with_the_same_bits(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, config = jobs([6, 2, 4, 3]), JUDGED.model_copy(update={"checkpoint_every": 1})
+    work, config = jobs([6, 2, 4, 3]), VALIDATING.model_copy(update={"checkpoint_every": 1})
     break_once(monkeypatch, work, {0: 3})
     states, undisturbed = checkpoints(work, config, width)
     assert [state.steps for state in states] == list(range(len(states))) and not states[0].rows
@@ -112,7 +112,7 @@ def test_going_on_from_any_checkpoint_ends_with_the_same_bits(
         assert resumed.keys() == undisturbed.keys() - set(state.ended)
         for name, result in resumed.items():
             assert same_bits(result.weights, undisturbed[name].weights), (state.steps, name)
-            assert told(result.progress) == told(undisturbed[name].progress)
+            assert progress_facts(result.progress) == progress_facts(undisturbed[name].progress)
 
 
 def test_checkpoints_come_at_their_steps_and_tell_who_has_ended() -> None:
@@ -151,7 +151,7 @@ def test_a_notice_makes_one_more_checkpoint_at_once(told_at: int, expected: list
 
 def test_adapters_that_other_lots_had_begun_go_on_from_there(tmp_path: Path) -> None:
     """Two lots are cut short; a lot of some adapters of each, and of one that nobody had begun, ends as it should."""
-    work, config = jobs([7, 6, 7, 6, 7]), JUDGED.model_copy(update={"checkpoint_every": 1})
+    work, config = jobs([7, 6, 7, 6, 7]), VALIDATING.model_copy(update={"checkpoint_every": 1})
     unet = tiny_unet(torch.float64)
     undisturbed = train(unet, work, config)
     for name, part, steps in (("a", work[:2], 3), ("b", work[2:4], 5)):
@@ -166,4 +166,6 @@ def test_adapters_that_other_lots_had_begun_go_on_from_there(tmp_path: Path) -> 
         found = run(trainer, mixed, begun=begun)
         assert [len(losses[job.name]) for job in mixed] == [3, 2, 7], "steps that were done are not done again"
         assert furthest_apart(found, {name: undisturbed[name] for name in found}) <= 1e-9
-        assert all(told(found[name].progress)[:4] == told(undisturbed[name].progress)[:4] for name in found)
+        assert all(
+            progress_facts(found[name].progress)[:4] == progress_facts(undisturbed[name].progress)[:4] for name in found
+        )

@@ -17,17 +17,17 @@ from fairsynth.stages.finetune.lot import Lot
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 from tests.support.lots import (
     CONFIG,
-    JUDGED,
+    VALIDATING,
     break_once,
     changed,
     difference,
     furthest_apart,
     jobs,
     latents_of,
+    progress_facts,
     row_of,
     stack_of,
     tiny_unet,
-    told,
     train,
 )
 
@@ -37,12 +37,12 @@ STEPS = [7, 6, 5, 7]
 
 
 def watched(
-    work: list[AdapterJob], config: FinetuneConfig, width: int = 8, kind: torch.dtype = torch.float64, **options: Any
+    work: list[AdapterJob], config: FinetuneConfig, width: int = 8, dtype: torch.dtype = torch.float64, **options: Any
 ) -> tuple[dict[str, Trained], list[LotState]]:
     """Train with a checkpoint at every step: none holds a number that is not finite."""
     states: list[LotState] = []
     every_step = config.model_copy(update={"checkpoint_every": 1})
-    found = train(tiny_unet(kind), work, every_step, width, checkpoint=states.append, **options)
+    found = train(tiny_unet(dtype), work, every_step, width, checkpoint=states.append, **options)
     for state in states:
         best = [row.best for row in state.rows if row.best is not None]
         for part in (state.weights_NP, state.first_NP, state.second_NP, *best):
@@ -62,7 +62,7 @@ def spoilt(bad: AdapterJob) -> Any:
 
 
 @pytest.mark.parametrize("width", [8, 2])
-@pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
+@pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_an_adapter_of_broken_latents_fails_alone(config: FinetuneConfig, width: int) -> None:
     work = jobs(STEPS)
     bad = work[1]
@@ -85,7 +85,7 @@ def test_where_all_fail_the_lot_still_ends() -> None:
 def test_weights_beyond_all_numbers_are_in_no_checkpoint_and_no_result() -> None:
     work = jobs([4, 4])
     work[0] = changed(work[0], learning_rate=float("inf"))
-    found, _ = watched(work, CONFIG, kind=torch.float32)
+    found, _ = watched(work, CONFIG, dtype=torch.float32)
     assert found[work[0].name].failure.startswith("loss inf at step 1, learning rate inf; again")
     assert found[work[1].name].weights is not None
 
@@ -106,7 +106,7 @@ def test_half_the_learning_rate_saves_an_adapter_that_explodes() -> None:
 
 
 def second_start(job: AdapterJob, at: Row | None = None) -> Row:
-    """An adapter at the beginning of its second attempt, made by hand: at a judged state, or at the beginning."""
+    """An adapter at the beginning of its second attempt, made by hand: at a validated state, or at the beginning."""
     stack = stack_of(tiny_unet())
     zeros = torch.zeros(stack.size)
     if at is None:
@@ -116,42 +116,42 @@ def second_start(job: AdapterJob, at: Row | None = None) -> Row:
     return Row(again, at.weights, zeros, zeros)
 
 
-def test_without_a_judged_state_an_adapter_starts_again_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_validated_state_an_adapter_starts_again_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     work = jobs(STEPS)
     by_hand = train(tiny_unet(torch.float64), work[:1], CONFIG, begun={work[0].name: second_start(work[0])})
     undisturbed = train(tiny_unet(torch.float64), work, CONFIG)
     break_once(monkeypatch, work, {0: 4})
     found, _ = watched(work, CONFIG)
     again = found[work[0].name]
-    assert told(again.progress)[1:5] == (7, 1, 0, "loss nan at step 5, learning rate 0.001")
+    assert progress_facts(again.progress)[1:5] == (7, 1, 0, "loss nan at step 5, learning rate 0.001")
     assert difference(again.weights, by_hand[work[0].name].weights) <= 1e-9
     assert difference(again.weights, undisturbed[work[0].name].weights) > 1e-3, "other draws, half the rate"
     assert all(difference(found[job.name].weights, undisturbed[job.name].weights) <= 1e-12 for job in work[1:])
 
 
-def test_with_a_judged_state_an_adapter_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_validated_state_an_adapter_goes_on_from_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     work = [changed(job, learning_rate=0.1) for job in jobs([9, 9, 9, 9])]
-    undisturbed, states = watched(work, JUDGED)
+    undisturbed, states = watched(work, VALIDATING)
     break_once(monkeypatch, work, dict.fromkeys(range(4), 7))
-    found, _ = watched(work, JUDGED)
+    found, _ = watched(work, VALIDATING)
     starts = set()
     for job in work:
-        judged = [point for point in undisturbed[job.name].progress.validation if point[0] <= 7]
-        best = min(judged, key=lambda point: point[1])[0]
+        validated = [point for point in undisturbed[job.name].progress.validation if point[0] <= 7]
+        best = min(validated, key=lambda point: point[1])[0]
         starts.add(best)
         row = second_start(job, row_of(states[best], job.name))
-        by_hand = train(tiny_unet(torch.float64), [job], JUDGED, begun={job.name: row})[job.name]
+        by_hand = train(tiny_unet(torch.float64), [job], VALIDATING, begun={job.name: row})[job.name]
         again = found[job.name]
         assert again.progress.attempt == 1 and again.progress.since == best and again.progress.step == 9
         assert difference(again.weights, by_hand.weights) <= 1e-9
-        losses, kept = dict(again.progress.validation), {step: loss for step, loss in judged if step <= best}
+        losses, kept = dict(again.progress.validation), {step: loss for step, loss in validated if step <= best}
         assert losses == pytest.approx(dict(by_hand.progress.validation), rel=1e-9)
         assert {step: loss for step, loss in losses.items() if step <= best} == pytest.approx(kept, rel=1e-9)
-    assert starts & {2, 4} and 6 in starts, f"some had to go back further than the last judgement: {starts}"
+    assert starts & {2, 4} and 6 in starts, f"some had to go back further than the last validation: {starts}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
+@pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_a_second_attempt_depends_on_no_mate_and_no_checkpoint(
     config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,10 +165,12 @@ def test_a_second_attempt_depends_on_no_mate_and_no_checkpoint(
         rare = config.model_copy(update={"checkpoint_every": every})
         found = train(tiny_unet(torch.float64), work, rare, width, checkpoint=lambda state: None)
         assert furthest_apart(found, expected) <= 1e-9
-        assert all(told(found[name].progress)[:5] == told(expected[name].progress)[:5] for name in found)
+        assert all(
+            progress_facts(found[name].progress)[:5] == progress_facts(expected[name].progress)[:5] for name in found
+        )
 
 
-@pytest.mark.parametrize("config", [CONFIG, JUDGED], ids=["last", "best"])
+@pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_looking_at_the_losses_now_and_then_as_on_a_gpu_changes_nothing(
     config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,4 +194,6 @@ def test_looking_at_the_losses_now_and_then_as_on_a_gpu_changes_nothing(
     failed, as_failed = (results.pop(work[3].name) for results in (found, expected))
     assert failed.failure == as_failed.failure and failed.weights is None
     assert furthest_apart(found, expected) <= 1e-9
-    assert all(told(found[name].progress)[:5] == told(expected[name].progress)[:5] for name in found)
+    assert all(
+        progress_facts(found[name].progress)[:5] == progress_facts(expected[name].progress)[:5] for name in found
+    )

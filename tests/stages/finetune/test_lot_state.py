@@ -9,7 +9,7 @@ import torch
 
 from fairsynth.stages.finetune import lot_state
 from fairsynth.stages.finetune.lot_state import LotState, Progress, adopted, load_state, save_state
-from tests.support.lots import told
+from tests.support.lots import progress_facts
 
 # Names as groups make them: a slug may hold dots.
 FIRST, SECOND = "low--flower.1--0", "low--flower.1--1"
@@ -26,7 +26,7 @@ def assert_same(ours: LotState | None, theirs: LotState) -> None:
     """Equal in all that they hold, to the last bit."""
     assert ours is not None
     assert (ours.ended, ours.steps) == (theirs.ended, theirs.steps)
-    assert list(map(told, ours.rows)) == list(map(told, theirs.rows))
+    assert list(map(progress_facts, ours.rows)) == list(map(progress_facts, theirs.rows))
     for one, other in zip(ours.rows, theirs.rows, strict=True):
         assert (one.best is None) == (other.best is None)
         if one.best is not None and other.best is not None:
@@ -36,11 +36,11 @@ def assert_same(ours: LotState | None, theirs: LotState) -> None:
         assert getattr(ours, part).dtype == getattr(theirs, part).dtype
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
-def test_a_state_is_read_back_as_it_was(kind: torch.dtype, tmp_path: Path) -> None:
-    judged = Progress(FIRST, 7, 1, 4, 'loss nan at step 5, "learning rate"', [(2, 0.1), (4, 1 / 3)], torch.rand(5))
-    state = state_of(judged, Progress(SECOND, 3))
-    state = LotState(state.rows, state.ended, state.steps, *(part.to(kind) for part in matrices(state)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_state_is_read_back_as_it_was(dtype: torch.dtype, tmp_path: Path) -> None:
+    validated = Progress(FIRST, 7, 1, 4, 'loss nan at step 5, "learning rate"', [(2, 0.1), (4, 1 / 3)], torch.rand(5))
+    state = state_of(validated, Progress(SECOND, 3))
+    state = LotState(state.rows, state.ended, state.steps, *(part.to(dtype) for part in matrices(state)))
     save_state(state, tmp_path / "lot.safetensors")
     assert_same(load_state(tmp_path / "lot.safetensors"), state)
 
@@ -131,18 +131,18 @@ def test_progress_knows_its_best_step_and_how_long_it_has_waited() -> None:
         assert (progress.best_step, progress.waited) == (best, waited), "of two equals the first is the best"
 
 
-def test_a_rolled_back_adapter_is_at_its_best_judged_state() -> None:
+def test_a_rolled_back_adapter_is_at_its_best_validated_state() -> None:
     best = torch.rand(5)
     progress = Progress(FIRST, 9, 0, 0, "", [(2, 0.5), (4, 0.4), (6, 0.45), (8, 0.6)], best)
     back = progress.rolled_back("it exploded")
-    assert told(back) == (FIRST, 4, 1, 4, "it exploded", ((2, 0.5), (4, 0.4)))
+    assert progress_facts(back) == (FIRST, 4, 1, 4, "it exploded", ((2, 0.5), (4, 0.4)))
     assert back.best is best and (back.best_step, back.waited) == (4, 0)
     assert progress.step == 9 and len(progress.validation) == 4, "the old one is as it was"
 
 
-def test_a_rolled_back_adapter_that_was_never_judged_is_at_its_beginning() -> None:
+def test_a_rolled_back_adapter_that_was_never_validated_is_at_its_beginning() -> None:
     back = Progress(FIRST, 9).rolled_back("it exploded")
-    assert told(back) == (FIRST, 0, 1, 0, "it exploded", ()) and back.best is None
+    assert progress_facts(back) == (FIRST, 0, 1, 0, "it exploded", ()) and back.best is None
 
 
 def test_a_copy_does_not_follow() -> None:
@@ -150,7 +150,7 @@ def test_a_copy_does_not_follow() -> None:
     copied = progress.copy()
     progress.step += 1
     progress.validation.append((2, 0.4))
-    assert told(copied) == (FIRST, 1, 0, 0, "", ((1, 0.5),))
+    assert progress_facts(copied) == (FIRST, 1, 0, 0, "", ((1, 0.5),))
 
 
 def test_what_begins_with_a_dot_or_ends_otherwise_is_no_state(tmp_path: Path) -> None:

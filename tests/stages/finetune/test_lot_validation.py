@@ -1,4 +1,4 @@
-"""Adapters are judged by images that they are not trained on, and the best state is what is kept."""
+"""Adapters are validated on images that they are not trained on, and the best state is kept."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Trained
 from tests.support.lots import (
     CONFIG,
-    JUDGED,
     TIMESTEPS,
+    VALIDATING,
     changed,
     difference,
     furthest_apart,
@@ -33,7 +33,7 @@ from tests.support.lots import (
 )
 
 # The last layer alone, at a rate that grows beyond all reason: the early states are the good ones.
-WORSENING = JUDGED.model_copy(
+WORSENING = VALIDATING.model_copy(
     update={"target_modules": ("conv_out",), "prior_weight": 0.0, "batch_size": 4, "checkpoint_every": 1}
 )
 
@@ -68,23 +68,23 @@ def held_out_loss(unet: UNet2DConditionModel, job: AdapterJob, config: FinetuneC
     sampler = Sampler(latents_of(job), job.seed, config, TIMESTEPS)
     draw, noise = sampler.held_out(), scheduler()
     lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules))
-    unet.add_adapter(lora, "judged")
-    set_peft_model_state_dict(unet, dict(result.weights or {}), adapter_name="judged")
+    unet.add_adapter(lora, "validated")
+    set_peft_model_state_dict(unet, dict(result.weights or {}), adapter_name="validated")
     texts = texts_of([job])[job.prompt].expand(len(draw.times), -1, -1).double()
     noisy = noise.add_noise(draw.clean, draw.noise, draw.times).double()
     with torch.no_grad():
         errors = (unet(noisy, draw.times, texts).sample - draw.noise).square().mean((1, 2, 3))
-    unet.delete_adapters("judged")
+    unet.delete_adapters("validated")
     ratio = noise.alphas_cumprod[draw.times] / (1 - noise.alphas_cumprod[draw.times])
     return float((errors * ratio.clamp(max=config.snr_ceiling) / ratio).mean())
 
 
 def test_the_loss_that_is_told_is_that_of_the_kept_weights_on_images_that_were_held_out() -> None:
     work, unet = jobs([6, 5, 4, 6]), tiny_unet(torch.float64)
-    for name, result in train(unet, work, JUDGED).items():
+    for name, result in train(unet, work, VALIDATING).items():
         (job,) = (job for job in work if job.name == name)
         lowest = min(loss for _, loss in result.progress.validation)
-        assert lowest == pytest.approx(held_out_loss(unet, job, JUDGED, result), rel=1e-6)
+        assert lowest == pytest.approx(held_out_loss(unet, job, VALIDATING, result), rel=1e-6)
 
 
 def test_patience_stops_an_adapter_that_gets_no_better() -> None:
@@ -94,7 +94,7 @@ def test_patience_stops_an_adapter_that_gets_no_better() -> None:
     stopped = 0
     for name, result in found.items():
         steps, losses = zip(*whole[name].progress.validation, strict=True)
-        # The first judgement that is the third in a row without a new best one; else the last step.
+        # The first validation that is the third in a row without a new best one; else the last step.
         waits = [len(losses[:end]) - 1 - losses[:end].index(min(losses[:end])) for end in range(1, len(losses) + 1)]
         end = next((step for step, wait in zip(steps, waits, strict=True) if wait == 3), 12)
         assert result.progress.step == end
@@ -117,26 +117,26 @@ def test_a_place_that_patience_frees_is_taken() -> None:
 def test_small_clusters_hold_nothing_out_and_keep_the_last_state() -> None:
     """Clusters of 2 to 9 images: those of 6 and more hold images out."""
     work = jobs([6] * 8)
-    config = JUDGED.model_copy(update={"validation_min_images": 6})
+    config = VALIDATING.model_copy(update={"validation_min_images": 6})
     found = train(tiny_unet(torch.float64), work, config)
-    unjudged = train(tiny_unet(torch.float64), work, CONFIG)
+    unvalidated = train(tiny_unet(torch.float64), work, CONFIG)
     for job in work:
         result, small = found[job.name], len(job.image_ids) < 6
         assert bool(result.progress.validation) == (not small)
         if small:
-            assert difference(result.weights, unjudged[job.name].weights) <= 1e-10
+            assert difference(result.weights, unvalidated[job.name].weights) <= 1e-10
             assert result.progress.best is None and result.progress.step == 6
         else:
-            assert difference(result.weights, unjudged[job.name].weights) > 1e-4, "it had fewer images"
+            assert difference(result.weights, unvalidated[job.name].weights) > 1e-4, "it had fewer images"
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
-def test_judging_does_not_change_the_training(kind: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_validation_does_not_change_the_training(dtype: torch.dtype) -> None:
     work, states = jobs([9, 8, 9, 7]), dict[int, list[LotState]]()
     for every in (2, 1000):
-        config = JUDGED.model_copy(update={"validate_every": every, "checkpoint_every": 1})
+        config = VALIDATING.model_copy(update={"validate_every": every, "checkpoint_every": 1})
         states[every] = []
-        found = train(tiny_unet(kind), work, config, checkpoint=states[every].append)
+        found = train(tiny_unet(dtype), work, config, checkpoint=states[every].append)
         assert all(len(result.progress.validation) == (5 if every == 2 else 1) for name, result in found.items()
                    if result.job.steps == 9)  # fmt: skip
     assert [state.steps for state in states[2]] == [state.steps for state in states[1000]]
@@ -147,7 +147,7 @@ def test_judging_does_not_change_the_training(kind: torch.dtype) -> None:
 
 def test_a_loss_on_held_out_images_that_is_no_number_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     work = jobs([5, 5])
-    expected = train(tiny_unet(torch.float64), work[1:], JUDGED)
+    expected = train(tiny_unet(torch.float64), work[1:], VALIDATING)
     plain = Sampler.held_out
 
     def held_out(self: Sampler):  # type: ignore[no-untyped-def]
@@ -155,7 +155,7 @@ def test_a_loss_on_held_out_images_that_is_no_number_is_a_fault(monkeypatch: pyt
         return draw if self.seed != work[0].seed else changed_noise(draw)
 
     monkeypatch.setattr(Sampler, "held_out", held_out)
-    found = train(tiny_unet(torch.float64), work, JUDGED)
+    found = train(tiny_unet(torch.float64), work, VALIDATING)
     failed = found.pop(work[0].name)
     assert failed.weights is None
     assert failed.failure == "loss nan at step 2, learning rate 0.001; again loss nan at step 2, learning rate 0.0005"

@@ -17,9 +17,9 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.stacked_training import MOST_AT_ONCE
 from tests.support.lots import (
     CONFIG,
-    JUDGED,
     TIMESTEPS,
     TWO_LEVELS,
+    VALIDATING,
     Passes,
     difference,
     fresh,
@@ -83,9 +83,9 @@ def test_every_kind_of_loss_equals_that_of_peft(case: dict[str, str]) -> None:
     compare_with_peft(tiny_unet(torch.float64), work, CONFIG.model_copy(update=options), noise)
 
 
-@pytest.mark.parametrize(("kind", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
-def test_losses_and_gradients_of_the_first_step_equal_those_of_peft(kind: torch.dtype, limit: float) -> None:
-    unet, work = tiny_unet(kind, TWO_LEVELS), jobs([1] * 8)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+def test_losses_and_gradients_of_the_first_step_equal_those_of_peft(dtype: torch.dtype, limit: float) -> None:
+    unet, work = tiny_unet(dtype, TWO_LEVELS), jobs([1] * 8)
     trainer, ours = trainer_of(unet, work), dict[str, tuple[float, dict[str, torch.Tensor]]]()
     plain = trainer.step_gradient
 
@@ -161,16 +161,16 @@ def test_where_memory_holds_one_adapter_one_is_trained_after_another(monkeypatch
 @pytest.mark.parametrize("limit", [12, 4])
 def test_when_memory_runs_out_smaller_passes_go_on_to_the_same_result(limit: int) -> None:
     unet, work = tiny_unet(torch.float64), jobs([5, 4, 5, 4, 5, 4, 5, 4])
-    config = JUDGED.model_copy(update={"validation_samples": 3})
+    config = VALIDATING.model_copy(update={"validation_samples": 3})
     expected = train(unet, work, config)
     trainer, passes = trainer_of(unet, work, config), Passes(unet, limit)
     assert furthest_apart(run(trainer, work), expected) <= 1e-10
     assert max(passes.sizes) <= limit and trainer.chunk == limit // 3
 
 
-def test_when_memory_runs_out_while_adapters_are_judged_smaller_passes_do() -> None:
+def test_when_memory_runs_out_while_adapters_are_validated_smaller_passes_do() -> None:
     unet, work = tiny_unet(torch.float64), jobs([3] * 4)
-    config = JUDGED.model_copy(update={"validation_samples": 8})
+    config = VALIDATING.model_copy(update={"validation_samples": 8})
     expected = train(unet, work, config)
     trainer = trainer_of(unet, work, config)
     Passes(unet, limit=16)

@@ -18,11 +18,10 @@ from PIL import Image
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ImageRules
-from fairsynth.data.near_duplicates import perceptual_hash, thumbnail
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata, SetAside
+from fairsynth.data.near_duplicates import look, perceptual_hash
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
-from fairsynth.engine.units import run_local
 from fairsynth.errors import FairsynthError
 from fairsynth.manifest import SPLITS, image_id
 from fairsynth.stages.ingest.content import (
@@ -35,6 +34,7 @@ from fairsynth.stages.ingest.content import (
     leaking,
     wrong_extensions,
 )
+from fairsynth.work import run_local
 from tests.support.datasets import crops, encoded, unchanged
 from tests.support.ingesting import checked_as
 
@@ -58,7 +58,7 @@ def rows(*paths: str) -> list[dict[str, str]]:
     return [{"path": path, "location": ""} for path in paths]
 
 
-def look(root: Path, *paths: str, near: bool = False, **rules: Any) -> dict[str, dict[str, Any]]:
+def rows_by_path(root: Path, *paths: str, near: bool = False, **rules: Any) -> dict[str, dict[str, Any]]:
     """The row of each path."""
     work = CheckImages(Storage(str(root)), ImageRules(**rules), look=near)
     with unchanged(root):
@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_good_file_has_facts_and_a_bad_one_has_a_reason(folder: Path) -> None:
-    seen = look(folder, *FILES, "none.png")
+    seen = rows_by_path(folder, *FILES, "none.png")
     reasons = {"empty": "empty", "cut": "truncated", "text": "unidentified", "page": "format", "none": "missing_file"}
     reasons |= {"tiny": "too_small", "plain": "low_information", "strip": "aspect"}
     assert {p: row["reason"] for p, row in seen.items() if row["reason"]} == {f"{n}.png": r for n, r in reasons.items()}
@@ -87,30 +87,30 @@ def test_a_good_file_has_facts_and_a_bad_one_has_a_reason(folder: Path) -> None:
 
 
 def test_every_file_that_can_be_read_has_its_hash(folder: Path) -> None:
-    seen = look(folder, *FILES, "none.png")
+    seen = rows_by_path(folder, *FILES, "none.png")
     for path, content in FILES.items():
         assert seen[path]["sha256"] == (hashlib.sha256(content).hexdigest() if content else "")
     assert seen["none.png"]["sha256"] == ""
 
 
 def test_rules_decide_what_is_usable(folder: Path) -> None:
-    seen = look(folder, "tiny.png", "plain.png", "strip.png", min_side=4, constant="keep", max_aspect=40)
+    seen = rows_by_path(folder, "tiny.png", "plain.png", "strip.png", min_side=4, constant="keep", max_aspect=40)
     assert {row["reason"] for row in seen.values()} == {""}
-    strict = look(folder, "good.png", "moving.gif", max_pixels=2000, frames="refuse")
+    strict = rows_by_path(folder, "good.png", "moving.gif", max_pixels=2000, frames="refuse")
     assert {path: row["reason"] for path, row in strict.items()} == {"good.png": "too_large", "moving.gif": "too_large"}
-    assert look(folder, "moving.gif", frames="refuse")["moving.gif"]["reason"] == "several_frames"
+    assert rows_by_path(folder, "moving.gif", frames="refuse")["moving.gif"]["reason"] == "several_frames"
 
 
 def test_a_row_hangs_on_its_own_file_alone(folder: Path) -> None:
-    together = look(folder, *FILES, "none.png")
-    assert together == {path: row for name in (*FILES, "none.png") for path, row in look(folder, name).items()}
+    at_once = rows_by_path(folder, *FILES, "none.png")
+    assert at_once == {path: row for name in (*FILES, "none.png") for path, row in rows_by_path(folder, name).items()}
 
 
-def test_what_near_copies_are_found_by_is_added_where_asked(folder: Path) -> None:
-    seen = look(folder, "good.png", "cut.png", near=True)
+def test_what_near_duplicates_are_found_by_is_added_where_asked(folder: Path) -> None:
+    seen = rows_by_path(folder, "good.png", "cut.png", near=True)
     assert seen["good.png"]["hash"] == perceptual_hash(crops()[0])
-    assert seen["good.png"]["thumbnail"] == thumbnail(crops()[0])
-    assert seen["cut.png"]["hash"] is None and "hash" not in look(folder, "good.png")["good.png"]
+    assert seen["good.png"]["thumbnail"] == look(crops()[0])
+    assert seen["cut.png"]["hash"] is None and "hash" not in rows_by_path(folder, "good.png")["good.png"]
 
 
 def test_a_plain_loop_over_units_gives_the_same_rows(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -122,7 +122,7 @@ def test_a_plain_loop_over_units_gives_the_same_rows(folder: Path, tmp_path_fact
     with unchanged(folder):
         run_local(units, names, lambda: work, PlanRows(out / "plan.parquet"))
     made = [row for name in names for row in pq.read_table(units[name] / "checked.parquet").to_pylist()]
-    assert made == list(look(folder, *paths).values())
+    assert made == list(rows_by_path(folder, *paths).values())
     assert json.dumps(made)
 
 
@@ -135,7 +135,7 @@ def seen_as(content: Mapping[Entry, str], bad: Mapping[str, str] | None = None) 
     """Entries with made-up content, examined."""
     found = {e.path: text for e, text in content.items()}
     table = checked_as(list(content), lambda e: (found[e.path], (bad or {}).get(e.path, "")))
-    return examine(Reading(list(content)), table)
+    return examine(Metadata(list(content)), table)
 
 
 def test_copies_inside_a_split_point_to_the_first() -> None:
@@ -190,14 +190,14 @@ def test_one_content_under_two_groups_is_a_conflict_of_all_its_images() -> None:
 def test_bad_files_are_never_copies() -> None:
     # Two empty files, or two copies of a broken one, say nothing of labels.
     seen = seen_as({entry("a"): "1", entry("b", label="y"): "1", entry("c"): "1"}, {"a": "truncated", "b": "truncated"})
-    assert seen.bad == [Aside("a", "truncated"), Aside("b", "truncated")] and not seen.conflicts
+    assert seen.bad == [SetAside("a", "truncated"), SetAside("b", "truncated")] and not seen.conflicts
     assert [(e.path, sha) for e, sha in seen.used()] == [("c", "1")]
 
 
 def test_rows_that_are_not_those_of_the_metadata_are_an_internal_error() -> None:
     table = checked_as([entry("a"), entry("b")], lambda e: (e.path, ""))
     with pytest.raises(FairsynthError, match="not those of the metadata"):
-        examine(Reading([entry("a"), entry("c")]), table)
+        examine(Metadata([entry("a"), entry("c")]), table)
 
 
 IMAGES = st.builds(
@@ -219,11 +219,11 @@ def test_what_is_left_has_no_contradiction(content: dict[Entry, str], bad: set[s
         assert found[0].path not in seen.first_of
     # Nothing goes without need: what went as a leak or conflict has a partner that says so.
     for path in {**seen.conflicts, **seen.leaks}:
-        (mine,) = (e for e in content if e.path == path)
-        partners = [e for e, sha in content.items() if sha == content[mine] and e.path not in bad]
+        (entry,) = (e for e in content if e.path == path)
+        partners = [e for e, sha in content.items() if sha == content[entry] and e.path not in bad]
         key = (lambda e: e[2:4]) if path in seen.conflicts else (lambda e: e.split)
         assert len({key(e) for e in partners}) > 1
-    gone = [*seen.conflicts, *seen.leaks, *(aside.path for aside in seen.bad)]
+    gone = [*seen.conflicts, *seen.leaks, *(image.path for image in seen.bad)]
     assert len(gone) == len(set(gone)) and len(gone) + len(seen.used()) == len(content)
 
 

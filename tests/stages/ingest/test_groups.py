@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from fairsynth.config import DataConfig
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
 from fairsynth.manifest import SPLITS
-from fairsynth.stages.ingest.settle import check_groups
+from fairsynth.stages.ingest.decide import check_groups
 
 
 def entry(path: str, split: str = "train", label: str = "x", attribute: str = "p") -> Entry:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairsynth.groups import Group, MethodScores, score, wilson
+from fairsynth.groups import Group
+from fairsynth.metrics import MethodScores, score, wilson
 from fairsynth.stages.report.page import method_entry, page, sheet, table_lines
 from tests.support.audits import MADE, audit, synthesis
 from tests.support.datasets import encoded

@@ -52,18 +52,18 @@ def segments(content: bytes) -> list[tuple[int, bytes]]:
 
 
 def written(content: bytes) -> dict[str, Any]:
-    """How a JPEG was written, read from its bytes: kind of frame, its components, the tables that each of them uses."""
+    """How a JPEG was written, read from its bytes: marker of its frame, components, the tables that each of them uses."""
     parts = segments(content)
     tables = {}
     for _, data in (part for part in parts if part[0] == 0xDB):
         while data:
             size = 128 if data[0] >> 4 else 64
             tables[data[0] & 15], data = data[1 : 1 + size], data[1 + size :]
-    kind, frame = next((marker, data) for marker, data in parts if marker in (0xC0, 0xC1, 0xC2))
+    start, frame = next((marker, data) for marker, data in parts if marker in (0xC0, 0xC1, 0xC2))
     components = [frame[6 + 3 * i : 9 + 3 * i] for i in range(frame[5])]
     huffman = b"".join(data for marker, data in parts if marker == 0xC4)
     return {
-        "progressive": kind == 0xC2,
+        "progressive": start == 0xC2,
         "size": frame[1:5],
         "sampling": [component[1] for component in components],
         "tables": [tables[component[2]] for component in components],
@@ -136,11 +136,11 @@ def test_a_png_has_the_source_s_colour_type(mode: str) -> None:
     assert np.abs(pixels(out).astype(int) - wanted).mean() <= (4 if mode == "P" else 0)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_grey_sources_make_grey_files_of_rgb_pixels(kind: str) -> None:
-    out = encode(PIXELS, source_codec([encoded(crops()[1].convert("L"), kind)] * 3))
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_grey_sources_make_grey_files_of_rgb_pixels(format: str) -> None:
+    out = encode(PIXELS, source_codec([encoded(crops()[1].convert("L"), format)] * 3))
     image = Image.open(io.BytesIO(out))
-    assert (image.format, image.mode, image.size) == (kind, "L", (96, 96))
+    assert (image.format, image.mode, image.size) == (format, "L", (96, 96))
     assert np.abs(np.asarray(image).astype(int) - np.asarray(crops()[0].convert("L")).astype(int)).mean() < 3
 
 
@@ -164,17 +164,19 @@ def test_the_quality_of_webp_is_found_again(quality: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "apart"),
+    ("format", "options", "apart"),
     [*(("JPEG", options, 0.01) for options in JPEGS[:3]), ("PNG", {}, 0.0), ("WEBP", {"quality": 80}, 0.04)],
 )
-def test_files_of_the_source_s_own_pixels_are_about_as_large(kind: str, options: dict[str, Any], apart: float) -> None:
-    source = [encoded(image, kind, **options) for image in crops()[:60]]
+def test_files_of_the_source_s_own_pixels_are_about_as_large(
+    format: str, options: dict[str, Any], apart: float
+) -> None:
+    source = [encoded(image, format, **options) for image in crops()[:60]]
     codec = source_codec(source)
     sizes = np.array([(len(encode(pixels(file), codec, xmp=False)), len(file)) for file in source], float)
     assert abs(sizes[:, 0].sum() / sizes[:, 1].sum() - 1) <= apart
     assert np.corrcoef(sizes.T)[0, 1] > 0.995
     other = np.array(
-        [len(encoded(Image.fromarray(pixels(file)), "PNG" if kind != "PNG" else "JPEG")) for file in source]
+        [len(encoded(Image.fromarray(pixels(file)), "PNG" if format != "PNG" else "JPEG")) for file in source]
     )
     assert abs(other.sum() / sizes[:, 1].sum() - 1) > 0.3, "the check would not see another format"
 
@@ -207,9 +209,9 @@ def test_without_a_file_that_opens_there_is_no_codec() -> None:
         source_codec([b"", b"x", encoded(crops()[0])[:20]])
 
 
-@pytest.mark.parametrize("kind", FILES)
-def test_a_codec_survives_json(kind: str) -> None:
-    codec = source_codec([encoded(crops()[0], kind, **FILES[kind])])
+@pytest.mark.parametrize("format", FILES)
+def test_a_codec_survives_json(format: str) -> None:
+    codec = source_codec([encoded(crops()[0], format, **FILES[format])])
     assert Codec.from_dict(json.loads(json.dumps(codec.to_dict()))) == codec
     with pytest.raises(TypeError):
         Codec.from_dict(codec.to_dict() | {"qualty": 3})
@@ -227,9 +229,9 @@ def test_other_pixels_are_refused(wrong: NDArray[Any]) -> None:
         encode(wrong, Codec("PNG", "RGB", 96))
 
 
-@pytest.mark.parametrize("kind", FILES)
-def test_a_file_says_that_it_is_synthetic_and_no_pixel_does(kind: str) -> None:
-    codec = source_codec([encoded(crops()[0], kind, **FILES[kind])])
+@pytest.mark.parametrize("format", FILES)
+def test_a_file_says_that_it_is_synthetic_and_no_pixel_does(format: str) -> None:
+    codec = source_codec([encoded(crops()[0], format, **FILES[format])])
     out, plain = encode(PIXELS, codec), encode(PIXELS, codec, xmp=False)
     assert (pixels(out) == pixels(plain)).all() and b"trainedAlgorithmicMedia" not in plain
     packet = xmp_of(out).decode()
@@ -250,13 +252,13 @@ def test_a_file_says_that_it_is_synthetic_and_no_pixel_does(kind: str) -> None:
     not shutil.which("exiftool"), reason="exiftool is not installed (apt-get install libimage-exiftool-perl)"
 )
 def test_exiftool_reads_it(tmp_path: Path) -> None:
-    for kind, options in FILES.items():
-        codec = source_codec([encoded(crops()[0], kind, **options)])
-        (tmp_path / f"{kind}{codec.suffix}").write_bytes(encode(PIXELS, codec))
+    for format, options in FILES.items():
+        codec = source_codec([encoded(crops()[0], format, **options)])
+        (tmp_path / f"{format}{codec.suffix}").write_bytes(encode(PIXELS, codec))
     command = ["exiftool", "-json", "-n", "-G1", "-XMP:all", "-validate", "-warning", "-error", str(tmp_path)]
-    told = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-    assert len(told) == 3
-    for file in told:
+    tags = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert len(tags) == 3
+    for file in tags:
         assert file["XMP-iptcExt:DigitalSourceType"] == SOURCE_TYPE, file
         assert file["XMP-xmp:CreatorTool"] == f"fairsynth {__version__}", file
         assert not [value for key, value in file.items() if key.endswith((":Warning", ":Error"))], file

@@ -82,28 +82,28 @@ def test_another_actor_gives_the_same_unit_and_other_units_the_same_images(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 70, "subsampling": 1}), ("WEBP", {"quality": 60})]
+    ("format", "options"), [("PNG", {}), ("JPEG", {"quality": 70, "subsampling": 1}), ("WEBP", {"quality": 60})]
 )
 def test_files_are_written_as_the_source_is_and_say_that_they_are_synthetic(
-    world: World, made: pa.Table, kind: str, options: dict[str, Any]
+    world: World, made: pa.Table, format: str, options: dict[str, Any]
 ) -> None:
-    source = encoded(crops()[0].resize((48, 48)), kind, **options)
+    source = encoded(crops()[0].resize((48, 48)), format, **options)
     work, name = world.worker(source_codec([source])), largest(world.plan)
     found = work({"name": name})["images"]
     plain = dict(zip(made["image_id"].to_pylist(), made["embedding"].to_pylist(), strict=True))
     for row in found.to_pylist():
         image = Image.open(io.BytesIO(row["file"]))
-        assert (image.format, image.size, image.mode) == (kind, (48, 48), "RGB")
+        assert (image.format, image.size, image.mode) == (format, (48, 48), "RGB")
         assert "digitalsourcetype/trainedAlgorithmicMedia" in str(
             image.info.get("XML:com.adobe.xmp") or image.info["xmp"]
         )
-        if kind == "JPEG":
+        if format == "JPEG":
             assert image.quantization == Image.open(io.BytesIO(source)).quantization  # type: ignore[attr-defined]
-        # What is judged is the file, at the models' size.
-        judged = encoder().images(decode(row["file"], 32)[None])[0]
-        assert row["embedding"] == pytest.approx(judged, abs=1e-5)
+        # The filter sees the file, at the models' size.
+        expected = encoder().images(decode(row["file"], 32)[None])[0]
+        assert row["embedding"] == pytest.approx(expected, abs=1e-5)
         assert row["sha256"] == hashlib.sha256(row["file"]).hexdigest()
-        if kind != "PNG":
+        if format != "PNG":
             assert np.abs(np.subtract(row["embedding"], plain[row["image_id"]])).max() > 1e-3
 
 

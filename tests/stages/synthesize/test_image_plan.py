@@ -1,4 +1,4 @@
-"""What each group owes and the row of every image to make: as arithmetic, at full size, and with hostile names."""
+"""What each group needs and the row of every image to make: as arithmetic, at full size, and with hostile names."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_uniform_shares_do_not_look_at_the_weights() -> None:
 
 
 def test_a_group_that_owes_images_and_has_no_source_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"group \(high, building\) owes 3 images and has no source"):
+    with pytest.raises(ValueError, match=r"group \(high, building\) needs 3 images and has no source"):
         plan({A: 2, Group("high", "building"): 3})
     with pytest.raises(ValueError, match="has no source"):
         plan({A: 2}, sources={A: []})
@@ -146,9 +146,9 @@ def test_groups_that_share_an_adapter_have_ids_and_seeds_of_their_own() -> None:
     for sources in (other, same):
         rows = plan({B: 20, C: 20}, sources=sources)
         assert len({row["image_id"] for row in rows}) == len({row["seed"] for row in rows}) == 40
-    # And so have the ways of one group with one adapter.
-    ways = [replace(lent, route=route) for route in ("same-label", "same-label-half", "same-label-late")]
-    rows = [row for way in ways for row in plan({B: 20}, sources={B: [way]})]
+    # And so have the routes of one group with one adapter.
+    routes = [replace(lent, route=route) for route in ("same-label", "same-label-half", "same-label-late")]
+    rows = [row for lending in routes for row in plan({B: 20}, sources={B: [lending]})]
     assert len({row["image_id"] for row in rows}) == len({row["seed"] for row in rows}) == 60
 
 

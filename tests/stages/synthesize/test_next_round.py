@@ -15,7 +15,7 @@ from fairsynth.stages.synthesize.selection import (
     next_round,
     verdicts,
 )
-from tests.support.synthesize.judged import ALL, A, B, C, images, table
+from tests.support.synthesize.verdicts import ALL, A, B, C, images, table
 
 
 def test_what_is_missing_is_the_quota_less_what_was_accepted() -> None:

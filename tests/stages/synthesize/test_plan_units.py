@@ -98,15 +98,15 @@ def test_an_adapter_that_several_groups_use_counts_once_in_a_shared_unit() -> No
     st.integers(1, 20),
 )
 @settings(deadline=None, max_examples=200)
-def test_any_plan_is_cut_into_units_that_fit(counts: list[int], kinds: list[str], size: int) -> None:
+def test_any_plan_is_cut_into_units_that_fit(counts: list[int], made_by: list[str], size: int) -> None:
     groups = [Group("x", str(i)) for i in range(len(counts))]
-    kind = {
+    source_of = {
         "own": lambda group: own(group, 1)[0],
         "late": lambda group: own(group, 1, adapter_from=0.5)[0],
         "base": lambda group: SOURCES[B][0],
         "lent": lambda group: SOURCES[C][0],
     }
-    sources = {group: [kind[name](group)] for group, name in zip(groups, kinds, strict=False)}
+    sources = {group: [source_of[name](group)] for group, name in zip(groups, made_by, strict=False)}
     rows = plan(dict(zip(groups, counts, strict=True)), sources=sources, size=size)
     assert Counter(row["attribute"] for row in rows) == {str(i): n for i, n in enumerate(counts) if n}
     for name, unit in of_units(rows).items():
@@ -116,6 +116,6 @@ def test_any_plan_is_cut_into_units_that_fit(counts: list[int], kinds: list[str]
             assert max(Counter(row["attribute"] for row in unit).values()) < STACK_BELOW
         else:
             assert len({(row["adapter"], row["attribute"]) for row in unit}) == 1
-    few = [i for i, n in enumerate(counts) if 0 < n < STACK_BELOW and n <= size and kinds[i] in ("own", "lent")]
+    few = [i for i, n in enumerate(counts) if 0 < n < STACK_BELOW and n <= size and made_by[i] in ("own", "lent")]
     stacked = {int(row["attribute"]) for row in rows if "-stack-" in row["unit"]}
     assert stacked == (set(few) if len(few) > 1 else set())

@@ -1,11 +1,11 @@
-"""Rounds of images on Ray: the same rows, verdicts and pixels however many actors, batches and lost actors."""
+"""Rounds of images: the same rows, verdicts and pixels in a loop and on Ray, however many actors, batches and lost actors."""
 
 from __future__ import annotations
 
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairsynth.artifacts import Artifact, Identity, Units
+from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
-from fairsynth.engine.session import Session, session_of
-from fairsynth.engine.units import Ran, write_tables
+from fairsynth.engine.session import session_of
+from fairsynth.engine.units import run_units
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize import rounds as module
 from fairsynth.stages.synthesize.generate import SEEN, GenerateUnit
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source
-from fairsynth.stages.synthesize.rounds import EMPTY, Rounds, read_units, shows_its_group, write_table
-from fairsynth.stages.synthesize.selection import ACCEPTED
+from fairsynth.stages.synthesize.output import ACCEPTED
+from fairsynth.stages.synthesize.rounds import EMPTY, UNITS_PER_CALL, Rounds, depicts_its_group, read_units, write_table
+from fairsynth.work import Ran, run_local, write_tables
 from tests.support.synthesize.worlds import MODELS, PNG, SAMPLING, SOURCES, A, B, C, World, world
 
 __all__ = ["world"]
@@ -64,16 +65,20 @@ class Made:
 
 
 def run(world: World, folder: Path, workers: int, unit_size: int, killed: bool = False) -> Made:
-    """Two rounds on Ray."""
+    """Two rounds on Ray; without workers in a plain loop."""
     artifact = Artifact(folder, Identity("synthesize", 1, {}, {}))
     artifact.open()
 
     def make(plan: Path) -> Callable[[], Any]:
-        work = partial(GenerateUnit, MODELS, SAMPLING, plan, world.adapters, world.judgement, PNG)
+        work = partial(GenerateUnit, MODELS, SAMPLING, plan, world.adapters, world.references, PNG)
         return partial(KilledOnce, work, folder / "killed") if killed else work
 
-    with session_of(ResourcesConfig(workers=workers)) as session:
-        rounds = Rounds(session, artifact, SynthesizeConfig(unit_size=unit_size), FILTER, 0, make, 0.95)
+    with session_of(ResourcesConfig(workers=workers or None)) as session:
+        units = artifact.units()
+        loop, ray = partial(run_local, units), partial(run_units, session, "synthesize", units, per_call=UNITS_PER_CALL)
+        rounds = Rounds(
+            ray if workers else loop, artifact, SynthesizeConfig(unit_size=unit_size), FILTER, 0, make, 0.95
+        )
         images, verdict = rounds.until_full(QUOTA, SOURCES)
     assert not killed or (folder / "killed").exists()
     ids = images["image_id"].to_pylist()
@@ -92,21 +97,21 @@ def _pixels(artifact: Artifact) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 @pytest.fixture(scope="module")
+def plain(world: World, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A plain loop, batches of 4."""
+    return run(world, tmp_path_factory.mktemp("plain"), 0, 4)
+
+
+@pytest.fixture(scope="module")
 def on_ray() -> Iterator[None]:
     with session_of(ResourcesConfig()) as session:
         session.connect()
         yield
 
 
-@pytest.fixture(scope="module")
-def plain(world: World, on_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """One actor, batches of 4."""
-    return run(world, tmp_path_factory.mktemp("plain"), 1, 4)
-
-
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "an actor is killed"])
 def test_actors_batches_and_lost_actors_change_no_row_no_verdict_and_no_pixel(
-    world: World, plain: Made, tmp_path: Path, killed: bool
+    world: World, plain: Made, on_ray: None, tmp_path: Path, killed: bool
 ) -> None:
     other = run(world, tmp_path, 3, 16, killed)
     assert other.verdicts == plain.verdicts and set(plain.verdicts.values()) > {ACCEPTED}
@@ -120,19 +125,25 @@ def test_actors_batches_and_lost_actors_change_no_row_no_verdict_and_no_pixel(
     assert {row["round"] for row in plain.rows.values()} == {0, 1}, "a second round is part of what is compared"
 
 
+def nothing(names: Sequence[str], make: Callable[[], Any]) -> Ran:
+    """Runs no unit, for none is to be asked for."""
+    assert list(names) == []
+    return Ran()
+
+
 def test_quotas_of_nothing_make_nothing(tmp_path: Path) -> None:
     def never(plan: Path) -> Callable[[], Any]:
         return partial(pytest.fail, "nothing was to be made")
 
     artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
     artifact.open()
-    rounds = Rounds(Session(ResourcesConfig()), artifact, SynthesizeConfig(), FILTER, 0, never)
+    rounds = Rounds(nothing, artifact, SynthesizeConfig(), FILTER, 0, never)
     images, verdict = rounds.until_full({A: 0}, SOURCES)
     assert images.num_rows == len(verdict) == 0 and images.schema == EMPTY.schema
     assert rounds.trials([], {}) == (EMPTY, {})
 
 
-def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """Every second image of the prompt, and all others but every third, show their group."""
         rows = plan().to_pylist()
@@ -145,19 +156,19 @@ def test_a_trial_counts_what_shows_its_group(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module.Rounds, "_made", made)
     config = SynthesizeConfig(trial_images=12)
     artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
-    rounds = Rounds(Session(ResourcesConfig()), artifact, config, FILTER, 0, lambda plan: pytest.fail)
-    ways = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
-    images, found = rounds.trials([(A, "own"), (A, "prompt")], ways)
+    rounds = Rounds(nothing, artifact, config, FILTER, 0, lambda plan: pytest.fail)
+    by_route = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
+    images, found = rounds.trials([(A, "own"), (A, "prompt")], by_route)
     assert images.num_rows == 24
-    assert {way: tuple(trial) for (_, way), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
+    assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
 
 
-def test_an_image_shows_its_group_only_with_both() -> None:
+def test_an_image_depicts_its_group_only_with_both() -> None:
     def row(constant: bool, label: float, attribute: float) -> dict[str, Any]:
         return {"constant": constant, "label_probability": label, "attribute_probability": attribute}
 
-    assert shows_its_group(row(False, 0.5, 0.5))
-    assert not any(map(shows_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
+    assert depicts_its_group(row(False, 0.5, 0.5))
+    assert not any(map(depicts_its_group, [row(True, 1, 1), row(False, 0.49, 1), row(False, 1, 0.49)]))
 
 
 class Recorded:
@@ -165,10 +176,9 @@ class Recorded:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[str, list[str]]] = []
-        patch.setattr(module, "run_units", self.run)
         patch.setattr(module, "read_units", self.read)
 
-    def run(self, session: Session, stage: str, units: Units, names: list[str], make: Path, together: int) -> Ran:
+    def run(self, names: list[str], make: Path) -> Ran:
         """One unit of each round was there already."""
         self.asked.append((make.name, names))
         self.plan = make
@@ -187,26 +197,26 @@ class Recorded:
         return pa.Table.from_pylist([row | seen | looks(i) for i, row in enumerate(rows)], EMPTY.schema)
 
 
-def rounds_in(folder: Path, **config: Any) -> Rounds:
+def rounds_in(folder: Path, recorded: Recorded, **config: Any) -> Rounds:
     """Rounds whose work is the plan's path."""
     artifact = Artifact(folder, Identity("synthesize", 1, {}, {}))
     artifact.open()
     settings = SynthesizeConfig(unit_size=4, **config)
-    return Rounds(Session(ResourcesConfig()), artifact, settings, FilterConfig(keep=1), 0, lambda path: path)  # type: ignore[arg-type, return-value]
+    return Rounds(recorded.run, artifact, settings, FilterConfig(keep=1), 0, lambda path: path)  # type: ignore[arg-type, return-value]
 
 
 def test_a_run_that_goes_on_keeps_to_the_plan_that_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Recorded(monkeypatch)
-    rounds = rounds_in(tmp_path)
+    rounds = rounds_in(tmp_path, first)
     images, verdict = rounds.until_full({A: 9}, SOURCES)
     assert images.num_rows == 9 and verdict.to_pylist() == [ACCEPTED] * 9
     plan = rounds.artifact.path / "plan-0.parquet"
     before = plan.read_bytes()
     # By another verdict on the trial batches this run would plan more and other images.
     again = Recorded(monkeypatch)
-    rounds = rounds_in(tmp_path)
+    rounds = rounds_in(tmp_path, again)
     images, _ = rounds.until_full({A: 9, B: 3}, SOURCES)
     assert plan.read_bytes() == before
     assert again.asked[0] == first.asked[0] and again.asked[0][0] == "plan-0.parquet"
@@ -222,9 +232,9 @@ def test_a_run_that_goes_on_keeps_to_the_plan_that_it_began_with(
 
 def test_trial_batches_that_were_planned_are_not_planned_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = Recorded(monkeypatch)
-    ways = {A: {"own": SOURCES[A]}}
-    _, found = rounds_in(tmp_path, trial_images=6).trials([(A, "own")], ways)
-    _, again = rounds_in(tmp_path, trial_images=20).trials([(A, "own")], ways)
+    by_route = {A: {"own": SOURCES[A]}}
+    _, found = rounds_in(tmp_path, recorded, trial_images=6).trials([(A, "own")], by_route)
+    _, again = rounds_in(tmp_path, recorded, trial_images=20).trials([(A, "own")], by_route)
     assert tuple(found[A, "own"]) == tuple(again[A, "own"]) == (6, 6)
     assert recorded.asked[0] == recorded.asked[1] and recorded.asked[0][0] == "plan-trials.parquet"
 
@@ -233,14 +243,15 @@ def test_a_plan_is_either_absent_or_complete(tmp_path: Path, monkeypatch: pytest
     def torn(writer: pq.ParquetWriter, table: pa.Table) -> None:
         raise OSError("no space left on device")
 
-    recorded, rounds = Recorded(monkeypatch), rounds_in(tmp_path)
+    recorded = Recorded(monkeypatch)
+    rounds = rounds_in(tmp_path, recorded)
     plan = rounds.artifact.path / "plan-0.parquet"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.pq.ParquetWriter, "write_table", torn)
         with pytest.raises(OSError, match="no space left"):
             rounds.until_full({A: 9}, SOURCES)
     assert not plan.exists() and recorded.asked == []
-    images, _ = rounds_in(tmp_path).until_full({A: 9}, SOURCES)
+    images, _ = rounds_in(tmp_path, recorded).until_full({A: 9}, SOURCES)
     assert images.num_rows == pq.read_table(plan).num_rows == 9
 
 

@@ -1,4 +1,4 @@
-"""The ways in which each group can be made: who can lend to it, and what its prompts say."""
+"""The routes by which each group can be made: who can lend to it, and what its prompts say."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ import pytest
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
+from fairsynth.stages.finetune.output import Adapter
 from fairsynth.stages.synthesize.image_plan import Source
-from fairsynth.stages.synthesize.routing import (
-    Adapter,
-    Route,
-    decide,
-    negative,
-    ways,
-)
+from fairsynth.stages.synthesize.routing import Route, decide, negative, possible_routes
 from tests.support.synthesize.routes import ADAPTERS, CONFIG, HB, HF, LB, LF, PLAIN, TEMPLATE, possible
 
 COUNTS = {LB: 492, LF: 1, HB: 1, HF: 506}
 
 
 def test_a_group_with_adapters_is_made_by_them_with_their_own_prompts() -> None:
-    found = ways(LB, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE)
+    found = possible_routes(LB, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE)
     assert found["own"] == [
         Source("own", "low--building--0", 0, "a photo of a sks low, building", 192, "blur", 6.0),
         Source("own", "low--building--1", 1, "a photo of a ohwx low, building", 300, "blur", 6.0),
@@ -30,17 +25,17 @@ def test_a_group_with_adapters_is_made_by_them_with_their_own_prompts() -> None:
     assert list(found) == ["own", "prompt"]  # nobody else has adapters of buildings, or of low
 
 
-def test_the_ways_of_a_rare_group_by_hand() -> None:
+def test_the_routes_of_a_rare_group_by_hand() -> None:
     prompt = "a photo of a low, flower"
     half, late = {"adapter_scale": 0.5}, {"adapter_from": 0.5}
 
-    def by_label(way: str, **how: Any) -> list[Source]:
+    def by_label(route: str, **how: Any) -> list[Source]:
         return [
-            Source(way, f"low--building--{i}", i, prompt, n, "blur, building", 3.0, **how)
+            Source(route, f"low--building--{i}", i, prompt, n, "blur, building", 3.0, **how)
             for i, n in ((0, 192), (1, 300))
         ]
 
-    assert ways(LF, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE) == {
+    assert possible_routes(LF, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE) == {
         "same-attribute": [
             Source("same-attribute", "high--flower--0", 0, "a photo of a sks low, flower", 506, "blur, high", 3.0)
         ],
@@ -55,7 +50,7 @@ def test_the_ways_of_a_rare_group_by_hand() -> None:
 
 
 def test_the_other_rare_group_borrows_the_other_way_round() -> None:
-    found = ways(HB, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE)
+    found = possible_routes(HB, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE)
     assert [(s.adapter, s.negative_prompt, s.prompt) for s in found["same-attribute"]] == [
         ("low--building--0", "blur, low", "a photo of a sks high, building"),
         ("low--building--1", "blur, low", "a photo of a ohwx high, building"),
@@ -68,15 +63,15 @@ def test_the_other_rare_group_borrows_the_other_way_round() -> None:
 
 
 def test_without_adapters_there_is_the_prompt_alone() -> None:
-    assert ways(LF, (), COUNTS, CONFIG, PLAIN, TEMPLATE) == {
+    assert possible_routes(LF, (), COUNTS, CONFIG, PLAIN, TEMPLATE) == {
         "prompt": [Source("prompt", None, 0, "a photo of a low, flower", 1, "blur", 6.0)]
     }
 
 
 def test_borrowed_adapters_take_the_common_guidance_if_they_have_none_of_their_own() -> None:
     config = SynthesizeConfig(guidance=6.0)
-    found = ways(LF, ADAPTERS, COUNTS, config, PLAIN, TEMPLATE)
-    assert {source.guidance for way in found.values() for source in way} == {6.0}
+    found = possible_routes(LF, ADAPTERS, COUNTS, config, PLAIN, TEMPLATE)
+    assert {source.guidance for sources in found.values() for source in sources} == {6.0}
     assert found["same-attribute"][0].negative_prompt == "high" and found["composed"][0].negative_prompt == ""
 
 
@@ -87,9 +82,9 @@ def test_words_of_labels_and_attributes_are_spoken_and_not_their_values() -> Non
     config = SynthesizeConfig(prompt="{attribute}: a {label}")
     adapters = [Adapter("1--1--0", Group("1", "1"), 0, "sks", 9)]
     counts = {Group("1", "1"): 9}
-    by_attribute = ways(Group("0", "1"), adapters, counts, config, data, TEMPLATE)["same-attribute"][0]
+    by_attribute = possible_routes(Group("0", "1"), adapters, counts, config, data, TEMPLATE)["same-attribute"][0]
     assert (by_attribute.prompt, by_attribute.negative_prompt) == ("a photo of a landbird, on water", "waterbird")
-    by_label = ways(Group("1", "0"), adapters, counts, config, data, TEMPLATE)["same-label"][0]
+    by_label = possible_routes(Group("1", "0"), adapters, counts, config, data, TEMPLATE)["same-label"][0]
     assert (by_label.prompt, by_label.negative_prompt) == ("on land: a waterbird", "on water")
 
 
@@ -99,28 +94,31 @@ def test_the_largest_group_lends_and_of_equal_ones_the_first() -> None:
 
     def lender(**counts: int) -> str | None:
         by_group = {group: counts[group.label] for group in groups}
-        return ways(groups[0], adapters, by_group, CONFIG, PLAIN, TEMPLATE)["same-attribute"][0].adapter
+        return possible_routes(groups[0], adapters, by_group, CONFIG, PLAIN, TEMPLATE)["same-attribute"][0].adapter
 
     assert lender(a=99, b=5, c=7, d=6) == "c--flower"  # not to itself
     assert lender(a=1, b=5, c=7, d=7) == "c--flower"
     # The largest of all has no adapter: who has some lends.
     counts = {group: 5 for group in groups} | {Group("e", "flower"): 100}
-    assert ways(groups[0], adapters, counts, CONFIG, PLAIN, TEMPLATE)["same-attribute"][0].adapter == "b--flower"
+    assert (
+        possible_routes(groups[0], adapters, counts, CONFIG, PLAIN, TEMPLATE)["same-attribute"][0].adapter
+        == "b--flower"
+    )
 
 
 def test_a_group_that_has_adapters_can_borrow_besides() -> None:
     more = (*ADAPTERS, Adapter("low--flower--0", LF, 0, "a photo of a sks low, flower", 1))
-    found = ways(LF, more, COUNTS, CONFIG, PLAIN, TEMPLATE)
+    found = possible_routes(LF, more, COUNTS, CONFIG, PLAIN, TEMPLATE)
     assert list(found) == list(ROUTES)
     assert [source.adapter for source in found["own"]] == ["low--flower--0"]
     assert [source.adapter for source in found["same-attribute"]] == ["high--flower--0"]
-    assert {source.route for way in found.values() for source in way} == set(ROUTES)
-    assert all(source.route == way for way, sources in found.items() for source in sources)
+    assert {source.route for sources in found.values() for source in sources} == set(ROUTES)
+    assert all(source.route == route for route, sources in found.items() for source in sources)
 
 
 def test_the_second_adapter_is_the_one_with_most_images_and_of_equal_ones_the_first_cluster() -> None:
     twins = [a._replace(images=300) if a.group == LB else a for a in ADAPTERS]
-    (source,) = ways(LF, twins[::-1], COUNTS, CONFIG, PLAIN, TEMPLATE)["composed"]
+    (source,) = possible_routes(LF, twins[::-1], COUNTS, CONFIG, PLAIN, TEMPLATE)["composed"]
     assert source.second_adapter == "low--building--0"
 
 
@@ -171,8 +169,10 @@ def test_the_negative_prompt_names_what_is_the_lenders_alone(
 def test_a_discovered_attribute_leaves_its_place_in_the_prompt_empty() -> None:
     adapters = [Adapter("x--kind-2--0", Group("x", "kind-2"), 0, "", 9)]
     data = DataConfig(attribute="discover")
-    found = ways(Group("x", "kind-1"), adapters, {Group("x", "kind-2"): 9}, CONFIG, data, TEMPLATE)
-    assert {(s.prompt, s.negative_prompt) for way in found.values() for s in way} == {("a photo of a x", "blur")}
+    found = possible_routes(Group("x", "kind-1"), adapters, {Group("x", "kind-2"): 9}, CONFIG, data, TEMPLATE)
+    assert {(s.prompt, s.negative_prompt) for sources in found.values() for s in sources} == {
+        ("a photo of a x", "blur")
+    }
 
 
 def test_a_routing_that_is_not_possible_says_so() -> None:
@@ -181,6 +181,6 @@ def test_a_routing_that_is_not_possible_says_so() -> None:
     assert routes[LF] == Route("prompt", "synthesize.routing; own is not possible")
 
 
-@pytest.mark.parametrize(("way", "kind"), [("own", "own"), ("prompt", "prompt"), ("composed", "borrowed")])
-def test_the_kind_of_a_way_is_in_the_words_of_the_design(way: str, kind: str) -> None:
-    assert Route(way, "").kind == kind
+@pytest.mark.parametrize(("route", "origin"), [("own", "own"), ("prompt", "prompt"), ("composed", "borrowed")])
+def test_the_origin_of_a_route_is_in_the_words_of_the_design(route: str, origin: str) -> None:
+    assert Route(route, "").origin == origin

@@ -1,4 +1,4 @@
-"""Which way is taken: by what the trials show, alike within an attribute, and as the config says."""
+"""Which route is taken: by what the trials show, alike within an attribute, and as the config says."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from fairsynth.config import SynthesizeConfig
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.routing import (
-    PREFERENCES,
-    Adapter,
-    Trial,
-    clearly_less,
-    decide,
-    overrides,
-    to_try,
-)
+from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.synthesize.routing import PREFERENCES, Trial, clearly_less, decide, overrides, to_try
 from tests.support.synthesize.routes import ADAPTERS, HB, HF, LB, LF, possible
 
 # Trials of 100 images: 95 % intervals are about 0.1 wide on either side, so 30 apart is clear and 12 is not.
@@ -26,15 +19,15 @@ GOOD, FAIR, POOR = Trial(100, 90), Trial(100, 78), Trial(100, 40)
 
 
 def trials(**agreement: Trial) -> dict[tuple[Group, str], Trial]:
-    """``LF_own=GOOD`` stands for the trial of one way of one group."""
+    """``LF_own=GOOD`` stands for the trial of one route of one group."""
     names = {"LB": LB, "LF": LF, "HB": HB, "HF": HF}
     return {(names[name[:2]], name[3:].replace("_", "-")): trial for name, trial in agreement.items()}
 
 
 def decided(found: dict[tuple[Group, str], Trial], there: Any = None, **config: Any) -> dict[Group, str]:
-    """The way that was chosen for every group."""
+    """The route that was chosen for every group."""
     routes = decide(there or possible(), found, SynthesizeConfig(**config))
-    return {group: route.way for group, route in routes.items()}
+    return {group: route.name for group, route in routes.items()}
 
 
 ALL_GOOD = trials(
@@ -64,16 +57,17 @@ def test_it_is_the_worst_group_that_counts() -> None:
 def test_prompts_must_be_better_by_the_margin_and_beyond_chance() -> None:
     flowers = (LF, HF)
 
-    def ways_of_flowers(by_adapter: Trial, **config: Any) -> set[str]:
+    def routes_of_flowers(by_adapter: Trial, **config: Any) -> set[str]:
         chosen = decided(ALL_GOOD | trials(LF_same_attribute=by_adapter), **config)
         return {chosen[group] for group in flowers}
 
     adapters, prompts = {"own", "same-attribute"}, {"prompt"}
     assert (
-        ways_of_flowers(POOR, prompt_margin=0.49) == prompts and ways_of_flowers(POOR, prompt_margin=0.51) == adapters
+        routes_of_flowers(POOR, prompt_margin=0.49) == prompts
+        and routes_of_flowers(POOR, prompt_margin=0.51) == adapters
     )
     # 12 of 100 apart: more than the margin of 0.1, but the intervals meet (0.69 - 0.85 and 0.83 - 0.94).
-    assert ways_of_flowers(FAIR) == adapters
+    assert routes_of_flowers(FAIR) == adapters
     # The same shares of ten times as many images are apart.
     ten = {key: Trial(1000, 900) for key in ALL_GOOD}
     assert decided(ten | trials(LF_same_attribute=Trial(1000, 780)))[LF] == "prompt"
@@ -102,11 +96,11 @@ def test_own_adapters_are_replaced_only_by_clearly_better_ones_of_the_same_attri
     there = possible(WITH_OWN)
     others = ALL_GOOD | {(HF, "same-attribute"): GOOD, (LB, "same-label"): GOOD}
 
-    def way(own: Trial, lent: Trial) -> str:
+    def route(own: Trial, lent: Trial) -> str:
         return decided(others | trials(LF_own=own, LF_same_attribute=lent, LF_prompt=POOR), there)[LF]
 
-    assert way(GOOD, GOOD) == way(FAIR, GOOD) == way(GOOD, POOR) == way(POOR, POOR) == "own"
-    assert way(POOR, GOOD) == "same-attribute"
+    assert route(GOOD, GOOD) == route(FAIR, GOOD) == route(GOOD, POOR) == route(POOR, POOR) == "own"
+    assert route(POOR, GOOD) == "same-attribute"
     # Its own adapter fails and is not what counts: the flowers stay with their adapters, for these are good.
     everything = others | trials(LF_own=POOR, LF_same_attribute=GOOD)
     assert decided(everything, there)[HF] == "own"
@@ -117,7 +111,7 @@ def test_an_attribute_without_any_adapter_is_made_by_prompts() -> None:
     assert there[LF] == ["same-label", "same-label-half", "same-label-late", "prompt"] and there[HF] == ["prompt"]
     found = trials(LB_own=GOOD, HB_same_attribute=GOOD, LB_prompt=GOOD, HB_prompt=GOOD)
     routes = decide(there, found, SynthesizeConfig())
-    assert [routes[group].way for group in (LB, HB, LF, HF)] == ["own", "same-attribute", "prompt", "prompt"]
+    assert [routes[group].name for group in (LB, HB, LF, HF)] == ["own", "same-attribute", "prompt", "prompt"]
     assert routes[LF].why == "no group with this attribute has an adapter"
 
 
@@ -170,7 +164,7 @@ def test_single_groups_can_be_routed_otherwise() -> None:
     assert decide(possible(), ALL_GOOD, SynthesizeConfig(routes=routes))[LF].why == "synthesize.routes says so"
 
 
-def test_routes_of_unknown_groups_and_impossible_ways_are_refused() -> None:
+def test_routes_of_unknown_groups_and_impossible_routes_are_refused() -> None:
     with pytest.raises(ValueError, match="names 'low/sea', but the groups are: high/building, high/flower, low/build"):
         overrides(SynthesizeConfig(routes={"low/sea": "prompt"}), possible())
     with pytest.raises(
@@ -207,12 +201,12 @@ def test_where_an_attribute_has_no_adapter_nothing_is_tried() -> None:
     # Not even what the config names besides: the rule makes them by prompts all the same.
     assert to_try(buildings, SynthesizeConfig(also_try=("same-label", "composed"))) == compared
     routes = decide(buildings, dict.fromkeys(compared, Trial(24, 20)), SynthesizeConfig())
-    assert {group: route.way for group, route in routes.items()} == {
+    assert {group: route.name for group, route in routes.items()} == {
         LB: "own", HB: "same-attribute", LF: "prompt", HF: "prompt",
     }  # fmt: skip
     nothing = possible(())
     assert to_try(nothing, SynthesizeConfig(also_try=("composed",))) == []
-    assert {route.way for route in decide(nothing, {}, SynthesizeConfig()).values()} == {"prompt"}
+    assert {route.name for route in decide(nothing, {}, SynthesizeConfig()).values()} == {"prompt"}
 
 
 @given(st.sets(st.sampled_from((LB, LF, HB, HF))), st.data())
@@ -224,12 +218,12 @@ def test_whatever_the_trials_show_an_attribute_is_made_by_adapters_or_by_prompts
     wanted = to_try(there, SynthesizeConfig())
     found = {key: Trial(24, data.draw(st.integers(0, 24))) for key in wanted}
     routes = decide(there, found, SynthesizeConfig())
-    assert set(routes) == set(there) and all(route.way in there[group] for group, route in routes.items())
+    assert set(routes) == set(there) and all(route.name in there[group] for group, route in routes.items())
     for attribute in ("building", "flower"):
-        mine = {routes[group].way for group in there if group.attribute == attribute}
-        assert mine == {"prompt"} or "prompt" not in mine
-        assert mine <= {"own", "same-attribute", "prompt"}
+        names = {routes[group].name for group in there if group.attribute == attribute}
+        assert names == {"prompt"} or "prompt" not in names
+        assert names <= {"own", "same-attribute", "prompt"}
         if not any(group.attribute == attribute for group in with_adapters):
-            assert mine == {"prompt"}
+            assert names == {"prompt"}
     # The order in which groups come decides nothing.
     assert decide(dict(reversed(there.items())), found, SynthesizeConfig()) == routes

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairsynth.data.copies import CopyDetector, thumbnails
-from fairsynth.data.near_duplicates import perceptual_hash, thumbnail
+from fairsynth.data.near_duplicates import look, perceptual_hash
 from fairsynth.data.vectors import matrix
 from fairsynth.groups import Group
 from fairsynth.stages.audit.memorisation import plant
 from fairsynth.stages.synthesize.codec import source_codec
 from fairsynth.stages.synthesize.generate import (
-    Judgement,
+    FilterReferences,
     centroids,
     groups_of,
-    shows_nothing,
+    is_blank,
 )
 from tests.support.datasets import crops, encoded
 from tests.support.synthesize.worlds import (
@@ -68,28 +68,28 @@ def test_scores_are_clips_cosines_by_hand(world: World, made: pa.Table) -> None:
 
 
 def test_the_probes_word_is_the_logistic_function_by_hand(world: World, made: pa.Table) -> None:
-    probe, embeddings = world.judgement.probe, encoder().images(pixels_of(made)).astype(np.float64)
+    probe, embeddings = world.references.probe, encoder().images(pixels_of(made)).astype(np.float64)
     assert (probe.labels, probe.attributes) == (("high", "low"), ("building", "flower"))
-    for kind, weights, second in (
+    for value, weights, second in (
         ("label", probe.label_weights_CD, "low"),
         ("attribute", probe.attribute_weights_CD, "flower"),
     ):
         slope = (weights[1] - weights[0]).astype(np.float64)
         chances = 1 / (1 + np.exp(-(embeddings @ slope[:-1] + slope[-1])))
-        own = [p if name == second else 1 - p for p, name in zip(chances, made[kind].to_pylist(), strict=True)]
-        assert made[f"{kind}_probability"].to_numpy() == pytest.approx(own, abs=1e-4)
+        own = [p if name == second else 1 - p for p, name in zip(chances, made[value].to_pylist(), strict=True)]
+        assert made[f"{value}_probability"].to_numpy() == pytest.approx(own, abs=1e-4)
         assert np.ptp(own) > 0.1
 
 
 def test_looks_and_hashes_are_those_of_the_image(made: pa.Table) -> None:
     for row, pixels in zip(made.to_pylist(), pixels_of(made), strict=True):
         image = Image.fromarray(pixels)
-        assert (row["phash"], row["look"]) == (perceptual_hash(image), thumbnail(image))
+        assert (row["phash"], row["look"]) == (perceptual_hash(image), look(image))
         assert row["sha256"] == hashlib.sha256(row["file"]).hexdigest()
         assert row["constant"] is False
 
 
-def test_an_image_that_shows_nothing_is_said_to(world: World) -> None:
+def test_a_blank_image_is_marked(world: World) -> None:
     work, name = world.worker(), largest(world.plan)
     plain_make = work.make
 
@@ -127,8 +127,8 @@ def test_a_copy_of_what_an_adapter_learnt_is_found_with_its_source(
         others = real()[1][i::3]
         ids = [f"{name}-{k}" for k in range(len(others))]
         learnt(tmp_path, name, np.concatenate([others, copies]), ids + [f"copy-{name}-{k}" for k in range(len(copies))])
-    judgement = Judgement(TEXTS, world.judgement.centroids, world.judgement.probe, tmp_path)
-    work = World(world.adapters, world.plan, judgement).worker()
+    references = FilterReferences(TEXTS, world.references.centroids, world.references.probe, tmp_path)
+    work = World(world.adapters, world.plan, references).worker()
     found = pa.concat_tables([work({"name": name})["images"] for name in units(world.plan)])
     scores, sources = found["copy_score"].to_pylist(), found["copy_of"].to_pylist()
     before = made["copy_score"].to_pylist()
@@ -158,7 +158,7 @@ def test_copy_scores_are_the_detectors(world: World, made: pa.Table) -> None:
     assert checked == {("a",), ("b",), ("c",), ("a", "b"), ()}
 
 
-def test_what_compression_does_to_an_image_is_judged_with_it(world: World, made: pa.Table) -> None:
+def test_what_compression_does_to_an_image_is_seen_by_the_filter(world: World, made: pa.Table) -> None:
     source = encoded(crops()[0].resize((32, 32)), "JPEG", quality=10)
     work, name = world.worker(source_codec([source])), largest(world.plan)
     found = work({"name": name})["images"]
@@ -172,7 +172,7 @@ def test_what_compression_does_to_an_image_is_judged_with_it(world: World, made:
     for row, image, vector in zip(found.to_pylist(), pixels, embeddings, strict=True):
         assert (row["phash"], row["look"]) == (
             perceptual_hash(Image.fromarray(image)),
-            thumbnail(Image.fromarray(image)),
+            look(Image.fromarray(image)),
         )
         group = Group(row["label"], row["attribute"])
         assert row["text_score"] == pytest.approx(float(encoder().texts([TEXTS[group]])[0] @ vector), abs=1e-5)
@@ -181,7 +181,7 @@ def test_what_compression_does_to_an_image_is_judged_with_it(world: World, made:
 def test_where_groups_share_a_prompt_zero_shot_clip_says_nothing_of_the_attribute(world: World) -> None:
     # As with discovered attributes, which have no words: a prompt for each label.
     texts = {group: f"a photo of a {group.label} number" for group in (*SOURCES, Group("high", "building"))}
-    other = Judgement(texts, world.judgement.centroids, world.judgement.probe, world.judgement.training)
+    other = FilterReferences(texts, world.references.centroids, world.references.probe, world.references.training)
     work, name = World(world.adapters, world.plan, other).worker(), largest(world.plan)
     found = work({"name": name})["images"]
     assert found["zero_shot_attribute"].to_pylist() == [None] * found.num_rows
@@ -205,9 +205,9 @@ def test_groups_are_read_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 128, 0)])
-def test_an_image_of_one_colour_shows_nothing(colour: tuple[int, int, int]) -> None:
+def test_an_image_of_one_colour_is_blank(colour: tuple[int, int, int]) -> None:
     pixels = np.full((32, 32, 3), colour, np.uint8)
     pixels[::7, ::5] ^= 1  # a little noise
-    assert shows_nothing(pixels)
+    assert is_blank(pixels)
     pixels[:, 16:, 1] ^= 24
-    assert not shows_nothing(pixels)
+    assert not is_blank(pixels)

@@ -13,14 +13,9 @@ import pytest
 
 from fairsynth.config import FilterConfig
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.selection import (
-    REASONS,
-    members,
-    rejected,
-    scores,
-    verdicts,
-)
-from tests.support.synthesize.judged import A, B, C, accepted, image, images, judged, table
+from fairsynth.stages.synthesize.output import REASONS, members
+from fairsynth.stages.synthesize.selection import rejected, scores, verdicts
+from tests.support.synthesize.verdicts import A, B, C, accepted, image, images, table, verdicts_of
 
 
 def test_scores_weigh_text_and_centroid() -> None:
@@ -31,13 +26,13 @@ def test_scores_weigh_text_and_centroid() -> None:
 
 def test_the_weight_of_the_text_decides_who_is_best() -> None:
     made = [image(A, "0", text_score=0.4, centroid_score=0.8), image(A, "1", text_score=0.6, centroid_score=0.1)]
-    assert accepted(judged(made, {A: 1}, FilterConfig(text_weight=0.5, keep=1))) == ["0"]
-    assert accepted(judged(made, {A: 1}, FilterConfig(text_weight=0.9, keep=1))) == ["1"]
+    assert accepted(verdicts_of(made, {A: 1}, FilterConfig(text_weight=0.5, keep=1))) == ["0"]
+    assert accepted(verdicts_of(made, {A: 1}, FilterConfig(text_weight=0.9, keep=1))) == ["1"]
 
 
 def test_the_best_are_kept_up_to_share_and_quota() -> None:
     made = images(A, [0.1, 0.9, 0.5, 0.7]) + images(B, [0.2, 0.1, 0.4, 0.3])
-    found = judged(made, {A: 10, B: 1}, FilterConfig(keep=0.75))
+    found = verdicts_of(made, {A: 10, B: 1}, FilterConfig(keep=0.75))
     assert accepted(found) == [
         "lb001",
         "lb002",
@@ -48,26 +43,26 @@ def test_the_best_are_kept_up_to_share_and_quota() -> None:
 
 
 def test_a_group_without_a_quota_gets_nothing() -> None:
-    assert set(judged(images(A, [0.9, 0.8]), {B: 2}).values()) == {"low_score"}
-    assert set(judged(images(A, [0.9, 0.8]), {A: 0}).values()) == {"low_score"}
+    assert set(verdicts_of(images(A, [0.9, 0.8]), {B: 2}).values()) == {"low_score"}
+    assert set(verdicts_of(images(A, [0.9, 0.8]), {A: 0}).values()) == {"low_score"}
 
 
 def test_no_images_have_no_verdicts() -> None:
-    assert judged([], {A: 3}) == {}
+    assert verdicts_of([], {A: 3}) == {}
 
 
 def test_ties_go_by_id_and_the_order_of_the_images_changes_nothing() -> None:
     made = images(A, [0.5] * 9) + images(B, [0.1, 0.9, 0.9, 0.1])
-    first = judged(made, {A: 4, B: 3})
+    first = verdicts_of(made, {A: 4, B: 3})
     assert accepted(first) == ["lb000", "lb001", "lb002", "lb003", "lf000", "lf001", "lf002"]
     for seed in range(5):
-        assert judged(random.Random(seed).sample(made, len(made)), {A: 4, B: 3}) == first
+        assert verdicts_of(random.Random(seed).sample(made, len(made)), {A: 4, B: 3}) == first
 
 
 def test_the_share_is_of_all_that_were_made_and_not_of_the_usable_ones() -> None:
     made = images(A, [0.9, 0.8, 0.1, 0.2])
     made[0]["constant"] = made[1]["constant"] = True
-    assert judged(made, {A: 4}, FilterConfig(keep=0.5)) == {
+    assert verdicts_of(made, {A: 4}, FilterConfig(keep=0.5)) == {
         "lb000": "constant",
         "lb001": "constant",
         "lb002": "accepted",
@@ -93,31 +88,31 @@ def test_the_first_reason_that_holds_is_given(place: int) -> None:
     facts: dict[str, Any] = {}
     for reason in REASONS[place:]:
         facts |= FAULTS[reason]
-    found = judged([image(A, "bad", **facts), best], {A: 1}, threshold=0.95)
+    found = verdicts_of([image(A, "bad", **facts), best], {A: 1}, threshold=0.95)
     assert found == {"bad": REASONS[place], "best": "accepted"}
 
 
 @pytest.mark.parametrize("reason", REASONS[:4])
 def test_an_image_on_the_safe_side_of_each_limit_is_accepted(reason: str) -> None:
     safe = {"copy_score": 0.95, "label_probability": 0.5, "attribute_probability": 0.5}
-    assert judged([image(A, "0", **safe)], {A: 1}, threshold=0.95) == {"0": "accepted"}
-    assert judged([image(A, "0", **safe | FAULTS[reason])], {A: 1}, threshold=0.95) == {"0": reason}
+    assert verdicts_of([image(A, "0", **safe)], {A: 1}, threshold=0.95) == {"0": "accepted"}
+    assert verdicts_of([image(A, "0", **safe | FAULTS[reason])], {A: 1}, threshold=0.95) == {"0": reason}
 
 
 def test_copies_count_only_with_a_threshold_and_where_they_are_looked_for() -> None:
     made = [image(A, "0", copy_score=1.0), image(A, "1", copy_score=None)]
     off = FilterConfig(keep=1, near_copies=False)
-    assert judged(made, {A: 2}, threshold=None) == {"0": "accepted", "1": "accepted"}
-    assert judged(made, {A: 2}, off, threshold=0.5) == {"0": "accepted", "1": "accepted"}
-    assert judged(made, {A: 2}, threshold=0.5) == {"0": "near_copy", "1": "accepted"}
+    assert verdicts_of(made, {A: 2}, threshold=None) == {"0": "accepted", "1": "accepted"}
+    assert verdicts_of(made, {A: 2}, off, threshold=0.5) == {"0": "accepted", "1": "accepted"}
+    assert verdicts_of(made, {A: 2}, threshold=0.5) == {"0": "near_copy", "1": "accepted"}
     # An image of the base model alone is a copy of nothing, whatever the threshold.
-    assert judged(made, {A: 2}, threshold=-0.5) == {"0": "near_copy", "1": "accepted"}
+    assert verdicts_of(made, {A: 2}, threshold=-0.5) == {"0": "near_copy", "1": "accepted"}
 
 
 def test_a_probability_of_nothing_rejects_none() -> None:
     made = [image(A, "0", label_probability=0.0, attribute_probability=0.0)]
-    assert judged(made, {A: 1}, FilterConfig(keep=1, min_probability=0.0)) == {"0": "accepted"}
-    assert judged(made, {A: 1}, FilterConfig(keep=1, min_probability=0.01)) == {"0": "wrong_label"}
+    assert verdicts_of(made, {A: 1}, FilterConfig(keep=1, min_probability=0.0)) == {"0": "accepted"}
+    assert verdicts_of(made, {A: 1}, FilterConfig(keep=1, min_probability=0.01)) == {"0": "wrong_label"}
 
 
 def test_members_are_the_places_of_each_group() -> None:
@@ -138,7 +133,7 @@ def test_rejections_are_counted_by_reason_in_the_reasons_order() -> None:
     assert rejected([]) == {}
 
 
-def test_a_hundred_thousand_images_are_judged_in_seconds() -> None:
+def test_a_hundred_thousand_images_are_filtered_in_seconds() -> None:
     n, rng = 100_000, np.random.default_rng(0)
     groups = [Group(f"label {i}", f"attribute {j}") for i in range(10) for j in range(10)]
     of = [groups[i] for i in rng.integers(0, len(groups), n)]
@@ -165,6 +160,6 @@ def test_a_hundred_thousand_images_are_judged_in_seconds() -> None:
     found = verdicts(made, quota, config, 0.999)
     assert time.process_time() - started < 5
     for group, rows in members(made).items():
-        mine = found.take(pa.array(rows))
-        kept, low = (pc.sum(pc.equal(mine, name)).as_py() for name in ("accepted", "low_score"))
+        of_group = found.take(pa.array(rows))
+        kept, low = (pc.sum(pc.equal(of_group, name)).as_py() for name in ("accepted", "low_score"))
         assert kept == min(700, int(0.75 * len(rows)), kept + low), group

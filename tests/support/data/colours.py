@@ -17,9 +17,9 @@ PALETTE.putpalette([0, 0, 0, *ORANGE])
 SMALL = ImageRules(min_side=1, max_aspect=1000, constant="keep")
 
 
-def one_colour(image: Image.Image, kind: str = "PNG", **options: object) -> tuple[int, ...]:
+def one_colour(image: Image.Image, format: str = "PNG", **options: object) -> tuple[int, ...]:
     """The single colour of a decoded image of one colour."""
-    pixels = decode(encoded(image, kind, **options), rules=SMALL)
+    pixels = decode(encoded(image, format, **options), rules=SMALL)
     assert pixels.shape == (image.height, image.width, 3) and pixels.dtype == np.uint8
     (colour,) = {tuple(pixel) for pixel in pixels.reshape(-1, 3).tolist()}
     return colour

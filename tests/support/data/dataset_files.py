@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
-from fairsynth.data.reading import Reading
+from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
 from tests.support.datasets import encoded, picture, write_rows
 
@@ -27,23 +27,23 @@ MEMBERS = [(split, *group) for split in SPLITS for group in GROUPS]
 Sizes = Mapping[str, Sequence[int]]
 
 
-def load(root: Path | str, **options: Any) -> Reading:
+def load(root: Path | str, **options: Any) -> Metadata:
     """The dataset's checked metadata, as the pipeline reads it."""
     config = DataConfig(root=str(root), **options)
     return dataset.load(config, Storage(config.root))
 
 
-def sizes(reading: Reading, groups: Iterable[tuple[str, str]]) -> Sizes:
+def sizes(metadata: Metadata, groups: Iterable[tuple[str, str]]) -> Sizes:
     """Images per group of each split."""
-    counts = Counter((entry.split, entry.label, entry.attribute) for entry in reading.entries)
+    counts = Counter((entry.split, entry.label, entry.attribute) for entry in metadata.entries)
     found = {split: tuple(counts[split, y, a] for y, a in groups) for split in SPLITS}
-    assert sum(map(sum, found.values())) == len(reading.entries)
+    assert sum(map(sum, found.values())) == len(metadata.entries)
     return found
 
 
-def image(number: int, kind: str = "JPEG") -> bytes:
+def image(number: int, format: str = "JPEG") -> bytes:
     """An image file, another for each number."""
-    return encoded(picture(number % 2, number // 2 % 2, number), kind)
+    return encoded(picture(number % 2, number // 2 % 2, number), format)
 
 
 def put(path: Path, content: bytes | str) -> Path:

@@ -79,11 +79,11 @@ def utkface(path: Path, folder: str = "UTKFace", names: Sequence[str] | None = N
 
 def parquet_table(rows: Sequence[tuple[bytes | None, str, str, str]], as_struct: bool = True) -> pa.Table:
     """Rows (image, path, label, attribute) as Hugging Face's datasets library writes them."""
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if as_struct else pa.binary()
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if as_struct else pa.binary()
     cells = [{"bytes": content, "path": path} if as_struct else content for content, path, _, _ in rows]
     return pa.table(
         {
-            "image": pa.array(cells, kind),
+            "image": pa.array(cells, image_type),
             "label": pa.array([row[2] for row in rows], pa.string()),
             "attribute": pa.array([row[3] for row in rows], pa.string()),
         }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fairsynth.data.reading import Entry
+from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import load
 from tests.support.datasets import write_rows
@@ -45,11 +45,11 @@ from fairsynth.data import dataset
 from fairsynth.data.storage import Storage
 start = time.process_time()  # others may use the machine as well
 config = DataConfig(root=sys.argv[1])
-reading = dataset.load(config, Storage(config.root))
+metadata = dataset.load(config, Storage(config.root))
 seconds = time.process_time() - start
 # Not ru_maxrss: that begins with the size of the process that started this one.
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-print(len(reading.entries), seconds, peak)
+print(len(metadata.entries), seconds, peak)
 """
 
 

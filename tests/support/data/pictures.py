@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from fairsynth.config import ImageRules
-from fairsynth.data.bad_image import BadImage
 from fairsynth.data.decode import decode
+from fairsynth.data.metadata import BadImage
 
 NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
 PICTURE = Image.fromarray(NOISE)

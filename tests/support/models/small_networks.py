@@ -15,7 +15,7 @@ from torch import nn
 from fairsynth.models.stacked import StackedAdapters
 
 RANK, ALPHA, WIDTH, SIDE = 3, 5.0, 16, 8
-# Every kind of layer that Stable Diffusion's UNets have.
+# Every sort of layer that Stable Diffusion's UNets have.
 TARGETS = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "net.0.proj", "net.2", "conv1", "conv2", "conv",
     "conv_in", "conv_out", "conv_shortcut", "time_emb_proj", "linear_1", "linear_2",
@@ -50,9 +50,9 @@ def unet_of(shape: Mapping[str, Any]) -> UNet2DConditionModel:
     return nn.Module.to(unet, torch.float64).requires_grad_(False)
 
 
-def rows_of(stack: StackedAdapters, count: int, kind: torch.dtype = torch.float64) -> torch.Tensor:
+def rows_of(stack: StackedAdapters, count: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     """So many different adapters that change what is computed."""
-    return torch.randn(count, stack.size, generator=torch.Generator().manual_seed(2), dtype=kind) * 0.2
+    return torch.randn(count, stack.size, generator=torch.Generator().manual_seed(2), dtype=dtype) * 0.2
 
 
 def with_peft(network: nn.Module, state: Mapping[str, torch.Tensor], targets: Sequence[str]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Adapters of three groups of four, and the ways in which the groups can be made."""
+"""Adapters of three groups of four, and the routes by which the groups can be made."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 from fairsynth.config import DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.routing import (
-    Adapter,
-    ways,
-)
+from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.synthesize.routing import possible_routes
 
 LB, LF, HB, HF = (Group(label, attribute) for label in ("low", "high") for attribute in ("building", "flower"))
 ADAPTERS = (
@@ -22,5 +20,8 @@ PLAIN, TEMPLATE = DataConfig(), "a photo of a {token} {label}, {attribute}"
 
 
 def possible(adapters: tuple[Adapter, ...] = ADAPTERS, groups: tuple[Group, ...] = (LB, LF, HB, HF)) -> Any:
-    """The names of the ways that there are for each group."""
-    return {group: list(ways(group, adapters, dict.fromkeys(groups, 1), CONFIG, PLAIN, TEMPLATE)) for group in groups}
+    """The names of each group's possible routes."""
+    return {
+        group: list(possible_routes(group, adapters, dict.fromkeys(groups, 1), CONFIG, PLAIN, TEMPLATE))
+        for group in groups
+    }

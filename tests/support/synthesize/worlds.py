@@ -1,4 +1,4 @@
-"""Adapters that have learnt real images, a plan for them, and what the images are judged by."""
+"""Adapters that have learnt real images, a plan for them, and what the images are compared with."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from fairsynth.models.probe import fit_probe
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.synthesize.codec import Codec
 from fairsynth.stages.synthesize.generate import (
+    FilterReferences,
     GenerateUnit,
-    Judgement,
     centroids,
 )
 from fairsynth.stages.synthesize.image_plan import Source, plan_images
@@ -83,15 +83,15 @@ def largest(path: Path) -> str:
 
 @dataclass
 class World:
-    """Adapters, what they learnt, and what images are judged by."""
+    """Adapters, what they learnt, and what images are compared with."""
 
     adapters: Path
     plan: Path
-    judgement: Judgement
+    references: FilterReferences
 
     def worker(self, codec: Codec = PNG, path: Path | None = None) -> GenerateUnit:
         """An actor's work."""
-        return GenerateUnit(MODELS, SAMPLING, path or self.plan, self.adapters, self.judgement, codec)
+        return GenerateUnit(MODELS, SAMPLING, path or self.plan, self.adapters, self.references, codec)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         learnt(folder, name, pixels[i::3], [f"{name}-{k}" for k in range(len(pixels[i::3]))])
     centres = {group: centre for group, centre in centroids(groups, embeddings).items() if group != C}
     probe = fit_probe(embeddings, groups, [str(i) for i in range(len(groups))])
-    return World(adapters, plan(folder, 100), Judgement(TEXTS, centres, probe, folder))
+    return World(adapters, plan(folder, 100), FilterReferences(TEXTS, centres, probe, folder))
 
 
 def learnt(folder: Path, adapter: str, pixels: NDArray[np.uint8], ids: list[str]) -> None:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, ImageRules
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, image_id
-from fairsynth.stages.ingest.settle import Settled, aside_table, settle
+from fairsynth.stages.ingest.decide import Decided, decide_manifest, set_aside_table
 from tests.support.datasets import crops, encoded, tiny_folder_dataset, tiny_waterbirds, write_rows
-from tests.support.ingesting import LENIENT, checked_as, ingested, settled
+from tests.support.ingesting import LENIENT, checked_as, decided, ingested
 
 BIG = {"train": (20, 5, 5, 20), "val": (5,) * 4, "test": (5,) * 4}
 N = 90
@@ -37,14 +37,14 @@ def whole(n: int = 2) -> list[Entry]:
     return [entry(f"{s}{y}{a}{i}", s, y, a) for s in SPLITS for y in "xy" for a in "pq" for i in range(n)]
 
 
-def outcome(entries: list[Entry], content: dict[str, str], bad: dict[str, str], config: DataConfig = FREE) -> Settled:
-    """Settle entries whose files hold made-up content."""
+def outcome(entries: list[Entry], content: dict[str, str], bad: dict[str, str], config: DataConfig = FREE) -> Decided:
+    """Decide on entries whose files hold made-up content."""
     table = checked_as(entries, lambda e: (content.get(e.path, e.path), bad.get(e.path, "")))
-    return settle(config, Reading(entries), table)
+    return decide_manifest(config, Metadata(entries), table)
 
 
 def test_a_clean_dataset_is_used_whole(tmp_path: Path) -> None:
-    result = settled(tiny_folder_dataset(tmp_path, BIG))
+    result = decided(tiny_folder_dataset(tmp_path, BIG))
     assert result.counts == Counts(N, N, 0, 0)
     assert (result.quarantined, result.excluded, result.remarks) == ([], [], [])
     for row in result.manifest.rows():
@@ -57,34 +57,34 @@ def test_a_clean_dataset_is_used_whole(tmp_path: Path) -> None:
 
 
 def test_waterbirds_are_recognised_by_their_layout(tmp_path: Path) -> None:
-    result = settled(tiny_waterbirds(tmp_path, BIG))
+    result = decided(tiny_waterbirds(tmp_path, BIG))
     assert result.counts == Counts(N, N, 0, 0)
     assert result.manifest.split("train").counts()[Group("0", "0")] == 20
 
 
 def test_the_manifest_does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
-    first = settled(tiny_folder_dataset(tmp_path, BIG)).manifest
+    first = decided(tiny_folder_dataset(tmp_path, BIG)).manifest
     head, *lines = (tmp_path / "metadata.csv").read_text().splitlines()
     (tmp_path / "metadata.csv").write_text("\n".join([head, *reversed(lines)]))
-    again = settled(tmp_path).manifest
+    again = decided(tmp_path).manifest
     assert again.rows() == first.rows() and again.digest() == first.digest()
     assert first.column("image_id") == sorted(first.column("image_id"))
 
 
 def test_copies_are_used_and_marked_and_counted(tmp_path: Path) -> None:
     same = encoded(crops()[0])
-    result = settled(tiny_folder_dataset(tmp_path, BIG, changed={3: same, 7: same, 9: same}))
+    result = decided(tiny_folder_dataset(tmp_path, BIG, changed={3: same, 7: same, 9: same}))
     marked = {row["path"]: row["duplicate_of"] for row in result.manifest.rows() if row["duplicate_of"]}
     assert marked == dict.fromkeys(("train/0007.png", "train/0009.png"), image_id("train/0003.png"))
     assert result.counts == Counts(N, N, 0, 0)
-    told = "2 images are exact copies inside their split: they count once for clustering and adapters"
-    assert result.remarks == [told]
+    remark = "2 images are exact copies inside their split: they count once for clustering and adapters"
+    assert result.remarks == [remark]
 
 
 def test_files_of_several_frames_and_of_wrong_extension_are_told(tmp_path: Path) -> None:
     moving = encoded(crops()[0], "GIF", save_all=True, append_images=[crops()[1]])
     changed = {0: moving, 1: encoded(crops()[2], "JPEG"), 2: encoded(crops()[3], "WEBP")}
-    result = settled(tiny_folder_dataset(tmp_path, BIG, changed=changed))
+    result = decided(tiny_folder_dataset(tmp_path, BIG, changed=changed))
     assert result.remarks == [
         "1 files hold several frames: the first of each is used",
         "3 files have the extension of another format: they are read by their content",
@@ -152,8 +152,8 @@ def test_the_step_at_a_severity_keeps_the_list_of_what_it_kept(tmp_path: Path) -
 
 
 def test_what_was_set_aside_is_a_table_with_its_columns_even_if_empty() -> None:
-    assert aside_table([]).column_names == ["path", "stage", "reason", "detail"]
-    (row,) = aside_table([Aside("a", "leak", "b")]).to_pylist()
+    assert set_aside_table([]).column_names == ["path", "stage", "reason", "detail"]
+    (row,) = set_aside_table([SetAside("a", "leak", "b")]).to_pylist()
     assert row == {"path": "a", "stage": "ingest", "reason": "leak", "detail": "b"}
 
 
@@ -171,14 +171,14 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
     safe = {f"safe-{s}{y}{a}": (s, y, a) for s in SPLITS for y in "xyz" for a in "pqr"}
     cells, content, bad = cells | safe, content | {p: p for p in safe}, bad | dict.fromkeys(safe, "")
     entries = data.draw(st.permutations([entry(path, *cell) for path, cell in cells.items()]))
-    quarantined = [Aside(f"q{i}", "no_partition") for i in range(data.draw(st.integers(0, 3)))]
-    excluded = [Aside(f"x{i}", "severity") for i in range(data.draw(st.integers(0, 3)))]
-    reading = Reading(entries, quarantined, excluded, ["a remark"])
+    quarantined = [SetAside(f"q{i}", "no_partition") for i in range(data.draw(st.integers(0, 3)))]
+    excluded = [SetAside(f"x{i}", "severity") for i in range(data.draw(st.integers(0, 3)))]
+    metadata = Metadata(entries, quarantined, excluded, ["a remark"])
     table = checked_as(entries, lambda e: (content[e.path], bad[e.path]))
-    result = settle(FREE, reading, table)
+    result = decide_manifest(FREE, metadata, table)
     parts = [result.manifest.column("path"), *([a.path for a in p] for p in (result.quarantined, result.excluded))]
     paths = [path for part in parts for path in part]
-    given = [*cells, *(aside.path for aside in (*quarantined, *excluded))]
+    given = [*cells, *(image.path for image in (*quarantined, *excluded))]
     assert sorted(paths) == sorted(given), "each exactly once"
     assert result.counts == Counts(len(given), *map(len, parts))
     assert sum(result.reasons["quarantined"].values()) == len(parts[1])
@@ -186,18 +186,18 @@ def test_input_is_used_or_quarantined_or_excluded(data: st.DataObject) -> None:
     assert {p for p, reason in bad.items() if reason} == {
         a.path for a in result.quarantined if a.reason not in ("conflicting_groups", "no_partition")
     }
-    assert all(aside.reason for aside in (*result.quarantined, *result.excluded))
+    assert all(image.reason for image in (*result.quarantined, *result.excluded))
     for row in result.manifest.rows():
         assert (row["split"], row["label"], row["attribute"]) == cells[row["path"]]
     # Another order of the same metadata: the same outcome.
-    again = settle(FREE, Reading(entries[::-1], quarantined, excluded), table)
+    again = decide_manifest(FREE, Metadata(entries[::-1], quarantined, excluded), table)
     assert again.manifest.rows() == result.manifest.rows() and set(again.quarantined) == set(result.quarantined)
     assert "a remark" in result.remarks
 
 
 SMALL = [encoded(image.resize((12, 12))) for image in crops()[:20]]
 # What a file can hold, and the reason for which it is then set aside; none: there is no file.
-KINDS: dict[str, tuple[bytes | None, str]] = {
+FILES: dict[str, tuple[bytes | None, str]] = {
     "empty": (b"", "empty"),
     "gone": (None, "missing_file"),
     "cut": (SMALL[19][:-30], "truncated"),
@@ -208,7 +208,7 @@ KINDS: dict[str, tuple[bytes | None, str]] = {
 GROUPS = [(s, y, a) for s in SPLITS for y in "xy" for a in "pq"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(GROUPS), st.sampled_from(list(KINDS)), st.integers(1, 3)), max_size=12))
+@given(st.lists(st.tuples(st.sampled_from(GROUPS), st.sampled_from(list(FILES)), st.integers(1, 3)), max_size=12))
 @settings(deadline=None, max_examples=40)
 def test_random_metadata_and_files_add_up(drawn: list[tuple[tuple[str, str, str], str, int]]) -> None:
     with TemporaryDirectory() as folder:
@@ -216,14 +216,14 @@ def test_random_metadata_and_files_add_up(drawn: list[tuple[tuple[str, str, str]
         for number, group in enumerate(GROUPS):  # one good image of each, so that no group is lost
             (root / f"s{number}.png").write_bytes(SMALL[number])
             rows.append((f"s{number}.png", *group))
-        for number, (group, kind, times) in enumerate(drawn):
-            content, reason = KINDS[kind]
+        for number, (group, file, times) in enumerate(drawn):
+            content, reason = FILES[file]
             reasons |= {f"{number}.png": reason} if reason else {}
             rows += [(f"{number}.png", *group)] * times
             if content is not None:
                 (root / f"{number}.png").write_bytes(content)
         write_rows(root / "metadata.csv", ("file_name", "split", "label", "attribute"), rows)
-        result = settled(root, **LENIENT)
+        result = decided(root, **LENIENT)
     used = result.manifest.column("path")
     repeated = [a.path for a in result.excluded if a.reason == "equal_row"]
     assert Counter(repeated) == {f"{n}.png": times - 1 for n, (*_, times) in enumerate(drawn) if times > 1}

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     true_attribute: str = ""
 
 
-class Aside(NamedTuple):
+class SetAside(NamedTuple):
     """An image or file that is not used, and why."""
 
     path: str
@@ -47,12 +47,12 @@ class Aside(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class Metadata:
     """A dataset's metadata: entries in a fixed order, what cannot be used, what is left out on purpose, remarks."""
 
     entries: list[Entry]
-    quarantined: list[Aside] = field(default_factory=list)
-    excluded: list[Aside] = field(default_factory=list)
+    quarantined: list[SetAside] = field(default_factory=list)
+    excluded: list[SetAside] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -79,12 +79,12 @@ class Fields:
     def entry(self, row: Mapping[str, str], path: str, split: str, location: str = "") -> Entry:
         """The entry of a row."""
         attribute = combine(self.attributes, [row[name] for name in self.attributes])
-        shown, hidden = ("", attribute) if self.discover else (attribute, "")
-        return Entry(path, split, row[self.label], shown, location, hidden)
+        visible, hidden = ("", attribute) if self.discover else (attribute, "")
+        return Entry(path, split, row[self.label], visible, location, hidden)
 
 
 def combine(names: Sequence[str], values: Sequence[str]) -> str:
-    """One attribute from several: a single value stays as it is, several become ``name=value, name=value``.
+    """Combine attributes into one: a single value stays as it is, several become ``name=value, name=value``.
 
     Empty if any of them is empty: the combination is then unknown.
     """
@@ -96,3 +96,11 @@ def combine(names: Sequence[str], values: Sequence[str]) -> str:
 def split_of(word: str) -> str | None:
     """train, val or test from a split's name or a usual synonym; None for any other word."""
     return _SPLITS.get(word.strip().lower())
+
+
+class BadImage(Exception):
+    """An image that cannot be used; ``reason`` is one word for counting."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail

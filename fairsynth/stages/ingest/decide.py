@@ -1,6 +1,6 @@
-"""Stage 1, ingest: from metadata to a checked manifest; nothing is dropped without a reason.
+"""From metadata to a checked manifest; nothing is dropped without a reason.
 
-``check_groups`` looks at the metadata alone; ``settle`` decides what the manifest holds after
+``check_groups`` looks at the metadata alone; ``decide_manifest`` decides what the manifest holds after
 ``fairsynth.stages.ingest.content`` has looked at the files.
 """
 
@@ -14,23 +14,22 @@ import pyarrow as pa
 
 from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, RunConfig
-from fairsynth.data.reading import Aside, Entry, Reading
+from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
+from fairsynth.manifest import SET_ASIDE, SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
 from fairsynth.stages.ingest import content
 from fairsynth.stages.ingest.content import Examined, examine, wrong_extensions
 
 VERSION = 3
-ASIDE = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 _EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute": pa.string(), "format": pa.string()}
 
 
 def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
-    """Remarks on groups that are missing somewhere.
+    """Remarks on groups that a split lacks.
 
-    Raises DataError unless every split has images, there are two labels and two attributes to tell
-    apart, and (or ``allow_missing``) every group has validation images.
+    Raises DataError unless every split has images, the dataset has two labels and two attributes, and (or
+    ``allow_missing``) every group has validation images.
     """
     splits = Counter(entry.split for entry in entries)
     for split in SPLITS:
@@ -78,7 +77,7 @@ def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
 
 
 def check_k(config: RunConfig, counts: Counter[Group]) -> None:
-    """Raise DataError if a fixed k is larger than a group that is to be clustered."""
+    """Raise DataError if a fixed k is larger than a group to cluster."""
     k = config.cluster.k
     if k == "auto" or config.finetune.generator != "clustered-dreambooth":
         return
@@ -90,12 +89,12 @@ def check_k(config: RunConfig, counts: Counter[Group]) -> None:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What became of every image."""
+class Decided:
+    """The decision on every image: used, quarantined or excluded."""
 
     manifest: Manifest
-    quarantined: list[Aside]
-    excluded: list[Aside]
+    quarantined: list[SetAside]
+    excluded: list[SetAside]
     counts: Counts
     remarks: list[str] = field(default_factory=list)
 
@@ -103,34 +102,34 @@ class Settled:
     def reasons(self) -> dict[str, dict[str, int]]:
         """Number of images by reason."""
         return {
-            "quarantined": dict(Counter(aside.reason for aside in self.quarantined)),
-            "excluded": dict(Counter(aside.reason for aside in self.excluded)),
+            "quarantined": dict(Counter(image.reason for image in self.quarantined)),
+            "excluded": dict(Counter(image.reason for image in self.excluded)),
         }
 
 
-def settle(config: DataConfig, reading: Reading, checked: pa.Table) -> Settled:
+def decide_manifest(config: DataConfig, metadata: Metadata, checked: pa.Table) -> Decided:
     """Decide what is used: bad, contradictory and leaked images are set aside, duplicates marked.
 
     Raises DataError if more is lost than the limits allow, or a whole group.
     """
-    seen = examine(reading, checked)
+    examined = examine(metadata, checked)
     for check in content.LIMITS:
-        check(config, reading, seen)
-    manifest = _manifest(seen, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
-    conflicts = [Aside(path, "conflicting_groups", detail) for path, detail in seen.conflicts.items()]
-    quarantined = [*reading.quarantined, *seen.bad, *conflicts]
-    excluded = [*reading.excluded, *(Aside(path, "leak", detail) for path, detail in seen.leaks.items())]
-    total = len(reading.entries) + len(reading.quarantined) + len(reading.excluded)
+        check(config, metadata, examined)
+    manifest = _manifest(examined, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
+    conflicts = [SetAside(path, "conflicting_groups", detail) for path, detail in examined.conflicts.items()]
+    quarantined = [*metadata.quarantined, *examined.bad, *conflicts]
+    excluded = [*metadata.excluded, *(SetAside(path, "leak", detail) for path, detail in examined.leaks.items())]
+    total = len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded)
     counts = Counts(total, len(manifest), len(quarantined), len(excluded))
-    return Settled(manifest, quarantined, excluded, counts, remarks(reading, seen, checked))
+    return Decided(manifest, quarantined, excluded, counts, remarks(metadata, examined, checked))
 
 
-def aside_table(asides: Sequence[Aside]) -> pa.Table:
+def set_aside_table(set_aside: Sequence[SetAside]) -> pa.Table:
     """Rows (path, stage, reason, detail) of what ingest set aside."""
-    return pa.Table.from_pylist([aside._asdict() | {"stage": "ingest"} for aside in asides], schema=ASIDE)
+    return pa.Table.from_pylist([image._asdict() | {"stage": "ingest"} for image in set_aside], schema=SET_ASIDE)
 
 
-def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:
+def _manifest(examined: Examined, formats: Mapping[str, str]) -> Manifest:
     rows = [
         {
             "image_id": image_id(entry.path),
@@ -141,26 +140,26 @@ def _manifest(seen: Examined, formats: Mapping[str, str]) -> Manifest:
             "attribute": entry.attribute,
             "source": "real",
             "location": entry.location,
-            "duplicate_of": seen.first_of.get(entry.path, ""),
+            "duplicate_of": examined.first_of.get(entry.path, ""),
             "true_attribute": entry.true_attribute,
             "format": formats[entry.path],
         }
-        for entry, sha in seen.used()
+        for entry, sha in examined.used()
     ]
     return Manifest.from_rows(rows, _EXTRA).sorted()
 
 
-def remarks(reading: Reading, seen: Examined, checked: pa.Table) -> list[str]:
-    """What people should know of the images that are used."""
-    found = list(reading.remarks)
+def remarks(metadata: Metadata, examined: Examined, checked: pa.Table) -> list[str]:
+    """Remarks for people on the images that are used."""
+    lines = list(metadata.remarks)
     animated = sum((n or 1) > 1 for n in checked.column("frames").to_pylist())
     if animated:
-        found.append(f"{animated} files hold several frames: the first of each is used")
+        lines.append(f"{animated} files hold several frames: the first of each is used")
     wrong = len(wrong_extensions(checked))
     if wrong:
-        found.append(f"{wrong} files have the extension of another format: they are read by their content")
-    if seen.first_of:
-        found.append(
-            f"{len(seen.first_of)} images are exact copies inside their split: they count once for clustering and adapters"
+        lines.append(f"{wrong} files have the extension of another format: they are read by their content")
+    if examined.first_of:
+        lines.append(
+            f"{len(examined.first_of)} images are exact copies inside their split: they count once for clustering and adapters"
         )
-    return found
+    return lines

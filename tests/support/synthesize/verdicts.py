@@ -38,9 +38,9 @@ def image(group: Group, name: str, score: float = 0.5, **facts: Any) -> dict[str
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     """Images as the filter takes them."""
-    kinds = {"copy_score": pa.float64(), "constant": pa.bool_(), "phash": pa.binary(8), "look": pa.binary(192)}
+    types = {"copy_score": pa.float64(), "constant": pa.bool_(), "phash": pa.binary(8), "look": pa.binary(192)}
     names = list(image(A, ""))
-    return pa.table({n: pa.array([row[n] for row in rows], kinds.get(n)) for n in names})
+    return pa.table({n: pa.array([row[n] for row in rows], types.get(n)) for n in names})
 
 
 def images(group: Group, values: list[float], **facts: Any) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def images(group: Group, values: list[float], **facts: Any) -> list[dict[str, An
     return [image(group, f"{group.label[0]}{group.attribute[0]}{i:03d}", s, **facts) for i, s in enumerate(values)]
 
 
-def judged(
+def verdicts_of(
     rows: list[dict[str, Any]], quota: dict[Group, int], config: FilterConfig = ALL, threshold: float | None = None
 ) -> dict[str, str]:
     """The verdict of every image, by its id."""

@@ -1,0 +1,127 @@
+"""What several scripts share: the machine, figures in words and tables, processes of their own, where results go.
+
+A library: only this module, ``judging`` and ``sd15_trainers`` are imported by scripts. Importing it puts the checkout
+that it lies in first on the path, here and in all processes started from here, so that scripts measure their own
+checkout and need no installation. At its top it imports the standard library alone: what a script measures of its own
+memory and start holds nothing that only another script needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+WINDOWS, WARM = 5, 3
+# Side of the square matrices whose product tells a device's speed; on a CPU scripts are only tried out.
+MATRIX = {"cuda": 8192, "cpu": 256}
+
+sys.path.insert(0, str(REPOSITORY))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+
+
+def machine() -> dict[str, Any]:
+    """On what CPU, when and how this was measured."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": (names or [platform.processor()])[0],
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in ("torch", "diffusers", "peft")},
+        **_occasion(),
+    }
+
+
+def card(device: str, window_s: float = 0.2) -> dict[str, Any]:
+    """On what GPU (or, to try a script, CPU), when and how this was measured, and how fast it multiplies matrices."""
+    import torch
+
+    size = MATRIX[device]
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in "ab")
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        "torch": torch.__version__,
+        **_occasion(),
+        "matrix_tflops": 2 * size**3 / median(windows(lambda: a @ b, device, window_s)) / 1e12,
+    }
+
+
+def _occasion() -> dict[str, str]:
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "command": " ".join(["python", *sys.argv])}
+
+
+def windows(call: Callable[[], Any], device: str, window_s: float) -> list[float]:
+    """Seconds per call in each of a few windows, after a warm-up."""
+    import torch
+
+    def seconds(calls: int) -> float:
+        began = time.perf_counter()
+        for _ in range(calls):
+            call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began) / calls
+
+    seconds(WARM)
+    calls = max(1, round(window_s / seconds(1)))
+    return [seconds(calls) for _ in range(WINDOWS)]
+
+
+def run(command: Sequence[str], **environment: str) -> str:
+    """What a command in a process of its own prints; what it says is shown if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def run_stage(stage: str, *arguments: str, **environment: str) -> None:
+    """Run a stage on the demo's settings by fairsynth's own command."""
+    run([sys.executable, "-m", "fairsynth.cli", stage, "--preset", "demo", *arguments], **environment)
+
+
+def apart(script: str, *arguments: str, **environment: str) -> Any:
+    """What a script measures in a process of its own: its last line, read as JSON."""
+    return json.loads(run([sys.executable, script, *arguments], **environment).splitlines()[-1])
+
+
+def newest(out: Path, stage: str) -> Path:
+    """The newest artifact of a stage in a run's folder."""
+    return max((out / "stages").glob(f"{stage}-*"), key=lambda path: path.stat().st_mtime)
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Median and range."""
+    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
+    return f"{middle} ({low} – {high})" if len(values) > 1 else middle
+
+
+def in_words(facts: Mapping[str, Any], between: str = ", ") -> str:
+    """All facts in one line."""
+    return between.join(f"{key}: {value}" for key, value in facts.items())
+
+
+def markdown_row(cells: Iterable[Any]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[str]) -> str:
+    """A Markdown table of such rows."""
+    return "\n".join([markdown_row(head), "| --- " * len(head) + "|", *rows])
+
+
+def write_json(path: Path | None, content: Any) -> None:
+    """Write results to a file, if one is named; paths among them are written as text."""
+    if path:
+        path.write_text(json.dumps(content, indent=1, default=os.fspath) + "\n")

@@ -1,0 +1,187 @@
+"""The configuration's sections of models and synthetic images: how adapters are trained, and images made and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from fairsynth.config.types import Fraction, Generator, Positive, Section
+
+RouteName = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
+
+
+ROUTES: tuple[RouteName, ...] = get_args(RouteName)
+
+
+Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
+
+
+class ModelsConfig(Section):
+    """The pretrained models: hub ids or local folders in the layout of ``save_pretrained``."""
+
+    diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    """A Stable Diffusion 1.x/2.x pipeline. ``demo`` stands for the model in the package."""
+    diffusion_revision: str | None = None
+    """Commit of the hub model; pin it."""
+    clip: str = "openai/clip-vit-base-patch32"
+    """The CLIP that embeds, clusters and filters. ``demo`` stands for the model in the package."""
+    clip_revision: str | None = None
+    """Commit of the hub model; pin it."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the frozen models; adapters are always float32."""
+    image_size: Positive = 512
+    """Side in pixels at which images are encoded, trained on and generated."""
+
+    @property
+    def clip_is_tiny(self) -> bool:
+        """Whether CLIP is the model in the package, of a few megabytes."""
+        return self.clip == "demo"
+
+
+class EmbedConfig(Section):
+    """The embed stage."""
+
+    unit_size: Positive = 128
+    """Images per unit: embedded and committed at once."""
+
+
+class ClusterConfig(Section):
+    """The cluster stage."""
+
+    k: Positive | Literal["auto"] = "auto"
+    """Clusters per group, or auto: the number up to max_k with the best silhouette."""
+    max_k: Positive = 6
+    """Upper limit for auto."""
+    min_size: Positive = 10
+    """Smallest cluster; k is lowered until every cluster reaches it."""
+    min_group: Positive = 10
+    """Groups with fewer training images get no adapter of their own: synthesize.routing says how they are made."""
+    restarts: Positive = 8
+    """k-means runs from different seeds, of which the best counts."""
+
+
+class FinetuneConfig(Section):
+    """The finetune stage: DreamBooth, with LoRA or of the whole UNet."""
+
+    generator: Generator = "clustered-dreambooth"
+    """vanilla: no adapters; lora: one per group, plain prompt; dreambooth: one per group with a rare token; clustered-dreambooth: one per cluster."""
+    parameters: Literal["adapter", "full"] = "adapter"
+    """adapter: LoRA, many at once; full: the whole UNet, one cluster at a time, as the paper's heavy variant."""
+    prompt: str = "a photo of a {token} {label}, {attribute}"
+    """What an adapter learns. {token} is left out for lora and in the class prompt."""
+    rare_tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
+    """Identifiers, given to the adapters of a group in turn."""
+    rank: Positive = 16
+    alpha: Positive = 16
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Name endings of the UNet's layers that get an adapter."""
+    steps: Positive = 400
+    max_epochs: Positive | None = None
+    """Upper limit of passes over a cluster's images: small clusters get fewer steps. null: no limit."""
+    batch_size: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Of adapters."""
+    full_learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    """With parameters: full."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises to its value."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    snr_ceiling: Annotated[float, Field(gt=0)] | None = 5.0
+    """Min-SNR loss weights (arXiv 2303.09556) with this ceiling; null: uniform weights."""
+    prior: Literal["teacher", "images"] = "teacher"
+    """Prior preservation. teacher: for the class prompt the frozen base's own prediction is the target; images: images of the class prompt, made by the base model before, are."""
+    prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of prior preservation; 0 switches it off. lora never uses it."""
+    prior_batch_size: Positive | None = None
+    """Samples of the prior in a step; null: batch_size."""
+    prior_group: Literal["own", "same-attribute", "same-label"] = "own"
+    """Whose class prompt the prior is of: the adapter's own group, or the smallest other group with the same attribute or label, which may borrow the adapter: it then keeps what the base model knows of that group."""
+    class_images: Positive = 100
+    """Images of each class prompt for prior: images."""
+    validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of a cluster's images that is held out to validate its adapter on; the best state is kept. 0: none."""
+    validation_min_images: Annotated[int, Field(ge=2)] = 20
+    """Smaller clusters hold nothing out: their last state is kept."""
+    validation_samples: Positive = 16
+    """Samples of a validation: held-out images at fixed timesteps with fixed noise."""
+    validate_every: Positive = 50
+    """Steps of an adapter between its validations."""
+    patience: Positive | None = None
+    """Validations without improvement after which an adapter stops early; null: it uses up its steps."""
+    max_failed_share: Fraction = 0.1
+    """Share of the adapters that may fail (their loss explodes twice) before the stage counts as failed."""
+    checkpoint_every: Positive = 100
+    """Optimizer steps between checkpoints."""
+
+    @property
+    def rate_name(self) -> str:
+        """Name of the field whose learning rate counts."""
+        return "learning_rate" if self.parameters == "adapter" else "full_learning_rate"
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that counts."""
+        return float(getattr(self, self.rate_name))
+
+    @property
+    def prior_size(self) -> int:
+        """Samples of the prior in a step: 0 where there is no prior preservation."""
+        uses = self.generator in ("dreambooth", "clustered-dreambooth") and self.prior_weight > 0
+        return (self.prior_batch_size or self.batch_size) if uses else 0
+
+
+class SynthesizeConfig(Section):
+    """The synthesize stage: what is generated and how."""
+
+    per_group: Positive | Literal["largest"] = "largest"
+    """Accepted images per group, or largest: as many as the largest training group has."""
+    fill: bool = False
+    """Count the real images too: each group gets only what it lacks. For training on real and synthetic images jointly; not with fairsynth in tune.methods."""
+    cluster_shares: Literal["proportional", "uniform"] = "proportional"
+    """How a group's images are shared out among its clusters: by their real images, or evenly."""
+    prompt: str = "a photo of a {label}, {attribute}"
+    """Prompt of the base model and of borrowed adapters, and text that CLIP compares images with."""
+    negative_prompt: str = ""
+    absent_groups: Literal["skip", "make"] = "skip"
+    """Groups without any training image: leave them out, or make them as other groups without adapters."""
+    routing: Literal["auto", "paper", "own", "same-attribute", "prompt"] = "auto"
+    """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. prompt makes all groups so."""
+    routes: Mapping[str, RouteName] = Field(default_factory=dict)
+    """Routes of single groups, whatever routing says: {label/attribute: route}."""
+    also_try: tuple[RouteName, ...] = ()
+    """With auto: further routes to make trial batches by, for the report."""
+    trial_images: Positive = 24
+    """Images of a trial batch: one for each group and route."""
+    prompt_margin: Fraction = 0.1
+    """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
+    scheduler: Scheduler = "dpm++"
+    """lcm needs a base model distilled for it."""
+    steps: Positive = 20
+    """Denoising steps."""
+    guidance: Annotated[float, Field(ge=1)] = 7.5
+    borrow_guidance: Annotated[float, Field(ge=1)] | None = None
+    """For images by borrowed adapters; null: guidance."""
+    guidance_until: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the steps, from the first on, that guidance is for: 0.5 saves a quarter of the work."""
+    unit_size: Positive = 16
+    """Images per unit: generated in one batch, committed at once."""
+
+
+class FilterConfig(Section):
+    """The filter. CLIP score = text_weight * similarity to prompt + (1 - text_weight) * similarity to the real centroid."""
+
+    text_weight: Fraction | Literal["random"] = 0.5
+    """random: images are not scored, but drawn; for comparison."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Share of the images of a group that is kept at most, best scores first."""
+    min_probability: Fraction = 0.5
+    """An image is rejected if the probe gives its label or its attribute less than this; 0: none is."""
+    near_duplicates: bool = True
+    """Reject images that look like another one of their group."""
+    near_copies: bool = True
+    """Reject images that look like a training image of their adapter."""
+    max_rounds: Positive = 4
+    """Times that images are made before a shortfall is reported."""

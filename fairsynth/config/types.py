@@ -1,0 +1,48 @@
+"""The types of settings."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+Positive = Annotated[int, Field(ge=1, strict=True)]
+
+
+Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
+
+
+def _text_keys(value: object) -> object:
+    """YAML reads the key of ``0: landbird`` as a number; in the dataset it is text."""
+    if isinstance(value, dict):
+        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: v for k, v in value.items()}
+    return value
+
+
+def _ratio(value: object) -> object:
+    """``original``, a ratio, or a ratio in percent: ``99.9%``."""
+    if value in (None, "", "original"):
+        return None
+    text = str(value).strip()
+    return float(Decimal(text[:-1]) / 100) if text.endswith("%") and _is_number(text[:-1]) else value
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", text) is not None
+
+
+Words = Annotated[dict[str, str], BeforeValidator(_text_keys)]
+
+
+Severity = Annotated[Annotated[float, Field(gt=0.5, lt=1)] | None, BeforeValidator(_ratio)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

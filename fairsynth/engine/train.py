@@ -1,0 +1,160 @@
+"""Runs jobs on Ray Train: each on workers of its own, a bounded number of jobs side by side.
+
+Only the jobs' own files are durable, never Ray's: a job that starts again resumes from them.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fairsynth.engine.failures import packed, translated, unpacked
+from fairsynth.engine.heartbeat import Heartbeat
+from fairsynth.engine.session import Room, Session
+from fairsynth.errors import FairsynthError, InfrastructureError
+
+if TYPE_CHECKING:  # it imports torch, which work without models does without
+    from fairsynth.models.data_parallel import Ranks
+
+Job = Callable[["Ranks", Callable[[], bool]], None]
+"""The work of each of a job's workers: gets its place among them, and a way to ask whether its machine will be taken
+away. The first worker commits the result. Ray retries after an InfrastructureError, a dead worker or a lost node; any
+other FairsynthError is final."""
+# Seconds between looks at the jobs' progress.
+_LOOK = 5.0
+
+
+class Progress(NamedTuple):
+    """Pieces of work of all jobs, and how many of them are done by now."""
+
+    total: int
+    done: Callable[[], int]
+
+
+def run_jobs(
+    session: Session,
+    stage: str,
+    jobs: Mapping[str, Job],
+    storage: Path,
+    room: Room,
+    progress: Progress | None = None,
+) -> Iterator[float | FairsynthError]:
+    """Run all jobs; for each that ends, yields when its first worker began (seconds of ``time.time``), or its failure.
+
+    The caller decides what a failure means: jobs start only while it asks for more. Job names
+    become names of folders: no text from the data.
+    """
+    waiting, running = list(jobs.items()), 0
+    tick = _ticking(stage, progress) if progress else lambda: None
+    results: Queue[float | FairsynthError] = Queue()
+
+    def fit(name: str, job: Job) -> None:
+        results.put(_fit(stage, _trainer(session, name, job, storage, room)))
+
+    while waiting or running:
+        while waiting and running < room.side_by_side:
+            # Daemons: an interrupted run does not wait for its jobs.
+            Thread(target=fit, args=waiting.pop(0), daemon=True).start()
+            running += 1
+        try:
+            ended = results.get(timeout=_LOOK)
+        except Empty:
+            tick()
+            continue
+        running -= 1
+        tick()
+        yield ended
+
+
+def _ticking(stage: str, progress: Progress) -> Callable[[], None]:
+    beat = Heartbeat(stage, progress.total, progress.done())
+    return lambda: beat.reach(progress.done())
+
+
+def _fit(stage: str, trainer: Any) -> float | FairsynthError:
+    try:
+        returned = trainer.fit().return_value
+        return unpacked(stage, returned["failure"]) if returned["failure"] else float(returned["began"])
+    except Exception as error:
+        return translated(stage, error)
+
+
+def _trainer(session: Session, name: str, job: Job, storage: Path, room: Room) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    worker = room.worker
+    resources = {"CPU": worker.cpus} | ({"GPU": worker.gpus} if worker.gpus else {})
+    options = {
+        "train_loop_config": {"job": job, "threads": worker.threads},
+        "scaling_config": ScalingConfig(
+            num_workers=room.workers, use_gpu=worker.gpus > 0, resources_per_worker=resources
+        ),
+        "run_config": RunConfig(
+            # A fresh name each time: a Train state file that a kill cut in half must not stop the next attempt.
+            name=f"{name}-{uuid.uuid4().hex[:12]}",
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=session.resources.max_failures),
+        ),
+    }
+    if room.workers == 1:
+        # One worker needs no process group, and its controller no torch, which takes seconds to import.
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+        return DataParallelTrainer(_run, **options)
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    backend = "nccl" if worker.gpus >= 1 else "gloo"
+    return TorchTrainer(_run, torch_config=TorchConfig(backend=backend), **options)
+
+
+def _run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """One worker of a job."""
+    import torch
+
+    torch.set_num_threads(config["threads"])
+    began, ranks = time.time(), _ranks_of_worker()
+    try:
+        config["job"](ranks, _machine_goes)
+    except InfrastructureError:
+        raise  # Ray tries again
+    except FairsynthError as error:
+        if not ranks.first:
+            raise  # only the first worker's answer is read, and it may be waiting for this one
+        return {"began": began, "failure": packed(error)}
+    return {"began": began, "failure": ""}
+
+
+def _machine_goes() -> bool:
+    """Whether this worker's machine is about to be taken away. Asking costs a message."""
+    import ray.train
+
+    return ray.train.get_preemption_info() is not None
+
+
+def _ranks_of_worker() -> Ranks:
+    """This worker's place among those of its Ray Train run."""
+    import ray.train
+
+    from fairsynth.models.data_parallel import Ranks
+
+    context = ray.train.get_context()
+    if context.get_world_size() == 1:
+        return Ranks()
+    return Ranks(context.get_world_rank(), context.get_world_size(), _summed)
+
+
+def _summed(values: Any) -> None:
+    """All workers' sum, in place. CPU tensors go by way of the GPU where messages do."""
+    import torch
+
+    if torch.distributed.get_backend() == "nccl" and not values.is_cuda:
+        moved = values.cuda()
+        torch.distributed.all_reduce(moved)
+        values.copy_(moved)
+    else:
+        torch.distributed.all_reduce(values)

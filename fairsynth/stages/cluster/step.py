@@ -1,0 +1,75 @@
+"""Stage cluster: clusters inside each group of the training split, after discovering the attribute where asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import Artifact, Counts
+from fairsynth.data.vectors import matrix
+from fairsynth.manifest import Manifest
+from fairsynth.stages.cluster.output import CLUSTERS, with_discovered
+from fairsynth.stages.context import Context
+from fairsynth.stages.embed.output import embedding_files, read_embeddings
+from fairsynth.stages.stage import Made
+from fairsynth.work import Ran
+
+VERSION = 1
+_SCHEMA = pa.schema(
+    [("image_id", pa.string()), ("label", pa.string()), ("attribute", pa.string()), ("cluster", pa.int64())]
+)
+
+
+def artifact(context: Context) -> Artifact:
+    """Named by the embeddings, the settings and the seed."""
+    config, data = context.config.cluster, context.config.data
+    asked = config.model_dump() | {"seed": context.config.seed}
+    asked |= {"discovered": data.discovered} if data.attribute == "discover" else {}
+    return context.artifact("cluster", VERSION, ("embed", "ingest"), asked)
+
+
+def make(context: Context, artifact: Artifact) -> Made:
+    """Cluster every group; a group's clusters do not depend on the others."""
+    manifest, remarks = _manifest(context, artifact)
+    rows, facts, images = _clustered(context, manifest)
+    rows.sort(key=lambda row: str(row["image_id"]))
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), artifact.path / CLUSTERS)
+    # A rule's change against the config is news; the choice of auto is not.
+    remarks += [f"group {g}: {f['remark']}" for g, f in facts if f["remark"] and not f["remark"].startswith("auto")]
+    k = ", ".join(f"{group} {fact['k']}" for group, fact in facts)
+    counts = Counts(images, len(rows), 0, images - len(rows))
+    groups = {group.slug: fact for group, fact in facts}
+    return Made(counts, f"clusters: {k}", Ran(len(facts)), facts={"groups": groups, "remarks": remarks})
+
+
+def _manifest(context: Context, artifact: Artifact) -> tuple[Manifest, list[str]]:
+    """The images with their attributes, which are discovered here if nobody knows them; and remarks."""
+    if context.config.data.attribute != "discover":
+        return context.ingested, []
+    from fairsynth.stages.cluster.discovered import write_pseudo_attributes
+
+    table = pq.read_table(embedding_files(context.artifacts["embed"]), columns=["image_id", "embedding"])
+    remarks = write_pseudo_attributes(context.config, context.ingested, table, artifact.path)
+    return with_discovered(context.ingested, artifact.path), remarks
+
+
+def _clustered(
+    context: Context, manifest: Manifest
+) -> tuple[list[dict[str, Any]], list[tuple[Any, dict[str, Any]]], int]:
+    """A row for each image with a cluster; for each group k and remark; and the number of images."""
+    from fairsynth.stages.cluster.kmeans import cluster_group  # scikit-learn and FAISS: seconds
+
+    ids, groups, table = read_embeddings(context.artifacts["embed"], manifest)
+    vectors_ND, rows, facts = matrix(table, "embedding"), [], []
+    for group in sorted(set(groups)):
+        members = [i for i, g in enumerate(groups) if g == group]
+        config, seed = context.config.cluster, context.config.seed
+        result = cluster_group(config, group, [ids[i] for i in members], vectors_ND[members], seed)
+        rows += [
+            {"image_id": i, "label": group.label, "attribute": group.attribute, "cluster": c}
+            for i, c in result.assignment.items()
+        ]
+        facts.append((group, {"k": result.k, "remark": result.remark}))
+    return rows, facts, len(ids)

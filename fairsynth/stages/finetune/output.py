@@ -1,0 +1,81 @@
+"""What finetune leaves: a unit for each adapter, and units that adapters share; and the adapters that were planned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairsynth.artifacts import Artifact
+from fairsynth.config import DataConfig, FinetuneConfig, RunConfig
+from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN, Manifest
+from fairsynth.stages.cluster.output import read_clusters
+from fairsynth.stages.finetune.jobs import AdapterJob as AdapterJob
+from fairsynth.stages.finetune.jobs import plan_adapters, token_of
+
+ADAPTER_FILE = "adapter.json"
+# Units that are no adapter have an equals sign in their name, which no adapter's has: its slug has none.
+TEXTS_UNIT = "texts="
+_CLASS = "class="
+
+
+def class_units(prompts: Iterable[str]) -> dict[str, str]:
+    """Class prompt by the name of the unit that holds its images' latents."""
+    return {_CLASS + hashlib.sha256(prompt.encode()).hexdigest()[:12]: prompt for prompt in sorted(set(prompts))}
+
+
+def is_adapter(unit: str) -> bool:
+    """Whether a unit holds an adapter."""
+    return "=" not in unit
+
+
+class Adapter(NamedTuple):
+    """A trained adapter: its group, its prompt and the rare token in it, and the number of images it learnt."""
+
+    name: str
+    group: Group
+    cluster: int
+    prompt: str
+    images: int
+    token: str = ""
+
+
+def read_adapter(folder: Path) -> dict[str, Any]:
+    """An adapter's origin and training, and under ``failed`` why it has no weights; empty if it has them."""
+    return json.loads((folder / ADAPTER_FILE).read_text("utf-8"))  # type: ignore[no-any-return]
+
+
+def adapter_facts(artifact: Artifact) -> list[dict[str, Any]]:
+    """The facts of every adapter, by name, the failed ones included."""
+    units = artifact.units()
+    return [read_adapter(units[name]) for name in sorted(units.done()) if is_adapter(name)]
+
+
+def trained_adapters(artifact: Artifact, config: FinetuneConfig) -> list[Adapter]:
+    """The adapters that have weights."""
+    return [
+        Adapter(
+            name=facts["name"],
+            group=Group(facts["label"], facts["attribute"]),
+            cluster=facts["cluster"],
+            prompt=facts["prompt"],
+            images=facts["images"],
+            token=token_of(config, facts["cluster"]),
+        )
+        for facts in adapter_facts(artifact)
+        if not facts["failed"]
+    ]
+
+
+def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> list[AdapterJob]:
+    """The adapters that the config and the clusters need."""
+    counts = manifest.split(TRAIN).counts()
+    return plan_adapters(config.finetune, config.data, read_clusters(clusters), config.seed, counts)
+
+
+def words(data: DataConfig) -> dict[str, Any]:
+    """The settings that prompts depend on besides their templates."""
+    return {"label_names": data.label_names, "attribute_names": data.attribute_names}

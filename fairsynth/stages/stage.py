@@ -1,0 +1,110 @@
+"""A stage, and how to run it: name its artifact, make it unless it is finished, lay it out for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairsynth.artifacts import Artifact, Counts
+from fairsynth.errors import ConfigError
+from fairsynth.escaping import printable
+from fairsynth.stages.context import Context
+from fairsynth.work import Ran
+
+
+@dataclass(frozen=True)
+class Made:
+    """Result of a stage: counts of the images it looked at, a line for people, and further facts of its record.
+
+    ``digest``: of the content, where later stages depend on it alone. ``facts`` may hold ``remarks``, lines for people.
+    """
+
+    counts: Counts
+    summary: str
+    ran: Ran = field(default_factory=Ran)
+    digest: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage's finished artifact, one line for a terminal, and remarks for people."""
+
+    artifact: Artifact
+    summary: str
+    cached: bool
+    remarks: tuple[str, ...] = ()
+
+
+def _nothing(context: Context) -> None:
+    """No preparation."""
+
+
+def _not_shown(context: Context, artifact: Artifact) -> None:
+    """Nothing for people."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline.
+
+    ``artifact`` names the result, from config and inputs alone, and writes nothing. ``make`` fills the artifact's open
+    folder. ``show`` lays a finished artifact out for people; it may be called again. ``before`` prepares what the name
+    needs.
+    """
+
+    name: str
+    artifact: Callable[[Context], Artifact]
+    make: Callable[[Context, Artifact], Made]
+    show: Callable[[Context, Artifact], None] = _not_shown
+    before: Callable[[Context], None] = _nothing
+
+
+def run_stage(context: Context, stage: Stage) -> Done:
+    """Run a stage unless it is finished; either way its artifact is then in the context and laid out for people."""
+    stage.before(context)
+    artifact = stage.artifact(context)
+    if artifact.finished:
+        done = Done(artifact, f"nothing to do: {artifact.record.get('summary', '')}", cached=True)
+    else:
+        done = _made(context, stage, artifact)
+    stage.show(context, artifact)
+    context.artifacts[stage.name] = artifact
+    return done
+
+
+def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:
+    """Make an artifact and write its record; start-up is Ray's own plus the workers' until their first result."""
+    began, ray_before = time.monotonic(), context.session.startup_seconds
+    artifact.open()
+    made = stage.make(context, artifact)
+    startup = context.session.startup_seconds - ray_before + made.ran.startup_seconds
+    artifact.finish(
+        made.counts,
+        time.monotonic() - began,
+        made.digest,
+        startup_seconds=round(startup, 2),
+        workers=context.session.workers,
+        units=made.ran.made + made.ran.cached,
+        cached=made.ran.cached,
+        summary=made.summary,
+        **made.facts,
+    )
+    return Done(artifact, made.summary, cached=False, remarks=tuple(map(printable, made.facts.get("remarks", ()))))
+
+
+def find_finished(context: Context, stage: Stage, why: str) -> Artifact:
+    """The stage's artifact, which must be finished; puts it into the context.
+
+    Raises ConfigError that names the command to run first. ``why`` begins its sentence, with ``{}`` for the stage.
+    """
+    artifact = stage.artifact(context)
+    if not artifact.finished:
+        raise ConfigError(
+            f"{why.format(stage.name)} not in {context.root} for this config; "
+            f"run 'fairsynth {stage.name}' with the same options first (or 'fairsynth run' for everything)"
+        )
+    context.artifacts[stage.name] = artifact
+    return artifact

@@ -1,0 +1,183 @@
+"""Searches the settings of all methods: wave by wave, rung by rung, all trials of a rung side by side."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from fairsynth.artifacts import Units, write_json
+from fairsynth.classify.methods import phases
+from fairsynth.classify.packs import load_data, load_pack, pack_name
+from fairsynth.classify.policies import Policy, Setting, policies, rankable
+from fairsynth.classify.training import Training, saved_epochs
+from fairsynth.config import ClassifyConfig, TuneConfig
+from fairsynth.manifest import VALIDATION
+from fairsynth.models.data_parallel import Ranks
+from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
+from fairsynth.stages.tune.search_space import setting, suggested
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Takes a trial's figures after an epoch, for whoever watches; what trials are chosen by is in their units."""
+RunTrials = Callable[[Mapping[str, Callable[[Report, Ranks | None], None]]], None]
+"""Runs trials, by the names of their units, in any order, anywhere, repeatedly if needed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial, and the epoch to run it up to; 0: to its end."""
+
+    method: str
+    number: int
+    setting: Setting
+    until: int = 0
+
+    @property
+    def unit(self) -> str:
+        """Name of its unit."""
+        return f"{self.method}-{self.number}" + (f"-after-{self.until}" if self.until else "")
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search: the same number of trials for every method of ``config``, on the packs in a folder."""
+
+    packs: Path
+    units: Units
+    classify: ClassifyConfig
+    config: TuneConfig
+    seed: int
+
+    def run(self, run_trials: RunTrials, checkpoint_seconds: float = 30.0) -> list[Trial]:
+        """Run all trials that have no unit yet by ``run_trials``; returns all of them, by method and number.
+
+        The outcome does not depend on interruptions, nor on workers and their speed, unless ``worker_minutes`` is set.
+        Raises what ``run_trials`` raises.
+        """
+        config, trials = self.config, dict[str, list[Trial]]()
+        run_rung = self.run_rung(run_trials, checkpoint_seconds)
+        waves = config.search != "random" or config.worker_minutes is not None
+        size = config.wave if waves else config.trials
+        for start in range(0, config.trials, size):
+            # Only the seconds of earlier waves count, also where an earlier run began later ones.
+            before = sum(seconds for (_, number), seconds in self._spent().items() if number < start)
+            if start and config.worker_minutes and before >= 60 * config.worker_minutes:
+                break
+            numbers = range(start, min(start + size, config.trials))
+            tasks = [task for method in config.methods for task in self._wave(method, numbers, trials.get(method, []))]
+            for trial in self._halved(run_rung, tasks):
+                trials.setdefault(trial.method, []).append(trial)
+        return [trial for method in config.methods for trial in trials[method]]
+
+    def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[Task]], None]:
+        """A function that runs tasks up to their rungs, those without a unit."""
+
+        def run(tasks: Sequence[Task]) -> None:
+            pending = [task for task in tasks if not self.units[task.unit].exists()]
+            if pending:
+                run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
+
+        return run
+
+    def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[Task]:
+        """The next trials of a method."""
+        if not known or self.config.search == "random":
+            return [Task(method, n, self._setting(method, n)) for n in numbers]
+        # Trials that fell out rank below all that ran to their ends.
+        rule = self.config.select
+        values = [trial.merit(rule)[0] if trial.finished else trial.promise[0] - 1 for trial in known]
+        past = [(trial.setting, value) for trial, value in zip(known, values, strict=True)]
+        chosen = suggested(method, numbers, past, self.classify, self.seed, self.left_open)
+        return [Task(method, n, one) for n, one in zip(numbers, chosen, strict=True)]
+
+    def _halved(self, run_rung: Callable[[Sequence[Task]], None], tasks: Sequence[Task]) -> list[Trial]:
+        """Run trials rung by rung; returns all of them."""
+        stops: dict[str, list[int]] = {method: self._rungs(method) for method in self.config.methods}
+        alive = list(tasks)
+        for rung in range(max(map(len, stops.values()))):
+            tasks_of_rung = [
+                replace(task, until=stops[task.method][rung]) for task in alive if rung < len(stops[task.method])
+            ]
+            run_rung(tasks_of_rung)
+            for method in self.config.methods:
+                trials = [self._read(task) for task in tasks_of_rung if task.method == method]
+                stay = promoted(trials)
+                for trial in trials:
+                    # Its seconds are in the rung's record.
+                    if trial.number not in stay or trial.finished:
+                        self._commit(replace(trial, seconds=0.0), 0)
+                alive = [task for task in alive if task.method != method or not trials or task.number in stay]
+        run_rung(alive)
+        spent = self._spent()
+        return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
+
+    def _rungs(self, method: str) -> list[int]:
+        """For fairsynth none, unless all its policies have one phase."""
+        first = [self._setting(method, n) for n in range(len(self.left_open) if method == "fairsynth" else 1)]
+        return min((rungs(phases(method, s, self.classify), self.config.grace_epochs) for s in first), key=len)
+
+    def _setting(self, method: str, number: int) -> Setting:
+        return setting(method, number, self.classify, self.seed, self.left_open)
+
+    @cached_property
+    def left_open(self) -> tuple[Policy, ...]:
+        """The policies of fairsynth among which it searches."""
+        return rankable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
+
+    def chosen(self, trials: Sequence[Trial]) -> dict[str, dict[str, float | str]]:
+        """Each method's setting for the final training: that of its best trial."""
+        by_method = {method: [t for t in trials if t.method == method] for method in self.config.methods}
+        return {method: dict(best(its, self.config.select).setting) for method, its in by_method.items()}
+
+    def seconds(self) -> dict[str, float]:
+        """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
+        spent = self._spent()
+        return {m: round(sum(s for (other, _), s in spent.items() if other == m), 1) for m in self.config.methods}
+
+    def _spent(self) -> dict[tuple[str, int], float]:
+        """Worker seconds of each trial, summed over its pieces."""
+        spent: dict[tuple[str, int], float] = {}
+        for path in self.units.path.glob("*/trial.json"):
+            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            key = record["method"], record["number"]
+            spent[key] = spent.get(key, 0.0) + record["seconds"]
+        return spent
+
+    def trial(self, task: Task, checkpoint_seconds: float, report: Report, ranks: Ranks | None = None) -> None:
+        """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
+
+        Of several processes (``ranks``) the first commits.
+        """
+        rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
+        data = load_data(self.packs, task.method)
+        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, ranks)
+        checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
+        for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
+            figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
+            names = {"method": task.method, "number": task.number, "epoch": count}
+            report(figures | names | {"merit": epoch.merit(rule)[0]})
+            if count == until:
+                break
+        whole = count == sum(phase.epochs for phase in run.phases)
+        if count == until and not whole:
+            run.save(checkpoint)
+        if ranks is not None and not ranks.first:
+            return
+        trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
+        seconds = (time.monotonic() - began) * (ranks.world if ranks else 1)
+        self._commit(replace(trial, seconds=round(seconds, 2)), until)
+        if whole:
+            checkpoint.unlink(missing_ok=True)
+
+    def _commit(self, trial: Trial, until: int) -> None:
+        name = Task(trial.method, trial.number, trial.setting, until).unit
+        if not self.units[name].exists():
+            self.units.commit(name, lambda folder: write_json(folder / "trial.json", vars(trial)))
+
+    def _read(self, task: Task) -> Trial:
+        content = json.loads((self.units[task.unit] / "trial.json").read_text("utf-8"))
+        return Trial(**content | {"promise": tuple(content["promise"])})

@@ -1,0 +1,95 @@
+"""Jobs on Ray Train: run to their ends or failed as they say, tried again where a machine was at fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairsynth.config import ResourcesConfig
+from fairsynth.engine.session import Room, Session, Worker, session_of
+from fairsynth.engine.train import Progress, run_jobs
+from fairsynth.errors import DataError, FairsynthError, InfrastructureError
+from fairsynth.models.data_parallel import Ranks
+
+ONE = Room(Worker(1, 1.0, 0.0, 1), workers=1, lanes=1, side_by_side=1)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with session_of(ResourcesConfig(max_failures=1)) as session:
+        session.connect()
+        yield session
+
+
+def job(ranks: Ranks, machine_goes: Callable[[], bool], folder: Path, name: str) -> None:
+    """Notes that it began, and its place; then does what its name says."""
+    with (folder / name).open("a") as file:
+        file.write(f"{ranks.rank}/{ranks.world} {machine_goes()}\n")
+    if name == "refused":
+        raise DataError("these data\nare no good")
+    if name == "second-refused":
+        if not ranks.first:
+            raise DataError("the second has no data")
+        ranks.sum(torch.zeros(1))  # waits for the second
+    if name == "killed" and (folder / name).read_text().count("\n") == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "unlucky":
+        raise InfrastructureError("the disk is gone")
+
+
+def run(
+    session: Session, folder: Path, *names: str, room: Room = ONE, progress: Progress | None = None
+) -> list[float | FairsynthError]:
+    jobs = {name: partial(job, folder=folder, name=name) for name in names}
+    return list(run_jobs(session, "tune", jobs, folder / "ray", room, progress))
+
+
+def test_jobs_run_and_failures_come_back_as_they_were_raised(session: Session, tmp_path: Path) -> None:
+    began, asked = time.time(), list[int]()
+
+    def done() -> int:
+        asked.append(sum((tmp_path / name).exists() for name in ("good", "refused", "other")))
+        return asked[-1]
+
+    good, refused, other = run(session, tmp_path, "good", "refused", "other", progress=Progress(3, done))
+    assert isinstance(good, float) and began < good < time.time() and isinstance(other, float)
+    assert type(refused) is DataError and str(refused) == "these data\nare no good"
+    # One worker, no notice; and what was raised on purpose is not tried again.
+    assert {name: (tmp_path / name).read_text() for name in ("good", "refused")} == {
+        "good": "0/1 False\n",
+        "refused": "0/1 False\n",
+    }
+    assert asked[0] == 0 and asked[-1] == 3 and asked == sorted(asked), "how far all are is asked as jobs end"
+
+
+def test_a_killed_worker_is_replaced_and_an_infrastructure_error_is_tried_again(
+    session: Session, tmp_path: Path
+) -> None:
+    killed, unlucky = run(session, tmp_path, "killed", "unlucky")
+    assert isinstance(killed, float) and (tmp_path / "killed").read_text().count("\n") == 2
+    assert isinstance(unlucky, InfrastructureError) and "the disk is gone" in str(unlucky)
+    assert (tmp_path / "unlucky").read_text().count("\n") == 2, "tried max_failures times more"
+
+
+def test_no_job_is_begun_that_nobody_asks_for(session: Session, tmp_path: Path) -> None:
+    jobs = {name: partial(job, folder=tmp_path, name=name) for name in ("refused", "later")}
+    first = next(run_jobs(session, "tune", jobs, tmp_path / "ray", ONE))
+    assert isinstance(first, DataError) and not (tmp_path / "later").exists()
+
+
+def test_two_workers_of_a_job_know_their_places(session: Session, tmp_path: Path) -> None:
+    (ended,) = run(session, tmp_path, "pair", room=Room(Worker(2, 1.0, 0.0, 1), 2, 1, 1))
+    assert isinstance(ended, float)
+    assert sorted((tmp_path / "pair").read_text().splitlines()) == ["0/2 False", "1/2 False"]
+
+
+def test_what_another_worker_than_the_first_raises_is_not_lost(session: Session, tmp_path: Path) -> None:
+    (ended,) = run(session, tmp_path, "second-refused", room=Room(Worker(2, 1.0, 0.0, 1), 2, 1, 1))
+    assert type(ended) is DataError and str(ended) == "the second has no data"

@@ -1,0 +1,83 @@
+"""The worker of a lot in this process, without Ray: what it commits, and when it leaves checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fairsynth.artifacts import Units
+from fairsynth.errors import ConfigError
+from fairsynth.models.adapters import FILE_NAME
+from fairsynth.models.data_parallel import Ranks
+from fairsynth.models.diffusion import load_unet
+from fairsynth.stages.finetune import lot_state, worker
+from fairsynth.stages.finetune.latents import LatentFiles
+from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
+from fairsynth.stages.finetune.output import TEXTS_UNIT, is_adapter
+from fairsynth.stages.finetune.prompt_embeddings import read_texts
+from fairsynth.stages.finetune.stacked_training import StackedTrainer
+from fairsynth.stages.finetune.worker import LotTask, train_lot
+from tests.support.lots import same_bits
+from tests.support.many_clusters import CONFIG, embeddings, many_jobs, models
+
+JOBS = tuple(replace(job, steps=8 + i) for i, job in enumerate(many_jobs()[:3]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As workers have: bits depend on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> LotTask:
+    prompts = tuple(sorted({prompt for job in JOBS for prompt in (job.prompt, job.class_prompt)}))
+    (tmp_path / "stage").mkdir()
+    return LotTask(JOBS, prompts, models(tmp_path), CONFIG, tmp_path / "stage", tuple(embeddings(tmp_path)), {})
+
+
+def test_a_lot_is_trained_without_ray_as_by_the_trainer_alone(task: LotTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)  # any import of it would fail
+    train_lot(task, Ranks(), lambda: False)
+    units = Units(task.stage / "units")
+    assert {name for name in units.done() if is_adapter(name)} == {job.name for job in JOBS}
+    unet, scheduler = load_unet(task.models)
+    trained = list[Trained]()
+    texts, latents = read_texts(units[TEXTS_UNIT]), LatentFiles(list(task.embeddings), {})
+    StackedTrainer(unet, scheduler, CONFIG, texts, latents).train(list(JOBS), trained.append)
+    for one in trained:
+        found = load_file(units[one.job.name] / FILE_NAME)
+        assert one.weights and same_bits({k.removeprefix("unet."): v for k, v in found.items()}, one.weights)
+    assert not list((task.stage / "checkpoints").iterdir())
+
+
+def test_a_machine_that_goes_has_its_checkpoint_out_of_turn_once(
+    task: LotTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = list[int]()
+
+    def saving(state: LotState, path: Path) -> None:
+        save_state(state, path)
+        saved.append(state.steps)
+
+    monkeypatch.setattr(lot_state, "save_state", saving)
+    monkeypatch.setattr(worker, "_NOTICE_EVERY", 0.01)
+    long = tuple(replace(job, steps=60) for job in JOBS)
+    seldom = replace(task, jobs=long, config=CONFIG.model_copy(update={"checkpoint_every": 1000}))
+    train_lot(seldom, Ranks(), lambda: True)
+    assert saved[0] == 0 and len(saved) == 2 and 0 < saved[1] < 60, "the start, and one more when the notice came"
+
+
+def test_a_config_that_fits_no_layer_is_told_before_any_step(task: LotTask) -> None:
+    odd = replace(task, config=CONFIG.model_copy(update={"target_modules": ("to_x",)}))
+    with pytest.raises(ConfigError, match=r"no layer's name ends with one of 'to_x'"):
+        train_lot(odd, Ranks(), lambda: False)
+    assert {name for name in Units(task.stage / "units").done() if is_adapter(name)} == set()

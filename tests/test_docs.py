@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.page_checks import (
+from tests.support.docs.page_checks import (
     block_problems,
     command_problem,
     figures_told_twice,
@@ -19,7 +19,7 @@ from tests.support.page_checks import (
     page_problems,
     table_problems,
 )
-from tests.support.pages import (
+from tests.support.docs.pages import (
     ROOT,
     Block,
     anchors,

@@ -18,7 +18,7 @@ from fairsynth.commands.bench.grid import cells
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config, parse_overrides
 from fairsynth.errors import ConfigError
-from tests.support.pages import (
+from tests.support.docs.pages import (
     ROOT,
     anchors,
     blocks,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -54,7 +55,7 @@ def run_jobs(
     results: Queue[float | FairsynthError] = Queue()
 
     def fit(name: str, job: Job) -> None:
-        results.put(_fit(stage, _trainer(session, name, job, storage, room)))
+        results.put(_fit(stage, partial(_trainer, session, name, job, storage, room)))
 
     while waiting or running:
         while waiting and running < room.side_by_side:
@@ -76,9 +77,9 @@ def _ticking(stage: str, progress: Progress) -> Callable[[], None]:
     return lambda: beat.reach(progress.done())
 
 
-def _fit(stage: str, trainer: Any) -> float | FairsynthError:
+def _fit(stage: str, trainer: Callable[[], Any]) -> float | FairsynthError:
     try:
-        returned = trainer.fit().return_value
+        returned = trainer().fit().return_value
         return unpacked(stage, returned["failure"]) if returned["failure"] else float(returned["began"])
     except Exception as error:
         return translated(stage, error)

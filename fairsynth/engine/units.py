@@ -32,7 +32,7 @@ _SHARES = 8
 
 
 def run_data_parallel(
-    session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any], room: Room
+    session: Session, stage: str, units: Units, names: Sequence[str], make: Callable[[], Any], room: Callable[[], Room]
 ) -> Ran:
     """Make each unit on several workers, data parallel: ``make()(task, ranks)``; the first worker commits.
 
@@ -41,13 +41,15 @@ def run_data_parallel(
     units.sweep()
     done, began = units.done(), time.time()
     pending = [name for name in names if name not in done]
+    if not pending:
+        return Ran(0, len(names))
     jobs = {name: partial(_data_parallel_unit, units, name, make) for name in pending}
     first: list[float] = []
-    for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room):
+    for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room()):
         if isinstance(ended, FairsynthError):
             raise ended
         first.append(ended)
-    return Ran(len(pending), len(names) - len(pending), min(first) - began if first else 0.0)
+    return Ran(len(pending), len(names) - len(pending), max(0.0, min(first) - began))
 
 
 def _data_parallel_unit(

@@ -128,7 +128,7 @@ class Context:
         if self.config.resources.workers_per_classifier == 1:
             return self.run_units(artifact, names, make)
         stage = artifact.identity.stage
-        return run_data_parallel(self.session, stage, artifact.units(), names, make, self._classifier_room())
+        return run_data_parallel(self.session, stage, artifact.units(), names, make, self._classifier_room)
 
     def run_trials(self, artifact: Artifact, trials: Mapping[str, Trial]) -> None:
         """Run trials side by side, or one after the other on ``resources.workers_per_classifier`` workers each.

@@ -42,7 +42,7 @@ def _nothing(context: Context) -> None:
     """No preparation."""
 
 
-def _not_shown(context: Context, artifact: Artifact) -> None:
+def _not_shown(context: Context, artifact: Artifact, fresh: bool) -> None:
     """Nothing for people."""
 
 
@@ -51,14 +51,14 @@ class Stage:
     """A stage of the pipeline.
 
     ``artifact`` names the result, from config and inputs alone, and writes nothing. ``make`` fills the artifact's open
-    folder. ``show`` lays a finished artifact out for people; it may be called again. ``before`` prepares what the name
-    needs.
+    folder. ``show`` lays a finished artifact out for people: always if it was made just now (``fresh``), else unless it
+    is laid out already. ``before`` prepares what the name needs.
     """
 
     name: str
     artifact: Callable[[Context], Artifact]
     make: Callable[[Context, Artifact], Made]
-    show: Callable[[Context, Artifact], None] = _not_shown
+    show: Callable[[Context, Artifact, bool], None] = _not_shown
     before: Callable[[Context], None] = _nothing
 
 
@@ -70,7 +70,7 @@ def run_stage(context: Context, stage: Stage) -> Done:
         done = Done(artifact, f"nothing to do: {artifact.record.get('summary', '')}", cached=True)
     else:
         done = _made(context, stage, artifact)
-    stage.show(context, artifact)
+    stage.show(context, artifact, not done.cached)
     context.artifacts[stage.name] = artifact
     return done
 

@@ -166,3 +166,25 @@ def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run
     result = fairsynth("run", *small_arguments(out))
     assert result.returncode == 0 and "nothing to do" in result.stdout
     assert {name: (out / name).read_bytes() for name in shown} == shown
+
+
+def test_a_finished_stage_says_so_and_one_that_is_made_again_is_laid_out_again(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(finished_run, tmp_path / "out", symlinks=True)
+    card = out / "adapters" / "README.md"
+    before = card.read_text("utf-8")
+    result = fairsynth("cluster", *small_arguments(out))
+    assert result.returncode == 0 and "everything was finished before; nothing to do" in result.stdout
+    # Its view says that it is current, but the stage's record is gone, and what it shows was made from another one.
+    (stage_folder(out, "finetune") / "artifact.json").unlink()
+    card.write_text("old", "utf-8")
+    result = fairsynth("finetune", *small_arguments(out))
+    assert result.returncode == 0 and "done in" in result.stdout
+    assert card.read_text("utf-8") == before
+
+
+def test_models_that_are_not_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    result = fairsynth("run", *small_arguments(tmp_path / "out", models__clip="/no/such/model"))
+    assert result.returncode == 2 and "/no/such/model" in result.stderr
+    assert not list((tmp_path / "out").rglob("*.png"))

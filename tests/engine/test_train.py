@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from fairsynth.config import ResourcesConfig
+from fairsynth.engine import train
 from fairsynth.engine.session import Room, Session, Worker, session_of
 from fairsynth.engine.train import Progress, run_jobs
 from fairsynth.errors import DataError, FairsynthError, InfrastructureError
@@ -82,6 +83,17 @@ def test_no_job_is_begun_that_nobody_asks_for(session: Session, tmp_path: Path) 
     jobs = {name: partial(job, folder=tmp_path, name=name) for name in ("refused", "later")}
     first = next(run_jobs(session, "tune", jobs, tmp_path / "ray", ONE))
     assert isinstance(first, DataError) and not (tmp_path / "later").exists()
+
+
+def test_a_job_that_cannot_be_begun_fails_and_does_not_hang(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*anything: object) -> None:
+        raise ValueError("num_workers must be a number")
+
+    monkeypatch.setattr(train, "_trainer", refused)
+    (ended,) = run(session, tmp_path, "never")
+    assert isinstance(ended, InfrastructureError) and "num_workers must be a number" in str(ended)
 
 
 def test_two_workers_of_a_job_know_their_places(session: Session, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ class Recorded:
         facts = {"remarks": ["a \x1b[31mremark"], "more": 7}
         return Made(Counts(3, 2, 1, 0), "two of three", Ran(2, 1, 0.5), "abc", facts)
 
-    def show(self, context: Context, artifact: Artifact) -> None:
-        self.calls.append("show")
+    def show(self, context: Context, artifact: Artifact, fresh: bool) -> None:
+        self.calls.append("show anew" if fresh else "show")
         assert artifact.finished
 
 
@@ -52,7 +52,7 @@ def test_a_stage_is_made_once_and_shown_every_time(tmp_path: Path) -> None:
     recorded = Recorded()
     context = context_in(tmp_path)
     done = run_stage(context, recorded.stage)
-    assert recorded.calls == ["before", "artifact", "make", "show"]
+    assert recorded.calls == ["before", "artifact", "make", "show anew"]
     assert (done.cached, done.summary, done.remarks) == (False, "two of three", ("a ?[31mremark",))
     assert context.artifacts["embed"] is done.artifact
     record = done.artifact.record
@@ -75,7 +75,7 @@ def test_a_stage_that_fails_leaves_no_record_and_is_not_in_the_context(tmp_path:
     recorded, context = Recorded(fails=True), context_in(tmp_path)
     with pytest.raises(DataError, match="no"):
         run_stage(context, recorded.stage)
-    assert "show" not in recorded.calls and context.artifacts == {}
+    assert not any("show" in call for call in recorded.calls) and context.artifacts == {}
     assert not recorded.artifact(context).finished
 
 
@@ -91,4 +91,4 @@ def test_what_is_looked_up_is_not_run(tmp_path: Path) -> None:
     made = run_stage(context_in(tmp_path), recorded.stage).artifact
     found = find_finished(context, recorded.stage, "{}")
     assert found.fingerprint == made.fingerprint and context.artifacts == {"embed": found}
-    assert recorded.calls[1:] == ["before", "artifact", "make", "show", "artifact"]
+    assert recorded.calls[1:] == ["before", "artifact", "make", "show anew", "artifact"]

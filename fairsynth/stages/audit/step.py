@@ -61,7 +61,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     return Made(counts, summary, ran, facts={"remarks": result["warnings"]})
 
 
-def show(context: Context, artifact: Artifact) -> None:
+def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     """Write the audit's findings on copies of training images into the cards of the synthetic set."""
     show_audit(context, context.artifacts["synthesize"], privacy(read_audit(artifact)))
 

@@ -52,10 +52,10 @@ def make(context: Context, artifact: Artifact) -> Made:
     return Made(Counts(images, used, 0, images - used), summary, ran, facts={"remarks": remarks})
 
 
-def show(context: Context, artifact: Artifact) -> None:
+def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     """Lay the adapters out for people: adapters/<group>/<cluster>/, and a card that describes them."""
     target = context.root / "adapters"
-    if is_current(target, artifact):
+    if not fresh and is_current(target, artifact):
         return
     view, all_facts = new_folder(target), adapter_facts(artifact)
     for facts in all_facts:

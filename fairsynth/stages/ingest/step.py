@@ -26,7 +26,11 @@ FEW = 4096  # up to this many images, checking takes less time than starting Ray
 
 
 def before(context: Context) -> None:
-    """Write the built-in dataset, if it is the one to read."""
+    """Check that the models exist, then write the built-in dataset, if it is the one to read.
+
+    Raises ConfigError for models that do not exist.
+    """
+    check_sources(context.config.models, context.config.classify)
     if context.config.data.format == "demo":
         from fairsynth.demo import dataset
 
@@ -44,7 +48,9 @@ def artifact(context: Context) -> Artifact:
         return context.artifact("ingest", VERSION, (), {}, files="not there yet")
     dataset = context.dataset
     check_groups(dataset.metadata.entries, dataset.config)
-    _, metadata = dataset.levelled
+    level, metadata = dataset.levelled
+    if level:
+        check_groups(metadata.entries, dataset.config)
     return context.artifact("ingest", VERSION, (), _asked(dataset.config), files=_stamp(context, metadata))
 
 

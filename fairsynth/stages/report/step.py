@@ -50,13 +50,13 @@ def make(context: Context, artifact: Artifact) -> Made:
     return Made(Counts(n, n, 0, 0), f"verdict: {content['verdict']}", Ran(1))
 
 
-def show(context: Context, artifact: Artifact) -> None:
+def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     """Lay out report, predictions, trials and classifier where people look, unless they are there already.
 
     report.json comes last: it says that the rest is complete.
     """
     published, folder = context.root / "report.json", artifact.path
-    if published.exists() and published.read_bytes() == (folder / "report.json").read_bytes():
+    if not fresh and published.exists() and published.read_bytes() == (folder / "report.json").read_bytes():
         return
     evaluated, tuned, classifier = context.artifacts["evaluate"], context.artifacts["tune"], context.root / "classifier"
     ours = classifier_folder(evaluated, "fairsynth", 0)

@@ -21,9 +21,9 @@ from fairsynth.stages.synthesize.output import TABLE, accepted, group_records
 from fairsynth.stages.views import is_current, new_folder, publish
 
 
-def show(context: Context, artifact: Artifact) -> None:
+def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     """Lay out the accepted images of a finished synthesize stage, with their cards, unless the view is current."""
-    if is_current(context.root / "synthetic", artifact):
+    if not fresh and is_current(context.root / "synthetic", artifact):
         return
     view = new_folder(context.root / "synthetic")
     write_folder(view, accepted(artifact), Codec.from_dict(artifact.record["codec"]).suffix)
@@ -34,7 +34,7 @@ def show(context: Context, artifact: Artifact) -> None:
 def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> None:
     """Write the audit's findings on copies of training images into the set's cards, unless they have them."""
     folder = context.root / "synthetic"
-    show(context, artifact)  # the view may be missing, or of another config's run
+    show(context, artifact, fresh=False)  # the view may be missing, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
     if (folder / "README.md").read_text("utf-8") != card:
         write_cards(context, artifact, folder, privacy)

@@ -104,6 +104,7 @@ def test_a_library_says_that_it_is_one(name: str) -> None:
     assert [user for user in SCRIPTS if name in {other.split(".")[0] for other in imports(user, SOURCES[user])}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_works_and_knows_what_the_docstring_tells(
     name: str, outcome: dict[str, dict[str, tuple[object, str]]]

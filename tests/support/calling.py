@@ -1,7 +1,8 @@
-"""A command in this process."""
+"""A command in this process, export for one, and what is printed where it refuses."""
 
 from __future__ import annotations
 
+import re
 import signal
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -17,3 +18,14 @@ def call(*words: str | Path) -> tuple[int, str, str]:
         code = main([*map(str, words)])
     signal.signal(signal.SIGTERM, before)
     return code, out.getvalue(), err.getvalue()
+
+
+def export(*arguments: str | Path) -> tuple[int, str, str]:
+    """The same of the command export."""
+    return call("export", *arguments)
+
+
+def refused(outcome: tuple[int, str, str]) -> str:
+    """Check that it is one line with exit code 2; returns the line."""
+    assert outcome[:2] == (2, "") and re.fullmatch("fairsynth: .+\n", outcome[2]), outcome
+    return outcome[2]

@@ -20,8 +20,8 @@ from fairsynth.models.diffusion import generate, load_pipeline
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.conftest import fairsynth
+from tests.support.calling import export, refused
 from tests.support.datasets import tree
-from tests.support.exporting import export, refused
 from tests.support.lots import changed, jobs, stack_of
 
 DEMO, FORMAT = load_config(preset="demo"), ("--format", "kohya")

@@ -22,8 +22,8 @@ from fairsynth.artifacts import RECORD, Artifact, Counts, Identity
 from fairsynth.commands.export import images as export_set
 from fairsynth.stages.synthesize.output import accepted
 from tests.conftest import small_arguments
+from tests.support.calling import export, refused
 from tests.support.datasets import encoded, picture, tree
-from tests.support.exporting import export, refused
 
 FORMS = ("folder", "parquet", "webdataset")
 Read = Callable[[Path], dict[str, tuple[dict[str, Any], bytes]]]

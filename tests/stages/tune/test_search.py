@@ -49,11 +49,8 @@ def write_pack(folder: Path, pack: Images) -> None:
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packs")
-    for name, sizes, seed in (
-        ("train", (24, 4, 8, 24), 0),
-        ("val", (8,) * 4, 1),
-        ("synthetic-fairsynth", (12,) * 4, 2),
-    ):
+    sizes_of = {"train": (24, 4, 8, 24), "val": (8,) * 4, "synthetic-fairsynth": (12,) * 4}
+    for seed, (name, sizes) in enumerate(sizes_of.items()):
         write_pack(folder / f"pack-{name}", images(sizes, seed))
     return folder
 

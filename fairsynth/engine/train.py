@@ -30,7 +30,7 @@ other FairsynthError is final."""
 _LOOK = 5.0
 
 
-class Progress(NamedTuple):
+class Tally(NamedTuple):
     """Pieces of work of all jobs, and how many of them are done by now."""
 
     total: int
@@ -43,7 +43,7 @@ def run_jobs(
     jobs: Mapping[str, Job],
     storage: Path,
     room: Room,
-    progress: Progress | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[float | FairsynthError]:
     """Run all jobs; for each that ends, yields when its first worker began (seconds of ``time.time``), or its failure.
 
@@ -51,7 +51,7 @@ def run_jobs(
     become names of folders: no text from the data.
     """
     waiting, running = list(jobs.items()), 0
-    tick = _ticking(stage, progress) if progress else lambda: None
+    tick = _ticking(stage, tally) if tally else lambda: None
     results: Queue[float | FairsynthError] = Queue()
 
     def fit(name: str, job: Job) -> None:
@@ -72,9 +72,9 @@ def run_jobs(
         yield ended
 
 
-def _ticking(stage: str, progress: Progress) -> Callable[[], None]:
-    beat = Heartbeat(stage, progress.total, progress.done())
-    return lambda: beat.reach(progress.done())
+def _ticking(stage: str, tally: Tally) -> Callable[[], None]:
+    beat = Heartbeat(stage, tally.total, tally.done())
+    return lambda: beat.reach(tally.done())
 
 
 def _fit(stage: str, trainer: Callable[[], Any]) -> float | FairsynthError:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:  # it imports torch, which work without models does without
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures so far, among them ``merit``: for Tune's own records. Tune chooses nothing by it."""
-Trial = Callable[[Report, "Ranks | None"], None]
+TrialWork = Callable[[Report, "Ranks | None"], None]
 """Runs one trial up to its rung and commits the result: alone (None), or as one of several processes."""
 METRIC = "merit"
 # Under which name a trial reports why it failed.
 _FAILURE = "failure"
 
 
-def run_trials(session: Session, stage: str, trials: Mapping[str, Trial], storage: Path) -> None:
+def run_trials(session: Session, stage: str, trials: Mapping[str, TrialWork], storage: Path) -> None:
     """Run all trials, as many side by side as there are workers.
 
     Raises what a trial raised on purpose, or InfrastructureError if one failed for good.
@@ -50,7 +50,7 @@ def run_trials(session: Session, stage: str, trials: Mapping[str, Trial], storag
             raise unpacked(stage, failure)
 
 
-def _run(space: Mapping[str, Any], trials: Mapping[str, Trial], threads: int) -> None:
+def _run(space: Mapping[str, Any], trials: Mapping[str, TrialWork], threads: int) -> None:
     """One trial inside Ray Tune."""
     import torch
     from ray import tune

@@ -20,6 +20,8 @@ from fairsynth.manifest import seed_for
 
 # Inverse strength of regularisation, for embeddings of length 1 (chosen on the demo's validation images).
 STRENGTH = 30.0
+# From this probability on the probe is taken to see a label or an attribute.
+SEEN_FROM = 0.5
 # More images of a group teach a linear probe nothing.
 MOST_PER_GROUP = 2000
 

@@ -15,8 +15,8 @@ from fairsynth.config import RunConfig
 from fairsynth.data.dataset import Dataset
 from fairsynth.data.metadata import Metadata
 from fairsynth.engine.session import Room, Session, session_of
-from fairsynth.engine.train import Job, Progress, run_jobs
-from fairsynth.engine.trials import Trial, run_trials
+from fairsynth.engine.train import Job, Tally, run_jobs
+from fairsynth.engine.trials import TrialWork, run_trials
 from fairsynth.engine.units import run_data_parallel, run_units
 from fairsynth.errors import FairsynthError
 from fairsynth.groups import Group
@@ -130,7 +130,7 @@ class Context:
         stage = artifact.identity.stage
         return run_data_parallel(self.session, stage, artifact.units(), names, make, self._classifier_room)
 
-    def run_trials(self, artifact: Artifact, trials: Mapping[str, Trial]) -> None:
+    def run_trials(self, artifact: Artifact, trials: Mapping[str, TrialWork]) -> None:
         """Run trials side by side, or one after the other on ``resources.workers_per_classifier`` workers each.
 
         Raises what a trial raised on purpose, or InfrastructureError.
@@ -158,11 +158,11 @@ class Context:
         self, artifact: Artifact, jobs: Mapping[str, Job], room: Room, total: int, done: Callable[[], int]
     ) -> list[float | FairsynthError]:
         """Run all jobs; returns for each when it began, or its failure. Of ``total`` pieces ``done()`` are done."""
-        progress = Progress(total, done)
-        return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, progress))
+        tally = Tally(total, done)
+        return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, tally))
 
 
-def _job_of_trial(trial: Trial, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
+def _job_of_trial(trial: TrialWork, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
     trial(lambda figures: None, ranks)
 
 

@@ -15,7 +15,7 @@ import torch
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine import train
 from fairsynth.engine.session import Room, Session, Worker, session_of
-from fairsynth.engine.train import Progress, run_jobs
+from fairsynth.engine.train import Tally, run_jobs
 from fairsynth.errors import DataError, FairsynthError, InfrastructureError
 from fairsynth.models.data_parallel import Ranks
 
@@ -46,10 +46,10 @@ def job(ranks: Ranks, machine_goes: Callable[[], bool], folder: Path, name: str)
 
 
 def run(
-    session: Session, folder: Path, *names: str, room: Room = ONE, progress: Progress | None = None
+    session: Session, folder: Path, *names: str, room: Room = ONE, tally: Tally | None = None
 ) -> list[float | FairsynthError]:
     jobs = {name: partial(job, folder=folder, name=name) for name in names}
-    return list(run_jobs(session, "tune", jobs, folder / "ray", room, progress))
+    return list(run_jobs(session, "tune", jobs, folder / "ray", room, tally))
 
 
 def test_jobs_run_and_failures_come_back_as_they_were_raised(session: Session, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_jobs_run_and_failures_come_back_as_they_were_raised(session: Session, t
         asked.append(sum((tmp_path / name).exists() for name in ("good", "refused", "other")))
         return asked[-1]
 
-    good, refused, other = run(session, tmp_path, "good", "refused", "other", progress=Progress(3, done))
+    good, refused, other = run(session, tmp_path, "good", "refused", "other", tally=Tally(3, done))
     assert isinstance(good, float) and began < good < time.time() and isinstance(other, float)
     assert type(refused) is DataError and str(refused) == "these data\nare no good"
     # One worker, no notice; and what was raised on purpose is not tried again.

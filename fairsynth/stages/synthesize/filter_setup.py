@@ -17,7 +17,7 @@ from fairsynth.data.samples import sample
 from fairsynth.data.vectors import vectors
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest, seed_for
-from fairsynth.models.probe import halves
+from fairsynth.models.probe import SEEN_FROM, halves
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.embed.output import RealImages
 from fairsynth.stages.finetune.output import AdapterJob
@@ -66,7 +66,7 @@ def set_up(
     right: dict[str, float | None] = {"label": None, "attribute": None}
     if len(held_out):
         agreements = probe.agreement(held_out.embeddings_ND, held_out.groups)
-        right = {name: float((part >= 0.5).mean()) for name, part in zip(right, agreements, strict=True)}
+        right = {name: float((part >= SEEN_FROM).mean()) for name, part in zip(right, agreements, strict=True)}
     references = FilterReferences(texts, centroids(train.groups, train.embeddings_ND), probe, training)
     return FilterSetup(references, source_codec(codec_files), _threshold(train, teaching), right)
 

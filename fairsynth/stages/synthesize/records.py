@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from fairsynth.artifacts import Units
 from fairsynth.config import RunConfig
 from fairsynth.groups import Group
+from fairsynth.models.probe import SEEN_FROM
 from fairsynth.models.sources import public_name
 from fairsynth.stages.synthesize.image_plan import Source
 from fairsynth.stages.synthesize.output import ACCEPTED, REASONS, GroupRecord, members
-from fairsynth.stages.synthesize.routing import Route, Trial
+from fairsynth.stages.synthesize.routing import Route, TrialBatch
 from fairsynth.stages.synthesize.selection import scores
 
 _COUNTED = ["reason", "constant", "label_probability", "attribute_probability"]
@@ -55,14 +56,14 @@ def records_of(
     return records
 
 
-def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], Trial]) -> list[dict[str, Any]]:
+def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], TrialBatch]) -> list[dict[str, Any]]:
     """The facts of each trial batch for report.json: by the probe, which decides, and by zero-shot CLIP beside it."""
     rows, facts = tried.to_pylist(), []
     for (group, route), trial in trials.items():
         batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
         counts = {
-            "label": sum(r["label_probability"] >= 0.5 for r in batch),
-            "attribute": sum(r["attribute_probability"] >= 0.5 for r in batch),
+            "label": sum(r["label_probability"] >= SEEN_FROM for r in batch),
+            "attribute": sum(r["attribute_probability"] >= SEEN_FROM for r in batch),
             "zero_shot_label": sum(r["zero_shot_label"] == group.label for r in batch),
             "zero_shot_attribute": sum(r["zero_shot_attribute"] == group.attribute for r in batch),
         }
@@ -76,7 +77,8 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
         value["values"]: value["counts"] for value in pc.value_counts(rows["reason"].combine_chunks()).to_pylist()
     }
     right = pc.and_(
-        pc.greater_equal(rows["label_probability"], 0.5), pc.greater_equal(rows["attribute_probability"], 0.5)
+        pc.greater_equal(rows["label_probability"], SEEN_FROM),
+        pc.greater_equal(rows["attribute_probability"], SEEN_FROM),
     )
     depicting = pc.sum(pc.and_(right, pc.invert(rows["constant"]))).as_py() or 0
     return {

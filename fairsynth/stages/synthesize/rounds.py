@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from fairsynth.artifacts import Artifact, sync
 from fairsynth.config import FilterConfig, SynthesizeConfig
 from fairsynth.groups import Group
+from fairsynth.models.probe import SEEN_FROM
 from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
-from fairsynth.stages.synthesize.routing import Trial
+from fairsynth.stages.synthesize.routing import TrialBatch
 from fairsynth.work import Ran, RunUnits, Work
 
 # Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
@@ -75,7 +76,7 @@ class Rounds:
 
     def trials(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
-    ) -> tuple[pa.Table, dict[tuple[Group, str], Trial]]:
+    ) -> tuple[pa.Table, dict[tuple[Group, str], TrialBatch]]:
         """A trial batch for each group and route, and how many of its images show their group, by the probe."""
         if not wanted:
             return EMPTY, {}
@@ -83,7 +84,7 @@ class Rounds:
         rows, trials = images.to_pylist(), {}
         for group, route in wanted:
             batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-            trials[group, route] = Trial(len(batch), sum(depicts_its_group(row) for row in batch))
+            trials[group, route] = TrialBatch(len(batch), sum(depicts_its_group(row) for row in batch))
         return images, trials
 
     def _trial_plan(
@@ -134,7 +135,7 @@ def _plain(field: pa.Field) -> pa.Field:
 
 def depicts_its_group(row: Mapping[str, Any]) -> bool:
     """Whether the probe sees both label and attribute in an image."""
-    return not row["constant"] and min(row["label_probability"], row["attribute_probability"]) >= 0.5
+    return not row["constant"] and min(row["label_probability"], row["attribute_probability"]) >= SEEN_FROM
 
 
 def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:

@@ -36,7 +36,7 @@ ORIGINS = {"own": "own", "prompt": "prompt"}
 _ALIKE = ("own", "same-attribute")
 
 
-class Trial(NamedTuple):
+class TrialBatch(NamedTuple):
     """Result of a trial batch of one route: images made, and those in which the probe sees label and attribute."""
 
     made: int
@@ -174,7 +174,7 @@ def _composed(
 
 def decide(
     possible: Mapping[Group, Sequence[str]],
-    trials: Mapping[tuple[Group, str], Trial],
+    trials: Mapping[tuple[Group, str], TrialBatch],
     config: SynthesizeConfig,
 ) -> dict[Group, Route]:
     """The route of every group, all decided at once. ``possible``: the possible routes of each group.
@@ -245,7 +245,7 @@ def _first(possible: Sequence[str], preferred: Sequence[str]) -> Route:
 def _alike(
     members: Sequence[Group],
     possible: Mapping[Group, Sequence[str]],
-    trials: Mapping[tuple[Group, str], Trial],
+    trials: Mapping[tuple[Group, str], TrialBatch],
     config: SynthesizeConfig,
 ) -> dict[Group, Route]:
     adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin) for group in members}
@@ -263,7 +263,7 @@ def _alike(
 
 
 def _by_adapters(
-    group: Group, possible: Sequence[str], trials: Mapping[tuple[Group, str], Trial], margin: float
+    group: Group, possible: Sequence[str], trials: Mapping[tuple[Group, str], TrialBatch], margin: float
 ) -> str | None:
     """Own adapters, unless those of the same attribute show the group clearly better; None without either."""
     routes = [route for route in _ALIKE if route in possible]
@@ -272,7 +272,7 @@ def _by_adapters(
     return routes[0] if routes else None
 
 
-def clearly_less(one: Trial, other: Trial, margin: float) -> bool:
+def clearly_less(one: TrialBatch, other: TrialBatch, margin: float) -> bool:
     """Whether one agreement is below the other by more than the margin, and not by chance (95 % intervals apart)."""
     if not one.made or not other.made:
         return False

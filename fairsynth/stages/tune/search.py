@@ -28,7 +28,7 @@ RunTrials = Callable[[Mapping[str, Callable[[Report, Ranks | None], None]]], Non
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """A trial, and the epoch to run it up to; 0: to its end."""
 
     method: str
@@ -73,28 +73,28 @@ class Search:
                 trials.setdefault(trial.method, []).append(trial)
         return [trial for method in config.methods for trial in trials[method]]
 
-    def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[Task]], None]:
+    def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[TrialTask]], None]:
         """A function that runs tasks up to their rungs, those without a unit."""
 
-        def run(tasks: Sequence[Task]) -> None:
+        def run(tasks: Sequence[TrialTask]) -> None:
             pending = [task for task in tasks if not self.units[task.unit].exists()]
             if pending:
                 run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
 
         return run
 
-    def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[Task]:
+    def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[TrialTask]:
         """The next trials of a method."""
         if not known or self.config.search == "random":
-            return [Task(method, n, self._setting(method, n)) for n in numbers]
+            return [TrialTask(method, n, self._setting(method, n)) for n in numbers]
         # Trials that fell out rank below all that ran to their ends.
         rule = self.config.select
         values = [trial.merit(rule)[0] if trial.finished else trial.promise[0] - 1 for trial in known]
         past = [(trial.setting, value) for trial, value in zip(known, values, strict=True)]
         chosen = suggested(method, numbers, past, self.classify, self.seed, self.left_open)
-        return [Task(method, n, one) for n, one in zip(numbers, chosen, strict=True)]
+        return [TrialTask(method, n, one) for n, one in zip(numbers, chosen, strict=True)]
 
-    def _halved(self, run_rung: Callable[[Sequence[Task]], None], tasks: Sequence[Task]) -> list[Trial]:
+    def _halved(self, run_rung: Callable[[Sequence[TrialTask]], None], tasks: Sequence[TrialTask]) -> list[Trial]:
         """Run trials rung by rung; returns all of them."""
         stops: dict[str, list[int]] = {method: self._rungs(method) for method in self.config.methods}
         alive = list(tasks)
@@ -147,7 +147,7 @@ class Search:
             spent[key] = spent.get(key, 0.0) + record["seconds"]
         return spent
 
-    def trial(self, task: Task, checkpoint_seconds: float, report: Report, ranks: Ranks | None = None) -> None:
+    def trial(self, task: TrialTask, checkpoint_seconds: float, report: Report, ranks: Ranks | None = None) -> None:
         """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
 
         Of several processes (``ranks``) the first commits.
@@ -174,10 +174,10 @@ class Search:
             checkpoint.unlink(missing_ok=True)
 
     def _commit(self, trial: Trial, until: int) -> None:
-        name = Task(trial.method, trial.number, trial.setting, until).unit
+        name = TrialTask(trial.method, trial.number, trial.setting, until).unit
         if not self.units[name].exists():
             self.units.commit(name, lambda folder: write_json(folder / "trial.json", vars(trial)))
 
-    def _read(self, task: Task) -> Trial:
+    def _read(self, task: TrialTask) -> Trial:
         content = json.loads((self.units[task.unit] / "trial.json").read_text("utf-8"))
         return Trial(**content | {"promise": tuple(content["promise"])})

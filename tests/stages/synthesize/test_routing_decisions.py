@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from fairsynth.config import SynthesizeConfig
 from fairsynth.groups import Group
 from fairsynth.stages.finetune.output import Adapter
-from fairsynth.stages.synthesize.routing import PREFERENCES, Trial, clearly_less, decide, overrides, to_try
+from fairsynth.stages.synthesize.routing import PREFERENCES, TrialBatch, clearly_less, decide, overrides, to_try
 from tests.support.synthesize.routes import ADAPTERS, HB, HF, LB, LF, possible
 
 # Trials of 100 images: 95 % intervals are about 0.1 wide on either side, so 30 apart is clear and 12 is not.
-GOOD, FAIR, POOR = Trial(100, 90), Trial(100, 78), Trial(100, 40)
+GOOD, FAIR, POOR = TrialBatch(100, 90), TrialBatch(100, 78), TrialBatch(100, 40)
 
 
-def trials(**agreement: Trial) -> dict[tuple[Group, str], Trial]:
+def trials(**agreement: TrialBatch) -> dict[tuple[Group, str], TrialBatch]:
     """``LF_own=GOOD`` stands for the trial of one route of one group."""
     names = {"LB": LB, "LF": LF, "HB": HB, "HF": HF}
     return {(names[name[:2]], name[3:].replace("_", "-")): trial for name, trial in agreement.items()}
 
 
-def decided(found: dict[tuple[Group, str], Trial], there: Any = None, **config: Any) -> dict[Group, str]:
+def decided(found: dict[tuple[Group, str], TrialBatch], there: Any = None, **config: Any) -> dict[Group, str]:
     """The route that was chosen for every group."""
     routes = decide(there or possible(), found, SynthesizeConfig(**config))
     return {group: route.name for group, route in routes.items()}
@@ -57,7 +57,7 @@ def test_it_is_the_worst_group_that_counts() -> None:
 def test_prompts_must_be_better_by_the_margin_and_beyond_chance() -> None:
     flowers = (LF, HF)
 
-    def routes_of_flowers(by_adapter: Trial, **config: Any) -> set[str]:
+    def routes_of_flowers(by_adapter: TrialBatch, **config: Any) -> set[str]:
         chosen = decided(ALL_GOOD | trials(LF_same_attribute=by_adapter), **config)
         return {chosen[group] for group in flowers}
 
@@ -69,24 +69,26 @@ def test_prompts_must_be_better_by_the_margin_and_beyond_chance() -> None:
     # 12 of 100 apart: more than the margin of 0.1, but the intervals meet (0.69 - 0.85 and 0.83 - 0.94).
     assert routes_of_flowers(FAIR) == adapters
     # The same shares of ten times as many images are apart.
-    ten = {key: Trial(1000, 900) for key in ALL_GOOD}
-    assert decided(ten | trials(LF_same_attribute=Trial(1000, 780)))[LF] == "prompt"
+    ten = {key: TrialBatch(1000, 900) for key in ALL_GOOD}
+    assert decided(ten | trials(LF_same_attribute=TrialBatch(1000, 780)))[LF] == "prompt"
     # Beyond chance, but not beyond the margin.
-    assert decided(ten | trials(LF_same_attribute=Trial(1000, 780)), prompt_margin=0.15)[LF] == "same-attribute"
+    assert decided(ten | trials(LF_same_attribute=TrialBatch(1000, 780)), prompt_margin=0.15)[LF] == "same-attribute"
 
 
 def test_clearly_less_by_hand() -> None:
     # Wilson's intervals: 12 of 24 gives 0.314 - 0.686, 20 of 24 gives 0.641 - 0.933, 23 of 24 gives 0.798 - 0.993.
-    assert not clearly_less(Trial(24, 12), Trial(24, 20), 0.1)
-    assert clearly_less(Trial(24, 12), Trial(24, 23), 0.1)
-    assert not clearly_less(Trial(24, 23), Trial(24, 12), 0.1)
-    assert not clearly_less(Trial(24, 12), Trial(24, 23), 0.46)  # 11 / 24 = 0.458
-    assert clearly_less(Trial(24, 12), Trial(24, 23), 0.45)
-    assert not clearly_less(Trial(0, 0), Trial(24, 24), 0.0) and not clearly_less(Trial(24, 0), Trial(0, 0), 0.0)
+    assert not clearly_less(TrialBatch(24, 12), TrialBatch(24, 20), 0.1)
+    assert clearly_less(TrialBatch(24, 12), TrialBatch(24, 23), 0.1)
+    assert not clearly_less(TrialBatch(24, 23), TrialBatch(24, 12), 0.1)
+    assert not clearly_less(TrialBatch(24, 12), TrialBatch(24, 23), 0.46)  # 11 / 24 = 0.458
+    assert clearly_less(TrialBatch(24, 12), TrialBatch(24, 23), 0.45)
+    assert not clearly_less(TrialBatch(0, 0), TrialBatch(24, 24), 0.0) and not clearly_less(
+        TrialBatch(24, 0), TrialBatch(0, 0), 0.0
+    )
 
 
 def test_an_agreement_is_the_share_of_right_images() -> None:
-    assert Trial(8, 6).agreement == 0.75 and Trial(0, 0).agreement == 0.0
+    assert TrialBatch(8, 6).agreement == 0.75 and TrialBatch(0, 0).agreement == 0.0
 
 
 WITH_OWN = (*ADAPTERS, Adapter("low--flower--0", LF, 0, "sks low", 15))
@@ -96,7 +98,7 @@ def test_own_adapters_are_replaced_only_by_clearly_better_ones_of_the_same_attri
     there = possible(WITH_OWN)
     others = ALL_GOOD | {(HF, "same-attribute"): GOOD, (LB, "same-label"): GOOD}
 
-    def route(own: Trial, lent: Trial) -> str:
+    def route(own: TrialBatch, lent: TrialBatch) -> str:
         return decided(others | trials(LF_own=own, LF_same_attribute=lent, LF_prompt=POOR), there)[LF]
 
     assert route(GOOD, GOOD) == route(FAIR, GOOD) == route(GOOD, POOR) == route(POOR, POOR) == "own"
@@ -200,7 +202,7 @@ def test_where_an_attribute_has_no_adapter_nothing_is_tried() -> None:
     assert to_try(buildings, SynthesizeConfig()) == compared
     # Not even what the config names besides: the rule makes them by prompts all the same.
     assert to_try(buildings, SynthesizeConfig(also_try=("same-label", "composed"))) == compared
-    routes = decide(buildings, dict.fromkeys(compared, Trial(24, 20)), SynthesizeConfig())
+    routes = decide(buildings, dict.fromkeys(compared, TrialBatch(24, 20)), SynthesizeConfig())
     assert {group: route.name for group, route in routes.items()} == {
         LB: "own", HB: "same-attribute", LF: "prompt", HF: "prompt",
     }  # fmt: skip
@@ -216,7 +218,7 @@ def test_whatever_the_trials_show_an_attribute_is_made_by_adapters_or_by_prompts
 ) -> None:
     there = possible(tuple(Adapter(group.slug, group, 0, "", 9) for group in sorted(with_adapters)))
     wanted = to_try(there, SynthesizeConfig())
-    found = {key: Trial(24, data.draw(st.integers(0, 24))) for key in wanted}
+    found = {key: TrialBatch(24, data.draw(st.integers(0, 24))) for key in wanted}
     routes = decide(there, found, SynthesizeConfig())
     assert set(routes) == set(there) and all(route.name in there[group] for group, route in routes.items())
     for attribute in ("building", "flower"):

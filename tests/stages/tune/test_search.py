@@ -30,7 +30,7 @@ from fairsynth.errors import DataError
 from fairsynth.models.state_files import read_state
 from fairsynth.stages.context import Context
 from fairsynth.stages.tune.halving import Trial, best, promoted
-from fairsynth.stages.tune.search import Search, Task
+from fairsynth.stages.tune.search import Search, TrialTask
 from tests.support.training import images
 
 CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)
@@ -185,7 +185,7 @@ def test_no_trial_is_trained_twice_and_its_seconds_count_once(packs: Path, tmp_p
     ran: list[str] = []
 
     class Counted(Search):
-        def trial(self, task: Task, *more: Any) -> None:
+        def trial(self, task: TrialTask, *more: Any) -> None:
             ran.append(task.unit)
             super().trial(task, *more)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairsynth.classify.losses import GroupDRO
+from fairsynth.classify.batch_loss import BatchLoss
+from fairsynth.classify.images import Images
+from fairsynth.classify.losses import FeatureLoss, GroupDRO
+from fairsynth.classify.methods import Phase
+from fairsynth.models.classifier import Classifier
 from fairsynth.models.state_files import read_state, write_state
+
+
+@dataclass
+class Loop:
+    """What a phase works with.
+
+    A resume restores the optimizer, JTT's errors, Group-DRO's weights and a special loss, and rebuilds the rest.
+    """
+
+    phase: Phase
+    images: Images
+    networks: tuple[Classifier, ...]
+    """The classifier, then those that are trained beside it."""
+    optimizer: torch.optim.Optimizer
+    loss: FeatureLoss
+    dro: GroupDRO | None = None
+    errors: NDArray[np.bool_] | None = None
+    features: Tensor | None = None
+    """Those of a frozen encoder."""
+    special: BatchLoss | None = None
+    """Takes the place of ``loss``."""
 
 
 class Point(NamedTuple):
@@ -31,8 +57,10 @@ class Point(NamedTuple):
         """JTT's error set."""
         return self.tensors["errors"].numpy().astype(bool)
 
-    def put_back(self, optimizer: torch.optim.Optimizer, dro: GroupDRO | None) -> None:
-        """Give an optimizer and Group-DRO the state that they had."""
+    def put_back(
+        self, optimizer: torch.optim.Optimizer, dro: GroupDRO | None, special: BatchLoss | None = None
+    ) -> None:
+        """Give an optimizer, Group-DRO and a special loss the state that they had."""
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in self.part("optimizer").items():
             number, _, name = key.partition("/")
@@ -40,6 +68,8 @@ class Point(NamedTuple):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         if dro is not None:
             dro.q_G = self.tensors["q"]
+        if special is not None:
+            special.put_back(self.part("special"))
 
 
 def write_point(
@@ -49,26 +79,34 @@ def write_point(
     best: int | None,
     parts: Mapping[str, Mapping[str, Tensor]],
     rng: torch.Generator,
-    optimizer: torch.optim.Optimizer | None,
-    dro: GroupDRO | None,
-    errors: NDArray[np.bool_] | None,
+    loop: Loop | None,
 ) -> None:
     """Write all that the rest of a run depends on: whole, or not at all."""
+    if loop and loop.special:
+        parts = {**parts, "special": loop.special.state()}
     tensors = {
         f"{part}/{name}": value.detach().cpu() for part, values in parts.items() for name, value in values.items()
     }
     # Tensors that share their memory cannot stand in one file.
     tensors = {name: value.clone() for name, value in tensors.items()}
     tensors["rng"] = rng.get_state()
-    if optimizer is not None:
-        for number, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{name}": value.cpu().clone() for name, value in values.items()}
-    if dro is not None:
-        tensors["q"] = dro.q_G.cpu().clone()
-    if errors is not None:
-        tensors["errors"] = torch.from_numpy(errors.astype(np.uint8))
+    if loop:
+        tensors |= _kept(loop)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_state(path, tensors, {"identity": dict(identity), "history": [dict(e) for e in history], "best": best})
+
+
+def _kept(loop: Loop) -> dict[str, Tensor]:
+    kept = {
+        f"optimizer/{number}/{name}": value.cpu().clone()
+        for number, values in loop.optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    if loop.dro is not None:
+        kept["q"] = loop.dro.q_G.cpu().clone()
+    if loop.errors is not None:
+        kept["errors"] = torch.from_numpy(loop.errors.astype(np.uint8))
+    return kept
 
 
 def read_point(path: Path, identity: Mapping[str, Any]) -> Point | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The loss of a batch from its features (N, D), labels and groups (N,)."""
 
 
 def supcon(features_ND: Tensor, labels_N: Tensor, temperature: float) -> Tensor:
@@ -54,3 +59,22 @@ class GroupDRO:
         q_G = self.q_G.to(losses_N.device) * torch.exp(self.step_size * adjusted_G)
         self.q_G = q_G / q_G.sum()
         return self.q_G @ means_G
+
+
+def feature_loss(
+    loss: str, head: nn.Module, setting: Mapping[str, float], weights_G: Tensor, dro: GroupDRO | None
+) -> FeatureLoss:
+    """The loss of that name: cross-entropy unless it is reweight, group-dro or supcon."""
+
+    def of(features_ND: Tensor, labels_N: Tensor, groups_N: Tensor) -> Tensor:
+        ce = nn.functional.cross_entropy(head(features_ND), labels_N, reduction="none")
+        if dro is not None:
+            return dro(ce, groups_N)
+        if loss == "reweight":
+            return (weights_G[groups_N] * ce).mean()
+        if loss == "supcon":
+            beta = setting["beta"]
+            return beta * ce.mean() + (1 - beta) * supcon(features_ND, labels_N, setting["temperature"])
+        return ce.mean()
+
+    return of

@@ -1,7 +1,8 @@
 """What each method does, phase by phase; the figures of its setting come from the search.
 
 Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), DFR
-(Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), fairsynth (arXiv 2511.08711).
+(Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), LISA (Yao et al. 2022,
+arXiv 2201.00299), fairsynth (arXiv 2511.08711).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from fairsynth.classify.dfr import REFITS
+from fairsynth.classify.images import Data, Images, filled, joined
 from fairsynth.classify.policies import Policy, Setting, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Synthetic
@@ -21,6 +25,7 @@ TITLES = {
     "reweight": "ReWeight",
     "group-dro": "Group-DRO",
     "jtt": "JTT",
+    "lisa": "LISA",
     "dfr": "DFR",
     "dfr-train": "DFR (train)",
     "ffr": "FFR",
@@ -29,7 +34,7 @@ TITLES = {
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
 
-Loss = Literal["ce", "reweight", "group-dro", "supcon", "dfr", "dfr-train"]
+Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "dfr", "dfr-train"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,15 @@ class Phase:
     anew: bool = False
     selectable: bool = True
     stage: int = 1
+
+    def learnt(self, data: Data, seed: int) -> Images:
+        """The images that the phase learns from, in the training with this seed."""
+        train, synthetic = data.train, data.synthetic
+        if self.images == "mixed":
+            return joined(train, synthetic, np.arange(len(synthetic)))
+        if self.images == "filled":
+            return filled(train, synthetic, np.random.default_rng(seed + 3))
+        return synthetic if self.images == "synthetic" else train
 
 
 def numbers(setting: Setting) -> dict[str, float]:
@@ -86,6 +100,7 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
         "resample": ("ce", "groups"),
         "reweight": ("reweight", "shuffled"),
         "group-dro": ("group-dro", "groups"),
+        "lisa": ("lisa", "groups"),
     }
     chosen, sampling = loss[method]
     return [Phase(chosen, epochs, *rates, sampling=sampling)]

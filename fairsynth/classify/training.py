@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ from torch import Tensor
 
 from fairsynth.classify import dfr
 from fairsynth.classify import images as batches
-from fairsynth.classify.checkpoint import Point, read_point, write_point
+from fairsynth.classify.batch_loss import Parts
+from fairsynth.classify.checkpoint import Loop, Point, read_point, write_point
 from fairsynth.classify.epoch import Epoch, Rule
 from fairsynth.classify.images import Data, Images
-from fairsynth.classify.losses import GroupDRO, group_weights, supcon
+from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_weights
 from fairsynth.classify.methods import TITLES, Phase, numbers, phases
 from fairsynth.classify.policies import Setting
+from fairsynth.classify.special import special_loss
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import DataError, InfrastructureError
 from fairsynth.models.classifier import Classifier, build_classifier
@@ -29,19 +30,6 @@ from fairsynth.models.data_parallel import Ranks, share_norms
 from fairsynth.models.device import pick_device
 
 _EVAL_BATCH = 256  # images per forward pass outside training
-
-
-@dataclass
-class _Loop:
-    """What a phase works with. A resume restores optimizer, errors and Group-DRO's weights, and rebuilds the rest."""
-
-    phase: Phase
-    images: Images
-    optimizer: torch.optim.Optimizer
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
-    dro: GroupDRO | None = None
-    errors: NDArray[np.bool_] | None = None
-    features: Tensor | None = None
 
 
 class Training:
@@ -64,17 +52,17 @@ class Training:
         self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
         self.rule: Rule = rule
         self.ranks, self.device = ranks or Ranks(), pick_device()
-        self.model = self._untrained()
+        self.model = self._untrained(seed)
         self.rng = torch.Generator().manual_seed(seed + 1)
         self.phases, self.numbers = phases(method, setting, config), numbers(setting)
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self._best_state: dict[str, Tensor] = {}
-        self._loop: _Loop | None = None
+        self._loop: Loop | None = None
         self._restored: Point | None = None
 
-    def _untrained(self) -> Classifier:
-        model = build_classifier(self.config, self.data.n_labels, self.seed).to(self.device)
+    def _untrained(self, seed: int) -> Classifier:
+        model = build_classifier(self.config, self.data.n_labels, seed).to(self.device)
         if self.device == "cuda":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_norms(model.encoder, self.ranks)
@@ -101,71 +89,67 @@ class Training:
         for _ in range(behind, phase.epochs):
             yield self._validated(phase, self._epoch(self._loop))
 
-    def _entered(self, phase: Phase) -> _Loop:
+    def _entered(self, phase: Phase) -> Loop:
         """Everything that a phase begins with; after a restore, as it was."""
         point, self._restored = self._restored, None
         images, errors = self._images(phase), None
         if phase.sampling == "errors":
             errors = point.errors() if point else self._wrong(images)
         if phase.anew and point is None:
-            self.model = self._untrained()
-        trained = self.model.head if phase.head_only else self.model
+            self.model = self._untrained(self.seed)
+        special = special_loss(phase.loss, self._parts(images))
+        networks = (self.model, *(special.networks if special else ()))
+        trained = torch.nn.ModuleList(network.head if phase.head_only else network for network in networks)
         optimizer = torch.optim.AdamW(trained.parameters(), lr=phase.learning_rate, weight_decay=phase.weight_decay)
         dro = self._dro(images) if phase.loss == "group-dro" else None
         if point:
-            point.put_back(optimizer, dro)
+            point.put_back(optimizer, dro, special)
         features = self._features(images) if phase.head_only else None
-        return _Loop(phase, images, optimizer, self._loss(phase, images, dro), dro, errors, features)
+        loss = self._loss(phase, images, dro)
+        return Loop(phase, images, networks, optimizer, loss, dro, errors, features, special)
+
+    def _parts(self, images: Images) -> Parts:
+        sizes = self.data.n_labels, self.data.n_groups
+        return Parts(self.model, images, *sizes, self.numbers, self.rng, self.ranks, self._seen, self._untrained)
 
     def _images(self, phase: Phase) -> Images:
-        train, synthetic = self.data.train, self.data.synthetic
-        if phase.images == "mixed":
-            return batches.joined(train, synthetic, np.arange(len(synthetic)))
-        if phase.images == "filled":
-            return batches.filled(train, synthetic, np.random.default_rng(self.seed + 3))
-        return synthetic if phase.images == "synthetic" else train
+        return phase.learnt(self.data, self.seed)
 
     def _dro(self, images: Images) -> GroupDRO:
         counts = np.bincount(images.groups, minlength=self.data.n_groups)
         return GroupDRO(self.data.n_groups, self.numbers["step_size"], self.numbers["adjustment"], counts)
 
-    def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The loss of a batch from its features, labels and groups."""
+    def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> FeatureLoss:
         weights = group_weights(images.groups, self.data.n_groups).to(self.device)
+        return feature_loss(phase.loss, self.model.head, self.numbers, weights, dro)
 
-        def loss(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-            ce = torch.nn.functional.cross_entropy(self.model.head(features), labels, reduction="none")
-            if dro is not None:
-                return dro(ce, groups)
-            if phase.loss == "reweight":
-                return (weights[groups] * ce).mean()
-            if phase.loss == "supcon":
-                beta = self.numbers["beta"]
-                return beta * ce.mean() + (1 - beta) * supcon(features, labels, self.numbers["temperature"])
-            return ce.mean()
-
-        return loss
-
-    def _epoch(self, loop: _Loop) -> float:
+    def _epoch(self, loop: Loop) -> float:
         """One pass over a phase's images; returns its mean loss."""
         phase, images = loop.phase, loop.images
         # A frozen encoder gives the same features in every epoch.
-        self.model.train(not phase.head_only)
+        for network in loop.networks:
+            network.train(not phase.head_only)
         losses = []
         times = int(self.numbers.get("up_weight", 1))
         places = batches.order(images, phase.sampling, self.rng, loop.errors, times)
         for index in batches.cut(places, self.config.batch_size):
-            features = self._encoded(images, index) if loop.features is None else loop.features[index]
-            labels, groups = (torch.from_numpy(v[index]).to(self.device) for v in (images.labels, images.groups))
-            loss = loop.loss(features, labels, groups)
+            loss = self._batch_loss(loop, index)
             loop.optimizer.zero_grad()
             loss.backward()
-            if loop.features is None:
-                self.ranks.sum_gradients(self.model.encoder.parameters())
-            self.ranks.mean_gradients(self.model.head.parameters())
+            for network in loop.networks:
+                if loop.features is None:
+                    self.ranks.sum_gradients(network.encoder.parameters())
+                self.ranks.mean_gradients(network.head.parameters())
             loop.optimizer.step()
             losses.append(loss.item())
         return float(np.mean(losses))
+
+    def _batch_loss(self, loop: Loop, index: NDArray[np.int64]) -> Tensor:
+        if loop.special:
+            return loop.special(index)
+        features = self._encoded(loop.images, index) if loop.features is None else loop.features[index]
+        labels, groups = (torch.from_numpy(v[index]).to(self.device) for v in (loop.images.labels, loop.images.groups))
+        return loop.loss(features, labels, groups)
 
     def _encoded(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """Features of a batch. Each process encodes its part; all see all of them, and so compute the same loss."""
@@ -255,9 +239,7 @@ class Training:
             self.best.number if self.best else None,
             {"model": self.model.state_dict(), "best": self._best_state},
             self.rng,
-            loop.optimizer if loop else None,
-            loop.dro if loop else None,
-            loop.errors if loop else None,
+            loop,
         )
 
     def restore(self, path: Path) -> bool:

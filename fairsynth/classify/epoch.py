@@ -5,7 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Rule = Literal["worst-group", "worst-class", "accuracy"]
+
+
+def figures(
+    predicted_N: NDArray[np.int64], labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """Worst-group, worst-class and mean accuracy."""
+    right_N = predicted_N == labels_N
+    worst, worst_class = (min(float(right_N[of == v].mean()) for v in np.unique(of)) for of in (groups_N, labels_N))
+    return worst, worst_class, float(right_N.mean())
+
+
+def merit(rule: Rule, worst_group: float, worst_class: float, accuracy: float) -> tuple[float, float]:
+    """What epochs and trials are chosen by: the rule's figure, then the mean accuracy."""
+    return {"worst-group": worst_group, "worst-class": worst_class}.get(rule, accuracy), accuracy
 
 
 @dataclass(frozen=True)
@@ -21,6 +38,5 @@ class Epoch:
     selectable: bool
 
     def merit(self, rule: Rule) -> tuple[float, float]:
-        """What epochs and trials are chosen by: the rule's figure, then the mean accuracy."""
-        figures = {"worst-group": self.worst_group_accuracy, "worst-class": self.worst_class_accuracy}
-        return figures.get(rule, self.accuracy), self.accuracy
+        """What the epoch is chosen by."""
+        return merit(rule, self.worst_group_accuracy, self.worst_class_accuracy, self.accuracy)

@@ -61,6 +61,11 @@ class _Joined:
         return whole
 
 
+def taken(images: Images, places: NDArray[np.int64]) -> Images:
+    """Some of the images."""
+    return Images(_Joined([(images.pixels, places)]), images.labels[places], images.groups[places])
+
+
 def joined(one: Images, two: Images, places: NDArray[np.int64]) -> Images:
     """All images of ``one`` and some of ``two``."""
     pixels = _Joined([(one.pixels, np.arange(len(one))), (two.pixels, places)])

@@ -2,7 +2,7 @@
 
 Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), DFR
 (Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), LISA (Yao et al. 2022,
-arXiv 2201.00299), fairsynth (arXiv 2511.08711).
+arXiv 2201.00299), AFR (Qiu et al. 2023, arXiv 2306.11074), fairsynth (arXiv 2511.08711).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from fairsynth.classify import afr
 from fairsynth.classify.dfr import REFITS
-from fairsynth.classify.images import Data, Images, filled, joined
+from fairsynth.classify.images import Data, Images, filled, joined, taken
 from fairsynth.classify.policies import Policy, Setting, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Synthetic
@@ -28,13 +29,14 @@ TITLES = {
     "lisa": "LISA",
     "dfr": "DFR",
     "dfr-train": "DFR (train)",
+    "afr": "AFR",
     "ffr": "FFR",
     "fairsynth": "fairsynth",
 }
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
 
-Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "dfr", "dfr-train"]
+Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "dfr", "dfr-train", "afr"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,17 @@ class Phase:
     """Some epochs with one loss, on one set of images.
 
     ``images``: mixed is real and synthetic in one set, filled the real ones and, of each group, the synthetic ones that
-    it lacks to be as large as the largest. ``sampling``: groups is with replacement, every group equally often;
+    it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``sampling``: groups is with replacement, every group equally often;
     errors repeats each training image that the classifier got wrong when the phase began. ``anew``: begins with a
-    new classifier. ``selectable``: its epochs may be chosen. The loss dfr is one refit of the linear layer.
+    new classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the
+    linear layer.
     """
 
     loss: Loss
     epochs: int
     learning_rate: float = 0.0
     weight_decay: float = 0.0
-    images: Literal["train", "synthetic", "mixed", "filled"] = "train"
+    images: Literal["train", "synthetic", "mixed", "filled", "most", "rest"] = "train"
     sampling: Literal["shuffled", "groups", "errors"] = "shuffled"
     head_only: bool = False
     anew: bool = False
@@ -65,6 +68,9 @@ class Phase:
             return joined(train, synthetic, np.arange(len(synthetic)))
         if self.images == "filled":
             return filled(train, synthetic, np.random.default_rng(seed + 3))
+        if self.images in ("most", "rest"):
+            most, rest = afr.split(len(train), np.random.default_rng(seed + 4))
+            return taken(train, most if self.images == "most" else rest)
         return synthetic if self.images == "synthetic" else train
 
 
@@ -90,6 +96,11 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
         ]
     if method in REFITS:
         return [Phase("ce", epochs, *rates, selectable=False), _refit(method)]
+    if method == "afr":
+        return [
+            Phase("ce", epochs, *rates, images="most", selectable=False),
+            Phase("afr", 1, images="rest", head_only=True, stage=2),
+        ]
     if method == "ffr":
         return [
             Phase("ce", epochs, *rates, images="synthetic", selectable=False),

@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairsynth.classify import dfr
 from fairsynth.classify import images as batches
 from fairsynth.classify.batch_loss import Parts
 from fairsynth.classify.checkpoint import Loop, Point, read_point, write_point
-from fairsynth.classify.epoch import Epoch, Rule
+from fairsynth.classify.dfr import Labelled, Linear
+from fairsynth.classify.epoch import Epoch, Rule, figures, merit
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_weights
 from fairsynth.classify.methods import TITLES, Phase, numbers, phases
 from fairsynth.classify.policies import Setting
+from fairsynth.classify.refits import LINEAR, Refitter
 from fairsynth.classify.special import special_loss
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import DataError, InfrastructureError
@@ -82,7 +83,7 @@ class Training:
         self.model.eval()
 
     def _run(self, phase: Phase, behind: int) -> Iterator[Epoch]:
-        if phase.loss in dfr.REFITS:
+        if phase.loss in LINEAR:
             yield self._refit(phase)
             return
         self._loop = self._entered(phase)
@@ -196,10 +197,8 @@ class Training:
         groups: NDArray[np.int64],
     ) -> Epoch:
         """Put an epoch on record, and the state with it if it is the best so far."""
-        right = predicted == labels
-        worst, worst_class = (min(float(right[of == v].mean()) for v in np.unique(of)) for of in (groups, labels))
         number = len(self.history)
-        epoch = Epoch(number, phase.stage, loss, worst, worst_class, float(right.mean()), phase.selectable)
+        epoch = Epoch(number, phase.stage, loss, *figures(predicted, labels, groups), phase.selectable)
         better = phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
         # Of several processes the first decides, should their figures differ in a last bit.
         if self.ranks.agreed(int(better)):
@@ -208,13 +207,12 @@ class Training:
         return epoch
 
     def _refit(self, phase: Phase) -> Epoch:
-        """DFR's linear layer; its figures are of validation images that a layer like it has not seen."""
-        validation, rng = self.data.validation, np.random.default_rng(self.seed + 2)
-        train, known = (self._labelled(images) for images in (self.data.train, validation))
+        """A refitted linear layer; DFR's figures are of validation images that a layer like it has not seen."""
+        train, known = (self._labelled(images) for images in (self._images(phase), self.data.validation))
         if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
             return self._validated(phase, float("nan"))  # its training diverged, and its figures say so
         try:
-            layer, held_out, predicted = dfr.refit(train, known, phase.loss, self.data.n_labels, rng)
+            layer, held_out, predicted = self._refitter().refit(phase.loss, train, known)
         except ValueError as error:
             raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}") from None
         with torch.no_grad():
@@ -223,8 +221,17 @@ class Training:
         loss = float(np.mean(predicted != held_out.labels_N))
         return self._noted(phase, loss, predicted, held_out.labels_N, held_out.groups_N)
 
-    def _labelled(self, images: Images) -> dfr.Labelled:
-        return dfr.Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)
+    def _refitter(self) -> Refitter:
+        weight, bias = (v.detach().cpu().double().numpy() for v in (self.model.head.weight, self.model.head.bias))
+
+        def worth(predicted: NDArray[np.int64], of: Labelled) -> tuple[float, float]:
+            return merit(self.rule, *figures(predicted, of.labels_N, of.groups_N))
+
+        erm, looks = Linear(weight, bias), self.config.finetune_epochs
+        return Refitter(erm, self.numbers, self.data.n_labels, self.seed, looks, worth)
+
+    def _labelled(self, images: Images) -> Labelled:
+        return Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)
 
     def save(self, path: Path) -> None:
         """Write the state between two epochs; of several processes the first does it."""

@@ -20,7 +20,7 @@ SETTING = {
     "learning_rate": 3e-3, "weight_decay": 1e-3, "step_size": 0.1, "beta": 0.5, "temperature": 0.1,
     "head_learning_rate": 1e-2, "head_weight_decay": 1e-2, "epochs": 3, "adjustment": 1.0,
     "full_learning_rate": 1e-3, "full_weight_decay": 1e-3, "first_share": 0.5, "up_weight": 20.0,
-    "within_label": 0.5, "cutmix": 0.0,
+    "within_label": 0.5, "cutmix": 0.0, "gamma": 4.0, "lambda": 0.1,
 }  # fmt: skip
 # Every method, and fairsynth with each way to use its synthetic images.
 WAYS: dict[str, tuple[str, dict[str, str]]] = {

@@ -43,6 +43,8 @@ _SUPCON = {"beta": Range(0.5, 0.3, 1.0, False), "temperature": Range(0.1, 0.05, 
 _JOINT = {**_SUPCON, "beta": Range(1.0, 0.3, 1.0, False)}
 # The authors' choice for Waterbirds: as often within a label as within an attribute, blended; CelebA's are patched.
 _LISA = {"within_label": Range(0.5, 0.0, 1.0, False), "cutmix": Range(0.0, 0.0, 1.0, False)}
+# From the least that the authors try on any dataset to the most.
+_AFR = {"gamma": Range(4.0, 1.0, 20.0, True), "lambda": Range(0.1, 0.0, 0.4, False)}
 _SPACES: dict[str, dict[str, Range]] = {
     "erm": _STAGE_1,
     "resample": _STRONG,
@@ -52,6 +54,7 @@ _SPACES: dict[str, dict[str, Range]] = {
     "lisa": {**_STAGE_1, **_LISA},
     "dfr": _STAGE_1,
     "dfr-train": _STAGE_1,
+    "afr": {**_STAGE_1, **_AFR},
     "ffr": {**_STAGE_1, **_FULL},
 }
 _STAGE_2: dict[str, dict[str, Range]] = {

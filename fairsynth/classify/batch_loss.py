@@ -29,6 +29,7 @@ class Parts:
     n_labels: int
     n_groups: int
     setting: Mapping[str, float]
+    seed: int
     rng: torch.Generator
     ranks: Ranks
     seen: Callable[[Images, NDArray[np.int64]], Tensor]

@@ -1,8 +1,8 @@
 """What each method does, phase by phase; the figures of its setting come from the search.
 
-Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), DFR
-(Kirichenko et al. 2023, arXiv 2204.02937), FFR (Qraitem et al. 2024, arXiv 2308.04553), LISA (Yao et al. 2022,
-arXiv 2201.00299), AFR (Qiu et al. 2023, arXiv 2306.11074), fairsynth (arXiv 2511.08711).
+Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2021, arXiv 2107.09044), LfF (Nam et al.
+2020, arXiv 2007.02561), LISA (Yao et al. 2022, arXiv 2201.00299), DFR (Kirichenko et al. 2023, arXiv 2204.02937), AFR
+(Qiu et al. 2023, arXiv 2306.11074), FFR (Qraitem et al. 2024, arXiv 2308.04553), fairsynth (arXiv 2511.08711).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TITLES = {
     "reweight": "ReWeight",
     "group-dro": "Group-DRO",
     "jtt": "JTT",
+    "lff": "LfF",
     "lisa": "LISA",
     "dfr": "DFR",
     "dfr-train": "DFR (train)",
@@ -36,7 +37,7 @@ TITLES = {
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
 
-Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "dfr", "dfr-train", "afr"]
+Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "lff", "dfr", "dfr-train", "afr"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
         "reweight": ("reweight", "shuffled"),
         "group-dro": ("group-dro", "groups"),
         "lisa": ("lisa", "groups"),
+        "lff": ("lff", "shuffled"),
     }
     chosen, sampling = loss[method]
     return [Phase(chosen, epochs, *rates, sampling=sampling)]

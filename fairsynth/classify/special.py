@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fairsynth.classify.batch_loss import BatchLoss, Parts
+from fairsynth.classify.failure import Failure
 from fairsynth.classify.mixing import Selective
 
-_SPECIAL: Mapping[str, Callable[[Parts], BatchLoss]] = {"lisa": Selective}
+_SPECIAL: Mapping[str, Callable[[Parts], BatchLoss]] = {"lisa": Selective, "lff": Failure}
 
 
 def special_loss(loss: str, parts: Parts) -> BatchLoss | None:

@@ -110,8 +110,8 @@ class Training:
         return Loop(phase, images, networks, optimizer, loss, dro, errors, features, special)
 
     def _parts(self, images: Images) -> Parts:
-        sizes = self.data.n_labels, self.data.n_groups
-        return Parts(self.model, images, *sizes, self.numbers, self.rng, self.ranks, self._seen, self._untrained)
+        sizes, drawn = (self.data.n_labels, self.data.n_groups), (self.seed, self.rng)
+        return Parts(self.model, images, *sizes, self.numbers, *drawn, self.ranks, self._seen, self._untrained)
 
     def _images(self, phase: Phase) -> Images:
         return phase.learnt(self.data, self.seed)

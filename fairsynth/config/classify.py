@@ -12,7 +12,7 @@ from fairsynth.config.types import Fraction, Generator, Positive, Section, Sever
 Synthetic = Literal["pretrain", "mix", "fill"]
 Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
 Method = Literal[
-    "erm", "resample", "reweight", "group-dro", "jtt", "lisa", "dfr", "dfr-train", "afr", "ffr", "fairsynth"
+    "erm", "resample", "reweight", "group-dro", "jtt", "lff", "lisa", "dfr", "dfr-train", "afr", "ffr", "fairsynth"
 ]
 
 
@@ -72,7 +72,20 @@ class BenchConfig(Section):
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (None,)
     """Levels of data.severity; original: as the dataset is."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
-        *("erm", "resample", "reweight", "group-dro", "jtt", "lisa", "dfr", "dfr-train", "afr", "ffr", "fairsynth"),
+        *(
+            "erm",
+            "resample",
+            "reweight",
+            "group-dro",
+            "jtt",
+            "lff",
+            "lisa",
+            "dfr",
+            "dfr-train",
+            "afr",
+            "ffr",
+            "fairsynth",
+        ),
     )
     """What is compared; ffr takes part where vanilla is among the generators."""
     generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")

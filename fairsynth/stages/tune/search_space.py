@@ -51,6 +51,7 @@ _SPACES: dict[str, dict[str, Range]] = {
     "reweight": _STRONG,
     "group-dro": {**_STRONG, **_DRO},
     "jtt": {**_STRONG, "first_share": Range(0.5, 0.2, 0.8, False), "up_weight": Range(20.0, 5.0, 100.0, True)},
+    "lff": _STAGE_1,
     "lisa": {**_STAGE_1, **_LISA},
     "dfr": _STAGE_1,
     "dfr-train": _STAGE_1,

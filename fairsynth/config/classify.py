@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -71,22 +71,7 @@ class BenchConfig(Section):
 
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (None,)
     """Levels of data.severity; original: as the dataset is."""
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
-        *(
-            "erm",
-            "resample",
-            "reweight",
-            "group-dro",
-            "jtt",
-            "lff",
-            "lisa",
-            "dfr",
-            "dfr-train",
-            "afr",
-            "ffr",
-            "fairsynth",
-        ),
-    )
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = get_args(Method)
     """What is compared; ffr takes part where vanilla is among the generators."""
     generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
     """What makes the images that fairsynth learns from: a row of the table each."""

@@ -180,3 +180,14 @@ def test_reweighting_makes_the_rare_groups_heard(data: Data) -> None:
         # 1/24 : 1/4 : 1/8 : 1/24, which add up to 11/24; the sum of the weights is 4.
         weights = torch.tensor([1, 6, 3, 1]) * 4 / 11
         assert loss(features, labels, groups).item() == pytest.approx((weights * ce).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lff", "lisa", "afr"])
+def test_rivals_learn_a_biased_set(data: Data, method: str) -> None:
+    # Nine in ten images follow the attribute; whoever goes by it alone has no image of a rare group right.
+    world = Data(images((36, 4, 4, 36), 5), images((8,) * 4, 6), data.synthetic, 2, 4)
+    run, epochs = train(world, method, epochs=6)
+    unseen = Data(world.train, images((25,) * 4, 8), data.synthetic, 2, 4)
+    worst, accuracy = validated(run, unseen)
+    assert worst > 0.7 and accuracy > 0.8
+    assert all(np.isfinite(e.loss) for e in epochs)

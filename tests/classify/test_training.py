@@ -18,8 +18,8 @@ from tests.support.training import CONFIG, SETTING, WAYS, data, flipped, images,
 __all__ = ["data"]
 
 
-# Before a commit two ways are enough: one that has a state besides the weights, and one of two stages.
-QUICK = ("group-dro", "fairsynth")
+# Before a commit three ways are enough: two that have a state besides the weights, and one of two stages.
+QUICK = ("group-dro", "lff", "fairsynth")
 EVERY_WAY = [way if way in QUICK else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
 
 

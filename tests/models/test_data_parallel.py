@@ -123,9 +123,22 @@ def test_a_large_mean_does_not_swallow_the_variance() -> None:
         assert torch.allclose(found, expected[rank::2].detach(), atol=5e-3)
 
 
+@pytest.fixture
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are made one by one: torch's random state is one for all threads."""
+    lock, untrained = threading.Lock(), Training._untrained
+
+    def locked(run: Training, seed: int) -> Any:
+        with lock:
+            return untrained(run, seed)
+
+    monkeypatch.setattr(Training, "_untrained", locked)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_after_the_other")
 @pytest.mark.parametrize("world", [2, 3])
-@pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "dfr", "fairsynth"])
+@pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "lff", "lisa", "dfr", "afr", "fairsynth"])
 def test_data_parallel_training_is_training_alone(data: Any, method: str, world: int, tmp_path: Path) -> None:
     """Beyond rounding: after a few steps, for Adam magnifies it."""
     setting = SETTING | {"epochs": 1.0}
@@ -133,12 +146,9 @@ def test_data_parallel_training_is_training_alone(data: Any, method: str, world:
     alone = Training(method, setting, data, config, 3)
     first = next(iter(alone.epochs()))
     weights = state(alone.model)
-    # torch's random state is one for all threads: the networks are made one after the other.
-    lock = threading.Lock()
 
     def work(ranks: Ranks) -> Training:
-        with lock:
-            run = Training(method, setting, data, config, 3, ranks=ranks)
+        run = Training(method, setting, data, config, 3, ranks=ranks)
         next(iter(run.epochs()))
         run.save(tmp_path / f"{ranks.rank}")
         return run
@@ -155,29 +165,27 @@ def test_data_parallel_training_is_training_alone(data: Any, method: str, world:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]  # the first one writes
 
 
-@pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "fairsynth"])
+@pytest.mark.usefixtures("one_after_the_other")
+@pytest.mark.parametrize("method", ["erm", "reweight", "group-dro", "lff", "lisa", "fairsynth"])
 def test_the_first_gradients_are_those_of_one_process(data: Any, method: str) -> None:
-    lock = threading.Lock()
-
     def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
-        with lock:
-            run = Training(method, SETTING, data, CONFIG, 3, ranks=ranks)
+        run = Training(method, SETTING, data, CONFIG, 3, ranks=ranks)
         loop = run._entered(run.phases[0])
-        images, index = loop.images, np.array([0, 30, 40, 26, 3, 31, 47])
-        loss = loop.loss(
-            run._encoded(images, index), torch.from_numpy(images.labels[index]), torch.from_numpy(images.groups[index])
-        )
+        loss = run._batch_loss(loop, np.array([0, 30, 40, 26, 3, 31, 47]))
         loss.backward()
-        run.ranks.sum_gradients(run.model.encoder.parameters())
-        found = {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}
-        assert (loop.dro is not None) == (method == "group-dro")
-        return found | ({"q": loop.dro.q_G} if loop.dro else {})
+        found = {"loss": loss.detach()}
+        for number, network in enumerate(loop.networks):
+            run.ranks.sum_gradients(network.encoder.parameters())
+            found |= {f"{number} {n}": p.grad for n, p in network.named_parameters() if p.grad is not None}
+        assert (loop.dro is not None) == (method == "group-dro") and len(loop.networks) == 1 + (method == "lff")
+        found |= {"q": loop.dro.q_G} if loop.dro else {}
+        return found | (loop.special.state() if loop.special else {})
 
     (alone,) = in_parallel(1, gradients)
     for found in in_parallel(2, gradients) + in_parallel(3, gradients):
         assert found.keys() == alone.keys() and len(found) > 20
         for name, value in alone.items():
-            assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5), name
+            assert torch.allclose(found[name].float(), value.float(), rtol=1e-3, atol=1e-5), name
 
 
 def test_processes_that_see_other_checkpoints_do_not_go_on(data: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from fairsynth.classify.methods import TITLES
 from fairsynth.classify.policies import POLICIES
 from fairsynth.commands.bench.grid import ABLATION, Cell, _published, cells
 from fairsynth.config.load import load_config
@@ -45,7 +46,19 @@ def test_every_method_is_trained_once_on_its_images() -> None:
         for repetition in (0, 1)
         for variant in ("", "vanilla", "lora")
     ]
-    assert found[0].methods == ("erm", "resample", "reweight", "group-dro", "jtt", "dfr", "dfr-train")
+    assert found[0].methods == (
+        "erm",
+        "resample",
+        "reweight",
+        "group-dro",
+        "jtt",
+        "lff",
+        "lisa",
+        "dfr",
+        "dfr-train",
+        "afr",
+    )
+    assert {*found[0].methods, "ffr", "fairsynth"} == set(TITLES)
     # FFR learns from the unchanged base model's images alone.
     assert [c.methods for c in found[1:3]] == [("ffr", "fairsynth"), ("fairsynth",)]
 

@@ -65,7 +65,7 @@ def test_images_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert (apart <= 1).mean() > 0.999 and apart.max() <= 4
 
 
-@pytest.mark.parametrize("method", ["erm", "group-dro", "dfr", "fairsynth"])
+@pytest.mark.parametrize("method", ["erm", "group-dro", "lff", "lisa", "dfr", "afr", "fairsynth"])
 def test_a_classifier_learns_as_well(data: classify.Data, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its encoder computes in half precision there, so the same accuracy is meant, not the same numbers."""
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from scipy.ndimage import gaussian_filter
 
-from benchmarks.worlds.canvas import Mask, Picture, bent, colour, over
+from benchmarks.worlds.canvas import SIZE, Mask, Picture, bent, colour, over
 from benchmarks.worlds.photos import PHOTOGRAPHS, dim, strips
 from benchmarks.worlds.shapes import shape
 from benchmarks.worlds.sources import Pools, Source
@@ -57,3 +58,12 @@ def corner(source: Source, attribute: str, rng: Generator) -> Picture:
     picture = over(mask, colour(rng, saturation=(0, 0.2), value=(0.85, 1)), dim(source, rng))
     mark = shape(attribute, 10.0 * side + rng.uniform(-0.8, 0.8, 2), rng.uniform(4.7, 5.7), rng)
     return over(mark, colour(rng, saturation=(0.5, 1), value=(0.85, 1)), picture)
+
+
+def blur(source: Source, attribute: str, rng: Generator) -> Picture:
+    """A pale letter on a photograph, the whole in or out of focus; a camera's noise comes after that."""
+    mask = bent(ink(source.shows, rng), rng, (30, 36))
+    picture = over(mask, colour(rng, saturation=(0, 0.3), value=(0.8, 1)), dim(source, rng))
+    if attribute == "blurred":
+        picture = gaussian_filter(picture, (sigma := rng.uniform(1.3, 2.0), sigma, 0))
+    return picture + rng.uniform(0.005, 0.02) * rng.standard_normal((SIZE, SIZE, 1)).astype(np.float32)

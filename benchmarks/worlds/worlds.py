@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
-from benchmarks.worlds import digits, letters, shapes
+from benchmarks.worlds import digits, letters, photos, shapes
 from benchmarks.worlds.canvas import Picture
 from benchmarks.worlds.sources import Pools, Source
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
@@ -120,6 +120,65 @@ WORLDS = {
             digits.pools,
             digits.position,
             validation=60,
+        ),
+        World(
+            "thickness",
+            JUDGE,
+            "handwritten digits, drawn anew with a thin or a thick pen",
+            {"straight": "147", "round": "0689"},
+            {"straight": "thin", "round": "thick"},
+            "{label} digit of {attribute} strokes",
+            digits.pools,
+            digits.thickness,
+            validation=40,
+        ),
+        World(
+            "frame",
+            JUDGE,
+            "pieces of a temple or of a blossom, framed or not",
+            {"temple": ["china"], "petal": ["flower"]},
+            {"temple": "framed", "petal": "bare"},
+            "{attribute} {label}",
+            photos.pools,
+            photos.frame,
+            validation=50,
+        ),
+        World(
+            "blur",
+            JUDGE,
+            "letters on photographs, sharp or blurred",
+            {"angular": "AKVXZ", "curved": "CGOQS"},
+            {"angular": "sharp", "curved": "blurred"},
+            "{attribute} {label} letter",
+            letters.pools,
+            letters.blur,
+            validation=60,
+        ),
+        World(
+            "many",
+            JUDGE,
+            "handwritten digits on four families of colours, two groups absent from training",
+            {"first": "01", "second": "23", "third": "45", "fourth": "6789"},
+            {"first": "rose", "second": "moss", "third": "sky", "fourth": "sand"},
+            "{label} digit on {attribute}",
+            digits.pools,
+            digits.many,
+            train=100,
+            validation=30,
+            test=50,
+            absent=frozenset({("first", "sky"), ("third", "sand")}),
+        ),
+        World(
+            "noisy",
+            JUDGE,
+            "handwritten digits on a dark or a light ground, a tenth of the training labels wrong",
+            {"lesser": "01234", "greater": "56789"},
+            {"lesser": "dark", "greater": "light"},
+            "{label} digit on a {attribute} ground",
+            digits.pools,
+            digits.noisy,
+            validation=50,
+            flipped=0.1,
         ),
     )
 }

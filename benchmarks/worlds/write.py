@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.worlds.sources import Pools, Source
-from benchmarks.worlds.worlds import World
+from benchmarks.worlds.sources import Source
+from benchmarks.worlds.worlds import Counts, World
 from fairsynth.manifest import TRAIN, seed_for
 
 COLUMNS = ("file_name", "label", "attribute", "split", "shows", "source")
@@ -48,46 +49,39 @@ class WorldImage:
 
 def build(world: World, seed: int = 0, size: float = 1.0) -> list[WorldImage]:
     """All images of a world; each depends on (seed, world, split, index) alone, given the size."""
-    counts = world.counts(size)
-    pools = {label: _pools(world, label, seed, size) for label in world.shows}
     images = []
-    for split, groups in counts.items():
-        labels = _labels([label for (label, _), n in groups.items() for _ in range(n)], world, seed, split)
-        for index, ((label, attribute), source) in enumerate(_sources(groups, pools, split)):
-            rng = np.random.default_rng(seed_for(seed, world.name, split, index))
-            picture = np.clip(world.draw(source, attribute, rng), 0, 1)
-            pixels = (picture * 255 + 0.5).astype(np.uint8)
-            images.append(WorldImage(pixels, index, labels[index], attribute, split, source))
+    for split, index, label, attribute, source in _plan(world, seed, size):
+        rng = np.random.default_rng(seed_for(seed, world.name, split, index))
+        picture = np.clip(world.draw(source, attribute, rng), 0, 1)
+        images.append(WorldImage((picture * 255 + 0.5).astype(np.uint8), index, label, attribute, split, source))
     return images
 
 
-def _pools(world: World, label: str, seed: int, size: float) -> Pools:
-    """The label's sources for each split."""
-    needs = {s: sum(n for (y, _), n in groups.items() if y == label) for s, groups in world.counts(size).items()}
-    return world.pools(world.shows[label], needs, np.random.default_rng(seed_for(seed, world.name, label)))
+def _plan(world: World, seed: int, size: float) -> Iterator[tuple[str, int, str, str, Source]]:
+    """Split, index in it, label that is told, attribute and source of each image; a label's sources take turns."""
+    counts = world.counts(size)
+    sources = {label: _sources(world, label, seed, counts) for label in world.shows}
+    for split, groups in counts.items():
+        members = [group for group, n in groups.items() for _ in range(n)]
+        told = _told([label for label, _ in members], world, seed, split)
+        for index, (label, attribute) in enumerate(members):
+            yield split, index, told[index], attribute, next(sources[label][split])
 
 
-def _sources(
-    groups: dict[tuple[str, str], int], pools: dict[str, Pools], split: str
-) -> Iterator[tuple[tuple[str, str], Source]]:
-    """Group and source of each image of a split; a label's sources take turns."""
-    used = Counter[str]()
-    for (label, attribute), n in groups.items():
-        for _ in range(n):
-            pool = pools[label][split]
-            yield (label, attribute), pool[used[label] % len(pool)]
-            used[label] += 1
+def _sources(world: World, label: str, seed: int, counts: Counts) -> dict[str, Iterator[Source]]:
+    """The label's sources for each split, over and over."""
+    needs = {split: sum(n for (y, _), n in groups.items() if y == label) for split, groups in counts.items()}
+    pools = world.pools(world.shows[label], needs, np.random.default_rng(seed_for(seed, world.name, label)))
+    return {split: cycle(pool) for split, pool in pools.items()}
 
 
-def _labels(labels: list[str], world: World, seed: int, split: str) -> list[str]:
-    """The labels that are told: in training, a share of them is another one."""
-    if split != TRAIN:
-        return labels
-    names = list(world.shows)
-    order = np.random.default_rng(seed_for(seed, world.name, "flipped")).permutation(len(labels))
-    for index in order[: round(world.flipped * len(labels))]:
-        labels[index] = names[(names.index(labels[index]) + 1) % len(names)]
-    return labels
+def _told(labels: list[str], world: World, seed: int, split: str) -> list[str]:
+    """The labels that the dataset tells: in training, a share of them is another one."""
+    names, wrong = list(world.shows), round(world.flipped * len(labels)) if split == TRAIN else 0
+    told, rng = list(labels), np.random.default_rng(seed_for(seed, world.name, "told"))
+    for index in rng.permutation(len(labels))[:wrong]:
+        told[index] = str(rng.choice([name for name in names if name != labels[index]]))
+    return told
 
 
 def record(world: World, images: list[WorldImage], seed: int, size: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -12,10 +12,19 @@ from PIL import Image, ImageDraw
 from benchmarks.worlds.canvas import SIZE, Mask, Picture, colour, dark_and_bright, over, paper
 from benchmarks.worlds.sources import Pools, Source
 
+Coordinates = NDArray[np.float64]
+
 _FINE = 8
+_Y, _X = (np.mgrid[: SIZE * _FINE, : SIZE * _FINE] + 0.5) / _FINE
 _CORNERS = {"triangle": 3, "square": 4, "star": 10, "disc": 60, "ring": 60}
 # Radii by which the shapes cover about the same area.
 _REACH = {"triangle": 1.3, "square": 1.12}
+# Where there is ink, from coordinates in periods.
+_FILLINGS: dict[str, Callable[[Coordinates, Coordinates], NDArray[np.bool_]]] = {
+    "stripes": lambda u, v: np.sin(2 * np.pi * u) > 0,
+    "dots": lambda u, v: np.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.32,
+    "checks": lambda u, v: np.sin(2 * np.pi * u) * np.sin(2 * np.pi * v) > 0,
+}
 
 
 def pools(shown: Sequence[str], needs: Mapping[str, int], rng: Generator) -> Pools:
@@ -41,16 +50,10 @@ def _filled(points_K2: NDArray[np.float64]) -> Mask:
 
 def _filling(name: str, rng: Generator) -> Mask:
     """Stripes, dots or checks at a random angle, period and phase, (32, 32)."""
-    y, x = (np.mgrid[: SIZE * _FINE, : SIZE * _FINE] + 0.5) / _FINE
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(5.2, 7.0), rng.uniform(0, 1, 2)
-    u = (np.cos(angle) * x + np.sin(angle) * y) / period + phase[0]
-    v = (np.cos(angle) * y - np.sin(angle) * x) / period + phase[1]
-    on = {
-        "stripes": np.sin(2 * np.pi * u) > 0,
-        "dots": np.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.32,
-        "checks": np.sin(2 * np.pi * u) * np.sin(2 * np.pi * v) > 0,
-    }[name]
-    return on.reshape(SIZE, _FINE, SIZE, _FINE).mean((1, 3)).astype(np.float32)
+    u = (np.cos(angle) * _X + np.sin(angle) * _Y) / period + phase[0]
+    v = (np.cos(angle) * _Y - np.sin(angle) * _X) / period + phase[1]
+    return _FILLINGS[name](u, v).reshape(SIZE, _FINE, SIZE, _FINE).mean((1, 3)).astype(np.float32)
 
 
 def texture(source: Source, attribute: str, rng: Generator) -> Picture:

@@ -58,7 +58,7 @@ class World:
     def counts(self, size: float = 1.0) -> Counts:
         """Images of each group in each split before labels are flipped; ``size`` scales them all."""
         held_out = {
-            split: {(y, a): math.ceil(n * size) for y in self.shows for a in self.attributes}
+            split: {(y, a): _scaled(n, size) for y in self.shows for a in self.attributes}
             for split, n in ((VALIDATION, self.validation), (TEST, self.test))
         }
         train = {group: n for label in self.shows for group, n in self._train(label, size).items()}
@@ -66,11 +66,15 @@ class World:
 
     def _train(self, label: str, size: float) -> dict[tuple[str, str], int]:
         """The label's training groups: the aligned one, and the others with about the same share each."""
-        aligned = math.ceil(self.train * size)
+        aligned = _scaled(self.train, size)
         others = [a for a in self.attributes if a != self.aligned[label] and (label, a) not in self.absent]
         against = math.ceil(aligned * CONFLICTING)
         shares = {(label, a): (against + i) // len(others) for i, a in enumerate(others)}
         return {(label, self.aligned[label]): aligned, **shares}
+
+
+def _scaled(n: int, size: float) -> int:
+    return max(1, round(n * size))
 
 
 WORLDS = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from fairsynth.commands.bench.beside import ACCURACY, MARGINS, WORST_GROUP, Beside, average, beside
 from fairsynth.commands.bench.rows import Row
-from fairsynth.commands.bench.table import DATASET, FIGURE_TITLES, METHOD, failures, grid, lined_up, over
+from fairsynth.commands.bench.table import FIGURE_TITLES, by_dataset, by_method, failures, grid, lined_up, over
 from fairsynth.escaping import plain
 
 _NAMES = {WORST_GROUP: "worst group", ACCURACY: "accuracy"}
@@ -26,8 +26,8 @@ def markdown_of_datasets(table: Sequence[Row], unit: str = "worker-hours") -> st
                 here,
                 f"**{title}, {level}**, mean and 95 % interval over {over(here)}:",
                 figure,
-                ("dataset", DATASET),
-                METHOD,
+                ("dataset", by_dataset),
+                by_method,
             )
             for figure, title in FIGURE_TITLES.items()
         ]

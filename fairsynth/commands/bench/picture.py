@@ -44,8 +44,8 @@ def draw(table: Sequence[Row], target: Path) -> None:
     lines = _lines(list(axes.flat))
     if lines:
         beside = figure if several else axes[0, 0]
-        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-        beside.legend(lines.values(), lines.keys(), fontsize=8, frameon=False, **place)
+        handles, labels = list(lines.values()), list(lines)
+        beside.legend(handles, labels, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.tight_layout()
     figure.savefig(target, format="png", bbox_inches="tight" if several else None)
     pyplot.close(figure)

@@ -11,15 +11,27 @@ from fairsynth.escaping import plain
 FIGURE_TITLES = {"worst_group_accuracy": "Worst-group accuracy", "accuracy": "Accuracy (mean over images)"}
 # What a line or a column of a grid stands for: as it is, and for a table's cell.
 Axis = Callable[[Row], tuple[str, str]]
-METHOD: Axis = lambda row: (row.name, row.markdown_name)  # noqa: E731
-LEVEL: Axis = lambda row: (row.level, row.level)  # noqa: E731
-DATASET: Axis = lambda row: (row.dataset, plain(row.dataset))  # noqa: E731
+
+
+def by_method(row: Row) -> tuple[str, str]:
+    """Of each method, and variant, one."""
+    return row.name, row.markdown_name
+
+
+def by_level(row: Row) -> tuple[str, str]:
+    """Of each severity, and kind of validation, one."""
+    return row.level, row.level
+
+
+def by_dataset(row: Row) -> tuple[str, str]:
+    """Of each dataset one."""
+    return row.dataset, plain(row.dataset)
 
 
 def markdown(table: Sequence[Row], published: Sequence[Published] = (), unit: str = "worker-hours") -> str:
     """One dataset's worst-group accuracy by method and severity; accuracy and cost beside it; figures of others apart."""
     lines = [
-        grid(table, f"**{title}**, mean and 95 % interval over {over(table)}:", figure, ("method", METHOD), LEVEL)
+        grid(table, f"**{title}**, mean and 95 % interval over {over(table)}:", figure, ("method", by_method), by_level)
         + "\n"
         for figure, title in FIGURE_TITLES.items()
     ]

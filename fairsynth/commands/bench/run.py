@@ -72,7 +72,8 @@ def bench(config: RunConfig, say: Callable[[str], None] = print) -> Benched:
     outcomes: list[Measured | Failed] = []
     failed = 0
     with opened(config) as base:
-        _check_apart(base, {cell.dataset: own for cell, own in zip(grid, configs, strict=True)})
+        if len(config.bench.datasets) > 1:
+            _check_apart(base, {cell.dataset: own for cell, own in zip(grid, configs, strict=True)})
         for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
             say(f"[{number}/{len(grid)}] {_title(cell, config.bench.seeds)}: {', '.join(cell.methods)}")
             found = _outcomes(base, cell, own, say)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 from cyclopts import App, Parameter
 
 from fairsynth import __version__
-from fairsynth.errors import ConfigError, FairsynthError
+from fairsynth.errors import ConfigError, DataError, FairsynthError
 from fairsynth.escaping import printable
 
 if TYPE_CHECKING:
@@ -111,11 +111,13 @@ for _stage in STAGES:
 
 @app.command
 def bench(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
-    """Compare methods, generators and severities: bench [CONFIG.yaml] [--preset NAME] [--out DIR] [--bench.key VALUE ...].
+    """Compare methods, generators, severities and datasets: bench [CONFIG.yaml] [--preset NAME] [--out DIR] [--bench.key VALUE ...].
 
     For example --bench.severities '[95%, 99%]' --bench.methods '[erm, group-dro, dfr, fairsynth]' --bench.generators
     '[vanilla, clustered-dreambooth]' --evaluate.seeds 5; --bench.ablation true tries other settings one at a time.
-    Writes OUT/bench: table.md, table.csv, bench.json, curve.png. The same command resumes.
+    --bench.datasets '{NAME: {data.root: DIR}, ...}' compares on several datasets. Writes OUT/bench: table.md, table.csv,
+    bench.json, curve.png. The same command resumes. Exit code 3: a cell failed for a reason of its data; the table says
+    which.
 
     Parameters
     ----------
@@ -133,15 +135,17 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
     config, root = _config_of(
         tokens, preset, out, "compare what? give a CONFIG.yaml or a preset, for example 'fairsynth bench --preset demo'"
     )
-    from fairsynth.commands.bench.grid import bench, cells
-    from fairsynth.preflight import check_early
+    from fairsynth.commands.bench.run import bench, check
 
-    for own in [cell.config(config) for cell in cells(config)]:
-        check_early(own, root)
+    check(config, root)
     with locked(root):
-        folder = bench(config)
-    print((folder / "table.md").read_text("utf-8"))
-    print(f"table, curve and all values: {folder}")
+        done = bench(config)
+    print((done.folder / "table.md").read_text("utf-8"))
+    print(f"table, curve and all values: {done.folder}")
+    if done.failed:
+        raise DataError(
+            f"{done.failed} of {done.cells} cells failed for a reason of their data; the table says which and why"
+        )
     return 0
 
 

@@ -14,6 +14,7 @@ Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
 Method = Literal[
     "erm", "resample", "reweight", "group-dro", "jtt", "lff", "lisa", "dfr", "dfr-train", "afr", "ffr", "fairsynth"
 ]
+Validation = Literal["given", "biased"]
 
 
 class ClassifyConfig(Section):
@@ -67,16 +68,20 @@ class EvaluateConfig(Section):
 
 
 class BenchConfig(Section):
-    """The grid of ``fairsynth bench``: methods x generators x severities x seeds."""
+    """The grid of ``fairsynth bench``: datasets x severities x validation x methods x generators x seeds."""
 
+    datasets: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """Several datasets: {name: {section.key: value}}, such as data.root, prompts and names of values; what is not set is as in the config. A dataset that sets data.root and no data.format is recognised (auto), if the config's is demo. Empty: the config's own dataset alone."""
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (None,)
     """Levels of data.severity; original: as the dataset is."""
+    validation: Annotated[tuple[Validation, ...], Field(min_length=1)] = ("given",)
+    """The validation images at each severity. given: as the dataset and data.severity_validation say; biased: with data.severity_validation. At original there is nothing to bias; it runs as given."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = get_args(Method)
     """What is compared; ffr takes part where vanilla is among the generators."""
     generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
     """What makes the images that fairsynth learns from: a row of the table each."""
     seeds: Positive = 1
-    """Repetitions of everything: of adapters, images and search; evaluate.seeds trainings each."""
+    """Repetitions of everything; evaluate.seeds trainings each. Repetition r adds r to three seeds. data.severity_seed: which images of rare groups stay, at a severity. data.split_seed: the split, where the dataset has none of its own. seed: all the rest, that is clusters, adapters, images, settings that are tried, trainings, and of the built-in dataset every image with its split and background. Pretrained models stay, and so do a dataset's own split and, at original, its images."""
     ablation: bool = False
     """Also run fairsynth with other k, text_weight, beta and per_group, one at a time, by the paper's policy; and by each policy alone."""
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

@@ -110,7 +110,7 @@ class RunConfig(Section):
         """What does not go with the methods that are compared."""
         methods, alone = self.tune.methods, self.classify.synthetic in (None, "pretrain")
         lists = {"tune.methods": methods} | {
-            f"bench.{name}": getattr(self.bench, name) for name in ("methods", "severities", "generators")
+            f"bench.{name}": getattr(self.bench, name) for name in ("methods", "severities", "generators", "validation")
         }
         for where, values in lists.items():
             if len(set(values)) < len(values):

@@ -1,4 +1,4 @@
-"""The grid of methods, generators, severities and repetitions: the paper's table, for any dataset.
+"""The grid of datasets, severities, methods, generators and repetitions: the paper's table, for any dataset.
 
 Each cell is a config, and its stages are artifacts like those of a run: cells share what is equal, and the same command
 resumes.
@@ -6,28 +6,17 @@ resumes.
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fairsynth.artifacts import Artifact, write_json
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.classify.policies import POLICIES
-from fairsynth.commands.bench.published import TABLES, Published
-from fairsynth.commands.bench.table import Measured, markdown, rows, to_csv, to_json
 from fairsynth.config import RunConfig
-from fairsynth.config.load import changed, load_config
+from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError
-from fairsynth.escaping import printable
-from fairsynth.pipeline import through
-from fairsynth.stages.context import Context, opened
-from fairsynth.stages.evaluate.output import read_predictions
-from fairsynth.stages.synthesize.output import group_records
+from fairsynth.escaping import plain
 
-FOLDER = "bench"
 _POLICIES = {
     ", ".join(policy): {f"classify.{part}": value for part, value in policy._asdict().items()} for policy in POLICIES
 }
@@ -41,17 +30,25 @@ ABLATION: Mapping[str, Mapping[str, Any]] = {
     **{f"text weight {a}": {"filter.text_weight": a, **_PAPERS} for a in (0.0, 0.5, 1.0, "random")},
     **{f"{n} per group": {"synthesize.per_group": n, **_PAPERS} for n in (100, 300, 1000)},
 }
+# What a dataset cannot set, and where it is set.
+_THE_GRIDS = {"out": "", "data.severity": ": bench.severities", "tune.methods": ": bench.methods"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Methods that are trained on the same images: real ones alone, or those of one generator or variant."""
+    """Methods that are trained on the same images: real ones alone, or those of one generator or variant.
+
+    ``dataset``: its name, empty for the config's own; ``of_dataset``: its settings. ``validation``: given or biased.
+    """
 
     severity: float | None
     repetition: int
     methods: tuple[str, ...]
     variant: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
+    of_dataset: Mapping[str, Any] = field(default_factory=dict)
+    validation: str = "given"
 
     @property
     def level(self) -> str:
@@ -60,26 +57,52 @@ class Cell:
 
     def config(self, base: RunConfig) -> RunConfig:
         """The config of its run. Raises ConfigError for an unknown or impossible setting."""
-        own = {"data.severity": self.severity, "tune.methods": list(self.methods), "seed": base.seed + self.repetition}
-        return changed(base, {**self.settings, **own})
+        own: dict[str, Any] = {"data.severity": self.severity, "tune.methods": list(self.methods)}
+        if self.validation == "biased":
+            own["data.severity_validation"] = True
+        try:
+            config = changed(base, {**_recognised(base, self.of_dataset), **self.settings, **own})
+        except ConfigError as error:
+            raise ConfigError(f"dataset {self.dataset!r}: {error}" if self.dataset else str(error)) from None
+        return changed(config, _redrawn(config, self.repetition))
+
+
+def _recognised(base: RunConfig, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A dataset's settings; one that lies in a folder is not the built-in one, whose root means nothing."""
+    if base.data.format == "demo" and "data.root" in settings:
+        return {"data.format": "auto", **settings}
+    return settings
+
+
+def _redrawn(config: RunConfig, repetition: int) -> dict[str, int]:
+    """All seeds of a repetition: those of the config for the first one."""
+    return {
+        "seed": config.seed + repetition,
+        "data.severity_seed": config.data.severity_seed + repetition,
+        "data.split_seed": config.data.split_seed + repetition,
+    }
 
 
 def cells(config: RunConfig) -> list[Cell]:
-    """All cells in running order: severity by severity, the cheap ones first.
+    """All cells in running order: severity by severity, all datasets at each, the cheap ones first.
 
-    Raises ConfigError if no cell is left, or if a variant has no name or another row's.
+    Raises ConfigError if no cell is left, if a variant has no name or another row's, or for a dataset without a name or
+    with settings that are the grid's.
     """
-    taken = {*config.bench.generators, *(ABLATION if config.bench.ablation else ())}
-    for name in config.bench.variants:
-        if not name.strip() or name in taken:
-            raise ConfigError(
-                f"bench.variants: {name!r} is no name for a variant: it must be one that no other row has"
-            )
+    _check_variants(config)
+    _check_datasets(config)
+    bench = config.bench
+    if "biased" in bench.validation and set(bench.severities) == {None}:
+        raise ConfigError(
+            "bench.validation says biased, but at original nothing is biased; name a severity: --bench.severities '[95%]'"
+        )
     grid = [
         cell
-        for severity in config.bench.severities
-        for repetition in range(config.bench.seeds)
-        for cell in _cells(config, severity, repetition)
+        for severity in bench.severities
+        for validation in (bench.validation if severity is not None else ("given",))
+        for repetition in range(bench.seeds)
+        for name, settings in (bench.datasets or {"": {}}).items()
+        for cell in _cells(config, Cell(severity, repetition, (), "", {}, name, settings, validation))
     ]
     if not grid:
         raise ConfigError(
@@ -88,99 +111,44 @@ def cells(config: RunConfig) -> list[Cell]:
     return grid
 
 
-def _cells(config: RunConfig, severity: float | None, repetition: int) -> Iterator[Cell]:
+def _check_variants(config: RunConfig) -> None:
+    taken = {*config.bench.generators, *(ABLATION if config.bench.ablation else ())}
+    for name in config.bench.variants:
+        if not name.strip() or name in taken:
+            raise ConfigError(
+                f"bench.variants: {name!r} is no name for a variant: it must be one that no other row has"
+            )
+
+
+def _check_datasets(config: RunConfig) -> None:
+    for name, settings in config.bench.datasets.items():
+        if not plain(name):
+            raise ConfigError(f"bench.datasets: {name!r} is no name for a dataset: it has nothing to show")
+        for key in settings:
+            if "." not in key and key not in ("seed", "out"):
+                raise ConfigError(
+                    f"bench.datasets: {name!r} sets {key!r}; settings are written section.key, for example data.root"
+                )
+            if key in _THE_GRIDS or key.startswith("bench."):
+                raise ConfigError(
+                    f"bench.datasets: {name!r} sets {key!r}, which is the same for all datasets; set it for the whole bench"
+                    f"{_THE_GRIDS.get(key, '')}"
+                )
+
+
+def _cells(config: RunConfig, place: Cell) -> Iterator[Cell]:
+    """The cells of one dataset at one level, in one repetition."""
     bench = config.bench
     real = tuple(method for method in bench.methods if method not in SYNTHETIC)
     if real:
-        yield Cell(severity, repetition, real)
+        yield replace(place, methods=real)
+    whole = place.of_dataset.get("finetune.parameters", config.finetune.parameters) == "full"
     for generator in bench.generators:
         methods = tuple(m for m in bench.methods if m == "fairsynth" or (m == "ffr" and generator == "vanilla"))
         if methods:
             settings: dict[str, Any] = {"finetune.generator": generator}
-            if config.finetune.parameters == "full" and generator == "lora":
+            if whole and generator == "lora":
                 settings["finetune.parameters"] = "adapter"
-            yield Cell(severity, repetition, methods, generator, settings)
+            yield replace(place, methods=methods, variant=generator, settings=settings)
     for name, more in {**(ABLATION if bench.ablation else {}), **bench.variants}.items():
-        yield Cell(severity, repetition, ("fairsynth",), name, more)
-
-
-def bench(config: RunConfig, say: Callable[[str], None] = print) -> Path:
-    """Run the grid and write ``bench/``: table.md, table.csv, bench.json, curve.png. Returns that folder.
-
-    Raises ConfigError for a cell with impossible settings, before anything runs, and what the stages raise.
-    """
-    grid = cells(config)
-    configs = [cell.config(config) for cell in grid]
-    measured: list[Measured] = []
-    with opened(config) as base:
-        for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
-            what = f"{cell.level}, {printable(cell.variant) or 'real images'}" + (
-                f", repetition {cell.repetition}" if config.bench.seeds > 1 else ""
-            )
-            say(f"[{number}/{len(grid)}] {what}: {', '.join(cell.methods)}")
-            context = Context(own, base.root, base.session)
-            through(context, "evaluate", lambda line: say(f"  {line}"))
-            measured += _measured(context, cell)
-            write(base.root, config, measured)
-    return base.root / FOLDER
-
-
-def _measured(context: Context, cell: Cell) -> list[Measured]:
-    from fairsynth.metrics import more_figures, score_methods
-
-    predictions = read_predictions(context.artifacts["evaluate"])
-    more = more_figures(predictions, context.group_names[0])
-    images, seconds = _generation(context)
-    return [
-        Measured(
-            scores.name,
-            cell.variant,
-            cell.level,
-            cell.repetition,
-            scores,
-            images if scores.name in SYNTHETIC else 0,
-            (seconds if scores.name in SYNTHETIC else 0.0)
-            + sum(context.artifacts[stage].record["worker_seconds"][scores.name] for stage in ("tune", "evaluate")),
-            more[scores.name],
-        )
-        for scores in score_methods(predictions, context.groups, context.train_counts)
-    ]
-
-
-def _generation(context: Context) -> tuple[int, float]:
-    """Number of synthetic images made, and worker seconds (wall time x workers) of all stages up to them."""
-    synthesized: Artifact | None = context.artifacts.get("synthesize")
-    if synthesized is None:
-        return 0, 0.0
-    records = (context.artifacts[name].record for name in ("embed", "cluster", "finetune", "synthesize"))
-    seconds = sum(record["seconds"] * record.get("workers", 1) for record in records)
-    return sum(record.made for record in group_records(synthesized)), seconds
-
-
-def _published(config: RunConfig) -> tuple[Published, ...]:
-    """Figures of others for the same question: the preset's labels and attributes."""
-    if config.data.format not in TABLES:
-        return ()
-    known = load_config(None, config.data.format).data
-    same = all(getattr(config.data, n) == getattr(known, n) for n in ("label_column", "attribute_column", "options"))
-    return TABLES[config.data.format] if same else ()
-
-
-def write(root: Path, config: RunConfig, measured: list[Measured]) -> None:
-    """Write the table as far as it is known; each file is old or new, never half."""
-    from fairsynth.commands.bench.picture import draw
-
-    table, folder = rows(measured), root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    published = _published(config)
-    texts = {"table.md": markdown(table, published), "table.csv": to_csv(table)}
-    for name, text in texts.items():
-        partial = folder / f".{name}"
-        partial.write_text(text, "utf-8")
-        partial.replace(folder / name)
-    facts = {"rows": to_json(table), "published": [p._asdict() for p in published]}
-    write_json(
-        folder / "bench.json", facts | {"config": json.loads(config.model_dump_json(exclude={"out", "resources"}))}
-    )
-    draw(table, folder / ".curve.png")
-    shutil.move(folder / ".curve.png", folder / "curve.png")
+        yield replace(place, methods=("fairsynth",), variant=name, settings=more)

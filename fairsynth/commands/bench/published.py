@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fairsynth.config import RunConfig
+from fairsynth.config.load import load_config
+
 SOURCE = (
     "arXiv 2511.08711, as its authors' project page prints them; no intervals given; protocol and averages not stated"
 )
@@ -49,3 +52,12 @@ TABLES: dict[str, tuple[Published, ...]] = {
         "clustered-dreambooth 60.5/80.8; Group-DRO 30.5/50.3; SELF 0.6/50.5",
     ),
 }
+
+
+def published_for(config: RunConfig) -> tuple[Published, ...]:
+    """Figures of others for the same question: the preset's labels and attributes."""
+    if config.data.format not in TABLES:
+        return ()
+    known = load_config(None, config.data.format).data
+    same = all(getattr(config.data, n) == getattr(known, n) for n in ("label_column", "attribute_column", "options"))
+    return TABLES[config.data.format] if same else ()

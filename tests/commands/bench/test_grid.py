@@ -12,7 +12,8 @@ import pytest
 
 from fairsynth.classify.methods import TITLES
 from fairsynth.classify.policies import POLICIES
-from fairsynth.commands.bench.grid import ABLATION, Cell, _published, cells
+from fairsynth.commands.bench.grid import ABLATION, Cell, cells
+from fairsynth.commands.bench.published import published_for
 from fairsynth.config.load import load_config
 from fairsynth.errors import ConfigError
 from fairsynth.pipeline import needed
@@ -152,7 +153,7 @@ def test_a_severity_that_the_dataset_cannot_have_is_refused_at_once(tmp_path: Pa
 
 def test_published_figures_stand_beside_the_same_question_alone() -> None:
     def count(preset: str, **changed: object) -> int:
-        return len(_published(load_config(None, preset, {f"data.{k}": v for k, v in changed.items()})))
+        return len(published_for(load_config(None, preset, {f"data.{k}": v for k, v in changed.items()})))
 
     assert count("waterbirds", root="x") == count("celeba", root="x") == 16 and count("demo") == 0
     assert count("celeba", root="x", label_column="Smiling") == 0

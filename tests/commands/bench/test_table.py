@@ -14,7 +14,9 @@ from scipy import stats
 
 from fairsynth.commands.bench.picture import draw
 from fairsynth.commands.bench.published import TABLES, Published
-from fairsynth.commands.bench.table import Measured, markdown, rows, to_csv, to_json
+from fairsynth.commands.bench.rows import Measured, rows
+from fairsynth.commands.bench.table import markdown
+from fairsynth.commands.bench.values import to_csv, to_json
 from fairsynth.groups import Group
 from fairsynth.metrics import MethodScores, score
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fairsynth.classify.average import Average
 from fairsynth.classify.batch_loss import BatchLoss
 from fairsynth.classify.images import Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO
@@ -24,7 +25,8 @@ from fairsynth.models.state_files import read_state, write_state
 class Loop:
     """What a phase works with.
 
-    A resume restores the optimizer, JTT's errors, Group-DRO's weights and a special loss, and rebuilds the rest.
+    A resume restores the optimizer, JTT's errors, Group-DRO's weights, a special loss and the average, and rebuilds the
+    rest.
     """
 
     phase: Phase
@@ -39,6 +41,8 @@ class Loop:
     """Those of a frozen encoder."""
     special: BatchLoss | None = None
     """Takes the place of ``loss``."""
+    average: Average | None = None
+    """Of the classifier's weights: what the phase ends with."""
 
 
 class Point(NamedTuple):
@@ -72,6 +76,13 @@ class Point(NamedTuple):
             special.put_back(self.part("special"))
 
 
+def average_of(phase: Phase, model: Classifier, point: Point | None) -> Average | None:
+    """The running mean with which a phase begins or, after a restore, goes on."""
+    if not phase.averaged:
+        return None
+    return Average(point.part("average") if point else model.state_dict())
+
+
 def write_point(
     path: Path,
     identity: Mapping[str, Any],
@@ -84,6 +95,8 @@ def write_point(
     """Write all that the rest of a run depends on: whole, or not at all."""
     if loop and loop.special:
         parts = {**parts, "special": loop.special.state()}
+    if loop and loop.average:
+        parts = {**parts, "average": loop.average.state}
     tensors = {
         f"{part}/{name}": value.detach().cpu() for part, values in parts.items() for name, value in values.items()
     }

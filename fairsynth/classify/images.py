@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fairsynth.classify.augmentation import strongly_augmented
+from fairsynth.config import ClassifyConfig
+
 # Mean and deviation of ImageNet, which transformers' ResNets were trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -138,6 +141,24 @@ def augmented(images_N3HW: Tensor, flip: bool, rng: torch.Generator, n: int, par
         mirrored = (torch.rand(n, generator=rng) < 0.5)[part].to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images
+
+
+def seen(
+    images: Images,
+    index: NDArray[np.int64],
+    part: slice,
+    config: ClassifyConfig,
+    strong: bool,
+    rng: torch.Generator,
+    device: str,
+) -> Tensor:
+    """What a network sees of the part ``part`` of a batch: augmented as the config says, strongly or not, normalised."""
+    pixels = to_tensor(images.pixels[index[part]], device)
+    if config.augment:
+        pixels = augmented(pixels, config.flip, rng, len(index), part)
+    if strong:
+        pixels = strongly_augmented(pixels, rng, len(index), part)
+    return normalised(pixels)
 
 
 def _shift(images_N3HW: Tensor, rng: torch.Generator, n: int, part: slice) -> Tensor:

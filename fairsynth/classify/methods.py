@@ -45,10 +45,12 @@ class Phase:
     """Some epochs with one loss, on one set of images.
 
     ``images``: mixed is real and synthetic in one set, filled the real ones and, of each group, the synthetic ones that
-    it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``sampling``: groups is with replacement, every group equally often;
-    errors repeats each training image that the classifier got wrong when the phase began. ``anew``: begins with a
-    new classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the
-    linear layer.
+    it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``validation``: from
+    validation images, too. ``sampling``: groups is with replacement, every group equally often; errors repeats each
+    training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly.
+    ``averaged``: it ends with the running mean of the weights, and only that may be chosen. ``anew``: begins with a new
+    classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the linear
+    layer.
     """
 
     loss: Loss
@@ -57,6 +59,9 @@ class Phase:
     weight_decay: float = 0.0
     images: Literal["train", "synthetic", "mixed", "filled", "most", "rest"] = "train"
     sampling: Literal["shuffled", "groups", "errors"] = "shuffled"
+    validation: bool = False
+    strong: bool = False
+    averaged: bool = False
     head_only: bool = False
     anew: bool = False
     selectable: bool = True
@@ -65,6 +70,8 @@ class Phase:
     def learnt(self, data: Data, seed: int) -> Images:
         """The images that the phase learns from, in the training with this seed."""
         train, synthetic = data.train, data.synthetic
+        if self.validation:
+            train = joined(train, data.validation, np.arange(len(data.validation)))
         if self.images == "mixed":
             return joined(train, synthetic, np.arange(len(synthetic)))
         if self.images == "filled":
@@ -120,14 +127,8 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
 
 
 def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) -> list[Phase]:
-    images: Mapping[Synthetic, Literal["synthetic", "mixed", "filled"]] = {
-        "pretrain": "synthetic",
-        "mix": "mixed",
-        "fill": "filled",
-    }
-    epochs, rates = int(setting["epochs"]), (setting["learning_rate"], setting["weight_decay"])
-    alone = policy.stage_2 == "none"
-    first = Phase("supcon", epochs, *rates, images=images[policy.synthetic], selectable=alone)
+    alone = policy.stage_2 == "none" or policy.whole_group_dro
+    first = _first(setting, policy, alone)
     if alone:
         return [first]
     if policy.stage_2 == "dfr":
@@ -135,6 +136,32 @@ def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) 
     # With frozen features SupCon has nothing left to train.
     loss: Loss = "group-dro" if policy.stage_2 == "group-dro" else "ce"
     return [first, _second(loss, setting, config, head_only=policy.stage_2 != "full")]
+
+
+def _first(setting: Mapping[str, float], policy: Policy, alone: bool) -> Phase:
+    """What a policy trains first: everything."""
+    images: Mapping[Synthetic, Literal["train", "synthetic", "mixed", "filled"]] = {
+        "none": "train",
+        "pretrain": "synthetic",
+        "mix": "mixed",
+        "fill": "filled",
+    }
+    loss: Loss = "group-dro" if policy.whole_group_dro else "ce" if policy.synthetic == "none" else "supcon"
+    learns = policy.validation == "learn"
+    return Phase(
+        loss,
+        # Strongly changed images are harder: they need more passes.
+        int(setting["epochs"]) * (2 if policy.augmentation == "strong" else 1),
+        setting["learning_rate"],
+        setting["weight_decay"],
+        images[policy.synthetic],
+        "groups" if learns or policy.whole_group_dro else "shuffled",
+        validation=learns,
+        strong=policy.augmentation == "strong",
+        # Figures of images that were learnt from choose no epoch.
+        averaged=learns,
+        selectable=alone,
+    )
 
 
 def _second(loss: Loss, setting: Mapping[str, float], config: ClassifyConfig, head_only: bool) -> Phase:

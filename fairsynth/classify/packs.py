@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fairsynth.artifacts import Units
-from fairsynth.classify.images import Data, Images
+from fairsynth.classify.images import Data, Images, taken
 from fairsynth.classify.methods import SYNTHETIC
 from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
@@ -79,10 +79,17 @@ def load_pack(folder: Path) -> Images:
     return Images(read("pixels", "r"), read("labels"), read("groups"))
 
 
+def has_synthetic(packs: Path, method: str) -> bool:
+    """Whether a method has synthetic images."""
+    return (packs / pack_name("synthetic", method)).exists()
+
+
 def load_data(packs: Path, method: str) -> Data:
-    """Training, validation and (for methods that learn from them) synthetic images of a run."""
+    """Training, validation and (for methods that learn from them) synthetic images of a run; perhaps none of these."""
     train = load_pack(packs / pack_name(TRAIN))
     sizes = np.load(packs / pack_name(TRAIN) / "sizes.npy", allow_pickle=False)
     n_labels, n_groups = (int(n) for n in sizes)
-    synthetic = load_pack(packs / pack_name("synthetic", method)) if method in SYNTHETIC else train
+    synthetic = taken(train, np.zeros(0, np.int64))
+    if method in SYNTHETIC and has_synthetic(packs, method):
+        synthetic = load_pack(packs / pack_name("synthetic", method))
     return Data(train, load_pack(packs / pack_name(VALIDATION)), synthetic, n_labels, n_groups)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fairsynth.classify import images as batches
 from fairsynth.classify.batch_loss import Parts
-from fairsynth.classify.checkpoint import Loop, Point, read_point, write_point
+from fairsynth.classify.checkpoint import Loop, Point, average_of, read_point, write_point
 from fairsynth.classify.dfr import Labelled, Linear
 from fairsynth.classify.epoch import Epoch, Rule, figures, merit
 from fairsynth.classify.images import Data, Images
@@ -62,6 +62,11 @@ class Training:
         self._loop: Loop | None = None
         self._restored: Point | None = None
 
+    @property
+    def _ends(self) -> list[int]:
+        """Numbers of epochs after which a phase ends."""
+        return np.cumsum([phase.epochs for phase in self.phases]).tolist()  # type: ignore[no-any-return]
+
     def _untrained(self, seed: int) -> Classifier:
         model = build_classifier(self.config, self.data.n_labels, seed).to(self.device)
         if self.device == "cuda":
@@ -87,8 +92,11 @@ class Training:
             yield self._refit(phase)
             return
         self._loop = self._entered(phase)
-        for _ in range(behind, phase.epochs):
-            yield self._validated(phase, self._epoch(self._loop))
+        for number in range(behind, phase.epochs):
+            loss = self._epoch(self._loop)
+            if self._loop.average and number == phase.epochs - 1:
+                self.model.load_state_dict(self._loop.average.state)
+            yield self._validated(phase, loss)
 
     def _entered(self, phase: Phase) -> Loop:
         """Everything that a phase begins with; after a restore, as it was."""
@@ -107,7 +115,8 @@ class Training:
             point.put_back(optimizer, dro, special)
         features = self._features(images) if phase.head_only else None
         loss = self._loss(phase, images, dro)
-        return Loop(phase, images, networks, optimizer, loss, dro, errors, features, special)
+        average = average_of(phase, self.model, point)
+        return Loop(phase, images, networks, optimizer, loss, dro, errors, features, special, average)
 
     def _parts(self, images: Images) -> Parts:
         sizes, drawn = (self.data.n_labels, self.data.n_groups), (self.seed, self.rng)
@@ -142,6 +151,8 @@ class Training:
                     self.ranks.sum_gradients(network.encoder.parameters())
                 self.ranks.mean_gradients(network.head.parameters())
             loop.optimizer.step()
+            if loop.average:
+                loop.average.update(self.model.state_dict())
             losses.append(loss.item())
         return float(np.mean(losses))
 
@@ -158,11 +169,8 @@ class Training:
 
     def _seen(self, images: Images, index: NDArray[np.int64]) -> Tensor:
         """This process's part of a batch, augmented as it would be without the others."""
-        part = self.ranks.part
-        pixels = batches.to_tensor(images.pixels[index[part]], self.device)
-        if self.config.augment:
-            pixels = batches.augmented(pixels, self.config.flip, self.rng, len(index), part)
-        return batches.normalised(pixels)
+        strong = self._loop is not None and self._loop.phase.strong
+        return batches.seen(images, index, self.ranks.part, self.config, strong, self.rng, self.device)
 
     @torch.no_grad()
     def _features(self, images: Images) -> Tensor:
@@ -198,8 +206,9 @@ class Training:
     ) -> Epoch:
         """Put an epoch on record, and the state with it if it is the best so far."""
         number = len(self.history)
-        epoch = Epoch(number, phase.stage, loss, *figures(predicted, labels, groups), phase.selectable)
-        better = phase.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
+        may_be_chosen = phase.selectable and (not phase.averaged or number + 1 in self._ends)
+        epoch = Epoch(number, phase.stage, loss, *figures(predicted, labels, groups), may_be_chosen)
+        better = may_be_chosen and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
         # Of several processes the first decides, should their figures differ in a last bit.
         if self.ranks.agreed(int(better)):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
@@ -263,7 +272,7 @@ class Training:
         self._best_state = point.part("best")
         self.model.load_state_dict(point.part("model"))
         self.rng.set_state(point.tensors["rng"])
-        inside = len(self.history) not in np.cumsum([phase.epochs for phase in self.phases])
+        inside = len(self.history) not in self._ends
         self._restored = point if inside else None
         return True
 

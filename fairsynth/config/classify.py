@@ -9,8 +9,10 @@ from pydantic import Field
 
 from fairsynth.config.types import Fraction, Generator, Positive, Section, Severity
 
-Synthetic = Literal["pretrain", "mix", "fill"]
+Synthetic = Literal["none", "pretrain", "mix", "fill"]
 Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
+ValidationUse = Literal["choose", "learn"]
+Augmentation = Literal["light", "strong"]
 Method = Literal[
     "erm", "resample", "reweight", "group-dro", "jtt", "lff", "lisa", "dfr", "dfr-train", "afr", "ffr", "fairsynth"
 ]
@@ -37,9 +39,13 @@ class ClassifyConfig(Section):
     beta: Fraction | None = None
     """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, at first 0.5, or 1 where real images are learnt from, too."""
     synthetic: Synthetic | None = None
-    """How fairsynth learns from synthetic images. pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched, where every group has 50 validation images to judge by."""
+    """How fairsynth learns from synthetic images. none: not at all; pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched."""
     stage_2: Stage2 | None = None
-    """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched, where every group has 50 validation images to judge by. The paper's are pretrain and last-layer."""
+    """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss, and everything where synthetic is none; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched. The paper's are pretrain and last-layer."""
+    validation: ValidationUse | None = None
+    """What fairsynth's validation images are for. choose: epochs and settings (and dfr's layer); learn: the whole network learns from them as from training images, every group alike, and no epoch is chosen; null: searched. Policies are compared by cross-fitting: each learns from one half and is judged by the other."""
+    augmentation: Augmentation | None = None
+    """How images change while fairsynth learns. light: as augment and flip say; strong: two random changes more, of place, colour, light, sharpness, a covered part, noise; null: searched."""
 
 
 class TuneConfig(Section):

@@ -1,42 +1,66 @@
-"""What fairsynth's search chooses among, and which of it validation can rank."""
+"""What fairsynth's search chooses among."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import get_args
 
-import numpy as np
 import pytest
 
-from fairsynth.classify.policies import POLICIES, Policy, in_words, policies, policy_of, rankable
+from fairsynth.classify.policies import PAPERS, POLICIES, Policy, in_words, need_cross_fitting, policies, policy_of
 from fairsynth.config import ClassifyConfig
-from fairsynth.config.classify import Stage2, Synthetic
+from fairsynth.config.classify import Augmentation, Stage2, Synthetic, ValidationUse
 
 
 def test_what_the_config_says_is_not_searched() -> None:
     assert policies(ClassifyConfig()) == POLICIES
     assert policies(ClassifyConfig(stage_2="dfr")) == tuple(p for p in POLICIES if p.stage_2 == "dfr")
-    assert policies(ClassifyConfig(synthetic="mix", stage_2="full")) == (Policy("mix", "full"),)
+    assert policies(ClassifyConfig(validation="learn", augmentation="light")) == tuple(
+        p for p in POLICIES if p[2:] == ("learn", "light")
+    )
+    # No listed policy has these: the rest is as simple as can be.
+    assert policies(ClassifyConfig(synthetic="mix", stage_2="full")) == (Policy("mix", "full", "choose", "light"),)
+
+
+def test_the_papers_policy_is_among_them_and_is_what_its_two_parts_name() -> None:
+    assert PAPERS in POLICIES
+    assert policies(ClassifyConfig(synthetic="pretrain", stage_2="last-layer")) == (PAPERS,)
+    assert not need_cross_fitting([PAPERS])
+
+
+def test_ways_without_synthetic_images_are_among_them() -> None:
+    """ERM, Group-DRO and DFR on the same backbone."""
+    assert {Policy("none", stage_2, "choose", "light") for stage_2 in ("none", "group-dro", "dfr")} <= {*POLICIES}
+
+
+def test_without_synthetic_images_only_what_needs_none_is_left() -> None:
+    left = policies(ClassifyConfig(), synthetic=False)
+    assert left == tuple(p for p in POLICIES if p.synthetic == "none") and len(left) > 3
+    assert policies(ClassifyConfig(stage_2="dfr"), synthetic=False) == tuple(p for p in left if p.stage_2 == "dfr")
+    # Something is left, whatever was asked for.
+    assert policies(ClassifyConfig(synthetic="mix"), synthetic=False)[0].synthetic == "none"
+
+
+def test_images_that_are_not_to_change_do_not_change_strongly() -> None:
+    assert {p.augmentation for p in policies(ClassifyConfig(augment=False))} == {"light"}
+    assert {p.augmentation for p in policies(ClassifyConfig(augment=False, augmentation="strong"))} == {"strong"}
 
 
 def test_a_setting_says_its_policy_or_none_and_no_other() -> None:
     config = ClassifyConfig(synthetic="mix")
-    assert policy_of({"epochs": 3}, config) == ("mix", "dfr")
-    assert policy_of({"synthetic": "mix", "stage_2": "none"}, config) == ("mix", "none")
+    assert policy_of({"epochs": 3}, config) == policies(config)[0]
+    assert policy_of({"synthetic": "mix", "stage_2": "none"}, config) == Policy("mix", "none")
+    assert policy_of({"synthetic": "mix", "stage_2": "dfr", "augmentation": "strong"}, config)[3] == "strong"
     with pytest.raises(KeyError):
         policy_of({"synthetic": "fill", "stage_2": "none"}, config)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "all_of_them"), [((50, 50, 90), True), ((90, 49, 90), False), ((60, 0, 60), True), ((), True)]
-)
-def test_policies_are_chosen_among_only_by_groups_of_enough_images(sizes: tuple[int, ...], all_of_them: bool) -> None:
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    assert rankable(POLICIES, groups) == (POLICIES if all_of_them else POLICIES[:1])
-    # One that was asked for stays.
-    only = (Policy("fill", "dfr"),)
-    assert rankable(only, groups) == only
+def test_what_learns_from_validation_is_cross_fitted_and_so_are_several() -> None:
+    assert need_cross_fitting(POLICIES[:2]) and need_cross_fitting([Policy("none", "none", "learn")])
+    assert not need_cross_fitting([Policy("none", "none")])
 
 
 def test_every_policy_has_words() -> None:
-    texts = {in_words(Policy(synthetic, stage_2)) for synthetic in get_args(Synthetic) for stage_2 in get_args(Stage2)}
-    assert len(texts) == 15
+    parts = [get_args(part) for part in (Synthetic, Stage2, ValidationUse, Augmentation)]
+    texts = {in_words(Policy(*each)) for each in product(*parts)}
+    assert len(texts) == 4 * 5 * 2 * 2 and not any("None" in text for text in texts)

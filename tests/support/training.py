@@ -11,11 +11,15 @@ import torch
 from fairsynth.classify.epoch import Epoch
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.methods import TITLES
+from fairsynth.classify.policies import PAPERS
 from fairsynth.classify.training import Training
 from fairsynth.config import ClassifyConfig
 from tests.support.datasets import picture
 
-CONFIG = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=3, finetune_epochs=3)
+# By the paper's policy.
+CONFIG = ClassifyConfig(
+    backbone="small", image_size=32, batch_size=16, pretrain_epochs=3, finetune_epochs=3, **PAPERS._asdict()
+)
 SETTING = {
     "learning_rate": 3e-3, "weight_decay": 1e-3, "step_size": 0.1, "beta": 0.5, "temperature": 0.1,
     "head_learning_rate": 1e-2, "head_weight_decay": 1e-2, "epochs": 3, "adjustment": 1.0,
@@ -31,6 +35,10 @@ WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "mix": ("fairsynth", {"synthetic": "mix", "stage_2": "none"}),
     "mix then dfr": ("fairsynth", {"synthetic": "mix", "stage_2": "dfr"}),
     "fill": ("fairsynth", {"synthetic": "fill", "stage_2": "none"}),
+    "learn": ("fairsynth", {"synthetic": "none", "stage_2": "none", "validation": "learn", "augmentation": "strong"}),
+    "mix and learn": ("fairsynth", {"synthetic": "mix", "stage_2": "none", "validation": "learn"}),
+    "real group-dro": ("fairsynth", {"synthetic": "none", "stage_2": "group-dro"}),
+    "strong, then dfr": ("fairsynth", {"synthetic": "none", "stage_2": "dfr", "augmentation": "strong"}),
 }
 
 

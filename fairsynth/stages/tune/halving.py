@@ -7,10 +7,15 @@ same epoch, so the outcome depends on settings and seed alone, not on machines, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from fairsynth.classify.epoch import Epoch, Rule
+import numpy as np
+from numpy.typing import NDArray
+
+from fairsynth.classify.epoch import Epoch, Rule, figures, merit
+from fairsynth.classify.images import Images
 from fairsynth.classify.methods import Phase
 from fairsynth.classify.policies import Setting
 
@@ -37,6 +42,8 @@ class Trial:
     finished: bool
     seconds: float = field(default=0.0, compare=False)
     """Of all workers that trained it; not part of its identity."""
+    predicted: tuple[int, ...] | None = None
+    """Of a cross-fitted trial: the class of every validation image, by a training that had not seen it."""
 
     def merit(self, rule: Rule) -> tuple[float, float]:
         """The key by which trials are chosen: as ``Epoch.merit``; below all others where no epoch may be chosen."""
@@ -66,6 +73,29 @@ def trial_of(
         len(history),
         whole,
     )
+
+
+def cross_fitted(
+    method: str,
+    number: int,
+    setting: Setting,
+    predicted_N: NDArray[np.int64] | None,
+    validation: Images,
+    rule: Rule,
+) -> Trial:
+    """The record of a trial that predicted every validation image without having seen it; None: it could not."""
+    if predicted_N is None:
+        return Trial(method, number, dict(setting), None, None, None, (-1.0, -1.0), 0, True)
+    known = figures(predicted_N, validation.labels, validation.groups)
+    predicted = tuple(int(value) for value in predicted_N)
+    return Trial(method, number, dict(setting), *known, merit(rule, *known), 0, True, predicted=predicted)
+
+
+def read_trial(content: Mapping[str, Any]) -> Trial:
+    """A trial from its record as JSON."""
+    predicted = content.get("predicted")
+    lists = {"promise": tuple(content["promise"]), "predicted": None if predicted is None else tuple(predicted)}
+    return Trial(**{**content, **lists})
 
 
 def rungs(stages: Sequence[Phase], grace: int) -> list[int]:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fairsynth.classify.epoch import Rule
 from fairsynth.classify.methods import TITLES
-from fairsynth.stages.tune.halving import Trial, best
+from fairsynth.stages.tune.halving import Trial
 
 _FIGURES = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
 
 
-def to_csv(trials: Sequence[Trial], rule: Rule) -> str:
-    """A line for each trial; values that a method lacks, and figures that a trial lacks, are empty."""
+def to_csv(trials: Sequence[Trial], chosen: Collection[Trial]) -> str:
+    """A line for each trial, and whether it is among the ``chosen``; values that a method lacks, and figures that a trial lacks, are empty."""
     names = sorted({name for trial in trials for name in trial.setting})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(["method", "trial", *_FIGURES, "epochs", "finished", "chosen", "seconds", *names])
-    chosen = {(trial.method, trial.number) for trial in _chosen(trials, rule)}
+    of_chosen = {(trial.method, trial.number) for trial in chosen}
     for trial in trials:
         figures = [getattr(trial, name) for name in _FIGURES]
-        facts = [trial.epochs, trial.finished, (trial.method, trial.number) in chosen, trial.seconds]
+        facts = [trial.epochs, trial.finished, (trial.method, trial.number) in of_chosen, trial.seconds]
         line = [trial.method, trial.number, *figures, *facts, *(trial.setting.get(name) for name in names)]
         writer.writerow([_cell(value) for value in line])
     return sink.getvalue()
@@ -33,12 +33,7 @@ def _cell(value: object) -> object:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
-def _chosen(trials: Sequence[Trial], rule: Rule) -> list[Trial]:
-    methods = dict.fromkeys(trial.method for trial in trials)
-    return [best([trial for trial in trials if trial.method == method], rule) for method in methods]
-
-
-def draw(trials: Sequence[Trial], rule: Rule, target: Path) -> None:
+def draw(trials: Sequence[Trial], chosen: Collection[Trial], rule: Rule, target: Path) -> None:
     """Write the picture as a PNG: a dot per trial, in order of its number; those that fell out early are hollow."""
     import matplotlib
 
@@ -55,8 +50,9 @@ def draw(trials: Sequence[Trial], rule: Rule, target: Path) -> None:
             places = [place - 0.35 + width * trial.number for trial in some]
             values = [100 * trial.merit(rule)[0] for trial in some]
             axes.scatter(places, values, s=22, facecolors=face, edgecolors="#0072B2", zorder=2)
-    for place, trial in enumerate(_chosen(trials, rule)):
+    for trial in chosen:
         if trial.merit(rule)[0] >= 0:
+            place = methods.index(trial.method)
             axes.hlines(100 * trial.merit(rule)[0], place - 0.4, place + 0.4, color="#D55E00", linewidth=1.5, zorder=1)
     axes.set_xticks(range(len(methods)), [TITLES[method] for method in methods], rotation=20, ha="right")
     axes.set_ylabel(

@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fairsynth.artifacts import Units, write_json
+from fairsynth.classify.crossfit import CrossFit
+from fairsynth.classify.epoch import Epoch
+from fairsynth.classify.images import Data
 from fairsynth.classify.methods import phases
-from fairsynth.classify.packs import load_data, load_pack, pack_name
-from fairsynth.classify.policies import Policy, Setting, policies, rankable
+from fairsynth.classify.packs import has_synthetic, load_data
+from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
-from fairsynth.manifest import VALIDATION
+from fairsynth.errors import DataError
 from fairsynth.models.data_parallel import Ranks
-from fairsynth.stages.tune.halving import Trial, best, promoted, rungs, trial_of
+from fairsynth.stages.tune.evidence import Judged, preferred
+from fairsynth.stages.tune.halving import Trial, best, cross_fitted, promoted, read_trial, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -116,22 +124,43 @@ class Search:
         return [replace(self._read(task), seconds=spent[task.method, task.number]) for task in tasks]
 
     def _rungs(self, method: str) -> list[int]:
-        """For fairsynth none, unless all its policies have one phase."""
-        first = [self._setting(method, n) for n in range(len(self.left_open) if method == "fairsynth" else 1)]
-        return min((rungs(phases(method, s, self.classify), self.config.grace_epochs) for s in first), key=len)
+        """None for what is cross-fitted: the figures of a trial are known at its end."""
+        if self._cross_fits(method):
+            return []
+        return rungs(phases(method, self._setting(method, 0), self.classify), self.config.grace_epochs)
+
+    def _cross_fits(self, method: str) -> bool:
+        return method == "fairsynth" and need_cross_fitting(self.left_open)
 
     def _setting(self, method: str, number: int) -> Setting:
         return setting(method, number, self.classify, self.seed, self.left_open)
 
     @cached_property
     def left_open(self) -> tuple[Policy, ...]:
-        """The policies of fairsynth among which it searches."""
-        return rankable(policies(self.classify), load_pack(self.packs / pack_name(VALIDATION)).groups)
+        """The policies of fairsynth among which it searches: without synthetic images those that need none."""
+        return policies(self.classify, has_synthetic(self.packs, "fairsynth"))
 
-    def chosen(self, trials: Sequence[Trial]) -> dict[str, dict[str, float | str]]:
-        """Each method's setting for the final training: that of its best trial."""
-        by_method = {method: [t for t in trials if t.method == method] for method in self.config.methods}
-        return {method: dict(best(its, self.config.select).setting) for method, its in by_method.items()}
+    def best(self, trials: Sequence[Trial], method: str) -> Trial:
+        """The trial of a method to train anew, for fairsynth the one that is ``preferred``.
+
+        Raises DataError if the data allow no policy of fairsynth.
+        """
+        its = [trial for trial in trials if trial.method == method]
+        if not self._cross_fits(method):
+            return best(its, self.config.select)
+        its = [trial for trial in its if trial.predicted is not None]
+        if not its:
+            raise DataError(
+                "no way in which fairsynth can learn from these data could be judged: a label has too few validation images"
+            )
+        its.sort(key=lambda trial: (self._place(trial), trial.number))
+        validation = load_data(self.packs, method).validation
+        right_TN = np.array([np.array(trial.predicted) == validation.labels for trial in its])
+        return its[preferred(Judged(right_TN, validation.labels, validation.groups), self.config.select)]
+
+    def _place(self, trial: Trial) -> int:
+        """A trial's place in the order of preference."""
+        return self.left_open.index(policy_of(trial.setting, self.classify))
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""
@@ -153,13 +182,14 @@ class Search:
         Of several processes (``ranks``) the first commits.
         """
         rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
-        data = load_data(self.packs, task.method)
-        run = Training(task.method, task.setting, data, self.classify, self.seed, rule, ranks)
         checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
+        note = self._noting(task, report)
+        if self._cross_fits(task.method):
+            self._cross_fitted(task, checkpoint, checkpoint_seconds, note, ranks)
+            return
+        run = Training(task.method, task.setting, self._data(task), self.classify, self.seed, rule, ranks)
         for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-            figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
-            names = {"method": task.method, "number": task.number, "epoch": count}
-            report(figures | names | {"merit": epoch.merit(rule)[0]})
+            note(count, epoch)
             if count == until:
                 break
         whole = count == sum(phase.epochs for phase in run.phases)
@@ -168,10 +198,42 @@ class Search:
         if ranks is not None and not ranks.first:
             return
         trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
-        seconds = (time.monotonic() - began) * (ranks.world if ranks else 1)
-        self._commit(replace(trial, seconds=round(seconds, 2)), until)
+        self._commit(replace(trial, seconds=_seconds(began, ranks)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)
+
+    def _cross_fitted(
+        self,
+        task: TrialTask,
+        checkpoint: Path,
+        checkpoint_seconds: float,
+        note: Callable[[int, Epoch], None],
+        ranks: Ranks | None,
+    ) -> None:
+        """Run a trial on both halves of validation and commit its predictions; a policy that the data forbid has none."""
+        began, data = time.monotonic(), self._data(task)
+        fit = CrossFit(task.method, task.setting, data, self.classify, self.seed, self.config.select, ranks)
+        known: NDArray[np.int64] | None = None
+        with suppress(DataError):
+            known = fit.predicted(checkpoint, checkpoint_seconds, note)
+        if ranks is not None and not ranks.first:
+            return
+        trial = cross_fitted(task.method, task.number, task.setting, known, data.validation, self.config.select)
+        self._commit(replace(trial, seconds=_seconds(began, ranks)), 0)
+        fit.forget(checkpoint)
+
+    def _data(self, task: TrialTask) -> Data:
+        return load_data(self.packs, task.method)
+
+    def _noting(self, task: TrialTask, report: Report) -> Callable[[int, Epoch], None]:
+        """Tells ``report`` of an epoch."""
+
+        def note(count: int, epoch: Epoch) -> None:
+            figures = {"worst_group_accuracy": epoch.worst_group_accuracy, "accuracy": epoch.accuracy}
+            names = {"method": task.method, "number": task.number, "epoch": count}
+            report(figures | names | {"merit": epoch.merit(self.config.select)[0]})
+
+        return note
 
     def _commit(self, trial: Trial, until: int) -> None:
         name = TrialTask(trial.method, trial.number, trial.setting, until).unit
@@ -179,5 +241,9 @@ class Search:
             self.units.commit(name, lambda folder: write_json(folder / "trial.json", vars(trial)))
 
     def _read(self, task: TrialTask) -> Trial:
-        content = json.loads((self.units[task.unit] / "trial.json").read_text("utf-8"))
-        return Trial(**content | {"promise": tuple(content["promise"])})
+        return read_trial(json.loads((self.units[task.unit] / "trial.json").read_text("utf-8")))
+
+
+def _seconds(began: float, ranks: Ranks | None) -> float:
+    """Worker seconds since then."""
+    return round((time.monotonic() - began) * (ranks.world if ranks else 1), 2)

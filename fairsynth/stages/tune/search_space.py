@@ -72,7 +72,9 @@ def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> 
     if method != "fairsynth":
         return _SPACES[method]
     policy = policy or policies(config)[0]
-    supcon = _SUPCON if policy.synthetic == "pretrain" else _JOINT
+    if policy.whole_group_dro:
+        return _SPACES["group-dro"]
+    supcon = {"none": {}, "pretrain": _SUPCON}.get(policy.synthetic, _JOINT)
     values = {**_STAGE_1, **supcon, **_STAGE_2[policy.stage_2]}
     return values if config.beta is None else {name: known for name, known in values.items() if name != "beta"}
 
@@ -100,7 +102,8 @@ def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_ope
 def _whole(
     method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
 ) -> Setting:
-    fixed = {"beta": config.beta} if method == "fairsynth" and config.beta is not None else {}
+    uses_beta = method == "fairsynth" and config.beta is not None and (policy is None or policy.synthetic != "none")
+    fixed = {"beta": config.beta} if uses_beta else {}
     parts = policy._asdict() if policy else {}
     return {**drawn, **fixed, **parts, "epochs": max(1, round(config.pretrain_epochs * share))}
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts, write_json
 from fairsynth.classify.methods import SYNTHETIC, TITLES
-from fairsynth.classify.policies import ENOUGH, Setting, policies, policy_of
+from fairsynth.classify.policies import Setting, policies, policy_of
 from fairsynth.config import ANY_IMAGE
 from fairsynth.errors import DataError
 from fairsynth.manifest import TRAIN, VALIDATION
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairsynth.classify.packs import Packer
     from fairsynth.stages.tune.search import Search
 
-VERSION = 4
+VERSION = 5
 
 
 def artifact(context: Context) -> Artifact:
@@ -48,10 +48,11 @@ def make(context: Context, artifact: Artifact) -> Made:
     _pack(context, artifact)
     search = Search(units.path, units, config.classify, config.tune, config.seed)
     trials = search.run(lambda some: context.run_trials(artifact, some), config.resources.checkpoint_seconds)
-    chosen = search.chosen(trials)
+    best = [search.best(trials, method) for method in config.tune.methods]
+    chosen = {trial.method: dict(trial.setting) for trial in best}
     write_json(artifact.path / "trials.json", [vars(trial) for trial in trials])
-    (artifact.path / TRIALS).write_text(to_csv(trials, config.tune.select), "utf-8")
-    draw(trials, config.tune.select, artifact.path / PICTURE)
+    (artifact.path / TRIALS).write_text(to_csv(trials, best), "utf-8")
+    draw(trials, best, config.tune.select, artifact.path / PICTURE)
     artifact.clear("ray", "checkpoints")
     used = len(manifest.split(TRAIN)) + len(manifest.split(VALIDATION))
     each = f"{len(trials) // len(chosen)} trials for each of {', '.join(chosen)}"
@@ -69,13 +70,9 @@ def _learns_from_synthetic(context: Context) -> bool:
 
 def _policy(search: Search, ours: Setting | None) -> str:
     """The search's choice for fairsynth, as a line for people; empty if it had no choice."""
-    every = policies(search.classify)
-    if ours is None or len(every) == 1:
+    if ours is None or len(policies(search.classify)) == 1:
         return ""
-    chosen = f"; fairsynth: {', '.join(policy_of(ours, search.classify))}"
-    if search.left_open != every:
-        chosen += f" (not searched: a group has under {ENOUGH} validation images)"
-    return chosen
+    return f"; fairsynth: {', '.join(policy_of(ours, search.classify))}"
 
 
 def _pack(context: Context, artifact: Artifact) -> None:
@@ -98,6 +95,8 @@ def _pack_synthetic(context: Context, packer: Packer) -> None:
     masks = {"fairsynth": accepted_mask, "ffr": unfiltered_mask}
     for method in (method for method in masks if method in methods):
         mask = masks[method](artifact)
+        if not mask.any() and method == "fairsynth" and context.config.classify.synthetic in (None, "none"):
+            continue  # it learns from real images alone
         if not mask.any():
             raise DataError(
                 f"no synthetic image was accepted, so {TITLES[method]} has nothing to learn from; raise filter.keep, or "

@@ -21,7 +21,7 @@ TRIALS = [
 
 
 def test_every_trial_has_a_line_and_each_method_one_that_is_chosen() -> None:
-    lines = list(csv.DictReader(io.StringIO(to_csv(TRIALS, "worst-group"))))
+    lines = list(csv.DictReader(io.StringIO(to_csv(TRIALS, [TRIALS[0], TRIALS[3]]))))
     assert [(line["method"], line["trial"], line["chosen"]) for line in lines] == [
         ("erm", "0", "true"),
         ("erm", "1", "false"),
@@ -30,13 +30,13 @@ def test_every_trial_has_a_line_and_each_method_one_that_is_chosen() -> None:
     ]
     assert lines[0]["learning_rate"] == "0.001" and lines[0]["beta"] == "" and lines[0]["seconds"] == "1.25"
     assert lines[2]["worst_group_accuracy"] == "" and lines[3]["worst_group_accuracy"] == "0.0"
-    by_class = csv.DictReader(io.StringIO(to_csv(TRIALS, "worst-class")))
-    assert [line["chosen"] for line in by_class] == ["false", "true", "false", "true"]
+    others = csv.DictReader(io.StringIO(to_csv(TRIALS, [TRIALS[1], TRIALS[3]])))
+    assert [line["chosen"] for line in others] == ["false", "true", "false", "true"]
 
 
 def test_the_picture_shows_each_trial_that_has_a_figure(tmp_path: Path) -> None:
     def blue(trials: list[Trial]) -> int:
-        draw(trials, "worst-group", tmp_path / "s.png")
+        draw(trials, trials[-1:], "worst-group", tmp_path / "s.png")
         pixels = np.asarray(Image.open(tmp_path / "s.png").convert("RGB")).astype(int)
         return int((np.abs(pixels - (0x00, 0x72, 0xB2)).sum(2) < 40).sum())
 

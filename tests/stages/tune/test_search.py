@@ -10,20 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
 from fairsynth.artifacts import Artifact, Identity, Units
-from fairsynth.classify.images import Images
-from fairsynth.classify.policies import POLICIES
-from fairsynth.config import ClassifyConfig, ResourcesConfig, RunConfig, TuneConfig
+from fairsynth.config import ResourcesConfig, RunConfig
 from fairsynth.engine.session import Session, session_of
 from fairsynth.engine.trials import run_trials
 from fairsynth.errors import DataError
@@ -31,43 +28,10 @@ from fairsynth.models.state_files import read_state
 from fairsynth.stages.context import Context
 from fairsynth.stages.tune.halving import Trial, best, promoted
 from fairsynth.stages.tune.search import Search, TrialTask
+from tests.support.searching import TUNE, in_turn, looped, packs, search, write_pack
 from tests.support.training import images
 
-CLASSIFY = ClassifyConfig(backbone="small", image_size=32, batch_size=16, pretrain_epochs=6, finetune_epochs=2)
-TUNE = TuneConfig(trials=5, grace_epochs=2, methods=("erm", "group-dro", "jtt"))
-
-
-def write_pack(folder: Path, pack: Images) -> None:
-    """Images as the steps write them."""
-    folder.mkdir(parents=True)
-    np.save(folder / "pixels.npy", np.asarray(pack.pixels))
-    np.save(folder / "labels.npy", pack.labels)
-    np.save(folder / "groups.npy", pack.groups)
-    np.save(folder / "sizes.npy", np.array([2, 4]))
-
-
-@pytest.fixture(scope="module")
-def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("packs")
-    sizes_of = {"train": (24, 4, 8, 24), "val": (8,) * 4, "synthetic-fairsynth": (12,) * 4}
-    for seed, (name, sizes) in enumerate(sizes_of.items()):
-        write_pack(folder / f"pack-{name}", images(sizes, seed))
-    return folder
-
-
-def search(packs: Path, folder: Path, tune: TuneConfig = TUNE, search_class: type[Search] = Search) -> Any:
-    return search_class(packs, Units(folder / "units"), CLASSIFY, tune, 3)
-
-
-def in_turn(trials: Mapping[str, Callable[..., None]]) -> None:
-    """A plain loop over trials, without Ray."""
-    for trial in trials.values():
-        trial(lambda figures: None, None)
-
-
-def looped(one: Search) -> list[Trial]:
-    """All trials of a search in a plain loop."""
-    return one.run(in_turn, checkpoint_seconds=1e9)
+__all__ = ["packs"]
 
 
 def on_ray(one: Search, session: Session) -> list[Trial]:
@@ -263,20 +227,6 @@ def test_data_that_a_method_cannot_use_are_told_as_such(packs: Path, tmp_path: P
     # Nobody tried again, and the other method's trial is kept.
     assert not list((tmp_path / "ray").rglob("error.*"))
     assert [name for name in Units(tmp_path / "units").done() if "erm" in name]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("enough", [True, False])
-def test_policies_are_searched_where_validation_can_rank_them(packs: Path, tmp_path: Path, enough: bool) -> None:
-    shutil.copytree(packs, tmp_path / "packs")
-    shutil.rmtree(tmp_path / "packs" / "pack-val")
-    write_pack(tmp_path / "packs" / "pack-val", images((50, 50, 50, 50 if enough else 49), 1))
-    # Not halved, though some policies have one phase: others have two.
-    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
-    trials = looped(search(tmp_path / "packs", tmp_path, tune))
-    found = [(t.setting["synthetic"], t.setting["stage_2"]) for t in trials]
-    assert found == ([*POLICIES[:4]] if enough else [POLICIES[0]] * 4)
-    assert all(t.finished and t.worst_group_accuracy is not None for t in trials)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fairsynth.classify.methods import TITLES, numbers, phases
-from fairsynth.classify.policies import POLICIES, Setting, policy_of
+from fairsynth.classify.policies import PAPERS, POLICIES, Policy, Setting, policies, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import ConfigError
 from fairsynth.stages.tune import search_space
@@ -27,7 +27,7 @@ def test_the_first_trial_has_the_defaults_for_every_seed(method: str) -> None:
     for seed in (0, 1, 99):
         assert setting(method, 0, CONFIG, seed) == {
             name: known.default for name, known in space(method, CONFIG).items()
-        } | {"epochs": 40} | ({"synthetic": "pretrain", "stage_2": "last-layer"} if method == "fairsynth" else {})
+        } | {"epochs": 40} | (PAPERS._asdict() if method == "fairsynth" else {})
 
 
 def test_the_fields_own_defaults() -> None:
@@ -35,6 +35,8 @@ def test_the_fields_own_defaults() -> None:
     ours = setting("fairsynth", 0, CONFIG, 0)
     assert (ours["beta"], ours["temperature"]) == (0.5, 0.1)
     assert setting("fairsynth", 0, ClassifyConfig(synthetic="mix"), 0)["beta"] == 1.0
+    real = setting("fairsynth", 0, ClassifyConfig(synthetic="none", beta=0.5), 0)
+    assert not {"beta", "temperature"} & {*real}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -50,55 +52,64 @@ def test_values_lie_in_their_ranges_and_fill_them(method: str) -> None:
         assert max(abs(place - (i + 0.5) / 200) for i, place in enumerate(places)) < 0.14
 
 
-def test_only_what_the_second_stage_needs_is_searched() -> None:
+def test_only_what_the_policy_needs_is_searched() -> None:
     def names(**changed: str) -> set[str]:
         return set(space("fairsynth", ClassifyConfig(**changed))) - set(space("erm", CONFIG))  # type: ignore[arg-type]
 
     supcon = {"beta", "temperature"}
-    assert names() == supcon | {"head_learning_rate", "head_weight_decay"}
-    assert names(stage_2="group-dro") == names() | {"step_size", "adjustment"}
-    assert names(stage_2="full") == supcon | {"full_learning_rate", "full_weight_decay"}
-    assert names(stage_2="dfr") == names(stage_2="none") == names(synthetic="mix") == supcon
-    assert names(synthetic="fill", stage_2="full") == names(stage_2="full")
+    paper = names(synthetic="pretrain", stage_2="last-layer")
+    assert paper == supcon | {"head_learning_rate", "head_weight_decay"}
+    assert names(synthetic="pretrain", stage_2="group-dro") == paper | {"step_size", "adjustment"}
+    assert names(synthetic="pretrain", stage_2="full") == supcon | {"full_learning_rate", "full_weight_decay"}
+    assert names(synthetic="mix", stage_2="dfr") == names(synthetic="mix", stage_2="none") == supcon
+    assert names(synthetic="fill", stage_2="full") == names(synthetic="pretrain", stage_2="full")
+    # Of real images alone: ERM's, and Group-DRO's.
+    assert names(synthetic="none", stage_2="none") == names(synthetic="none", stage_2="dfr") == set()
+    assert space("fairsynth", ClassifyConfig(synthetic="none", stage_2="group-dro")) == space("group-dro", CONFIG)
 
 
 def test_the_policies_of_fairsynth_take_turns_each_first_with_its_defaults() -> None:
     drawn = [setting("fairsynth", trial, OPEN, 0) for trial in range(3 * len(POLICIES))]
-    assert [(s["synthetic"], s["stage_2"]) for s in drawn] == [*POLICIES] * 3
+    assert [policy_of(s, OPEN) for s in drawn] == [*POLICIES] * 3
     for trial, one in enumerate(drawn):
         known = space("fairsynth", OPEN, POLICIES[trial % len(POLICIES)])
-        assert set(one) == {*known, "synthetic", "stage_2", "epochs"}
+        assert set(one) == {*known, *Policy._fields, "epochs"}
         assert all(one[name] == known[name].default for name in known) == (trial < len(POLICIES))
     # What the config says is not searched; both parts may be said, also where no policy of the list has them.
     mixed = ClassifyConfig(synthetic="mix")
-    assert [setting("fairsynth", trial, mixed, 0)["stage_2"] for trial in range(4)] == ["dfr", "none"] * 2
+    turns = [policy_of(setting("fairsynth", trial, mixed, 0), mixed) for trial in range(6)]
+    assert turns == [*policies(mixed)] * 2 and {policy.synthetic for policy in turns} == {"mix"}
     only = ClassifyConfig(synthetic="fill", stage_2="group-dro")
     assert {setting("fairsynth", trial, only, 0)["stage_2"] for trial in range(9)} == {"group-dro"}
 
 
-@pytest.mark.parametrize("synthetic", [None, "pretrain", "mix", "fill"])
+@pytest.mark.parametrize("synthetic", [None, "none", "pretrain", "mix", "fill"])
 @pytest.mark.parametrize("stage_2", [None, "last-layer", "full", "group-dro", "dfr", "none"])
 def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stage_2: Any) -> None:
     config = ClassifyConfig(synthetic=synthetic, stage_2=stage_2)
-    for trial in range(10):
+    images = {"none": "train", "pretrain": "synthetic", "mix": "mixed", "fill": "filled"}
+    for trial in range(12):
         one = setting("fairsynth", trial, config, 0)
         assert synthetic in (None, one["synthetic"]) and stage_2 in (None, one["stage_2"])
-        found = phases("fairsynth", one, config)
-        assert len(found) == 1 + (one["stage_2"] != "none") and found[-1].selectable
-        assert found[0].images == {"pretrain": "synthetic", "mix": "mixed", "fill": "filled"}[str(one["synthetic"])]
+        found, policy = phases("fairsynth", one, config), policy_of(one, config)
+        alone = policy.stage_2 == "none" or policy.whole_group_dro
+        assert len(found) == 2 - alone and found[-1].selectable
+        assert found[0].images == images[policy.synthetic]
+        assert (found[0].validation, found[0].averaged) == (policy.validation == "learn",) * 2
+        assert found[0].strong == (policy.augmentation == "strong")
 
 
 def test_optuna_chooses_among_the_policies_and_learns_which_is_good() -> None:
     def worth(one: Setting) -> float:
         return float(one["synthetic"] == "mix") + float(one["stage_2"] == "dfr")
 
-    known = [(s, worth(s)) for s in (setting("fairsynth", trial, OPEN, 0) for trial in range(8))]
+    known = [(s, worth(s)) for s in (setting("fairsynth", trial, OPEN, 0) for trial in range(12))]
     for wave in range(1, 4):
-        chosen = suggested("fairsynth", range(8 * wave, 8 * wave + 8), known, OPEN, 0)
+        chosen = suggested("fairsynth", range(12 * wave, 12 * wave + 12), known, OPEN, 0)
         known += [(s, worth(s)) for s in chosen]
     for one, _ in known:
         assert phases("fairsynth", one, OPEN) and set(space("fairsynth", OPEN, policy_of(one, OPEN))) <= set(one)
-    assert np.mean([value for _, value in known[-8:]]) > np.mean([value for _, value in known[:8]]) + 0.3
+    assert np.mean([value for _, value in known[-12:]]) > np.mean([value for _, value in known[:12]]) + 0.3
 
 
 def test_the_same_trial_is_always_the_same_and_others_differ() -> None:
@@ -133,9 +144,9 @@ def reward(one: Setting) -> float:
 def test_optuna_learns_from_what_came_of_the_trials() -> None:
     known = [(s, reward(s)) for s in (setting("erm", trial, CONFIG, 0) for trial in range(8))]
     for wave in range(1, 5):
-        chosen = suggested("erm", range(8 * wave, 8 * wave + 8), known, CONFIG, 0)
+        chosen = suggested("erm", range(12 * wave, 12 * wave + 12), known, CONFIG, 0)
         known += [(s, reward(s)) for s in chosen]
-    first, last = (np.mean([value for _, value in part]) for part in (known[:8], known[-8:]))
+    first, last = (np.mean([value for _, value in part]) for part in (known[:12], known[-12:]))
     assert last > first + 0.2
     for values, _ in known:
         for name, known_range in space("erm", CONFIG).items():

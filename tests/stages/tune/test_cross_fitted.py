@@ -1,0 +1,94 @@
+"""Policies of fairsynth are judged by validation images that they have not seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairsynth.artifacts import Units
+from fairsynth.classify.packs import load_pack
+from fairsynth.classify.policies import POLICIES, Policy, policy_of
+from fairsynth.errors import DataError
+from fairsynth.stages.tune.search import Search
+from tests.support.searching import CLASSIFY, TUNE, looped, packs, search, write_pack
+from tests.support.training import images
+
+__all__ = ["packs"]
+
+
+def test_every_policy_is_judged_by_all_validation_images_none_of_which_it_has_seen(packs: Path, tmp_path: Path) -> None:
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
+    one = search(packs, tmp_path, tune)
+    trials = looped(one)
+    assert [policy_of(t.setting, CLASSIFY) for t in trials] == [*POLICIES[:4]]
+    validation = load_pack(packs / "pack-val")
+    for trial in trials:
+        assert trial.finished and trial.predicted is not None and {*trial.predicted} <= {0, 1}
+        assert len(trial.predicted) == len(validation)
+        right = np.array(trial.predicted) == validation.labels
+        assert trial.accuracy == pytest.approx(right.mean())
+        assert trial.worst_group_accuracy == pytest.approx(min(right[validation.groups == g].mean() for g in range(4)))
+    assert one.best(trials, "fairsynth") in trials
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_without_synthetic_images_fairsynth_learns_from_real_ones(packs: Path, tmp_path: Path) -> None:
+    shutil.copytree(packs, tmp_path / "packs", ignore=shutil.ignore_patterns("pack-synthetic*"))
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 2})
+    trials = looped(search(tmp_path / "packs", tmp_path, tune))
+    assert {t.setting["synthetic"] for t in trials} == {"none"} and all(t.predicted for t in trials)
+
+
+@pytest.mark.parametrize("killed_after", [2, 5])
+def test_a_cross_fitted_trial_that_was_killed_goes_on_in_its_half(
+    packs: Path, tmp_path: Path, killed_after: int
+) -> None:
+    """Of two times three epochs."""
+    policy = Policy("none", "none", "learn", "light")
+    config = CLASSIFY.model_copy(update={"pretrain_epochs": 3, **policy._asdict()})
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 1})
+
+    def run(folder: Path, most: int) -> list[int]:
+        one, seen = Search(packs, Units(folder / "units"), config, tune, 3), list[int]()
+
+        def report(figures: Mapping[str, Any]) -> None:
+            seen.append(figures["epoch"])
+            if len(seen) > most:
+                raise KeyboardInterrupt
+
+        with suppress(KeyboardInterrupt):
+            one.run(lambda trials: [trial(report, None) for trial in trials.values()] and None, 0.0)
+        return seen
+
+    assert run(tmp_path / "whole", 99) == [1, 2, 3, 4, 5, 6]
+    run(tmp_path / "killed", killed_after)
+    run(tmp_path / "killed", 99)
+    whole, killed = (
+        json.loads((tmp_path / folder / "units" / "fairsynth-0" / "trial.json").read_text()) | {"seconds": 0}
+        for folder in ("whole", "killed")
+    )
+    assert whole == killed
+    assert not list((tmp_path / "killed" / "checkpoints").glob("*"))
+
+
+def test_a_policy_that_the_data_forbid_is_passed_over_and_if_all_are_it_is_told(packs: Path, tmp_path: Path) -> None:
+    """Halves of one label cannot refit a linear layer."""
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((1, 0, 0, 1), 1))
+    config = CLASSIFY.model_copy(update={"pretrain_epochs": 1, "synthetic": "none", "augmentation": "light"})
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
+    one = Search(tmp_path / "packs", Units(tmp_path / "units"), config, tune, 3)
+    trials = looped(one)
+    by_stage = {policy_of(t.setting, config).stage_2: t for t in trials}
+    assert by_stage["dfr"].predicted is None and by_stage["none"].predicted is not None
+    assert one.best(trials, "fairsynth").predicted is not None
+    with pytest.raises(DataError, match="too few validation images"):
+        one.best([by_stage["dfr"]], "fairsynth")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fairsynth.classify.methods import SYNTHETIC
+from fairsynth.classify.methods import need_synthetic
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.stages.audit import step as audit
@@ -54,7 +54,7 @@ _GENERATION = ("embed", "cluster", "finetune", "synthesize", "audit")
 def needed(config: RunConfig, last: str) -> list[str]:
     """The stages up to ``last`` that its result depends on, in order."""
     names = list(STAGES)[: list(STAGES).index(last) + 1]
-    if last not in ("tune", "evaluate") or not SYNTHETIC.isdisjoint(config.tune.methods):
+    if last not in ("tune", "evaluate") or need_synthetic(config.tune.methods, config.classify):
         return names
     left_out = _GENERATION[2:] if config.data.attribute == "discover" else _GENERATION
     return [name for name in names if name not in left_out]

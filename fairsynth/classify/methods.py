@@ -7,7 +7,7 @@ Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,12 @@ TITLES = {
 }
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
+
+
+def need_synthetic(methods: Sequence[str], config: ClassifyConfig) -> bool:
+    """Whether some method learns from synthetic images: fairsynth does unless it is told to use none."""
+    return any(name in SYNTHETIC and (name != "fairsynth" or config.synthetic != "none") for name in methods)
+
 
 Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "lff", "dfr", "dfr-train", "afr"]
 
@@ -112,7 +118,7 @@ def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -
     if method == "ffr":
         return [
             Phase("ce", epochs, *rates, images="synthetic", selectable=False),
-            _second("ce", setting, config, head_only=False),
+            _real_images("ce", setting, config, head_only=False),
         ]
     loss: Mapping[str, tuple[Loss, Literal["shuffled", "groups"]]] = {
         "erm": ("ce", "shuffled"),
@@ -133,9 +139,7 @@ def _ours(setting: Mapping[str, float], policy: Policy, config: ClassifyConfig) 
         return [first]
     if policy.stage_2 == "dfr":
         return [first, _refit("dfr")]
-    # With frozen features SupCon has nothing left to train.
-    loss: Loss = "group-dro" if policy.stage_2 == "group-dro" else "ce"
-    return [first, _second(loss, setting, config, head_only=policy.stage_2 != "full")]
+    return [first, _second(policy, setting, config)]
 
 
 def _first(setting: Mapping[str, float], policy: Policy, alone: bool) -> Phase:
@@ -147,28 +151,55 @@ def _first(setting: Mapping[str, float], policy: Policy, alone: bool) -> Phase:
         "fill": "filled",
     }
     loss: Loss = "group-dro" if policy.whole_group_dro else "ce" if policy.synthetic == "none" else "supcon"
-    learns = policy.validation == "learn"
+    learns, strong = policy.validation == "learn", policy.augmentation == "strong"
+    # Strongly changed images are harder: few images need more passes.
+    passes = 2 if strong and policy.synthetic == "none" else 1
     return Phase(
         loss,
-        # Strongly changed images are harder: they need more passes.
-        int(setting["epochs"]) * (2 if policy.augmentation == "strong" else 1),
+        int(setting["epochs"]) * passes,
         setting["learning_rate"],
         setting["weight_decay"],
         images[policy.synthetic],
         "groups" if learns or policy.whole_group_dro else "shuffled",
         validation=learns,
-        strong=policy.augmentation == "strong",
+        strong=strong,
         # Figures of images that were learnt from choose no epoch.
         averaged=learns,
         selectable=alone,
     )
 
 
-def _second(loss: Loss, setting: Mapping[str, float], config: ClassifyConfig, head_only: bool) -> Phase:
+def _second(policy: Policy, setting: Mapping[str, float], config: ClassifyConfig) -> Phase:
+    """What a policy trains then, on real images: the linear layer, or everything."""
+    head_only, learns = policy.stage_2 != "full", policy.validation == "learn"
+    # With frozen features SupCon has nothing left to train.
+    loss: Loss = "group-dro" if policy.stage_2 == "group-dro" else "ce"
+    return _real_images(
+        loss, setting, config, head_only, "groups" if learns or loss == "group-dro" else "shuffled", learns
+    )
+
+
+def _real_images(
+    loss: Loss,
+    setting: Mapping[str, float],
+    config: ClassifyConfig,
+    head_only: bool,
+    sampling: Literal["shuffled", "groups"] = "shuffled",
+    learns: bool = False,
+) -> Phase:
     names = ("head_learning_rate", "head_weight_decay") if head_only else ("full_learning_rate", "full_weight_decay")
     rate, decay = (setting[name] for name in names)
-    sampling: Literal["shuffled", "groups"] = "groups" if loss == "group-dro" else "shuffled"
-    return Phase(loss, config.finetune_epochs, rate, decay, sampling=sampling, head_only=head_only, stage=2)
+    return Phase(
+        loss,
+        config.finetune_epochs,
+        rate,
+        decay,
+        sampling=sampling,
+        validation=learns,
+        averaged=learns,
+        head_only=head_only,
+        stage=2,
+    )
 
 
 def _refit(method: str) -> Phase:

@@ -12,8 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fairsynth.classify import training as classify
-from fairsynth.classify.images import Data, Images
+from fairsynth.classify.images import Data, Images, order
 from fairsynth.classify.losses import GroupDRO
+from fairsynth.classify.methods import need_synthetic
+from fairsynth.classify.policies import Policy
 from fairsynth.classify.training import Training
 from tests.support.training import CONFIG, SETTING, data, flipped, images, run_of, same, state, train, validated
 
@@ -191,3 +193,37 @@ def test_rivals_learn_a_biased_set(data: Data, method: str) -> None:
     worst, accuracy = validated(run, unseen)
     assert worst > 0.7 and accuracy > 0.8
     assert all(np.isfinite(e.loss) for e in epochs)
+
+
+def test_fairsynth_needs_no_synthetic_images_where_it_is_told_to_use_none() -> None:
+    real = CONFIG.model_copy(update={"synthetic": "none"})
+    assert need_synthetic(["erm", "fairsynth"], CONFIG) and not need_synthetic(["erm", "fairsynth"], real)
+    assert need_synthetic(["ffr", "fairsynth"], real) and not need_synthetic(["erm", "dfr"], CONFIG)
+
+
+def test_what_learns_from_validation_sees_all_of_it_every_group_alike_and_ends_with_the_mean(data: Data) -> None:
+    config = CONFIG.model_copy(update=Policy("none", "none", "learn", "light")._asdict())
+    run = Training("fairsynth", SETTING, data, config, 0)
+    (phase,) = run.phases
+    learnt = phase.learnt(data, 0)
+    assert len(learnt) == len(data.train) + len(data.validation) and (phase.sampling, phase.averaged) == (
+        "groups",
+        True,
+    )
+    places = np.concatenate([order(learnt, phase.sampling, torch.Generator().manual_seed(s)) for s in range(200)])
+    shares = np.bincount(learnt.groups[places], minlength=4) / len(places)
+    assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.01)
+    # The last epoch alone may be chosen; its weights are no step's.
+    epochs = list(run.epochs())
+    assert [e.selectable for e in epochs] == [False] * (len(epochs) - 1) + [True]
+    assert run._loop and run._loop.average
+    assert same(state(run.model), run._loop.average.state)
+
+
+def test_without_synthetic_images_the_policies_are_the_methods_of_these_names(data: Data) -> None:
+    """ERM and Group-DRO to the bit."""
+    for stage_2, method in (("none", "erm"), ("group-dro", "group-dro"), ("dfr", "dfr")):
+        config = CONFIG.model_copy(update={"synthetic": "none", "stage_2": stage_2})
+        ours, theirs = Training("fairsynth", SETTING, data, config, 4), Training(method, SETTING, data, CONFIG, 4)
+        assert list(ours.epochs()) == list(theirs.epochs())
+        assert same(state(ours.model), state(theirs.model))

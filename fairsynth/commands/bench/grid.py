@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fairsynth.classify.methods import SYNTHETIC
-from fairsynth.classify.policies import POLICIES
+from fairsynth.classify.policies import PAPERS, POLICIES
 from fairsynth.config import RunConfig
 from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError
@@ -20,7 +20,7 @@ from fairsynth.escaping import plain
 _POLICIES = {
     ", ".join(policy): {f"classify.{part}": value for part, value in policy._asdict().items()} for policy in POLICIES
 }
-_PAPERS = _POLICIES[", ".join(POLICIES[0])]
+_PAPERS = _POLICIES[", ".join(PAPERS)]
 # Questions that the paper leaves open: each policy alone, then one change at a time under the paper's policy. There the
 # encoder learns from synthetic images alone, so their worth is clearest.
 ABLATION: Mapping[str, Mapping[str, Any]] = {

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts, write_json
-from fairsynth.classify.methods import SYNTHETIC, TITLES
+from fairsynth.classify.methods import TITLES, need_synthetic
 from fairsynth.classify.policies import Setting, policies, policy_of
 from fairsynth.config import ANY_IMAGE
 from fairsynth.errors import DataError
@@ -31,7 +31,9 @@ def artifact(context: Context) -> Artifact:
     """Named by the images, the methods, their settings and the backbone."""
     config = context.config
     recipe = {"classify": config.classify.model_dump(), "tune": config.tune.model_dump(), "seed": config.seed}
-    inputs: tuple[str, ...] = ("synthesize", "ingest") if _learns_from_synthetic(context) else ("ingest",)
+    inputs: tuple[str, ...] = (
+        ("synthesize", "ingest") if need_synthetic(config.tune.methods, config.classify) else ("ingest",)
+    )
     inputs += ("cluster",) if config.data.attribute == "discover" else ()
     backbone = revision(config.classify.backbone, config.classify.backbone_revision)
     return context.artifact("tune", VERSION, inputs, recipe, backbone=backbone)
@@ -64,10 +66,6 @@ def make(context: Context, artifact: Artifact) -> Made:
     )
 
 
-def _learns_from_synthetic(context: Context) -> bool:
-    return not SYNTHETIC.isdisjoint(context.config.tune.methods)
-
-
 def _policy(search: Search, ours: Setting | None) -> str:
     """The search's choice for fairsynth, as a line for people; empty if it had no choice."""
     if ours is None or len(policies(search.classify)) == 1:
@@ -83,7 +81,7 @@ def _pack(context: Context, artifact: Artifact) -> None:
     for split in (TRAIN, VALIDATION):
         rows = context.manifest.split(split).rows()
         packer.real(split, rows, context.dataset.images, context.config.data.images)
-    if _learns_from_synthetic(context):
+    if need_synthetic(context.config.tune.methods, context.config.classify):
         _pack_synthetic(context, packer)
 
 

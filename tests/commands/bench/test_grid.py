@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fairsynth.classify.methods import TITLES
-from fairsynth.classify.policies import POLICIES
+from fairsynth.classify.policies import POLICIES, Policy
 from fairsynth.commands.bench.grid import ABLATION, Cell, cells
 from fairsynth.commands.bench.published import published_for
 from fairsynth.config.load import load_config
@@ -96,9 +96,9 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
     assert [c.variant for c in found] == [*ABLATION, "mine"]
     base = load_config(None, "demo")
     for cell in found:
-        policy = {name for name in cell.settings if name in ("classify.synthetic", "classify.stage_2")}
+        policy = {name for name in cell.settings if name.removeprefix("classify.") in Policy._fields}
         others = 0 if cell.variant in POLICY_ROWS else 1
-        assert len(policy) == (0 if cell.variant == "mine" else 2) and len(cell.settings) - len(policy) == others
+        assert len(policy) == (0 if cell.variant == "mine" else 4) and len(cell.settings) - len(policy) == others
         assert (cell.config(base).classify != base.classify) == bool(policy)
     assert len(ABLATION) == 15 + len(POLICIES)
     assert next(c for c in found if c.variant == "k 1").config(base).cluster.k == 1

@@ -8,7 +8,7 @@ Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,7 @@ class Phase:
     it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``validation``: from
     validation images, too. ``sampling``: groups is with replacement, every group equally often; errors repeats each
     training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly.
+    ``passes``: over the images, in an epoch.
     ``averaged``: it ends with the running mean of the weights, and only that may be chosen. ``anew``: begins with a new
     classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the linear
     layer.
@@ -67,6 +68,7 @@ class Phase:
     sampling: Literal["shuffled", "groups", "errors"] = "shuffled"
     validation: bool = False
     strong: bool = False
+    passes: int = 1
     averaged: bool = False
     head_only: bool = False
     anew: bool = False
@@ -96,8 +98,16 @@ def numbers(setting: Setting) -> dict[str, float]:
 def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]:
     """What a method does, in order. Raises KeyError for a setting without the method's values, or an unknown method."""
     if method == "fairsynth":
-        return _ours(numbers(setting), policy_of(setting, config), config)
-    return _theirs(method, numbers(setting), config)
+        found = _ours(numbers(setting), policy_of(setting, config), config)
+    else:
+        found = _theirs(method, numbers(setting), config)
+    strong = setting.get("augmentation", config.augmentation) == "strong"
+    return [_strongly(phase) if strong and not phase.head_only else phase for phase in found]
+
+
+def _strongly(phase: Phase) -> Phase:
+    """The phase with strong changes of its images. These are harder to learn: few images need more passes."""
+    return replace(phase, strong=True, passes=2 if phase.images in ("train", "most") else 1)
 
 
 def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:
@@ -151,18 +161,15 @@ def _first(setting: Mapping[str, float], policy: Policy, alone: bool) -> Phase:
         "fill": "filled",
     }
     loss: Loss = "group-dro" if policy.whole_group_dro else "ce" if policy.synthetic == "none" else "supcon"
-    learns, strong = policy.validation == "learn", policy.augmentation == "strong"
-    # Strongly changed images are harder: few images need more passes.
-    passes = 2 if strong and policy.synthetic == "none" else 1
+    learns = policy.validation == "learn"
     return Phase(
         loss,
-        int(setting["epochs"]) * passes,
+        int(setting["epochs"]),
         setting["learning_rate"],
         setting["weight_decay"],
         images[policy.synthetic],
         "groups" if learns or policy.whole_group_dro else "shuffled",
         validation=learns,
-        strong=strong,
         # Figures of images that were learnt from choose no epoch.
         averaged=learns,
         selectable=alone,

@@ -30,16 +30,16 @@ class Policy(NamedTuple):
 POLICIES = (
     Policy("none", "none", "learn", "strong"),
     Policy("mix", "none", "learn", "strong"),
-    Policy("none", "dfr", "choose", "light"),
+    Policy("none", "dfr", "choose", "strong"),
     Policy("none", "none", "learn", "light"),
     Policy("mix", "dfr", "choose", "light"),
     Policy("pretrain", "last-layer", "choose", "light"),
-    Policy("none", "dfr", "choose", "strong"),
-    Policy("mix", "none", "learn", "light"),
-    Policy("none", "group-dro", "choose", "light"),
+    Policy("none", "group-dro", "choose", "strong"),
     Policy("none", "none", "choose", "light"),
-    Policy("pretrain", "dfr", "choose", "light"),
-    Policy("fill", "dfr", "choose", "light"),
+    Policy("none", "dfr", "choose", "light"),
+    Policy("pretrain", "last-layer", "learn", "strong"),
+    Policy("none", "group-dro", "choose", "light"),
+    Policy("mix", "none", "learn", "light"),
 )
 PAPERS = Policy("pretrain", "last-layer", "choose", "light")
 
@@ -66,6 +66,13 @@ def in_words(policy: Policy) -> str:
     return ", ".join([USES[policy.synthetic], *more, f"{then} ({', '.join(policy)})"])
 
 
+def augmentations(config: ClassifyConfig) -> tuple[Augmentation, ...]:
+    """The ways to change images that a config leaves open, for every method."""
+    if config.augmentation is not None:
+        return (config.augmentation,)
+    return ("light", "strong") if config.augment else ("light",)
+
+
 def policies(config: ClassifyConfig, synthetic: bool = True) -> tuple[Policy, ...]:
     """The policies that a config leaves open, in order; if it names parts that no listed one has, one with these.
 
@@ -74,8 +81,7 @@ def policies(config: ClassifyConfig, synthetic: bool = True) -> tuple[Policy, ..
     """
     named = {part: getattr(config, part) for part in Policy._fields if getattr(config, part) is not None}
     fitting = tuple(policy for policy in POLICIES if named.items() <= policy._asdict().items())
-    if not config.augment and config.augmentation is None:
-        fitting = tuple(policy for policy in fitting if policy.augmentation == "light")
+    fitting = tuple(policy for policy in fitting if policy.augmentation in augmentations(config))
     fitting = fitting or (Policy(**{"synthetic": "mix", "stage_2": "none", **named}),)
     real = tuple(policy for policy in fitting if policy.synthetic == "none")
     return fitting if synthetic else real or POLICIES[:1]

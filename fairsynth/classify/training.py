@@ -134,15 +134,15 @@ class Training:
         return feature_loss(phase.loss, self.model.head, self.numbers, weights, dro)
 
     def _epoch(self, loop: Loop) -> float:
-        """One pass over a phase's images; returns its mean loss."""
+        """One epoch over a phase's images; returns its mean loss."""
         phase, images = loop.phase, loop.images
         # A frozen encoder gives the same features in every epoch.
         for network in loop.networks:
             network.train(not phase.head_only)
         losses = []
         times = int(self.numbers.get("up_weight", 1))
-        places = batches.order(images, phase.sampling, self.rng, loop.errors, times)
-        for index in batches.cut(places, self.config.batch_size):
+        orders = [batches.order(images, phase.sampling, self.rng, loop.errors, times) for _ in range(phase.passes)]
+        for index in (index for places in orders for index in batches.cut(places, self.config.batch_size)):
             loss = self._batch_loss(loop, index)
             loop.optimizer.zero_grad()
             loss.backward()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairsynth.classify.methods import numbers
-from fairsynth.classify.policies import Policy, Setting, policies, policy_of
+from fairsynth.classify.policies import Policy, Setting, augmentations, policies, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import ConfigError
 from fairsynth.manifest import seed_for
@@ -83,29 +83,40 @@ def space(method: str, config: ClassifyConfig, policy: Policy | None = None) -> 
 _EPOCHS = (0.5, 0.75, 1.0)
 
 
-def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
-    """The setting of a trial: the first (fairsynth: the first of each policy) has the defaults, others draw each value.
+def _turns(method: str, config: ClassifyConfig, left_open: Sequence[Policy]) -> list[Mapping[str, str]]:
+    """The named choices of a method, which take turns: fairsynth's policies, for others how images change."""
+    if method == "fairsynth":
+        return [policy._asdict() for policy in left_open or policies(config)]
+    return [{"augmentation": name} for name in augmentations(config)]
 
-    The policies that are ``left_open`` (else: all those of the config) take turns. A value's stream is keyed by (seed,
-    method, trial, name), so adding a value leaves the others as they are.
+
+def setting(method: str, trial: int, config: ClassifyConfig, seed: int, left_open: Sequence[Policy] = ()) -> Setting:
+    """The setting of a trial: the first of each named choice has the defaults, others draw each value.
+
+    fairsynth's named choices are its policies, those that are ``left_open`` or else all of the config; those of other
+    methods are how images change. A value's stream is keyed by (seed, method, trial, name), so adding a value leaves
+    the others as they are.
     """
-    turns: Sequence[Policy | None] = (left_open or policies(config)) if method == "fairsynth" else (None,)
-    first, policy = trial < len(turns), turns[trial % len(turns)]
+    turns = _turns(method, config, left_open)
+    first, turn = trial < len(turns), turns[trial % len(turns)]
     drawn: dict[str, float] = {}
-    for name, known in space(method, config, policy).items():
+    for name, known in _space(method, config, turn).items():
         share = np.random.default_rng(seed_for(seed, method, trial, name)).uniform()
         drawn[name] = known.default if first else known.at(share)
     rng = np.random.default_rng(seed_for(seed, method, trial, "epochs"))
-    return _whole(method, drawn, 1.0 if first else float(rng.choice(_EPOCHS)), config, policy)
+    return _whole(method, drawn, 1.0 if first else float(rng.choice(_EPOCHS)), config, turn)
+
+
+def _space(method: str, config: ClassifyConfig, turn: Mapping[str, str]) -> Mapping[str, Range]:
+    return space(method, config, policy_of(turn, config) if method == "fairsynth" else None)
 
 
 def _whole(
-    method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, policy: Policy | None
+    method: str, drawn: Mapping[str, float], share: float, config: ClassifyConfig, turn: Mapping[str, str]
 ) -> Setting:
-    uses_beta = method == "fairsynth" and config.beta is not None and (policy is None or policy.synthetic != "none")
-    fixed = {"beta": config.beta} if uses_beta else {}
-    parts = policy._asdict() if policy else {}
-    return {**drawn, **fixed, **parts, "epochs": max(1, round(config.pretrain_epochs * share))}
+    uses_beta = method == "fairsynth" and config.beta is not None and turn["synthetic"] != "none"
+    fixed = {"beta": config.beta} if uses_beta and config.beta is not None else {}
+    return {**drawn, **fixed, **turn, "epochs": max(1, round(config.pretrain_epochs * share))}
 
 
 def suggested(
@@ -130,12 +141,12 @@ def suggested(
     # A seed for each wave: its first draws would otherwise be those of the wave before.
     sampler = optuna.samplers.TPESampler(seed=seed_for(seed, method, "tpe", *places) % 2**32, n_startup_trials=1)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    turns = (left_open or policies(config)) if method == "fairsynth" else ()
+    turns = _turns(method, config, left_open)
     for past, value in known:
-        policy = policy_of(past, config) if turns else None
-        distributions = _distributions(method, config, policy, turns)
+        turn = {name: str(past[name]) for name in turns[0]}
+        distributions = _distributions(method, config, turn, turns)
         share = min(_EPOCHS, key=lambda s: abs(s * config.pretrain_epochs - numbers(past)["epochs"]))
-        values = {**past, "epochs": share, "policy": " ".join(policy or ())}
+        values = {**past, "epochs": share, _TURN: _named(turn)}
         study.add_trial(
             optuna.trial.create_trial(
                 params={name: values[name] for name in distributions}, distributions=distributions, value=value
@@ -144,28 +155,35 @@ def suggested(
     return [_asked(study, method, config, turns) for _ in places]
 
 
+_TURN = "turn"  # Optuna's name of the named choice
+
+
+def _named(turn: Mapping[str, str]) -> str:
+    return " ".join(turn.values())
+
+
 def _distributions(
-    method: str, config: ClassifyConfig, policy: Policy | None, turns: Sequence[Policy]
+    method: str, config: ClassifyConfig, turn: Mapping[str, str], turns: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """A policy's values as Optuna knows them, and where policies are searched the policy itself."""
+    """A named choice's values as Optuna knows them, and where there are several the choice itself."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     distributions: dict[str, Any] = {
-        name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in space(method, config, policy).items()
+        name: FloatDistribution(r.low, r.high, log=r.logarithmic) for name, r in _space(method, config, turn).items()
     }
     if len(turns) > 1:
-        distributions["policy"] = CategoricalDistribution([" ".join(one) for one in turns])
+        distributions[_TURN] = CategoricalDistribution([_named(one) for one in turns])
     return distributions | {"epochs": CategoricalDistribution(_EPOCHS)}
 
 
-def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Policy]) -> Setting:
-    """The next setting: first a policy, then its values."""
-    trial, policy = study.ask(), turns[0] if turns else None
+def _asked(study: Any, method: str, config: ClassifyConfig, turns: Sequence[Mapping[str, str]]) -> Setting:
+    """The next setting: first a named choice, then its values."""
+    trial, turn = study.ask(), turns[0]
     if len(turns) > 1:
-        names = {" ".join(one): one for one in turns}
-        policy = names[trial.suggest_categorical("policy", list(names))]
+        names = {_named(one): one for one in turns}
+        turn = names[trial.suggest_categorical(_TURN, list(names))]
     drawn = {
         name: float(f"{trial.suggest_float(name, r.low, r.high, log=r.logarithmic):.4g}")
-        for name, r in space(method, config, policy).items()
+        for name, r in _space(method, config, turn).items()
     }
-    return _whole(method, drawn, float(trial.suggest_categorical("epochs", _EPOCHS)), config, policy)
+    return _whole(method, drawn, float(trial.suggest_categorical("epochs", _EPOCHS)), config, turn)

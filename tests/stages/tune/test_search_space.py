@@ -16,7 +16,7 @@ from fairsynth.errors import ConfigError
 from fairsynth.stages.tune import search_space
 from fairsynth.stages.tune.search_space import Range, setting, space, suggested
 
-CONFIG = ClassifyConfig(pretrain_epochs=40, synthetic="pretrain", stage_2="last-layer")
+CONFIG = ClassifyConfig(pretrain_epochs=40, synthetic="pretrain", stage_2="last-layer", augmentation="light")
 # All policies of fairsynth.
 OPEN = ClassifyConfig(pretrain_epochs=40)
 METHODS = sorted(TITLES)
@@ -27,7 +27,7 @@ def test_the_first_trial_has_the_defaults_for_every_seed(method: str) -> None:
     for seed in (0, 1, 99):
         assert setting(method, 0, CONFIG, seed) == {
             name: known.default for name, known in space(method, CONFIG).items()
-        } | {"epochs": 40} | (PAPERS._asdict() if method == "fairsynth" else {})
+        } | {"epochs": 40} | (PAPERS._asdict() if method == "fairsynth" else {"augmentation": "light"})
 
 
 def test_the_fields_own_defaults() -> None:
@@ -97,6 +97,21 @@ def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stag
         assert found[0].images == images[policy.synthetic]
         assert (found[0].validation, found[0].averaged) == (policy.validation == "learn",) * 2
         assert found[0].strong == (policy.augmentation == "strong")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "fairsynth"])
+def test_every_other_method_tries_strong_changes_too_each_first_with_its_defaults(method: str) -> None:
+    drawn = [setting(method, trial, OPEN, 0) for trial in range(6)]
+    assert [one["augmentation"] for one in drawn] == ["light", "strong"] * 3
+    first, second, third = ({**one, "augmentation": ""} for one in drawn[:3])
+    assert first == second and first != third
+    for one in drawn[:2]:
+        whole = [phase for phase in phases(method, one, OPEN) if not phase.head_only]
+        assert whole and all(phase.strong == (one["augmentation"] == "strong") for phase in whole)
+    assert {
+        one["augmentation"]
+        for one in (setting(method, t, OPEN.model_copy(update={"augment": False}), 0) for t in range(4))
+    } == {"light"}
 
 
 def test_optuna_chooses_among_the_policies_and_learns_which_is_good() -> None:

@@ -107,7 +107,7 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
 
 def _strongly(phase: Phase) -> Phase:
     """The phase with strong changes of its images. These are harder to learn: few images need more passes."""
-    return replace(phase, strong=True, passes=2 if phase.images in ("train", "most") else 1)
+    return replace(phase, strong=True, passes=1 if phase.images in ("mixed", "filled") else 2)
 
 
 def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:

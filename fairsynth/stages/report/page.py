@@ -70,6 +70,12 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def use_lines(report: Mapping[str, Any]) -> list[str]:
+    """Whether synthetic images were made and used, and what would help, for the command line."""
+    use = report["synthetic_images"]
+    return [printable(use["line"]), *(f"  {printable(line)}" for line in use["would_help"])]
+
+
 def sheet(files: Sequence[bytes], columns: int = 12, side: int = 64) -> str:
     """Image files as one PNG grid, a data URI; empty for no files."""
     if not files:

@@ -1,0 +1,78 @@
+"""What became of the synthetic images, in words: whether they were made and used, which groups lack, what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fairsynth.classify.policies import Setting, policy_of
+from fairsynth.config import ClassifyConfig
+from fairsynth.stages.synthesize.output import GroupRecord
+
+NO_HELP = "Synthetic images did not help here: fairsynth's classifier learnt from real images alone."
+
+
+def used_as(setting: Setting | None, config: ClassifyConfig) -> str | None:
+    """How fairsynth's chosen policy uses synthetic images; None without a setting: it is not among the methods."""
+    return None if setting is None else policy_of(setting, config).synthetic
+
+
+def use_of_images(synthetic: str | None, records: Sequence[GroupRecord], min_group: int) -> dict[str, Any]:
+    """The part ``synthetic_images`` of report.json: ``line`` is the report's first.
+
+    ``synthetic``: how the chosen policy of fairsynth uses the images, ``none`` for not at all, None if fairsynth is not
+    among the methods. ``records``: of all groups. ``min_group``: images from which a group has adapters of its own.
+    """
+    left = _left_out(records)
+    return {
+        "used_as": synthetic,
+        "images": sum(record.accepted for record in records),
+        "line": first_line(synthetic, records),
+        "not_made": [f"{record.group}: {record.why}" for record in left],
+        "would_help": would_help(records, min_group) if left or synthetic == "none" else [],
+    }
+
+
+def first_line(synthetic: str | None, records: Sequence[GroupRecord]) -> str:
+    """Whether synthetic images were made and used, in a sentence or two."""
+    n, wanted = sum(record.accepted for record in records), [record for record in records if record.quota]
+    made = [record for record in wanted if record.accepted]
+    groups = f"all {len(made)} groups" if len(made) == len(wanted) else f"{len(made)} of {len(wanted)} groups"
+    if synthetic == "none":
+        return NO_HELP if n else f"{NO_HELP} None were made, because no group could be shown."
+    if not n:
+        return "No synthetic images were made, because no group could be shown."
+    if synthetic is None:
+        return f"Synthetic images were made: {n} for {groups}. fairsynth's classifier is not among the methods."
+    lacking = "" if len(made) == len(wanted) else " The other groups could not be shown."
+    return f"Synthetic images were made and used: {n} for {groups}.{lacking}"
+
+
+def would_help(records: Sequence[GroupRecord], min_group: int) -> list[str]:
+    """What would let synthetic images help: of which groups more real images are needed, and how many there are."""
+    causes = [record for record in _left_out(records) if record.not_made != "alike"]
+    borrowing = [record for record in records if record.quota and record.real < min_group]
+    # With all groups made, it is those without adapters of their own that are made worst; else the smallest ones.
+    needy = causes or borrowing or sorted(records, key=lambda record: (record.real, record.group))[:1]
+    return [_help(record, min_group) for record in needy]
+
+
+def _help(record: GroupRecord, min_group: int) -> str:
+    there = f"More real training images of {record.group}, which has {record.real}"
+    own = f": with {min_group} it gets adapters of its own (cluster.min_group)" if record.real < min_group else ""
+    if record.not_made == "probe":
+        right, judged = record.recognised
+        return (
+            f"{there}, or more validation images of it: the filter's probe recognises {right} of {judged}; "
+            "or a CLIP that sees the difference (models.clip)."
+        )
+    if record.not_made == "trial":
+        return (
+            f"{there}{own}; or a base model that knows the words of its prompt (models.diffusion, synthesize.prompt)."
+        )
+    return f"{there}{own}."
+
+
+def _left_out(records: Sequence[GroupRecord]) -> list[GroupRecord]:
+    """Groups with real images, or wanted without them, that were not made."""
+    return [record for record in records if record.not_made not in ("", "absent")]

@@ -35,17 +35,30 @@ def use_of_images(synthetic: str | None, records: Sequence[GroupRecord], min_gro
 
 def first_line(synthetic: str | None, records: Sequence[GroupRecord]) -> str:
     """Whether synthetic images were made and used, in a sentence or two."""
-    n, wanted = sum(record.accepted for record in records), [record for record in records if record.quota]
-    made = [record for record in wanted if record.accepted]
-    groups = f"all {len(made)} groups" if len(made) == len(wanted) else f"{len(made)} of {len(wanted)} groups"
-    if synthetic == "none":
-        return NO_HELP if n else f"{NO_HELP} None were made, because no group could be shown."
+    wanted = [record for record in records if record.quota]
+    others = [record for record in wanted if not record.accepted]
+    n, there = sum(record.accepted for record in wanted), len(wanted) - len(others)
     if not n:
-        return "No synthetic images were made, because no group could be shown."
-    if synthetic is None:
-        return f"Synthetic images were made: {n} for {groups}. fairsynth's classifier is not among the methods."
-    lacking = "" if len(made) == len(wanted) else " The other groups could not be shown."
-    return f"Synthetic images were made and used: {n} for {groups}.{lacking}"
+        none = f"None were made: {_because(others)}." if others else "None were wanted."
+        return f"{NO_HELP if synthetic == 'none' else 'There are no synthetic images.'} {none}"
+    if synthetic == "none":
+        return NO_HELP
+    groups = f"{n} in {there} of {len(wanted)} groups." if others else f"{n} in all {there} groups."
+    lacking = f" The others have none: {_because(others)}." if others else ""
+    used = "made and used" if synthetic else "made"
+    alone = "" if synthetic else " fairsynth's classifier is not among the methods."
+    return f"Synthetic images were {used}: {groups}{lacking}{alone}"
+
+
+def _because(records: Sequence[GroupRecord]) -> str:
+    """Why groups have no images, for all of them together."""
+    kinds = {record.not_made for record in records}
+    told = {
+        "trial": "trial images do not show their group",
+        "probe": "the filter cannot tell whether images show their group",
+        "": "the filter rejected all that were made",
+    }
+    return ", or ".join(text for kind, text in told.items() if kind in kinds)
 
 
 def would_help(records: Sequence[GroupRecord], min_group: int) -> list[str]:

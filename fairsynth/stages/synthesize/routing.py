@@ -249,8 +249,9 @@ def _alike(
     by_adapters = min((trials[group, str(name)] for group, name in adapted.items()), key=lambda t: t.agreement)
     by_prompt = min((trials[group, "prompt"] for group in members), key=lambda t: t.agreement)
     figures = f"worst group {by_adapters.agreement:.0%} by adapters, {by_prompt.agreement:.0%} by prompts"
-    if clearly_less(by_adapters, by_prompt, config.prompt_margin) or _only(by_prompt, by_adapters, least):
-        return {group: Route("prompt", f"groups of an attribute are made alike; {figures}") for group in members}
+    only = "only prompts show them all; " if _only(by_prompt, by_adapters, least) else ""
+    if only or clearly_less(by_adapters, by_prompt, config.prompt_margin):
+        return {group: Route("prompt", f"groups of an attribute are made alike; {only}{figures}") for group in members}
     return {
         group: Route(str(name), f"groups of an attribute are made alike, by its adapters; {figures}")
         for group, name in adapted.items()

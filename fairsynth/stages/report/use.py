@@ -9,6 +9,8 @@ from fairsynth.classify.policies import Setting, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.stages.synthesize.output import GroupRecord
 
+# Groups that are told what they need, the smallest first: more lines are not read.
+MOST = 8
 NO_HELP = "Synthetic images did not help here: fairsynth's classifier learnt from real images alone."
 
 
@@ -43,7 +45,8 @@ def first_line(synthetic: str | None, records: Sequence[GroupRecord]) -> str:
         return f"{NO_HELP if synthetic == 'none' else 'There are no synthetic images.'} {none}"
     if synthetic == "none":
         return NO_HELP
-    groups = f"{n} in {there} of {len(wanted)} groups." if others else f"{n} in all {there} groups."
+    every = f"all {there} groups" if there > 1 else "the only group"
+    groups = f"{n} in {f'{there} of {len(wanted)} groups' if others else every}."
     lacking = f" The others have none: {_because(others)}." if others else ""
     used = "made and used" if synthetic else "made"
     alone = "" if synthetic else " fairsynth's classifier is not among the methods."
@@ -62,12 +65,17 @@ def _because(records: Sequence[GroupRecord]) -> str:
 
 
 def would_help(records: Sequence[GroupRecord], min_group: int) -> list[str]:
-    """What would let synthetic images help: of which groups more real images are needed, and how many there are."""
+    """What would let synthetic images help: of which groups more real images are needed, and how many there are.
+
+    The smallest groups come first.
+    """
     causes = [record for record in _left_out(records) if record.not_made != "alike"]
     borrowing = [record for record in records if record.quota and record.real < min_group]
     # With all groups made, it is those without adapters of their own that are made worst; else the smallest ones.
-    needy = causes or borrowing or sorted(records, key=lambda record: (record.real, record.group))[:1]
-    return [_help(record, min_group) for record in needy]
+    needy = sorted(causes or borrowing or records, key=lambda record: (record.real, record.group))
+    needy = needy if causes or borrowing else needy[:1]
+    more = [f"The same for {len(needy) - MOST} other groups."] if len(needy) > MOST else []
+    return [_help(record, min_group) for record in needy[:MOST]] + more
 
 
 def _help(record: GroupRecord, min_group: int) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fairsynth.groups import Group
 from fairsynth.metrics import MethodScores, score, wilson
-from fairsynth.stages.report.page import method_entry, page, sheet, table_lines, use_lines
+from fairsynth.stages.report.page import method_entry, page, sheet, table_lines
 from tests.support.audits import MADE, audit, synthesis
 from tests.support.datasets import encoded
 from tests.support.ingesting import Page
@@ -101,13 +101,6 @@ def test_the_first_line_says_what_became_of_the_synthetic_images(report: dict) -
     text = " ".join(Page(page(report, [])).text.split())
     assert f"fairsynth report They did not help. What would help: {QUOTES} Verdict:" in text
     assert f"Groups that were not made: {EVIL}: why" in text and "(1300) not made 3" in text
-
-
-def test_the_first_line_is_printed_and_cannot_steer_the_terminal(report: dict) -> None:
-    report["synthetic_images"] = {"line": "They did\x1b[2J not help.", "would_help": ["more\x07 images"]}
-    lines = use_lines(report)
-    assert len(lines) == 2 and all(line.isprintable() for line in lines)
-    assert lines[0].startswith("They did") and lines[1].startswith("  more")
 
 
 def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict) -> None:

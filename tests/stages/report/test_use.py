@@ -11,6 +11,7 @@ from fairsynth.classify.policies import POLICIES
 from fairsynth.config import ClassifyConfig
 from fairsynth.groups import Group
 from fairsynth.models.probe import Recognised
+from fairsynth.stages.report.page import use_lines
 from fairsynth.stages.report.use import MOST, NO_HELP, first_line, use_of_images, used_as, would_help
 from fairsynth.stages.synthesize.output import GroupRecord
 
@@ -145,3 +146,10 @@ def test_the_chosen_policy_says_how_images_were_used(policy: Any) -> None:
     fixed = ClassifyConfig(synthetic=policy.synthetic, stage_2=policy.stage_2)
     assert used_as({"epochs": 3}, fixed) == policy.synthetic
     assert used_as(None, fixed) is None
+
+
+def test_the_first_line_is_printed_and_cannot_steer_the_terminal() -> None:
+    use = {"line": "They did\x1b[2J not help.", "would_help": ["more\x07 images"]}
+    lines = use_lines({"synthetic_images": use})
+    assert len(lines) == 2 and all(line.isprintable() for line in lines)
+    assert lines[0].startswith("They did") and lines[1].startswith("  more")

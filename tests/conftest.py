@@ -35,6 +35,9 @@ SMALL = {
     "synthesize.steps": 2,
     "synthesize.unit_size": 8,
     "synthesize.trial_images": 8,
+    # Adapters of six steps draw what they draw: which groups are made shall not hang on it.
+    "synthesize.min_shown": 0,
+    "filter.min_recognised": 0,
     "classify.pretrain_epochs": 1,
     "classify.finetune_epochs": 1,
     "tune.trials": 1,

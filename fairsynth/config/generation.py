@@ -157,6 +157,8 @@ class SynthesizeConfig(Section):
     """Images of a trial batch: one for each group and route."""
     prompt_margin: Fraction = 0.1
     """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
+    min_shown: Fraction = 0.25
+    """With auto: a group is made only if its trial batch shows it in at least this share of the images, by the lower end of the 95 % interval, and no less than by chance; if one is not, the others with its attribute are not made either. By the default an accepted image costs at most four. 0: all are made."""
     scheduler: Scheduler = "dpm++"
     """lcm needs a base model distilled for it."""
     steps: Positive = 20
@@ -179,6 +181,8 @@ class FilterConfig(Section):
     """Share of the images of a group that is kept at most, best scores first."""
     min_probability: Fraction = 0.5
     """An image is rejected if the probe gives its label or its attribute less than this; 0: none is."""
+    min_recognised: Fraction = 0.7
+    """A group is made only if the probe recognises at least this share of its real images that it has not learnt from, if 10 or more are there to judge by. 0, or min_probability: 0: all are made."""
     near_duplicates: bool = True
     """Reject images that look like another one of their group."""
     near_copies: bool = True

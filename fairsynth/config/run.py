@@ -70,10 +70,22 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> RunConfig:
-        for problem in (self._prompts(), self._full(), self._methods()):
+        for problem in (self._prompts(), self._full(), self._methods(), self._trials()):
             if problem:
                 raise ValueError(problem)
         return self
+
+    def _trials(self) -> str:
+        """What is wrong with the trial batches; empty if nothing is."""
+        n, least = self.synthesize.trial_images, self.synthesize.min_shown
+        # The lower end of Wilson's 95 % interval if all n of n images show their group.
+        best = n / (n + 1.959964**2)
+        if self.synthesize.routing != "auto" or best >= least:
+            return ""
+        return (
+            f"synthesize.min_shown {least:g} is out of reach: if all {n} images of a trial batch show their group, the "
+            f"lower end of the 95 % interval is {best:.2f}; set a smaller share, or a larger synthesize.trial_images"
+        )
 
     def _prompts(self) -> str:
         """What is wrong with the prompts and the split; empty if nothing is."""

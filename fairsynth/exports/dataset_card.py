@@ -21,7 +21,7 @@ def dataset_card(facts: SetFacts, layout: Layout) -> str:
     parts = {
         "What there is": _table(facts),
         "How it was made": _made(facts),
-        "How to load it": ["In this folder:", "", "```python", *_LOADING[layout], "```", *_NOTES[layout]],
+        "How to load it": _loading(layout) if facts.accepted else ["There is nothing to load: the set is empty."],
         "How to make an image again": _again(facts),
         "Licence": [f"License: other; {plain(licence(facts))}."],
         "Personal and sensitive information": [plain(privacy(facts))],
@@ -81,6 +81,10 @@ def _made(facts: SetFacts) -> list[str]:
         lines += ["", "| label | attribute | prompt |", "|---|---|---|"]
         lines += [f"| {plain(group.label)} | {plain(group.attribute)} | {code(prompt)} |" for group, prompt in prompts]
     return [lines[0], "", *lines[1:]]
+
+
+def _loading(layout: Layout) -> list[str]:
+    return ["In this folder:", "", "```python", *_LOADING[layout], "```", *_NOTES[layout]]
 
 
 def _again(facts: SetFacts) -> list[str]:

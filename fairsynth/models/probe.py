@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,13 @@ SEEN_FROM = 0.5
 MOST_PER_GROUP = 2000
 
 
+class Recognised(NamedTuple):
+    """Real images of a group in which a probe that has not learnt from them sees label and attribute, of those judged."""
+
+    right: int
+    judged: int
+
+
 @dataclass(frozen=True)
 class Probe:
     """Linear probes of label and attribute, as plain numbers that can be sent to workers."""
@@ -34,14 +41,17 @@ class Probe:
     attributes: tuple[str, ...]
     label_weights_CD: NDArray[np.float32]
     attribute_weights_CD: NDArray[np.float32]
+    label_temperature: float = 1.0
+    """Scores are divided by it: above 1 it makes probabilities of labels more cautious (see ``calibration``)."""
+    attribute_temperature: float = 1.0
 
     def labels_of(self, embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of every label, (N, labels)."""
-        return _softmax(embeddings_ND, self.label_weights_CD)
+        return softmax(scores(embeddings_ND, self.label_weights_CD) / np.float32(self.label_temperature))
 
     def attributes_of(self, embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of every attribute, (N, attributes)."""
-        return _softmax(embeddings_ND, self.attribute_weights_CD)
+        return softmax(scores(embeddings_ND, self.attribute_weights_CD) / np.float32(self.attribute_temperature))
 
     def groups_of(self, embeddings_ND: NDArray[np.float32]) -> list[Group]:
         """The likeliest label and the likeliest attribute of every image."""
@@ -69,12 +79,7 @@ def fit_probe(embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group], ima
     """
     if not len(groups_N):
         raise ValueError("a probe needs images")
-    order = sorted(range(len(groups_N)), key=lambda i: seed_for("probe", image_ids_N[i]))
-    taken: Counter[Group] = Counter()
-    chosen = []
-    for index in order:
-        taken[groups_N[index]] += 1
-        chosen += [index] if taken[groups_N[index]] <= MOST_PER_GROUP else []
+    chosen = used_images(groups_N, image_ids_N)
     used = Counter(groups_N[i] for i in chosen)
     weights = np.array([len(chosen) / len(used) / used[groups_N[i]] for i in chosen])
     labels, attributes = ([groups_N[i][part] for i in chosen] for part in (0, 1))
@@ -85,6 +90,16 @@ def fit_probe(embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group], ima
         _weights(points, labels, weights),
         _weights(points, attributes, weights),
     )
+
+
+def used_images(groups_N: Sequence[Group], image_ids_N: Sequence[str]) -> list[int]:
+    """Places of the images that a probe learns from, in an order that goes by their ids alone."""
+    taken: Counter[Group] = Counter()
+    chosen = []
+    for index in sorted(range(len(groups_N)), key=lambda i: seed_for("probe", image_ids_N[i])):
+        taken[groups_N[index]] += 1
+        chosen += [index] if taken[groups_N[index]] <= MOST_PER_GROUP else []
+    return chosen
 
 
 def _weights(points_ND: NDArray[np.float32], classes_N: Sequence[str], weights_N: NDArray[Any]) -> NDArray[np.float32]:
@@ -101,10 +116,15 @@ def _weights(points_ND: NDArray[np.float32], classes_N: Sequence[str], weights_N
     return whole.astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _softmax(points_ND: NDArray[np.float32], weights_CD: NDArray[np.float32]) -> NDArray[np.float32]:
-    scores = points_ND @ weights_CD[:, :-1].T + weights_CD[:, -1]
-    scores = np.exp(scores - scores.max(1, keepdims=True))
-    return scores / scores.sum(1, keepdims=True)  # type: ignore[no-any-return]
+def scores(points_ND: NDArray[np.float32], weights_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score of every class, (N, C): log probability up to a constant."""
+    return points_ND @ weights_CD[:, :-1].T + weights_CD[:, -1]  # type: ignore[no-any-return]
+
+
+def softmax(scores_NC: NDArray[Any]) -> NDArray[Any]:
+    """Probability of every class, (N, C)."""
+    shares = np.exp(scores_NC - scores_NC.max(1, keepdims=True))
+    return shares / shares.sum(1, keepdims=True)  # type: ignore[no-any-return]
 
 
 def _own(probabilities_NC: NDArray[np.float32], names: Sequence[str], wanted_N: Sequence[str]) -> NDArray[np.float32]:

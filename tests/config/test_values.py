@@ -184,3 +184,17 @@ def test_ffr_needs_images_of_the_unchanged_base_model_and_of_all_groups() -> Non
     assert load_config(overrides={"tune.methods": ["ffr"], "finetune.generator": "vanilla"}).tune.methods == ("ffr",)
     filled = message(tune__methods=["ffr"], finetune__generator="vanilla", synthesize__fill=True)
     assert filled.startswith("synthesize.fill leaves out what the common groups have, but ffr ")
+
+
+@pytest.mark.parametrize("n", [1, 24, 100])
+def test_a_share_that_no_trial_batch_can_show_is_refused(n: int) -> None:
+    # The lower end of Wilson's interval for n of n: n / (n + 3.84).
+    best = n / (n + 3.8415)
+    near = {"synthesize.trial_images": n, "synthesize.min_shown": best - 0.001}
+    assert load_config(overrides=near).synthesize.trial_images == n
+    text = message(synthesize__trial_images=n, synthesize__min_shown=best + 0.001)
+    assert text.startswith(f"synthesize.min_shown {best + 0.001:g} is out of reach: if all {n} images of a trial batch")
+    assert f"is {best:.2f}; set a smaller share, or a larger synthesize.trial_images" in text
+    # Without trial batches nothing is to reach.
+    for overrides in ({"synthesize.routing": "paper", "synthesize.min_shown": 1.0}, {"synthesize.min_shown": 0}):
+        assert load_config(overrides={"synthesize.trial_images": n, **overrides})

@@ -101,6 +101,24 @@ def test_the_numbers_are_those_of_the_groups() -> None:
         assert known in shown, known
 
 
+def test_groups_that_were_not_made_are_told_and_not_called_small() -> None:
+    left = GroupFacts("high", "sea", 15, 0, 300, "none", {}, (), "no route shows it")
+    shown = text(dataset_card(facts(groups=(facts().groups[0], left)), "folder"))
+    assert "300 synthetic images in 1 of 2 (label, attribute) groups" in shown
+    assert "Groups that were not made, because they could not be shown: (high, sea)." in shown
+    assert "no route shows it" in shown and "smaller than was wanted" not in shown and "In this folder" in shown
+    # A group that was not wanted does not lack.
+    absent = left._replace(quota=0, real=0)
+    assert "were not made" not in text(dataset_card(facts(groups=(facts().groups[0], absent)), "folder"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_of_an_empty_set_there_is_nothing_to_load(layout: Layout) -> None:
+    shown = text(dataset_card(facts(groups=(GroupFacts("high", "sea", 15, 0, 300, "none", {}),)), layout))
+    assert "0 synthetic images in 0 of 1 (label, attribute) groups" in shown
+    assert "There is nothing to load: the set is empty." in shown and "In this folder" not in shown
+
+
 def test_what_is_not_known_is_not_there() -> None:
     group = GroupFacts("a", "b", 1, 2, 2, "own", {})
     card = dataset_card(facts(groups=(group,), finetune=""), "parquet")

@@ -10,6 +10,7 @@ MADE: dict[str, Any] = {
     "quota": 1300,
     "made": 1700,
     "probe_agreement_made": 0.7,
+    "recognised": [71, 91],
 }
 
 

@@ -70,7 +70,9 @@ def _write(artifact: Artifact, form: str, folder: Path) -> int:
     images: Iterator[tuple[dict[str, Any], bytes]] = accepted(artifact)
     first = next(images, None)
     if first is None:
-        raise DataError("nothing to export: no synthetic image was accepted; report.html says why they were rejected")
+        raise DataError(
+            "nothing to export: no synthetic image was accepted; report.html says why none was made or all were rejected"
+        )
     images = chain([first], images)
     if form == "folder":
         return write_folder(folder, images, f".{extension(first[1])}")

@@ -96,7 +96,7 @@ def search_copies(
     places = sorted(i for its in groups.values() for i in spread(its, COPIES_PER_GROUP))
     result = {"self_test": test, "images": len(places), "training": len(training)}
     if "threshold" not in test or not places:
-        return result | {"flagged": None, "nearest": []}
+        return result | {"flagged": 0 if "threshold" in test else None, "nearest": []}
     files = read_files(synthesized, [dict(rows[i]) for i in places])
     pixels = np.stack([decode(files[rows[i]["image_id"]], size, ANY_IMAGE) for i in places])
     detector = CopyDetector(training.embeddings_ND, training.thumbnails_N)

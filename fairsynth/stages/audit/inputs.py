@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     @property
     def filter_probe(self) -> Probe:
         """The probe that the filter went by; it has not seen the held-out images."""
-        return filter_probe(self.train, self.known)
+        return filter_probe(self.train, self.known).probe
 
     @property
     def other_probe(self) -> Probe:

@@ -70,6 +70,12 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def use_lines(report: Mapping[str, Any]) -> list[str]:
+    """Whether synthetic images were made and used, and what would help, for the command line."""
+    use = report["synthetic_images"]
+    return [printable(use["line"]), *(f"  {printable(line)}" for line in use["would_help"])]
+
+
 def sheet(files: Sequence[bytes], columns: int = 12, side: int = 64) -> str:
     """Image files as one PNG grid, a data URI; empty for no files."""
     if not files:
@@ -95,6 +101,6 @@ def page(report: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], search: 
     environment = Environment(loader=PackageLoader("fairsynth.stages", "report"), autoescape=True)
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
     setting = report["settings"].get("fairsynth")
-    policy = in_words(Policy(setting["synthetic"], setting["stage_2"])) if setting else ""
+    policy = in_words(Policy(**{part: setting[part] for part in Policy._fields if part in setting})) if setting else ""
     page = environment.get_template("report.html")
     return page.render(report=report, grids=grids, titles=TITLES, search=search, policy=policy)

@@ -23,12 +23,13 @@ from fairsynth.stages.audit.output import read_audit
 from fairsynth.stages.cluster.output import read_agreement
 from fairsynth.stages.context import Context
 from fairsynth.stages.evaluate.output import classifier_folder, predictions_file, read_predictions
+from fairsynth.stages.report.use import use_of_images, used_as
 from fairsynth.stages.stage import Made
-from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, members, read_files
+from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records, members, read_files
 from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings
 from fairsynth.work import Ran
 
-VERSION = 3
+VERSION = 4
 GRID_IMAGES = 24
 
 
@@ -100,12 +101,19 @@ def _content(context: Context) -> dict[str, Any]:
         "discovered": _discovered(context, predictions),
         "methods": [method_entry(m, more[m.name], by_name.get("fairsynth")) for m in methods],
         "stages": [_stage_entry(name, artifact.record) for name, artifact in context.artifacts.items()],
+        "synthetic_images": _use_of_images(context),
         "groups": synthesized["groups"],
         "synthesis": {key: synthesized[key] for key in ("trials", "codec", "copy_threshold", "probe_right")},
         "audit": read_audit(context.artifacts["audit"]),
         "settings": chosen_settings(context.artifacts["tune"]),
         "config": context.config.model_dump(exclude={"out", "resources", "bench"}),
     }
+
+
+def _use_of_images(context: Context) -> dict[str, Any]:
+    config, setting = context.config, chosen_settings(context.artifacts["tune"]).get("fairsynth")
+    records = group_records(context.artifacts["synthesize"])
+    return use_of_images(used_as(setting, config.classify), records, config.cluster.min_group)
 
 
 def _stage_entry(name: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +196,8 @@ def _grids(context: Context) -> list[dict[str, Any]]:
 
 def summary_lines(root: Path) -> list[str]:
     """The table and the path of the report, for the end of a run."""
-    from fairsynth.stages.report.page import table_lines
+    from fairsynth.stages.report.page import table_lines, use_lines
 
     content = json.loads((root / "report.json").read_text("utf-8"))
-    return [*table_lines(content), f"verdict: {content['verdict']}", f"report: {root / 'report.html'}"]
+    lines = [*table_lines(content), *use_lines(content)]
+    return [*lines, f"verdict: {content['verdict']}", f"report: {root / 'report.html'}"]

@@ -17,7 +17,7 @@ from fairsynth.data.samples import sample
 from fairsynth.data.vectors import vectors
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest, seed_for
-from fairsynth.models.probe import SEEN_FROM, halves
+from fairsynth.models.probe import SEEN_FROM, Recognised, halves
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.embed.output import RealImages
 from fairsynth.stages.finetune.output import AdapterJob
@@ -39,6 +39,8 @@ class FilterSetup(NamedTuple):
     """The copy threshold; None without a held-out image to calibrate it."""
     probe_right: Mapping[str, float | None]
     """How often the probe is right on validation images that it has not seen."""
+    recognised: Mapping[Group, Recognised]
+    """Real images of each group that the probe recognises, among those that it has not learnt from when it is asked."""
 
     def maker(self, config: RunConfig, adapters: Path) -> Callable[[Path], Callable[[], Work]]:
         """Maps a plan's file to a builder of the work inside a worker; ``adapters``: the folder of their units."""
@@ -62,13 +64,13 @@ def set_up(
     """
     split = halves(validation.ids, validation.groups)
     teaching, held_out = validation.take(split.probe), validation.take(split.held_out)
-    probe = filter_probe(train, teaching)
+    probe, recognised = filter_probe(train, teaching).judged_on(held_out.embeddings_ND, held_out.groups)
     right: dict[str, float | None] = {"label": None, "attribute": None}
     if len(held_out):
         agreements = probe.agreement(held_out.embeddings_ND, held_out.groups)
         right = {name: float((part >= SEEN_FROM).mean()) for name, part in zip(right, agreements, strict=True)}
     references = FilterReferences(texts, centroids(train.groups, train.embeddings_ND), probe, training)
-    return FilterSetup(references, source_codec(codec_files), _threshold(train, teaching), right)
+    return FilterSetup(references, source_codec(codec_files), _threshold(train, teaching), right, recognised)
 
 
 def write_training(folder: Path, jobs: Sequence[AdapterJob], train: RealImages) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +17,19 @@ from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.models.probe import Probe, fit_probe
+from fairsynth.models.calibration import CrossFitted, cross_fit
+from fairsynth.models.probe import Recognised
 from fairsynth.prompts import fill
 from fairsynth.stages.embed.output import RealImages
 
 TABLE = "synthetic.parquet"
+NONE_JUDGED = Recognised(0, 0)
 ACCEPTED = "accepted"
 # An image's reason is the first of these that holds.
 REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
+Reason = Literal["", "absent", "probe", "trial", "alike"]
+"""Why a group was not made. absent: no training images; probe: the filter does not know it; trial: no route shows it;
+alike: another group with its attribute is not made. Empty: it was made."""
 # Columns that are equal for all accepted images, or that only locate them.
 _LEFT_OUT = ("verdict", "reason", "unit", "phash")
 
@@ -54,6 +59,10 @@ class GroupRecord:
     probe_agreement_made: float | None
     """Share of the images made whose label and attribute the filter's probe sees; None if none was made."""
     remark: str
+    not_made: Reason = ""
+    """Why it was not made; ``why`` says it in words."""
+    recognised: Recognised = NONE_JUDGED
+    """Real images that the probe recognises, of those that it has not learnt from."""
 
     def to_json(self) -> dict[str, Any]:
         """As the stage's record and report.json have it."""
@@ -66,6 +75,7 @@ class GroupRecord:
         """From what ``to_json`` gave."""
         fields = {key: value for key, value in record.items() if key in cls.__dataclass_fields__}
         fields |= {key: tuple(record[key]) for key in ("adapters", "prompts")}
+        fields["recognised"] = Recognised(*record.get("recognised", (0, 0)))
         group = Group(record["label"], record["attribute"])
         return cls(group=group, origin=record["generator"], route=record["way"], **fields)
 
@@ -75,10 +85,10 @@ def group_records(artifact: Artifact) -> list[GroupRecord]:
     return [GroupRecord.from_json(record) for record in artifact.record["groups"]]
 
 
-def filter_probe(train: RealImages, teaching: RealImages) -> Probe:
-    """The filter's probe; of validation images it has seen the teaching half alone."""
+def filter_probe(train: RealImages, teaching: RealImages) -> CrossFitted:
+    """The filter's probe, calibrated; of validation images it has seen the teaching half alone."""
     both = np.concatenate([train.embeddings_ND, teaching.embeddings_ND])
-    return fit_probe(both, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
+    return cross_fit(both, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
 
 
 def group_texts(config: RunConfig, groups: Iterable[Group]) -> dict[Group, str]:

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from fairsynth.artifacts import Units
 from fairsynth.config import RunConfig
 from fairsynth.groups import Group
-from fairsynth.models.probe import SEEN_FROM
+from fairsynth.models.probe import SEEN_FROM, Recognised
 from fairsynth.models.sources import public_name
+from fairsynth.stages.synthesize.decisions import Decisions
 from fairsynth.stages.synthesize.image_plan import Source
 from fairsynth.stages.synthesize.output import ACCEPTED, REASONS, GroupRecord, members
-from fairsynth.stages.synthesize.routing import Route, TrialBatch
 from fairsynth.stages.synthesize.selection import scores
+from fairsynth.stages.synthesize.trial_batches import TrialBatch
 
 _COUNTED = ["reason", "constant", "label_probability", "attribute_probability"]
 _ABSENT = "no training images: nothing to learn it from (synthesize.absent_groups decides)"
@@ -29,14 +30,15 @@ def records_of(
     table: pa.Table,
     quota: Mapping[Group, int],
     sources: Mapping[Group, Sequence[Source]],
-    routes: Mapping[Group, Route],
+    decided: Decisions,
     real: Mapping[Group, int],
     remarks: Mapping[Group, str],
+    recognised: Mapping[Group, Recognised],
 ) -> list[GroupRecord]:
     """A record per group. ``table``: all images with verdicts. ``real``: training images. ``remarks``: cluster's."""
     places, columns, records = members(table), table.select(_COUNTED), []
     for group in groups:
-        route, its = routes.get(group), sources.get(group, ())
+        route, its, left = decided.routes.get(group), sources.get(group, ()), decided.not_made.get(group)
         counts = _counted(columns.take(pa.array(places.get(group, []), pa.int64())))
         records.append(
             GroupRecord(
@@ -45,15 +47,38 @@ def records_of(
                 quota=quota.get(group, 0),
                 origin=route.origin if route else "none",
                 route=route.name if route else "none",
-                why=route.why if route else "",
+                why=route.why if route else left.why if left else "",
                 adapters=tuple(source.adapter for source in its if source.adapter),
                 prompts=tuple(sorted({source.prompt for source in its})),
                 k=len(its) if route and route.origin != "prompt" else 0,
-                remark=remarks[group] or ("" if route else _ABSENT),
+                remark=remarks[group] or ("" if route or left else _ABSENT),
+                not_made=left.reason if left else "" if route else "absent",
+                recognised=recognised.get(group, Recognised(0, 0)),
                 **counts,
             )
         )
     return records
+
+
+def remarks_on(records: Sequence[GroupRecord]) -> list[str]:
+    """What people should know of each group that is not made by adapters of its own."""
+    return [
+        f"group {record.group}: {record.route if record.route != 'none' else 'not made'} ({record.why})"
+        for record in records
+        if record.why and record.origin != "own"
+    ]
+
+
+def shortfall(records: Sequence[GroupRecord]) -> str:
+    """Which groups were not made, and which lack images, to end a line with; empty if neither."""
+    left = [str(record.group) for record in records if record.not_made not in ("", "absent")]
+    lacking = [
+        f"{record.group} lacks {record.quota - record.accepted}"
+        for record in records
+        if not record.not_made and record.accepted < record.quota
+    ]
+    told = [f"NOT MADE: {', '.join(left)}"] if left else []
+    return "".join(f"; {text}" for text in told + ([f"SHORTFALL {', '.join(lacking)}"] if lacking else []))
 
 
 def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], TrialBatch]) -> list[dict[str, Any]]:

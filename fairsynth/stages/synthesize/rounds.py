@@ -19,7 +19,7 @@ from fairsynth.models.probe import SEEN_FROM
 from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
-from fairsynth.stages.synthesize.routing import TrialBatch
+from fairsynth.stages.synthesize.trial_batches import TrialBatch
 from fairsynth.work import Ran, RunUnits, Work
 
 # Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
@@ -65,6 +65,8 @@ class Rounds:
         """
         needed = {group: selection.candidates_needed(n, self.filter.keep) for group, n in quota.items()}
         images, verdict = EMPTY, pa.chunked_array([], pa.string())
+        if not any(needed.values()):
+            return images, verdict
         for index in range(self.filter.max_rounds):
             made = self._made(f"plan-{index}", partial(self._plan, needed, sources, index))
             images = pa.concat_tables([images, made]) if index else made

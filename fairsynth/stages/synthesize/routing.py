@@ -15,37 +15,25 @@ The routes:
 The rule (``decide``): an adapter swallows what is constant in its images, and a set in which only some groups of an
 attribute look real teaches their label by realism. So the groups that share an attribute are made alike: either all by
 adapters of this attribute (own where the group has some that show it well, else same-attribute), or all by the prompt.
+Whether they are made at all is for ``not_made`` to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
-from fairsynth.metrics import wilson
 from fairsynth.prompts import fill
 from fairsynth.stages.finetune.output import Adapter
 from fairsynth.stages.synthesize.image_plan import Source
+from fairsynth.stages.synthesize.trial_batches import TrialBatch, clearly_less, shows
 
 # Where images come from, as ``report.json`` calls it: own, borrowed or prompt.
 ORIGINS = {"own": "own", "prompt": "prompt"}
 # Routes by the same attribute's adapters: their images look alike.
 _ALIKE = ("own", "same-attribute")
-
-
-class TrialBatch(NamedTuple):
-    """Result of a trial batch of one route: images made, and those in which the probe sees label and attribute."""
-
-    made: int
-    right: int
-
-    @property
-    def agreement(self) -> float:
-        """Share of images that show their group."""
-        return self.right / self.made if self.made else 0.0
 
 
 @dataclass(frozen=True)
@@ -176,19 +164,21 @@ def decide(
     possible: Mapping[Group, Sequence[str]],
     trials: Mapping[tuple[Group, str], TrialBatch],
     config: SynthesizeConfig,
+    least: float = 0.0,
 ) -> dict[Group, Route]:
     """The route of every group, all decided at once. ``possible``: the possible routes of each group.
 
     ``routing: auto`` decides attribute by attribute. All groups of an attribute are made by adapters of this
     attribute, if there are any, unless the worst of them then shows its group less often than the worst does by
-    prompts alone, beyond chance and ``prompt_margin``. Other values of ``routing`` take that route wherever it is
+    prompts alone, beyond chance and ``prompt_margin``, or only prompts show all of them (``least``: the share of
+    images that must, see ``trial_batches.shows``). Other values of ``routing`` take that route wherever it is
     possible: see the config. ``routes`` overrides single groups. Raises KeyError if a trial is missing.
     """
     routes: dict[Group, Route] = {}
     for attribute in sorted({group.attribute for group in possible}):
         members = sorted(group for group in possible if group.attribute == attribute)
         if config.routing == "auto":
-            routes |= _alike(members, possible, trials, config)
+            routes |= _alike(members, possible, trials, config, least)
         else:
             routes |= {group: _first(possible[group], PREFERENCES[config.routing]) for group in members}
     return routes | {
@@ -229,11 +219,15 @@ def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) ->
     """The routes to make trial batches by: those that the rule compares, and those of ``also_try``."""
     if config.routing != "auto":
         return []
-    wanted = {*_ALIKE, "prompt", *config.also_try}
-    # An attribute without adapters needs no decision.
+    # An attribute without adapters has prompts alone: they are tried only if they might not do.
     without = {group.attribute for group, routes in possible.items() if not {*_ALIKE} & {*routes}}
-    groups = [group for group in sorted(possible) if group.attribute not in without]
-    return [(group, route) for group in groups for route in possible[group] if route in wanted]
+    prompts = {"prompt"} if config.min_shown else set[str]()
+    return [
+        (group, route)
+        for group in sorted(possible)
+        for route in possible[group]
+        if route in (prompts if group.attribute in without else {*_ALIKE, "prompt", *config.also_try})
+    ]
 
 
 def _first(possible: Sequence[str], preferred: Sequence[str]) -> Route:
@@ -247,15 +241,17 @@ def _alike(
     possible: Mapping[Group, Sequence[str]],
     trials: Mapping[tuple[Group, str], TrialBatch],
     config: SynthesizeConfig,
+    least: float,
 ) -> dict[Group, Route]:
-    adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin) for group in members}
+    adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin, least) for group in members}
     if None in adapted.values():
         return {group: Route("prompt", "no group with this attribute has an adapter") for group in members}
     by_adapters = min((trials[group, str(name)] for group, name in adapted.items()), key=lambda t: t.agreement)
     by_prompt = min((trials[group, "prompt"] for group in members), key=lambda t: t.agreement)
     figures = f"worst group {by_adapters.agreement:.0%} by adapters, {by_prompt.agreement:.0%} by prompts"
-    if clearly_less(by_adapters, by_prompt, config.prompt_margin):
-        return {group: Route("prompt", f"groups of an attribute are made alike; {figures}") for group in members}
+    only = "only prompts show them all; " if _only(by_prompt, by_adapters, least) else ""
+    if only or clearly_less(by_adapters, by_prompt, config.prompt_margin):
+        return {group: Route("prompt", f"groups of an attribute are made alike; {only}{figures}") for group in members}
     return {
         group: Route(str(name), f"groups of an attribute are made alike, by its adapters; {figures}")
         for group, name in adapted.items()
@@ -263,18 +259,21 @@ def _alike(
 
 
 def _by_adapters(
-    group: Group, possible: Sequence[str], trials: Mapping[tuple[Group, str], TrialBatch], margin: float
+    group: Group,
+    possible: Sequence[str],
+    trials: Mapping[tuple[Group, str], TrialBatch],
+    margin: float,
+    least: float,
 ) -> str | None:
     """Own adapters, unless those of the same attribute show the group clearly better; None without either."""
     routes = [route for route in _ALIKE if route in possible]
-    if len(routes) == 2 and clearly_less(trials[group, "own"], trials[group, "same-attribute"], margin):
-        return "same-attribute"
+    if len(routes) == 2:
+        own, lent = (trials[group, route] for route in routes)
+        if clearly_less(own, lent, margin) or _only(lent, own, least):
+            return "same-attribute"
     return routes[0] if routes else None
 
 
-def clearly_less(one: TrialBatch, other: TrialBatch, margin: float) -> bool:
-    """Whether one agreement is below the other by more than the margin, and not by chance (95 % intervals apart)."""
-    if not one.made or not other.made:
-        return False
-    apart = wilson(one.right, one.made).high < wilson(other.right, other.made).low
-    return apart and one.agreement < other.agreement - margin
+def _only(one: TrialBatch, other: TrialBatch, least: float) -> bool:
+    """Whether the first of two routes shows its group, and the second does not."""
+    return shows(one, least) and not shows(other, least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from fairsynth.artifacts import Artifact, Counts
@@ -15,12 +15,13 @@ from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import real_images
 from fairsynth.stages.finetune.output import planned_jobs, trained_adapters, words
 from fairsynth.stages.stage import Made
-from fairsynth.stages.synthesize import filter_setup, image_plan, routing
+from fairsynth.stages.synthesize import filter_setup, image_plan
+from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possible_sources
 from fairsynth.stages.synthesize.output import TABLE, group_texts
-from fairsynth.stages.synthesize.records import records_of, trial_facts, with_provenance
+from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
 
-VERSION = 3
+VERSION = 4
 
 
 def artifact(context: Context) -> Artifact:
@@ -37,12 +38,10 @@ def artifact(context: Context) -> Artifact:
 
 
 def make(context: Context, artifact: Artifact) -> Made:
-    """Decide how each group is made, then plan, generate, filter, until every quota holds or the rounds are used up."""
+    """Decide which groups are made and how; then plan, generate, filter, until every quota holds or rounds are used up."""
     config = context.config
     quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
-    possible = _possible_sources(context, list(quota))
-    names = {group: list(by_route) for group, by_route in possible.items()}
-    _check_routes(context, names)
+    possible, real = _possible_sources(context, list(quota)), context.train_counts
     setup = _filter_setup(context, artifact, list(quota))
     rounds = Rounds(
         partial(context.run_units, artifact, per_call=UNITS_PER_CALL),
@@ -54,29 +53,28 @@ def make(context: Context, artifact: Artifact) -> Made:
         setup.copy_threshold,
         config.finetune.parameters == "adapter",
     )
-    tried, trials = rounds.trials(routing.to_try(names, config.synthesize), possible)
-    routes = routing.decide(names, trials, config.synthesize)
-    sources = {group: possible[group][route.name] for group, route in routes.items()}
-    images, verdict = rounds.until_full(quota, sources)
+    try_out = partial(rounds.trials, sources=possible)
+    decided = decide_groups(possible, quota, real, setup.recognised, config.synthesize, config.filter, try_out)
+    sources = {group: possible[group][route.name] for group, route in decided.routes.items()}
+    images, verdict = rounds.until_full({group: quota[group] for group in sorted(sources)}, sources)
     adapters, revision = context.artifacts["finetune"].units(), context.model_identity["diffusion"]
     table = with_provenance(images, verdict, config, revision, adapters)
     write_table(table, artifact.path / TABLE)
-    write_table(tried, artifact.path / "trials.parquet")
-    groups, real = sorted({*quota, *context.groups}), context.train_counts
+    write_table(decided.tried, artifact.path / "trials.parquet")
+    groups = sorted({*quota, *context.groups})
     remarks = {group: remark_on(context.artifacts["cluster"], group) for group in groups}
-    records = records_of(groups, table, quota, sources, routes, real, remarks)
-    accepted = {record.group: record.accepted for record in records}
-    kept = sum(accepted.values())
+    records = records_of(groups, table, quota, sources, decided, real, remarks, setup.recognised)
+    kept = sum(record.accepted for record in records)
     return Made(
         Counts(images.num_rows, kept, 0, images.num_rows - kept),
-        f"{kept} images kept of {images.num_rows}{_shortfall(quota, accepted)}",
+        f"{kept} images kept of {images.num_rows}{shortfall(records)}",
         rounds.ran,
         facts={
-            "remarks": [f"group {g}: {r.name} ({r.why})" for g, r in routes.items() if r.origin != "own"],
+            "remarks": remarks_on(records),
             "codec": setup.codec.to_dict(),
             "copy_threshold": setup.copy_threshold,
             "probe_right": dict(setup.probe_right),
-            "trials": trial_facts(tried, trials),
+            "trials": trial_facts(decided.tried, decided.trials),
             "groups": [record.to_json() for record in records],
         },
     )
@@ -91,18 +89,15 @@ def _groups_to_make(context: Context) -> Counter[Group]:
     return counts
 
 
-def _possible_sources(context: Context, groups: Sequence[Group]) -> dict[Group, dict[str, list[image_plan.Source]]]:
-    """The sources of each group's images, by route, with the adapters that were trained."""
+def _possible_sources(context: Context, groups: Sequence[Group]) -> Sources:
+    """The sources of each group's images, by route, with the adapters that were trained.
+
+    Raises ConfigError for an unknown or impossible route, before anything is made.
+    """
     counts, config = context.train_counts, context.config
     adapters = trained_adapters(context.artifacts["finetune"], config.finetune)
-    how, template = config.synthesize, config.finetune.prompt
-    return {group: routing.possible_routes(group, adapters, counts, how, config.data, template) for group in groups}
-
-
-def _check_routes(context: Context, possible: Mapping[Group, Sequence[str]]) -> None:
-    """Raise ConfigError for an unknown or impossible route, before anything is made."""
     try:
-        routing.overrides(context.config.synthesize, possible)
+        return possible_sources(groups, adapters, counts, config.synthesize, config.data, config.finetune.prompt)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -119,8 +114,3 @@ def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group])
         filter_setup.write_training(artifact.path / "training", jobs, train),
         filter_setup.codec_files(manifest, context.dataset.images),
     )
-
-
-def _shortfall(quota: Mapping[Group, int], accepted: Mapping[Group, int]) -> str:
-    lacking = [f"{group} lacks {n - accepted[group]}" for group, n in quota.items() if accepted[group] < n]
-    return "; SHORTFALL " + ", ".join(lacking) if lacking else ""

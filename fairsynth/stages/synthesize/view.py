@@ -69,7 +69,7 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
             generator=group.origin,
             rejected=group.rejected,
             prompts=group.prompts,
-            remark=group.remark or group.why,
+            remark=(group.not_made and group.why) or group.remark or group.why,
         )
         for group in group_records(artifact)
     )

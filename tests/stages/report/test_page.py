@@ -72,6 +72,7 @@ def report() -> dict:
     }
     return {
         "verdict": "not improved",
+        "synthetic_images": {"line": f"Synthetic images were {EVIL}", "would_help": [], "not_made": []},
         "data": data,
         "discovered": None,
         "methods": methods,
@@ -89,6 +90,17 @@ def test_further_figures_are_told_and_what_is_undefined_is_a_dash(report: dict) 
     assert ours["ece"] == {"mean": None, "ci95": None, "per_seed": None}
     text = Page(page(report, [])).text
     assert "32.0%" in text and "16.2%" in text and "7.2%" in text
+
+
+def test_the_first_line_says_what_became_of_the_synthetic_images(report: dict) -> None:
+    seen = Page(page(report, [])).text.split("fairsynth report")[-1].split()
+    assert " ".join(seen).startswith(f"Synthetic images were {EVIL} Verdict:")
+    assert "would help" not in page(report, []) and "not made" not in page(report, [])
+    report["synthetic_images"] = {"line": "They did not help.", "would_help": [QUOTES], "not_made": [f"{EVIL}: why"]}
+    report["groups"][0] |= {"generator": "none", "way": "none"}
+    text = " ".join(Page(page(report, [])).text.split())
+    assert f"fairsynth report They did not help. What would help: {QUOTES} Verdict:" in text
+    assert f"Groups that were not made: {EVIL}: why" in text and "(1300) not made 3" in text
 
 
 def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict) -> None:
@@ -200,7 +212,7 @@ def test_the_page_shows_the_figures(report: dict) -> None:
         "45.0%",
         "75.0%",
         "n = 0 – ERM",
-        "4321 1234 (1300) own: same-attribute 3 1700 70.0%",
+        "4321 1234 (1300) own: same-attribute 3 1700 70.0% 71 of 91",
         "embed 12.3 1.5 7 2 90 80 6 4",
     ):
         assert figure in text
@@ -258,6 +270,8 @@ def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: 
 
 def test_a_report_without_synthetic_images_has_a_page(report: dict) -> None:
     report["groups"][0] |= {"synthetic": 0, "rejected": {}, "k": 0, "generator": "prompt"}
+    report["audit"] |= {"groups": [], "clusters": [], "shortcuts": []}
+    assert "There are no synthetic images to look at." in page(report, [])
     assert "none" in Page(page(report, [{"title": "t", "images": [("accepted", sheet([]))]}])).text
 
 

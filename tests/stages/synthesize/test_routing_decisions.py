@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fairsynth.config import SynthesizeConfig
 from fairsynth.groups import Group
 from fairsynth.stages.finetune.output import Adapter
-from fairsynth.stages.synthesize.routing import PREFERENCES, TrialBatch, clearly_less, decide, overrides, to_try
+from fairsynth.stages.synthesize.routing import PREFERENCES, decide, overrides, to_try
+from fairsynth.stages.synthesize.trial_batches import TrialBatch, clearly_less
 from tests.support.synthesize.routes import ADAPTERS, HB, HF, LB, LF, possible
 
 # Trials of 100 images: 95 % intervals are about 0.1 wide on either side, so 30 apart is clear and 12 is not.
@@ -195,20 +196,28 @@ def test_what_the_rule_compares_is_tried_and_what_the_config_names_besides() -> 
     assert len(found) == 12
 
 
-def test_where_an_attribute_has_no_adapter_nothing_is_tried() -> None:
+def test_where_an_attribute_has_no_adapter_nothing_is_tried_if_all_is_made_anyway() -> None:
     buildings = possible(ADAPTERS[:2])
+    anyway = SynthesizeConfig(min_shown=0)
     assert "same-label" in buildings[LF] and "own" not in buildings[LF], "low flowers could borrow from low buildings"
     compared = [(HB, "same-attribute"), (HB, "prompt"), (LB, "own"), (LB, "prompt")]
-    assert to_try(buildings, SynthesizeConfig()) == compared
+    assert to_try(buildings, anyway) == compared
     # Not even what the config names besides: the rule makes them by prompts all the same.
-    assert to_try(buildings, SynthesizeConfig(also_try=("same-label", "composed"))) == compared
-    routes = decide(buildings, dict.fromkeys(compared, TrialBatch(24, 20)), SynthesizeConfig())
+    assert to_try(buildings, SynthesizeConfig(min_shown=0, also_try=("same-label", "composed"))) == compared
+    routes = decide(buildings, dict.fromkeys(compared, TrialBatch(24, 20)), anyway)
     assert {group: route.name for group, route in routes.items()} == {
         LB: "own", HB: "same-attribute", LF: "prompt", HF: "prompt",
     }  # fmt: skip
     nothing = possible(())
-    assert to_try(nothing, SynthesizeConfig(also_try=("composed",))) == []
+    assert to_try(nothing, SynthesizeConfig(min_shown=0, also_try=("composed",))) == []
     assert {route.name for route in decide(nothing, {}, SynthesizeConfig()).values()} == {"prompt"}
+
+
+def test_where_an_attribute_has_no_adapter_its_prompts_are_tried_and_nothing_else() -> None:
+    compared = [(HB, "same-attribute"), (HB, "prompt"), (HF, "prompt"), (LB, "own"), (LB, "prompt"), (LF, "prompt")]
+    for config in (SynthesizeConfig(), SynthesizeConfig(also_try=("same-label", "composed"))):
+        assert to_try(possible(ADAPTERS[:2]), config) == compared
+    assert to_try(possible(()), SynthesizeConfig()) == [(group, "prompt") for group in (HB, HF, LB, LF)]
 
 
 @given(st.sets(st.sampled_from((LB, LF, HB, HF))), st.data())

@@ -1,0 +1,88 @@
+"""What is decided of each group before its images are made: whether it is made at all, and by which route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from fairsynth.config import DataConfig, FilterConfig, SynthesizeConfig
+from fairsynth.groups import Group
+from fairsynth.models.probe import Recognised
+from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.synthesize import not_made, routing
+from fairsynth.stages.synthesize.image_plan import Source
+from fairsynth.stages.synthesize.not_made import NotMade
+from fairsynth.stages.synthesize.routing import Route
+from fairsynth.stages.synthesize.trial_batches import TrialBatch, least_share
+
+Sources = dict[Group, dict[str, list[Source]]]
+"""The sources of each group's images, by route."""
+Trials = dict[tuple[Group, str], TrialBatch]
+TryOut = Callable[[Sequence[tuple[Group, str]]], tuple[pa.Table, Trials]]
+"""Makes trial batches by some routes: the images, and how many of each batch show their group."""
+
+
+class Decisions(NamedTuple):
+    """Routes of the groups that are made, reasons of the others, and the trial batches that decided."""
+
+    routes: dict[Group, Route]
+    not_made: dict[Group, NotMade]
+    tried: pa.Table
+    trials: Trials
+
+
+def possible_sources(
+    groups: Sequence[Group],
+    adapters: Sequence[Adapter],
+    counts: Mapping[Group, int],
+    config: SynthesizeConfig,
+    data: DataConfig,
+    adapter_prompt: str,
+) -> Sources:
+    """The possible routes of each group: see ``routing.possible_routes``.
+
+    Raises ValueError if ``synthesize.routes`` names an unknown group or an impossible route.
+    """
+    possible = {
+        group: routing.possible_routes(group, adapters, counts, config, data, adapter_prompt) for group in groups
+    }
+    routing.overrides(config, _names(possible))
+    return possible
+
+
+def decide_groups(
+    possible: Sources,
+    quota: Mapping[Group, int],
+    real: Mapping[Group, int],
+    recognised: Mapping[Group, Recognised],
+    config: SynthesizeConfig,
+    filter_config: FilterConfig,
+    try_out: TryOut,
+) -> Decisions:
+    """Decide of all groups. ``real``: training images; ``recognised``: by the probe, among real images.
+
+    A group that the probe does not know has no trial batch, nor have those that are not made for its sake.
+    """
+    names = _names(possible)
+    least, named = least_share(names, config.min_shown), routing.overrides(config, names)
+    free = {group for group, n in quota.items() if n} - named.keys()
+    # Where the filter does not ask the probe, nothing hangs on what the probe knows.
+    min_recognised = filter_config.min_recognised if filter_config.min_probability else 0.0
+    found = _with_alike(not_made.by_probe(recognised, min_recognised), free, real)
+    left = {group: routes for group, routes in names.items() if group not in found}
+    tried, trials = try_out(routing.to_try(left, config))
+    routes = routing.decide(left, trials, config, least)
+    found |= _with_alike(not_made.by_trials(routes, trials, least), free - found.keys(), real)
+    return Decisions({group: route for group, route in routes.items() if group not in found}, found, tried, trials)
+
+
+def _names(possible: Sources) -> dict[Group, list[str]]:
+    return {group: list(by_route) for group, by_route in possible.items()}
+
+
+def _with_alike(found: Mapping[Group, NotMade], free: set[Group], real: Mapping[Group, int]) -> dict[Group, NotMade]:
+    """What was found of those groups that no route is named for, and what follows for the others with their attribute."""
+    own = {group: reason for group, reason in found.items() if group in free}
+    return own | not_made.alike(own, real, free)

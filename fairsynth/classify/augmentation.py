@@ -1,6 +1,6 @@
 """Random changes of training images that leave a label alone, and that no shortcut survives for long.
 
-Two of six changes for each image, each of a random strength, as RandAugment draws them (Cubuk et al. 2020, arXiv
+Four of six changes for each image, each of a random strength, as RandAugment draws them (Cubuk et al. 2020, arXiv
 1909.13719): place, colour, light, sharpness, a covered part, noise. Whatever an attribute is (a tint, a frame, a place,
 a second object, blur), some of them blur the border between its values, so a network that relies on it is wrong more
 often. All draws are made for the whole batch: an image is changed alike, however many processes share the batch.
@@ -13,7 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-CHANGES_PER_IMAGE = 2
+CHANGES_PER_IMAGE = 4
+# Strongly changed images are harder to learn: an epoch has about as many of them, in several passes over few images.
+IMAGES_PER_EPOCH = 2500
 # The strongest changes: rotation in degrees, logarithm of the scale, shift as a share of half the side.
 _ROTATION, _SCALE, _SHIFT = 20.0, 0.3, 0.4
 _COVERED = (0.15, 0.45)  # side of the covered square, as a share of the image's
@@ -34,10 +36,15 @@ class Draws:
         return (torch.rand(shape, generator=self.rng) * (high - low) + low).to(self.device)
 
 
+def passes(n_images: int) -> int:
+    """Passes over this many images in an epoch of strong changes."""
+    return max(1, round(IMAGES_PER_EPOCH / n_images))
+
+
 def strongly_augmented(images_N3HW: Tensor, rng: torch.Generator, n: int, part: slice) -> Tensor:
-    """Images from 0 to 1, each with two random changes. They are the part ``part`` of a batch of ``n``."""
+    """Images from 0 to 1, each with four random changes. They are the part ``part`` of a batch of ``n``."""
     draws = Draws(rng, n, part, images_N3HW.device)
-    # The places of the two smallest of six numbers: two different changes, every pair as likely.
+    # The places of the smallest of six numbers: different changes, every choice as likely.
     chosen = draws(0, 1, len(_CHANGES)).argsort(1)[:, :CHANGES_PER_IMAGE]
     for number, change in enumerate(_CHANGES):
         changed = change(images_N3HW, draws)

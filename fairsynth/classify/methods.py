@@ -54,7 +54,6 @@ class Phase:
     it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``validation``: from
     validation images, too. ``sampling``: groups is with replacement, every group equally often; errors repeats each
     training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly.
-    ``passes``: over the images, in an epoch.
     ``averaged``: it ends with the running mean of the weights, and only that may be chosen. ``anew``: begins with a new
     classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the linear
     layer.
@@ -68,7 +67,6 @@ class Phase:
     sampling: Literal["shuffled", "groups", "errors"] = "shuffled"
     validation: bool = False
     strong: bool = False
-    passes: int = 1
     averaged: bool = False
     head_only: bool = False
     anew: bool = False
@@ -102,12 +100,7 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
     else:
         found = _theirs(method, numbers(setting), config)
     strong = setting.get("augmentation", config.augmentation) == "strong"
-    return [_strongly(phase) if strong and not phase.head_only else phase for phase in found]
-
-
-def _strongly(phase: Phase) -> Phase:
-    """The phase with strong changes of its images. These are harder to learn: few images need more passes."""
-    return replace(phase, strong=True, passes=1 if phase.images in ("mixed", "filled") else 2)
+    return [replace(phase, strong=strong and not phase.head_only) for phase in found]
 
 
 def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairsynth.classify import images as batches
+from fairsynth.classify.augmentation import passes
 from fairsynth.classify.batch_loss import Parts
 from fairsynth.classify.checkpoint import Loop, Point, average_of, read_point, write_point
 from fairsynth.classify.dfr import Labelled, Linear
@@ -69,8 +70,7 @@ class Training:
 
     def _untrained(self, seed: int) -> Classifier:
         model = build_classifier(self.config, self.data.n_labels, seed).to(self.device)
-        if self.device == "cuda":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_norms(model.encoder, self.ranks)
         return model
 
@@ -141,7 +141,8 @@ class Training:
             network.train(not phase.head_only)
         losses = []
         times = int(self.numbers.get("up_weight", 1))
-        orders = [batches.order(images, phase.sampling, self.rng, loop.errors, times) for _ in range(phase.passes)]
+        repeats = passes(len(images)) if phase.strong else 1
+        orders = [batches.order(images, phase.sampling, self.rng, loop.errors, times) for _ in range(repeats)]
         for index in (index for places in orders for index in batches.cut(places, self.config.batch_size)):
             loss = self._batch_loss(loop, index)
             loop.optimizer.zero_grad()

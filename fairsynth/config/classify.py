@@ -45,7 +45,7 @@ class ClassifyConfig(Section):
     validation: ValidationUse | None = None
     """What fairsynth's validation images are for. choose: epochs and settings (and dfr's layer); learn: the whole network learns from them as from training images, every group alike, and no epoch is chosen; null: searched. Policies are compared by cross-fitting: each learns from one half and is judged by the other."""
     augmentation: Augmentation | None = None
-    """How images change while a classifier learns. light: as augment and flip say; strong: two random changes more, of place, colour, light, sharpness, a covered part, noise, and twice the passes over real images; null: searched, for every method."""
+    """How images change while a classifier learns. light: as augment and flip say; strong: by four random changes more of six (place, colour, light, sharpness, a covered part, noise), and with several passes over few images in each epoch, about 2,500 images; null: searched, for every method."""
 
 
 class TuneConfig(Section):

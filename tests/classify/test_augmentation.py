@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairsynth.classify import augmentation
-from fairsynth.classify.augmentation import CHANGES_PER_IMAGE, strongly_augmented
+from fairsynth.classify.augmentation import CHANGES_PER_IMAGE, passes, strongly_augmented
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -46,7 +46,7 @@ def test_parts_of_a_batch_are_changed_as_the_whole_is(cuts: tuple[int, ...]) -> 
     assert torch.allclose(whole, shared, atol=1e-6)
 
 
-def test_two_different_changes_each_and_every_one_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_changes_each_and_every_one_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each change stands for a digit that it adds to the image."""
     n, names = 3000, [change.__name__ for change in augmentation._CHANGES]
 
@@ -82,3 +82,8 @@ def test_a_tint_a_place_and_blur_tell_less_after_it() -> None:
         return float((((images[:, 0] - images[:, 2]).mean((1, 2)) > 0) == truth).float().mean())
 
     assert told(red) == 1 and 0.6 < told(strongly_augmented(red, rng(), 2 * n, slice(None))) < 0.95
+
+
+@pytest.mark.parametrize(("n", "expected"), [(100, 25), (640, 4), (1200, 2), (2500, 1), (100_000, 1)])
+def test_few_images_are_gone_over_more_often(n: int, expected: int) -> None:
+    assert passes(n) == expected

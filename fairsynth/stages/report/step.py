@@ -23,10 +23,10 @@ from fairsynth.stages.audit.output import read_audit
 from fairsynth.stages.cluster.output import read_agreement
 from fairsynth.stages.context import Context
 from fairsynth.stages.evaluate.output import classifier_folder, predictions_file, read_predictions
-from fairsynth.stages.report.use import use_of_images, used_as
+from fairsynth.stages.report.use import TOLD, use_of_images, used_as
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records, members, read_files
-from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings
+from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings, compared_policies
 from fairsynth.work import Ran
 
 VERSION = 4
@@ -106,6 +106,7 @@ def _content(context: Context) -> dict[str, Any]:
         "synthesis": {key: synthesized[key] for key in ("trials", "codec", "copy_threshold", "probe_right")},
         "audit": read_audit(context.artifacts["audit"]),
         "settings": chosen_settings(context.artifacts["tune"]),
+        "policies": compared_policies(context.artifacts["tune"]),
         "config": context.config.model_dump(exclude={"out", "resources", "bench"}),
     }
 
@@ -113,7 +114,9 @@ def _content(context: Context) -> dict[str, Any]:
 def _use_of_images(context: Context) -> dict[str, Any]:
     config, setting = context.config, chosen_settings(context.artifacts["tune"]).get("fairsynth")
     records = group_records(context.artifacts["synthesize"])
-    return use_of_images(used_as(setting, config.classify), records, config.cluster.min_group)
+    compared = compared_policies(context.artifacts["tune"])
+    use = use_of_images(used_as(setting, config.classify), records, config.cluster.min_group, compared)
+    return use | {"line": TOLD, "would_help": []} if setting and config.classify.synthetic == "none" else use
 
 
 def _stage_entry(name: str, record: dict[str, Any]) -> dict[str, Any]:

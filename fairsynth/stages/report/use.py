@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairsynth.classify.policies import Setting, policy_of
@@ -12,6 +12,7 @@ from fairsynth.stages.synthesize.output import GroupRecord
 # Groups that are told what they need, the smallest first: more lines are not read.
 MOST = 8
 NO_HELP = "Synthetic images did not help here: fairsynth's classifier learnt from real images alone."
+TOLD = "fairsynth was told to learn from real images alone (classify.synthetic)."
 
 
 def used_as(setting: Setting | None, config: ClassifyConfig) -> str | None:
@@ -19,17 +20,20 @@ def used_as(setting: Setting | None, config: ClassifyConfig) -> str | None:
     return None if setting is None else policy_of(setting, config).synthetic
 
 
-def use_of_images(synthetic: str | None, records: Sequence[GroupRecord], min_group: int) -> dict[str, Any]:
+def use_of_images(
+    synthetic: str | None, records: Sequence[GroupRecord], min_group: int, policies: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The part ``synthetic_images`` of report.json: ``line`` is the report's first.
 
     ``synthetic``: how the chosen policy of fairsynth uses the images, ``none`` for not at all, None if fairsynth is not
     among the methods. ``records``: of all groups. ``min_group``: images from which a group has adapters of its own.
+    ``policies``: those that the search compared, with their figures.
     """
     left = _left_out(records)
     return {
         "used_as": synthetic,
         "images": sum(record.accepted for record in records),
-        "line": first_line(synthetic, records),
+        "line": first_line(synthetic, records) + evidence(synthetic, policies),
         "not_made": [f"{record.group}: {record.why}" for record in left],
         "would_help": would_help(records, min_group) if left or synthetic == "none" else [],
     }
@@ -51,6 +55,20 @@ def first_line(synthetic: str | None, records: Sequence[GroupRecord]) -> str:
     used = "made and used" if synthetic else "made"
     alone = "" if synthetic else " fairsynth's classifier is not among the methods."
     return f"Synthetic images were {used}: {groups}{lacking}{alone}"
+
+
+def evidence(synthetic: str | None, policies: Sequence[Mapping[str, Any]]) -> str:
+    """Where no synthetic image is used: how the best policy with them and the best without them compared."""
+    best = {
+        uses: max((p["worst_group_accuracy"] for p in policies if (p["synthetic"] != "none") == uses), default=None)
+        for uses in (True, False)
+    }
+    if synthetic != "none" or None in best.values():
+        return ""
+    return (
+        f" In the worst group of validation images that they had not seen, the best way without them was right in "
+        f"{best[False]:.1%}, the best with them in {best[True]:.1%}."
+    )
 
 
 def _because(records: Sequence[GroupRecord]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fairsynth.artifacts import Artifact
 
@@ -13,3 +14,9 @@ def chosen_settings(artifact: Artifact) -> dict[str, Mapping[str, float | str]]:
     """The setting of every method."""
     settings: dict[str, Mapping[str, float | str]] = artifact.record["settings"]
     return settings
+
+
+def compared_policies(artifact: Artifact) -> list[dict[str, Any]]:
+    """The policies of fairsynth that were compared by validation images that they had not seen, with their figures."""
+    policies: list[dict[str, Any]] = artifact.record["policies"]
+    return policies

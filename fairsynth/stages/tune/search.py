@@ -158,6 +158,18 @@ class Search:
         right_TN = np.array([np.array(trial.predicted) == validation.labels for trial in its])
         return its[preferred(Judged(right_TN, validation.labels, validation.groups), self.config.select)]
 
+    def compared(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+        """The policies of fairsynth that were cross-fitted, in order of preference, each with its best trial's figures."""
+        rule, by_policy = self.config.select, dict[Policy, Trial]()
+        for trial in (trial for trial in trials if trial.predicted is not None):
+            policy = policy_of(trial.setting, self.classify)
+            by_policy[policy] = max(by_policy.get(policy, trial), trial, key=lambda one: one.merit(rule))
+        figures = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
+        return [
+            policy._asdict() | {name: getattr(by_policy[policy], name) for name in figures}
+            for policy in sorted(by_policy, key=self.left_open.index)
+        ]
+
     def _place(self, trial: Trial) -> int:
         """A trial's place in the order of preference."""
         return self.left_open.index(policy_of(trial.setting, self.classify))

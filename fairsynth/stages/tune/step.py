@@ -62,7 +62,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         Counts(len(manifest), used, 0, len(manifest) - used),
         each + _policy(search, chosen.get("fairsynth")),
         Ran(len(units.done() - before), len(before)),
-        facts={"settings": chosen, "worker_seconds": search.seconds()},
+        facts={"settings": chosen, "policies": search.compared(trials), "worker_seconds": search.seconds()},
     )
 
 

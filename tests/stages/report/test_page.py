@@ -106,7 +106,7 @@ def test_the_first_line_says_what_became_of_the_synthetic_images(report: dict) -
 def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict) -> None:
     text = Page(page(report, [])).text
     assert "fairsynth's classifier: learnt from real and synthetic images together, then the linear layer" in text
-    assert "(mix, dfr)" in text
+    assert "(mix, dfr, choose, light)" in text
     del report["settings"]["fairsynth"]
     assert "fairsynth's classifier" not in Page(page(report, [])).text
 

@@ -153,3 +153,15 @@ def test_the_first_line_is_printed_and_cannot_steer_the_terminal() -> None:
     lines = use_lines({"synthetic_images": use})
     assert len(lines) == 2 and all(line.isprintable() for line in lines)
     assert lines[0].startswith("They did") and lines[1].startswith("  more")
+
+
+def test_the_evidence_stands_beside_images_that_did_not_help() -> None:
+    def tried(synthetic: str, worst: float) -> dict[str, Any]:
+        return {"synthetic": synthetic, "worst_group_accuracy": worst}
+
+    policies = [tried("none", 0.9), tried("mix", 0.7), tried("pretrain", 0.81), tried("none", 0.955)]
+    line = use_of_images("none", MADE, MIN_GROUP, policies)["line"]
+    assert line.startswith(NO_HELP) and "without them was right in 95.5%, the best with them in 81.0%" in line
+    # Nothing to compare with, or images that are used: no word of it.
+    for synthetic, compared in (("none", policies[:1]), ("mix", policies), ("none", [])):
+        assert "right in" not in use_of_images(synthetic, MADE, MIN_GROUP, compared)["line"]

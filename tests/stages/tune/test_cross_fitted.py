@@ -16,6 +16,7 @@ from fairsynth.artifacts import Units
 from fairsynth.classify.packs import load_pack
 from fairsynth.classify.policies import POLICIES, Policy, policy_of
 from fairsynth.errors import DataError
+from fairsynth.stages.tune.halving import Trial
 from fairsynth.stages.tune.search import Search
 from tests.support.searching import CLASSIFY, TUNE, looped, packs, search, write_pack
 from tests.support.training import images
@@ -92,3 +93,33 @@ def test_a_policy_that_the_data_forbid_is_passed_over_and_if_all_are_it_is_told(
     assert one.best(trials, "fairsynth").predicted is not None
     with pytest.raises(DataError, match="too few validation images"):
         one.best([by_stage["dfr"]], "fairsynth")
+
+
+def test_what_was_compared_is_on_record_in_order_with_each_policys_best_trial(packs: Path, tmp_path: Path) -> None:
+    tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 1})
+    one = search(packs, tmp_path, tune)
+
+    def trial(number: int, policy: Policy, worst: float, known: bool = True) -> Trial:
+        setting = {**policy._asdict(), "epochs": 1}
+        return Trial(
+            "fairsynth",
+            number,
+            setting,
+            worst,
+            worst,
+            worst,
+            (worst, worst),
+            0,
+            True,
+            predicted=(0,) if known else None,
+        )
+
+    made = [
+        trial(0, POLICIES[2], 0.4),
+        trial(1, POLICIES[0], 0.5),
+        trial(2, POLICIES[2], 0.6),
+        trial(3, POLICIES[1], 0.9, False),
+    ]
+    found = one.compared(made)
+    assert [Policy(**{part: entry[part] for part in Policy._fields}) for entry in found] == [POLICIES[0], POLICIES[2]]
+    assert [entry["worst_group_accuracy"] for entry in found] == [0.5, 0.6]

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairsynth.classify.augmentation import strongly_augmented
+from fairsynth.classify import afr
+from fairsynth.classify.augmentation import passes, strongly_augmented
+from fairsynth.classify.methods import Phase
 from fairsynth.config import ClassifyConfig
 
 # Mean and deviation of ImageNet, which transformers' ResNets were trained with.
@@ -88,6 +90,33 @@ def filled(train: Images, synthetic: Images, rng: np.random.Generator) -> Images
         if have[g] < have.max()
     ]
     return joined(train, synthetic, np.sort(np.concatenate([*places, np.zeros(0, np.int64)])))
+
+
+def learnt(phase: Phase, data: Data, seed: int) -> Images:
+    """The images of a phase, in the training with this seed."""
+    train, synthetic = data.train, data.synthetic
+    if phase.validation:
+        train = joined(train, data.validation, np.arange(len(data.validation)))
+    if phase.images == "mixed":
+        return joined(train, synthetic, np.arange(len(synthetic)))
+    if phase.images == "filled":
+        return filled(train, synthetic, np.random.default_rng(seed + 3))
+    if phase.images in ("most", "rest"):
+        most, rest = afr.split(len(train), np.random.default_rng(seed + 4))
+        return taken(train, most if phase.images == "most" else rest)
+    return synthetic if phase.images == "synthetic" else train
+
+
+def orders(
+    images: Images,
+    phase: Phase,
+    rng: torch.Generator,
+    errors: NDArray[np.bool_] | None = None,
+    times: int = 1,
+) -> list[NDArray[np.int64]]:
+    """The places of the images of an epoch, pass by pass: see ``order``, and ``augmentation.passes``."""
+    repeats = passes(len(images)) if phase.strong else 1
+    return [order(images, phase.sampling, rng, errors, times) for _ in range(repeats)]
 
 
 def order(

@@ -11,11 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
-from fairsynth.classify import afr
 from fairsynth.classify.dfr import REFITS
-from fairsynth.classify.images import Data, Images, filled, joined, taken
 from fairsynth.classify.policies import Policy, Setting, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Synthetic
@@ -72,20 +68,6 @@ class Phase:
     anew: bool = False
     selectable: bool = True
     stage: int = 1
-
-    def learnt(self, data: Data, seed: int) -> Images:
-        """The images that the phase learns from, in the training with this seed."""
-        train, synthetic = data.train, data.synthetic
-        if self.validation:
-            train = joined(train, data.validation, np.arange(len(data.validation)))
-        if self.images == "mixed":
-            return joined(train, synthetic, np.arange(len(synthetic)))
-        if self.images == "filled":
-            return filled(train, synthetic, np.random.default_rng(seed + 3))
-        if self.images in ("most", "rest"):
-            most, rest = afr.split(len(train), np.random.default_rng(seed + 4))
-            return taken(train, most if self.images == "most" else rest)
-        return synthetic if self.images == "synthetic" else train
 
 
 def numbers(setting: Setting) -> dict[str, float]:

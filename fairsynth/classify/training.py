@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairsynth.classify import images as batches
-from fairsynth.classify.augmentation import passes
 from fairsynth.classify.batch_loss import Parts
 from fairsynth.classify.checkpoint import Loop, Point, average_of, read_point, write_point
 from fairsynth.classify.dfr import Labelled, Linear
@@ -123,7 +122,7 @@ class Training:
         return Parts(self.model, images, *sizes, self.numbers, *drawn, self.ranks, self._seen, self._untrained)
 
     def _images(self, phase: Phase) -> Images:
-        return phase.learnt(self.data, self.seed)
+        return batches.learnt(phase, self.data, self.seed)
 
     def _dro(self, images: Images) -> GroupDRO:
         counts = np.bincount(images.groups, minlength=self.data.n_groups)
@@ -141,8 +140,7 @@ class Training:
             network.train(not phase.head_only)
         losses = []
         times = int(self.numbers.get("up_weight", 1))
-        repeats = passes(len(images)) if phase.strong else 1
-        orders = [batches.order(images, phase.sampling, self.rng, loop.errors, times) for _ in range(repeats)]
+        orders = batches.orders(images, phase, self.rng, loop.errors, times)
         for index in (index for places in orders for index in batches.cut(places, self.config.batch_size)):
             loss = self._batch_loss(loop, index)
             loop.optimizer.zero_grad()

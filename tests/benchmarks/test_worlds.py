@@ -19,6 +19,7 @@ from benchmarks.worlds.__main__ import main
 from benchmarks.worlds.skeleton import skeleton
 from benchmarks.worlds.worlds import JUDGE, SETTLE, WORLDS
 from benchmarks.worlds.write import write
+from fairsynth.commands.bench.grid import cells
 from fairsynth.config import DataConfig
 from fairsynth.config.load import load_config, parse_overrides
 from fairsynth.data.readers import folder
@@ -170,8 +171,11 @@ def test_a_world_that_is_there_stays_and_nothing_else_is_taken_for_it(tmp_path: 
 
 def test_the_command_writes_the_named_worlds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--out", str(tmp_path / "new"), "--size", "0.01", "tint", "many"])
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["many", "tint"]
-    assert capsys.readouterr().out.split() == [str(tmp_path / "new" / name) for name in ("tint", "many")]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["bench.yaml", "many", "tint"]
+    assert capsys.readouterr().out.split() == [str(tmp_path / "new" / name) for name in ("tint", "many", "bench.yaml")]
+    config = load_config(str(tmp_path / "new" / "bench.yaml"), "demo")
+    assert next(cell.dataset for cell in cells(config)) == "tint" and set(config.bench.datasets) == {"tint", "many"}
+    assert "ink" in config.bench.datasets["tint"]["finetune.prompt"]
 
 
 def test_a_bad_name_is_told_with_the_names_that_are_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from fairsynth.classify.afr import image_weights, layers, softmax, split
 from fairsynth.classify.dfr import Labelled, Linear
-from fairsynth.classify.images import Data
+from fairsynth.classify.images import Data, learnt
 from fairsynth.errors import DataError
 from tests.support.training import CONFIG, SETTING, data, run_of, same, state, train
 
@@ -123,7 +123,7 @@ def test_lambda_holds_the_layer_near_erms() -> None:
 
 def test_erm_learns_from_four_fifths_and_the_layer_from_the_rest(data: Data) -> None:
     run = run_of(data, "afr")
-    most, rest = (phase.learnt(data, run.seed) for phase in run.phases)
+    most, rest = (learnt(phase, data, run.seed) for phase in run.phases)
     assert (len(most), len(rest)) == (48, 12)
     seen = [images.pixels[np.arange(len(images))] for images in (most, rest)]
     assert sorted(np.concatenate(seen).reshape(60, -1).tolist()) == sorted(
@@ -141,7 +141,7 @@ def test_the_head_is_a_layer_that_validation_was_asked_about(data: Data) -> None
     for epoch in run.epochs():
         if epoch.number == 2:
             erm = Linear(*(v.detach().double().numpy() for v in (run.model.head.weight, run.model.head.bias)))
-            rest = run._labelled(run.phases[1].learnt(data, run.seed))
+            rest = run._labelled(learnt(run.phases[1], data, run.seed))
     on_the_way = list(layers(rest, erm, SETTING["gamma"], SETTING["lambda"], CONFIG.finetune_epochs))
     weights = [layer.weight_KD.astype(np.float32) for layer in on_the_way]
     found = run.model.head.weight.detach().numpy()

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fairsynth.classify import training as classify
-from fairsynth.classify.images import Data, Images, order
+from fairsynth.classify.images import Data, Images, learnt, order
 from fairsynth.classify.losses import GroupDRO
 from fairsynth.classify.methods import need_synthetic
 from fairsynth.classify.policies import Policy
@@ -205,13 +205,13 @@ def test_what_learns_from_validation_sees_all_of_it_every_group_alike_and_ends_w
     config = CONFIG.model_copy(update=Policy("none", "none", "learn", "light")._asdict())
     run = Training("fairsynth", SETTING, data, config, 0)
     (phase,) = run.phases
-    learnt = phase.learnt(data, 0)
-    assert len(learnt) == len(data.train) + len(data.validation) and (phase.sampling, phase.averaged) == (
+    seen = learnt(phase, data, 0)
+    assert len(seen) == len(data.train) + len(data.validation) and (phase.sampling, phase.averaged) == (
         "groups",
         True,
     )
-    places = np.concatenate([order(learnt, phase.sampling, torch.Generator().manual_seed(s)) for s in range(200)])
-    shares = np.bincount(learnt.groups[places], minlength=4) / len(places)
+    places = np.concatenate([order(seen, phase.sampling, torch.Generator().manual_seed(s)) for s in range(200)])
+    shares = np.bincount(seen.groups[places], minlength=4) / len(places)
     assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.01)
     # The last epoch alone may be chosen; its weights are no step's.
     epochs = list(run.epochs())

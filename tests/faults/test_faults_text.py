@@ -36,6 +36,13 @@ def report(text: str) -> dict[str, Any]:
         "verdict": "inconclusive",
         "methods": [method],
         "groups": [group | made],
+        "synthetic_images": {
+            "used_as": None,
+            "images": 1,
+            "line": text,
+            "not_made": [text],
+            "would_help": [text],
+        },
         "synthesis": synthesis(text),
         "settings": {},
         "audit": audit(text),

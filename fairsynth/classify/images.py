@@ -92,9 +92,26 @@ def filled(train: Images, synthetic: Images, rng: np.random.Generator) -> Images
     return joined(train, synthetic, np.sort(np.concatenate([*places, np.zeros(0, np.int64)])))
 
 
+def completed(synthetic: Images, train: Images, rng: np.random.Generator) -> Images:
+    """Synthetic images; a group that was not made is filled from its real ones, drawn with replacement.
+
+    It gets as many as the smallest group that was made has: a set that lacks a group would teach the shortcut.
+    """
+    n_groups = int(max(train.groups.max(initial=0), synthetic.groups.max(initial=0))) + 1
+    made, have = (np.bincount(images.groups, minlength=n_groups) for images in (synthetic, train))
+    lacking = np.flatnonzero((have > 0) & (made == 0))
+    if not len(synthetic) or not len(lacking):
+        return synthetic
+    size = int(made[made > 0].min())
+    return joined(
+        synthetic, train, np.concatenate([rng.choice(np.flatnonzero(train.groups == g), size) for g in lacking])
+    )
+
+
 def learnt(phase: Phase, data: Data, seed: int) -> Images:
     """The images of a phase, in the training with this seed."""
-    train, synthetic = data.train, data.synthetic
+    train = data.train
+    synthetic = completed(data.synthetic, data.train, np.random.default_rng(seed + 5))
     if phase.validation:
         train = joined(train, data.validation, np.arange(len(data.validation)))
     if phase.images == "mixed":

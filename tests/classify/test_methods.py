@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fairsynth.classify import training as classify
-from fairsynth.classify.images import Data, Images, learnt, order
+from fairsynth.classify.images import Data, Images, completed, learnt, order, taken
 from fairsynth.classify.losses import GroupDRO
-from fairsynth.classify.methods import need_synthetic
+from fairsynth.classify.methods import Phase, need_synthetic
 from fairsynth.classify.policies import Policy
 from fairsynth.classify.training import Training
 from tests.support.training import CONFIG, SETTING, data, flipped, images, run_of, same, state, train, validated
@@ -227,3 +227,20 @@ def test_without_synthetic_images_the_policies_are_the_methods_of_these_names(da
         ours, theirs = Training("fairsynth", SETTING, data, config, 4), Training(method, SETTING, data, CONFIG, 4)
         assert list(ours.epochs()) == list(theirs.epochs())
         assert same(state(ours.model), state(theirs.model))
+
+
+def test_a_group_that_was_not_made_is_filled_from_its_real_images(data: Data) -> None:
+    made = data.synthetic.groups != 1
+    lacking = taken(data.synthetic, np.flatnonzero(made))
+    whole = completed(lacking, data.train, np.random.default_rng(0))
+    assert np.bincount(whole.groups).tolist() == [12, 12, 12, 12]
+    real = data.train.pixels[np.flatnonzero(data.train.groups == 1)]
+    filled = whole.pixels[np.flatnonzero(whole.groups == 1)]
+    assert all(any(np.array_equal(image, one) for one in real) for image in filled)
+    # Stages on synthetic images see it, alone or mixed; a set that lacks nothing, or has nothing, stays.
+    without = Data(data.train, data.validation, lacking, 2, 4)
+    for which, expected in (("synthetic", 12), ("mixed", 12 + 4)):
+        assert np.bincount(learnt(Phase("ce", 1, images=which), without, 0).groups)[1] == expected
+    assert completed(data.synthetic, data.train, np.random.default_rng(0)) is data.synthetic
+    empty = taken(data.synthetic, np.zeros(0, np.int64))
+    assert completed(empty, data.train, np.random.default_rng(0)) is empty

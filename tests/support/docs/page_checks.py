@@ -81,6 +81,8 @@ def python_problem(words: Sequence[str]) -> str:
     as_module = words[0] == "-m"
     module, *arguments = words[as_module:]
     path = ROOT / (f"{module.replace('.', '/')}.py" if as_module else module)
+    if as_module and not path.is_file():
+        path = path.with_suffix("") / "__main__.py"
     if not path.is_file():
         return f"{module} is not there"
     source = path.read_text("utf-8")

@@ -80,7 +80,10 @@ def average_of(phase: Phase, model: Classifier, point: Point | None) -> Average 
     """The running mean with which a phase begins or, after a restore, goes on."""
     if not phase.averaged:
         return None
-    return Average(point.part("average") if point else model.state_dict())
+    average = Average(model.state_dict())
+    if point:
+        average.put_back(point.part("average"))
+    return average
 
 
 def write_point(
@@ -96,7 +99,7 @@ def write_point(
     if loop and loop.special:
         parts = {**parts, "special": loop.special.state()}
     if loop and loop.average:
-        parts = {**parts, "average": loop.average.state}
+        parts = {**parts, "average": loop.average.kept()}
     tensors = {
         f"{part}/{name}": value.detach().cpu() for part, values in parts.items() for name, value in values.items()
     }

@@ -74,7 +74,7 @@ def augmentations(config: ClassifyConfig) -> tuple[Augmentation, ...]:
 
 
 def policies(config: ClassifyConfig, synthetic: bool = True) -> tuple[Policy, ...]:
-    """The policies that a config leaves open, in order; if it names parts that no listed one has, one with these.
+    """The policies that a config leaves open, in order; if it names parts that no listed one has, one with these alone.
 
     ``synthetic``: whether there are synthetic images; without them only policies that use none are left. Strong changes
     are left out where ``augment`` is off.
@@ -82,9 +82,10 @@ def policies(config: ClassifyConfig, synthetic: bool = True) -> tuple[Policy, ..
     named = {part: getattr(config, part) for part in Policy._fields if getattr(config, part) is not None}
     fitting = tuple(policy for policy in POLICIES if named.items() <= policy._asdict().items())
     fitting = tuple(policy for policy in fitting if policy.augmentation in augmentations(config))
-    fitting = fitting or (Policy(**{"synthetic": "mix", "stage_2": "none", **named}),)
+    then = "last-layer" if named.get("synthetic") == "pretrain" else "none"
+    fitting = fitting or (Policy(**{"synthetic": "mix", "stage_2": then, **named}),)
     real = tuple(policy for policy in fitting if policy.synthetic == "none")
-    return fitting if synthetic else real or POLICIES[:1]
+    return fitting if synthetic else real or (Policy(**{"stage_2": "none", **named, "synthetic": "none"}),)
 
 
 def need_cross_fitting(left_open: Sequence[Policy]) -> bool:

@@ -39,7 +39,7 @@ class ClassifyConfig(Section):
     beta: Fraction | None = None
     """Share of cross-entropy beside the contrastive loss on synthetic images; null: searched, at first 0.5, or 1 where real images are learnt from, too."""
     synthetic: Synthetic | None = None
-    """How fairsynth learns from synthetic images. none: not at all; pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched."""
+    """How fairsynth learns from synthetic images. none: not at all; pretrain: from them alone, at first; mix: from them and the real ones at once; fill: from the real ones and, of each group, as many synthetic ones as it lacks to be as large as the largest; null: searched. Of named parts that no policy of the search has, one policy is trained."""
     stage_2: Stage2 | None = None
     """What fairsynth then trains: the linear layer, on real images (last-layer; group-dro: by Group-DRO's loss, and everything where synthetic is none; dfr: refitted on balanced validation images), everything on real images (full), or nothing (none); null: searched. The paper's are pretrain and last-layer."""
     validation: ValidationUse | None = None

@@ -7,9 +7,11 @@ from typing import get_args
 
 import pytest
 
+from fairsynth.classify.methods import phases
 from fairsynth.classify.policies import PAPERS, POLICIES, Policy, in_words, need_cross_fitting, policies, policy_of
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Augmentation, Stage2, Synthetic, ValidationUse
+from fairsynth.stages.tune.search_space import setting
 
 
 def test_what_the_config_says_is_not_searched() -> None:
@@ -38,8 +40,17 @@ def test_without_synthetic_images_only_what_needs_none_is_left() -> None:
     left = policies(ClassifyConfig(), synthetic=False)
     assert left == tuple(p for p in POLICIES if p.synthetic == "none") and len(left) > 3
     assert policies(ClassifyConfig(stage_2="dfr"), synthetic=False) == tuple(p for p in left if p.stage_2 == "dfr")
-    # Something is left, whatever was asked for.
-    assert policies(ClassifyConfig(synthetic="mix"), synthetic=False)[0].synthetic == "none"
+    # Something is left that has what was asked for, and can be trained.
+    for named in ({"stage_2": "last-layer"}, {"stage_2": "full"}, {"validation": "learn", "stage_2": "dfr"}):
+        config = ClassifyConfig(**named)  # type: ignore[arg-type]
+        (only,) = policies(config, synthetic=False)
+        assert only.synthetic == "none" and named.items() <= only._asdict().items()
+        assert phases("fairsynth", setting("fairsynth", 0, config, 0, [only]), config)
+
+
+def test_what_is_pretrained_on_synthetic_images_sees_real_ones_then() -> None:
+    config = ClassifyConfig(synthetic="pretrain", validation="learn", augmentation="light")
+    assert policies(config) == (Policy("pretrain", "last-layer", "learn", "light"),)
 
 
 def test_images_that_are_not_to_change_do_not_change_strongly() -> None:

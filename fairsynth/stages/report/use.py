@@ -65,9 +65,11 @@ def evidence(synthetic: str | None, policies: Sequence[Mapping[str, Any]]) -> st
     }
     if synthetic != "none" or None in best.values():
         return ""
+    without, with_them = (float(best[uses] or 0) for uses in (False, True))
+    unsure = ", but not surely enough to be chosen" if with_them > without else ""
     return (
         f" In the worst group of validation images that they had not seen, the best way without them was right in "
-        f"{best[False]:.1%}, the best with them in {best[True]:.1%}."
+        f"{without:.1%}, the best with them in {with_them:.1%}{unsure}."
     )
 
 

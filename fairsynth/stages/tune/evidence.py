@@ -20,7 +20,7 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Judged:
-    """Right or wrong predictions of each trial (T, N), and the (T,) trials' places in the order of preference."""
+    """Right or wrong predictions of each trial (T, N) on validation images of these labels and groups (N,)."""
 
     right_TN: NDArray[np.bool_]
     labels_N: NDArray[np.int64]
@@ -34,19 +34,23 @@ class Judged:
         of = {"worst-group": self.groups_N, "worst-class": self.labels_N}.get(rule, np.zeros_like(self.groups_N))
         return [np.flatnonzero(of == value) for value in np.unique(of)]
 
-    def resampled(self, rule: Rule) -> NDArray[np.float64]:
-        """The figure of every trial in resamplings of the images inside every group or class, (resamplings, T)."""
-        rng, right = np.random.default_rng(_SEED), self.right_TN.astype(np.float32)
-        worst = np.full((RESAMPLINGS, len(right)), np.inf)
+    def lead(self, rule: Rule, newcomer: int, incumbent: int) -> float:
+        """Share of resamplings inside every group or class in which one trial's figure is above another's.
+
+        Ties count half. In each part two images are added, one that only either of them got right: else a resampling of
+        one or two images would always agree with itself, and a single image decide.
+        """
+        rng, worst = np.random.default_rng(_SEED), np.full((2, RESAMPLINGS), np.inf)
         for places in self._parts(rule):
-            n = len(places)
+            right = self.right_TN[[newcomer, incumbent]][:, places].astype(np.float64)
+            right = np.concatenate([right, np.eye(2)], 1)
+            n = right.shape[1]
             for start in range(0, RESAMPLINGS, _AT_ONCE):
                 # How often each image is drawn.
-                counts = rng.multinomial(n, np.full(n, 1 / n), size=min(_AT_ONCE, RESAMPLINGS - start))
-                shares = counts @ right[:, places].T / n
-                part = worst[start : start + len(shares)]
-                np.minimum(part, shares, out=part)
-        return worst
+                counts = rng.multinomial(n, np.full(n, 1 / n), size=_AT_ONCE)
+                part = worst[:, start : start + _AT_ONCE]
+                np.minimum(part, right @ counts.T / n, out=part)
+        return float((worst[0] > worst[1]).mean() + (worst[0] == worst[1]).mean() / 2)
 
 
 def _figure(right_TN: NDArray[np.float64], parts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
@@ -59,10 +63,8 @@ def preferred(judged: Judged, rule: Rule) -> int:
     A trial takes the place of the one chosen so far if its figure is higher in at least ``SURE`` of paired resamplings
     (stratified bootstrap, Efron and Tibshirani 1993; ties count half).
     """
-    drawn = judged.resampled(rule)
     chosen = 0
-    for trial in range(1, drawn.shape[1]):
-        better = (drawn[:, trial] > drawn[:, chosen]).mean() + (drawn[:, trial] == drawn[:, chosen]).mean() / 2
-        if better >= SURE:
+    for trial in range(1, len(judged.right_TN)):
+        if judged.lead(rule, trial, chosen) >= SURE:
             chosen = trial
     return chosen

@@ -162,6 +162,9 @@ def test_the_evidence_stands_beside_images_that_did_not_help() -> None:
     policies = [tried("none", 0.9), tried("mix", 0.7), tried("pretrain", 0.81), tried("none", 0.955)]
     line = use_of_images("none", MADE, MIN_GROUP, policies)["line"]
     assert line.startswith(NO_HELP) and "without them was right in 95.5%, the best with them in 81.0%" in line
+    assert "surely" not in line
+    more = use_of_images("none", MADE, MIN_GROUP, [tried("none", 0.8), tried("mix", 0.82)])["line"]
+    assert more.endswith("the best with them in 82.0%, but not surely enough to be chosen.")
     # Nothing to compare with, or images that are used: no word of it.
     for synthetic, compared in (("none", policies[:1]), ("mix", policies), ("none", [])):
         assert "right in" not in use_of_images(synthetic, MADE, MIN_GROUP, compared)["line"]

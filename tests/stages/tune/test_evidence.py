@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from fairsynth.stages.tune.evidence import SURE, Judged, preferred
+from fairsynth.stages.tune.evidence import Judged, preferred
 
 
 def judged(n: int, *rates: tuple[float, float]) -> Judged:
@@ -47,18 +46,23 @@ def test_a_third_one_is_compared_with_the_one_chosen_so_far() -> None:
     assert preferred(judged(200, (0.9, 0.2), (0.9, 0.85), (0.9, 0.5)), "worst-group") == 1
 
 
-def test_the_share_of_resamplings_is_that_of_independent_binomials() -> None:
-    """Beside scipy's distributions: one group, errors at independent places."""
-    from scipy.stats import binom
+@pytest.mark.parametrize(("n", "chosen"), [(1, 0), (2, 0), (4, 1)])
+def test_one_or_two_images_decide_nothing(n: int, chosen: int) -> None:
+    assert preferred(judged(n, (1.0, 0.0), (1.0, 1.0)), "worst-group") == chosen
 
-    n, a, b = 40, 0.6, 0.75
-    rng, shares = np.random.default_rng(1), []
-    for _ in range(20):
-        right: NDArray[np.bool_] = np.array([rng.permutation(np.arange(n) < rate * n) for rate in (a, b)])
-        one = Judged(right, np.zeros(n, np.int64), np.zeros(n, np.int64))
-        drawn = one.resampled("worst-group")
-        shares.append((drawn[:, 1] > drawn[:, 0]).mean() + (drawn[:, 1] == drawn[:, 0]).mean() / 2)
-    grid = np.arange(n + 1)
-    first, second = binom.pmf(grid, n, a), binom.pmf(grid, n, b)
-    expected = sum(first[i] * (second[i + 1 :].sum() + second[i] / 2) for i in grid)
-    assert np.mean(shares) == pytest.approx(expected, abs=0.02) and 0.5 < expected < 1 and 0.5 < SURE < 1
+
+def test_the_share_of_resamplings_is_that_of_a_multinomial() -> None:
+    """One group of five images: all resamplings, beside the two images that are added, counted out."""
+    right = np.array([[True, True, False, True, False], [True, False, False, True, True]])
+    one = Judged(right, np.zeros(5, np.int64), np.zeros(5, np.int64))
+    differences = np.concatenate([right[0].astype(int) - right[1], [1, -1]])
+    totals = {0: 1.0}
+    for _ in range(len(differences)):
+        drawn: dict[int, float] = {}
+        for total, chance in totals.items():
+            for difference in differences:
+                drawn[total + difference] = drawn.get(total + difference, 0) + chance / len(differences)
+        totals = drawn
+    expected = sum(chance * (total > 0) + chance * (total == 0) / 2 for total, chance in totals.items())
+    assert one.lead("worst-group", 0, 1) == pytest.approx(expected, abs=0.03)
+    assert one.lead("worst-group", 0, 1) + one.lead("worst-group", 1, 0) == pytest.approx(1, abs=0.05)

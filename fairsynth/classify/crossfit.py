@@ -49,7 +49,7 @@ class CrossFit:
     def predicted(self, checkpoint: Path, seconds: float, report: Callable[[int, Epoch], None]) -> NDArray[np.int64]:
         """The class of every validation image, int64 (N,), by the training that has not seen it.
 
-        ``checkpoint``: the file of the first training's state; ``report`` takes the number of each epoch, counted over
+        ``checkpoint``: a file, beside which the states of both trainings lie; ``report`` takes the number of each epoch, counted over
         both, and its figures. Raises DataError as training does.
         """
         validation, count = self.data.validation, 0
@@ -58,7 +58,7 @@ class CrossFit:
             known, judges = (np.flatnonzero((half_N == half) == own) for own in (True, False))
             data = replace(self.data, validation=taken(validation, known))
             run = Training(self.method, self.setting, data, self.config, self.seed, self.rule, self.ranks)
-            path = checkpoint.with_name(f"{checkpoint.stem}-half-{half}{checkpoint.suffix}")
+            path = _file(checkpoint, half)
             for epoch in saved_epochs(run, path, seconds):
                 count += 1
                 report(count, epoch)
@@ -71,4 +71,8 @@ class CrossFit:
     def forget(self, checkpoint: Path) -> None:
         """Remove the states of the trainings."""
         for half in range(HALVES):
-            checkpoint.with_name(f"{checkpoint.stem}-half-{half}{checkpoint.suffix}").unlink(missing_ok=True)
+            _file(checkpoint, half).unlink(missing_ok=True)
+
+
+def _file(checkpoint: Path, half: int) -> Path:
+    return checkpoint.with_name(f"{checkpoint.stem}-half-{half}{checkpoint.suffix}")

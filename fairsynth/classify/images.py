@@ -111,17 +111,19 @@ def completed(synthetic: Images, train: Images, rng: np.random.Generator) -> Ima
 def learnt(phase: Phase, data: Data, seed: int) -> Images:
     """The images of a phase, in the training with this seed."""
     train = data.train
-    synthetic = completed(data.synthetic, data.train, np.random.default_rng(seed + 5))
     if phase.validation:
         train = joined(train, data.validation, np.arange(len(data.validation)))
+    if phase.images in ("most", "rest"):
+        most, rest = afr.split(len(train), np.random.default_rng(seed + 4))
+        return taken(train, most if phase.images == "most" else rest)
+    if phase.images == "train":
+        return train
+    synthetic = completed(data.synthetic, data.train, np.random.default_rng(seed + 5))
     if phase.images == "mixed":
         return joined(train, synthetic, np.arange(len(synthetic)))
     if phase.images == "filled":
         return filled(train, synthetic, np.random.default_rng(seed + 3))
-    if phase.images in ("most", "rest"):
-        most, rest = afr.split(len(train), np.random.default_rng(seed + 4))
-        return taken(train, most if phase.images == "most" else rest)
-    return synthetic if phase.images == "synthetic" else train
+    return synthetic
 
 
 def orders(

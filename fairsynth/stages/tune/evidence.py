@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +25,6 @@ class Judged:
     labels_N: NDArray[np.int64]
     groups_N: NDArray[np.int64]
 
-    def figures(self, rule: Rule) -> NDArray[np.float64]:
-        """The rule's figure of every trial (T,): worst group, worst class or mean accuracy."""
-        return _figure(self.right_TN.astype(np.float64), self._parts(rule))
-
     def _parts(self, rule: Rule) -> list[NDArray[np.int64]]:
         of = {"worst-group": self.groups_N, "worst-class": self.labels_N}.get(rule, np.zeros_like(self.groups_N))
         return [np.flatnonzero(of == value) for value in np.unique(of)]
@@ -51,10 +46,6 @@ class Judged:
                 part = worst[:, start : start + _AT_ONCE]
                 np.minimum(part, right @ counts.T / n, out=part)
         return float((worst[0] > worst[1]).mean() + (worst[0] == worst[1]).mean() / 2)
-
-
-def _figure(right_TN: NDArray[np.float64], parts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    return np.min([right_TN[:, places].mean(1) for places in parts], axis=0)  # type: ignore[no-any-return]
 
 
 def preferred(judged: Judged, rule: Rule) -> int:

@@ -16,12 +16,6 @@ def judged(n: int, *rates: tuple[float, float]) -> Judged:
     return Judged(np.array(right), groups, groups)
 
 
-def test_figures_are_the_rules() -> None:
-    one = judged(10, (0.5, 0.9), (0.8, 0.7))
-    assert one.figures("worst-group") == pytest.approx([0.5, 0.7])
-    assert one.figures("accuracy") == pytest.approx([0.7, 0.75])
-
-
 @pytest.mark.parametrize(("n", "chosen"), [(10, 0), (400, 1)])
 def test_a_small_lead_counts_only_with_many_images(n: int, chosen: int) -> None:
     assert preferred(judged(n, (0.9, 0.7), (0.9, 0.8)), "worst-group") == chosen

@@ -9,6 +9,7 @@ from fairsynth.config.generation import (
     FinetuneConfig,
     ModelsConfig,
     Scheduler,
+    SharedConfig,
     SynthesizeConfig,
 )
 from fairsynth.config.run import ResourcesConfig, RunConfig
@@ -28,6 +29,7 @@ __all__ = [
     "RunConfig",
     "Scheduler",
     "Section",
+    "SharedConfig",
     "SynthesizeConfig",
     "TuneConfig",
     "formats",

@@ -9,7 +9,9 @@ from pydantic import Field
 
 from fairsynth.config.types import Fraction, Generator, Positive, Section
 
-RouteName = Literal["own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "prompt"]
+RouteName = Literal[
+    "own", "same-attribute", "same-label", "same-label-half", "same-label-late", "composed", "shared", "prompt"
+]
 
 
 ROUTES: tuple[RouteName, ...] = get_args(RouteName)
@@ -133,6 +135,38 @@ class FinetuneConfig(Section):
         return (self.prior_batch_size or self.batch_size) if uses else 0
 
 
+class SharedConfig(Section):
+    """The shared adapter: one for the dataset. It learns all groups, each as often as the others, by their prompts, so it can put labels and attributes together whose words mean nothing to the base model. Not for generator: vanilla, nor parameters: full."""
+
+    use: bool = True
+    rank: Positive = 16
+    alpha: Positive = 16
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "ff.net.0.proj",
+        "ff.net.2",
+        "proj_in",
+        "proj_out",
+        "conv1",
+        "conv2",
+        "conv_shortcut",
+        "time_emb_proj",
+    )
+    """As in finetune. A word that the base model does not know changes an image only if more than attention moves."""
+    steps: Positive = 2000
+    batch_size: Positive = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """At first; it falls to 0 along a cosine."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    text_dropout: Fraction = 0.1
+    """Share of the samples learnt without a prompt, for guidance."""
+    guidance: Annotated[float, Field(ge=1)] = 3.0
+    """Of its images. Adapters that learn without prompts, too, need less than others."""
+
+
 class SynthesizeConfig(Section):
     """The synthesize stage: what is generated and how."""
 
@@ -147,8 +181,8 @@ class SynthesizeConfig(Section):
     negative_prompt: str = ""
     absent_groups: Literal["skip", "make"] = "skip"
     """Groups without any training image: leave them out, or make them as other groups without adapters."""
-    routing: Literal["auto", "paper", "own", "same-attribute", "prompt"] = "auto"
-    """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. prompt makes all groups so."""
+    routing: Literal["auto", "paper", "own", "same-attribute", "shared", "prompt"] = "auto"
+    """How groups without enough images are made. auto: trial batches decide; paper: adapters of the largest group with the same label; own, prompt: by the prompt; same-attribute: adapters of the largest group with the same attribute. shared (the adapter that all groups share) and prompt make all groups so."""
     routes: Mapping[str, RouteName] = Field(default_factory=dict)
     """Routes of single groups, whatever routing says: {label/attribute: route}."""
     also_try: tuple[RouteName, ...] = ()
@@ -156,7 +190,7 @@ class SynthesizeConfig(Section):
     trial_images: Positive = 24
     """Images of a trial batch: one for each group and route."""
     prompt_margin: Fraction = 0.1
-    """With auto: prompts are preferred only if they show the worst group more often than adapters do, by this share and beyond chance (95 % intervals apart)."""
+    """With auto: the shared adapter is preferred to adapters of the attribute, and prompts to both, only if the worst group is shown more often then, by this share and beyond chance (95 % intervals apart)."""
     min_shown: Fraction = 0.25
     """With auto: a group is made only if its trial batch shows it in at least this share of the images, by the lower end of the 95 % interval, and no less than by chance; if one is not, the others with its attribute are not made either. By the default an accepted image costs at most four. 0: all are made."""
     scheduler: Scheduler = "dpm++"

@@ -19,6 +19,7 @@ from fairsynth.config.generation import (
     FilterConfig,
     FinetuneConfig,
     ModelsConfig,
+    SharedConfig,
     SynthesizeConfig,
 )
 from fairsynth.config.types import Positive, Section
@@ -60,6 +61,7 @@ class RunConfig(Section):
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    shared: SharedConfig = SharedConfig()
     synthesize: SynthesizeConfig = SynthesizeConfig()
     filter: FilterConfig = FilterConfig()
     classify: ClassifyConfig = ClassifyConfig()

@@ -20,8 +20,11 @@ _METHODS = {
 }
 
 
-def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
-    """The card of all adapters of a run as Markdown, from their facts (``finetune.output.adapter_facts``)."""
+def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]], shared: Sequence[str] = ()) -> str:
+    """The card of all adapters of a run as Markdown, from their facts (``finetune.output.adapter_facts``).
+
+    ``shared``: the prompts of the adapter that all groups share, if there is one.
+    """
     base, full = base_of(config.models), config.finetune.parameters == "full"
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [
@@ -42,6 +45,7 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]]) -> str:
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
         "## How to use", "", "```python", *_use(diffusion_source(config.models), full), "```", "",
         "## What there is", "", *_table(adapters), "",
+        *(_shared(config, shared) if shared else ()),
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -61,6 +65,16 @@ def _training(config: RunConfig) -> str:
 def _validated(made: Sequence[Mapping[str, Any]]) -> str:
     validated = sum(bool(facts["validation"]) for facts in made)
     return f"kept state: the best on held-out images for {validated}, the last for {len(made) - validated}, whose clusters are small"
+
+
+def _shared(config: RunConfig, prompts: Sequence[str]) -> list[str]:
+    how = config.shared
+    return [
+        f"And one adapter for all groups, in `shared`: it has learnt each group as often as the others (rank {how.rank}, "
+        f"{how.steps} steps of {how.batch_size} images, learning rate {how.learning_rate:g}), by these prompts; guidance "
+        f"{how.guidance:g} suits it:", "",
+        *(f"- {code(prompt)}" for prompt in prompts), "",
+    ]  # fmt: skip
 
 
 def _use(source: str, full: bool) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 _MADE_BY = {
     "own": "adapters trained on the group's own images",
+    "shared": "an adapter that has learnt all groups in turn, by the group's prompt",
     "borrowed": "adapters of another group, with this group's words in the prompt",
     "prompt": "the base model by the prompt alone",
     "none": "not made",

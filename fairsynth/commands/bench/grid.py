@@ -147,6 +147,8 @@ def _cells(config: RunConfig, place: Cell) -> Iterator[Cell]:
         methods = tuple(m for m in bench.methods if m == "fairsynth" or (m == "ffr" and generator == "vanilla"))
         if methods:
             settings: dict[str, Any] = {"finetune.generator": generator}
+            if generator in ("lora", "dreambooth"):
+                settings["shared.use"] = False  # published methods know no such adapter
             if whole and generator == "lora":
                 settings["finetune.parameters"] = "adapter"
             yield replace(place, methods=methods, variant=generator, settings=settings)

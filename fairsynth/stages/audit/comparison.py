@@ -39,14 +39,16 @@ def compare(
     real = Images(vectors_ND, held_out.groups, by_probe, _zero_shot(texts, vectors_ND))
     place = {image: i for i, image in enumerate(train.ids)}
     learnt = {job.name: train.embeddings_ND[[place[i] for i in job.image_ids]] for job in jobs}
-    owners = {job.name: job.group for job in jobs}
+    owners = {job.name: job.group for job in jobs if job.kinds is None}
     others = {group: _of(known, group) for group in {*made.groups, *owners.values()}}
     figures = []
     for group in sorted(set(made.groups)):
         its = [accepted[i] for i in synthetic.of(group)]
         used = sorted({row[name] for row in its for name in ("adapter", "second_adapter")} & learnt.keys())
-        trained = np.concatenate([learnt[name] for name in used]) if used else train.embeddings_ND[:0]
-        lender = owners[used[0]] if used else group
+        # Of what all groups' adapter has learnt, the group's own images are those that it could repeat here.
+        parts = [learnt[name] if name in owners else _of(train, group) for name in used]
+        trained = np.concatenate(parts) if parts else train.embeddings_ND[:0]
+        lender = owners.get(used[0], group) if used else group
         figures.append(
             group_figures(group, made, synthetic, real, others[group], trained, lender, others[lender], seed)
         )

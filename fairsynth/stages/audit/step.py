@@ -19,7 +19,7 @@ from fairsynth.stages.audit.inputs import COLUMNS, Seen, embeddings_of, referenc
 from fairsynth.stages.audit.output import RESULT, privacy, read_audit
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import RealImages, real_images
-from fairsynth.stages.finetune.output import planned_jobs
+from fairsynth.stages.finetune.output import planned_jobs, planned_shared
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_texts
 from fairsynth.stages.synthesize.view import show_audit
@@ -42,6 +42,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     rows = sampled(table)
     seen = Seen.of(*(real_images(embedded, context.manifest, split) for split in (TRAIN, VALIDATION)))
     jobs = planned_jobs(context.config, context.artifacts["cluster"], context.manifest)
+    shared = planned_shared(context.config, context.manifest)
+    jobs += [shared] if shared else []
     reference = reference_images(seen, {image for job in jobs for image in job.image_ids})
     ran = _test_detector(context, artifact, seen, reference)
     tested = artifact.units()[UNIT]

@@ -35,14 +35,19 @@ def save_trained(
         save_file(tensors, folder / adapters.FULL_FILE_NAME, {"format": "pt"})
     elif trained.weights is not None:
         kept = ("label", "attribute", "cluster", "prompt", "class_prompt", "seed", "images", "best_step", "generator")
-        provenance = {key: facts[key] for key in kept} | base_of(models) | {"fairsynth": __version__}
+        provenance = (
+            {key: facts[key] for key in (*kept, "prompts") if key in facts}
+            | base_of(models)
+            | {"fairsynth": __version__}
+        )
         adapters.save_adapter(trained.weights, folder, config.rank, config.alpha, config.target_modules, provenance)
     (folder / ADAPTER_FILE).write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 def _facts(trained: Trained, config: FinetuneConfig) -> dict[str, Any]:
     job, progress = trained.job, trained.progress
-    return {
+    shared = {"prompts": list(job.kinds.prompts)} if job.kinds else {}
+    return shared | {
         "name": job.name,
         "label": job.group.label,
         "attribute": job.group.attribute,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.manifest import seed_for
+from fairsynth.stages.finetune.jobs import Kinds
 
 # Loss, in multiples of the target's own power, at which a network does far worse than one that predicts nothing.
 EXPLODED = 10.0
@@ -38,24 +39,35 @@ class Draw:
     clean: torch.Tensor
     noise: torch.Tensor
     times: torch.Tensor
+    texts: torch.Tensor | None = None
+    """Which of the adapter's texts each sample has, int64 (S,); None: own images the first, the prior's the second."""
 
 
 class Sampler:
-    """The draws of one adapter; images come in shuffled passes, so that all are seen equally often."""
+    """The draws of one adapter; images come in shuffled passes, so that all are seen equally often.
 
-    def __init__(self, latents: Latents, seed: int, config: FinetuneConfig, timesteps: int) -> None:
-        self.latents, self.seed, self.config, self.timesteps = latents, seed, config, timesteps
+    With ``kinds`` (of a shared adapter) the kinds take turns in random order, and each kind's images come in passes.
+    """
+
+    def __init__(
+        self, latents: Latents, seed: int, config: FinetuneConfig, timesteps: int, kinds: Kinds | None = None
+    ) -> None:
+        self.latents, self.seed, self.config, self.timesteps, self.kinds = latents, seed, config, timesteps, kinds
         order = torch.randperm(len(latents.mean), generator=_generator(seed, "held out")).tolist()
         held = round(config.validation_share * len(order)) if len(order) >= config.validation_min_images else 0
         self.held, self.images = order[:held], sorted(order[held:])
-        self._passes: dict[int, list[int]] = {}
+        self._members = _members(kinds.of_image) if kinds else [self.images]
+        self._passes: dict[int, tuple[int, list[int]]] = {}
 
     def __call__(self, step: int, attempt: int = 0) -> Draw:
         """The samples of one step: ``batch_size`` own images, then those of the prior, if any."""
         config, rng = self.config, _generator(self.seed, *(("attempt", attempt) if attempt else ()), step)
-        clean = self._own([self._image(step * config.batch_size + i) for i in range(config.batch_size)], rng)
+        chosen = [self._image(step * config.batch_size + i) for i in range(config.batch_size)]
+        clean = self._own(chosen, rng)
         noise = torch.randn(clean.shape, generator=rng)
         times = torch.randint(0, self.timesteps, (len(clean),), generator=rng)
+        if self.kinds:
+            return Draw(clean, noise, times, self._texts(chosen, self.kinds, rng))
         size = config.prior_size
         if not size:
             return Draw(clean, noise, times)
@@ -63,8 +75,8 @@ class Sampler:
             again = [i % len(clean) for i in range(size)]
             return Draw(*(torch.cat([part, part[again]]) for part in (clean, noise, times)))
         assert self.latents.prior is not None
-        chosen = torch.randint(0, len(self.latents.prior), (size,), generator=rng)
-        other = torch.from_numpy(self.latents.prior)[chosen]
+        others = torch.randint(0, len(self.latents.prior), (size,), generator=rng)
+        other = torch.from_numpy(self.latents.prior)[others]
         more = torch.randint(0, self.timesteps, (size,), generator=rng)
         other_noise = torch.randn(other.shape, generator=rng)
         return Draw(torch.cat([clean, other]), torch.cat([noise, other_noise]), torch.cat([times, more]))
@@ -80,16 +92,34 @@ class Sampler:
 
     def _image(self, position: int) -> int:
         """Which image comes at a position of the endless sequence of shuffled passes."""
-        number, place = divmod(position, len(self.images))
-        if number not in self._passes:
-            order = torch.randperm(len(self.images), generator=_generator(self.seed, "pass", number)).tolist()
-            self._passes = {number: [self.images[i] for i in order]}
-        return self._passes[number][place]
+        turn, kind = divmod(position, len(self._members))
+        if self.kinds:
+            kind = self._shuffled(len(self._members), "turn", turn)[kind]
+        members = self._members[kind]
+        number, place = divmod(turn, len(members))
+        if self._passes.get(kind, (-1, []))[0] != number:
+            # The words of a pass are those from before kinds: they decide what known adapters become.
+            words = ("pass", kind, number) if self.kinds else ("pass", number)
+            self._passes[kind] = number, [members[i] for i in self._shuffled(len(members), *words)]
+        return self._passes[kind][1][place]
+
+    def _shuffled(self, n: int, *words: object) -> list[int]:
+        return torch.randperm(n, generator=_generator(self.seed, *words)).tolist()  # type: ignore[no-any-return]
+
+    def _texts(self, images: Sequence[int], kinds: Kinds, rng: torch.Generator) -> torch.Tensor:
+        """Each image's kind; for some, by chance, the last text, which is empty."""
+        own = torch.tensor([kinds.of_image[image] for image in images])
+        return torch.where(torch.rand(len(images), generator=rng) < kinds.text_dropout, len(kinds.prompts), own)
 
     def _own(self, images: Sequence[int], rng: torch.Generator) -> torch.Tensor:
         """A fresh latent of each image from its posterior."""
         mean, std = (torch.from_numpy(part)[list(images)] for part in (self.latents.mean, self.latents.std))
         return mean + std * torch.randn(mean.shape, generator=rng)
+
+
+def _members(of_image: Sequence[int]) -> list[list[int]]:
+    """The images of every kind that has some."""
+    return [[i for i, kind in enumerate(of_image) if kind == one] for one in sorted({*of_image})]
 
 
 def _generator(*key: object) -> torch.Generator:
@@ -108,12 +138,12 @@ class Batch:
         scheduler: DDPMScheduler,
         config: FinetuneConfig,
         draws: Sequence[Draw],
-        texts_N2TW: torch.Tensor,
+        texts_NKTW: torch.Tensor,
         own: int,
         dtype: torch.dtype,
         totals: tuple[int, int] | None = None,
     ) -> None:
-        device, wide = texts_N2TW.device, torch.promote_types(dtype, torch.float32)
+        device, wide = texts_NKTW.device, torch.promote_types(dtype, torch.float32)
         clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(wide) for part in ("clean", "noise"))
         times, self.config, self.adapters = torch.cat([draw.times for draw in draws]), config, len(draws)
         self.own, self.each = own, len(times) // len(draws)
@@ -123,9 +153,17 @@ class Batch:
         weights = loss_weights(scheduler, times, config.snr_ceiling).to(wide)
         self.noisy = _moved(scheduler.add_noise(clean, noise, times).to(dtype), device)
         self.target, self.weights, self.times = (_moved(part, device) for part in (target, weights, times))
-        sizes = (own, self.each - own)
-        texts = [texts_N2TW[:, i : i + 1].expand(-1, size, -1, -1) for i, size in enumerate(sizes)]
-        self.texts = torch.cat(texts, 1).flatten(0, 1).to(dtype)
+        self.texts = self._texts_of(draws, texts_NKTW).to(dtype)
+
+    def _texts_of(self, draws: Sequence[Draw], texts_NKTW: torch.Tensor) -> torch.Tensor:
+        """Every sample's text, adapter-major: the one that its draw names, or the own images' first, the prior's second."""
+        kinds = [draw.texts for draw in draws if draw.texts is not None]
+        if kinds:
+            named = zip(kinds, texts_NKTW, strict=True)
+            return torch.cat([texts_KTW[_moved(which, texts_KTW.device)] for which, texts_KTW in named])
+        sizes = (self.own, self.each - self.own)
+        texts = [texts_NKTW[:, i : i + 1].expand(-1, size, -1, -1) for i, size in enumerate(sizes)]
+        return torch.cat(texts, 1).flatten(0, 1)
 
     @property
     def asked(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:

@@ -1,4 +1,4 @@
-"""The adapters to train (DreamBooth with LoRA, one per cluster or per group).
+"""The adapters to train (DreamBooth with LoRA, one per cluster or per group), and the one that all groups share.
 
 DreamBooth: arXiv 2208.12242; clusters of a group: arXiv 2511.08711.
 """
@@ -11,18 +11,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairsynth.artifacts import fingerprint
-from fairsynth.config import DataConfig, FinetuneConfig
+from fairsynth.config import DataConfig, FinetuneConfig, SharedConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 from fairsynth.prompts import fill
 
+# Name of the adapter that all groups share, and of its unit: no other adapter's has an equals sign.
+SHARED = "shared="
 # Default number of adapters of a lot: a lost node costs at most their work since the last checkpoint.
 MOST_PER_LOT = 64
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """The kinds of images that a shared adapter learns, in turn: a prompt for each, and each image's kind by number."""
+
+    prompts: tuple[str, ...]
+    of_image: tuple[int, ...]
+    text_dropout: float
+    """Share of the samples that it learns without a prompt."""
+
+
+@dataclass(frozen=True)
 class AdapterJob:
-    """One adapter to train: which images, under which prompt, from which seed."""
+    """One adapter to train: which images, under which prompt, from which seed.
+
+    ``kinds``: those of the adapter that all groups share; its ``group`` is empty, and it has no class prompt.
+    """
 
     group: Group
     cluster: int
@@ -33,11 +48,22 @@ class AdapterJob:
     steps: int
     learning_rate: float
     warmup_steps: int = 0
+    kinds: Kinds | None = None
 
     @property
     def name(self) -> str:
         """Name of the adapter and of its unit."""
-        return f"{self.group.slug}--{self.cluster}"
+        return SHARED if self.kinds else f"{self.group.slug}--{self.cluster}"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompts that it learns by: its own and the class prompt; for a shared one those of all kinds, and none."""
+        return (*self.kinds.prompts, "") if self.kinds else (self.prompt, self.class_prompt)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, the first being 1. A shared adapter's falls to 0 along a cosine."""
+        falling = (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2 if self.kinds else 1.0
+        return self.learning_rate * min(1.0, step / max(1, self.warmup_steps)) * falling
 
 
 def plan_adapters(
@@ -78,6 +104,32 @@ def plan_adapters(
                 )
             )
     return jobs
+
+
+def plan_shared(
+    config: FinetuneConfig, shared: SharedConfig, data: DataConfig, group_of: Mapping[str, Group], seed: int
+) -> AdapterJob:
+    """The adapter that learns all groups in turn, each as often as the others.
+
+    ``group_of``: the group of every training image. Its prompts are the adapters' without a rare token.
+    """
+    groups, images = sorted({*group_of.values()}), tuple(sorted(group_of))
+    kinds = Kinds(
+        tuple(fill(config.prompt, data, group) for group in groups),
+        tuple(groups.index(group_of[image]) for image in images),
+        shared.text_dropout,
+    )
+    job_seed = seed_for(seed, "shared adapter")
+    rates = shared.learning_rate, shared.warmup_steps
+    return AdapterJob(Group("", ""), 0, images, "", "", job_seed, shared.steps, *rates, kinds)
+
+
+def shared_settings(config: FinetuneConfig, shared: SharedConfig) -> FinetuneConfig:
+    """The settings by which a shared adapter is trained: no prior, and no image is held out, for a group may have one."""
+    own = shared.model_dump(include={"rank", "alpha", "target_modules", "steps", "batch_size", "learning_rate"})
+    return config.model_copy(
+        update=own | {"generator": "lora", "prior_weight": 0.0, "validation_share": 0.0, "max_epochs": None}
+    )
 
 
 def token_of(config: FinetuneConfig, cluster: int) -> str:

@@ -37,16 +37,16 @@ class Passes(Protocol):
     master: torch.dtype
 
     def step_gradient(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
 
     def validation_losses(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> list[float]:
         """Loss of each adapter on its held-out draw."""
 
-    def fitting(self, stack: StackedAdapters, draw: Draw, texts_2TW: torch.Tensor) -> int:
+    def fitting(self, stack: StackedAdapters, draw: Draw, texts_KTW: torch.Tensor) -> int:
         """How many adapters memory holds at once."""
 
 
@@ -56,7 +56,7 @@ class _Slot:
 
     job: AdapterJob
     sampler: Sampler
-    texts_2TW: torch.Tensor
+    texts_KTW: torch.Tensor
     progress: Progress
 
 
@@ -107,15 +107,15 @@ class Lot:
             self._fill()
 
     @property
-    def texts_N2TW(self) -> torch.Tensor:
+    def texts_NKTW(self) -> torch.Tensor:
         """The prompts' embeddings of every row."""
         if self._texts is None:
-            self._texts = torch.stack([slot.texts_2TW for slot in self.slots])
+            self._texts = torch.stack([slot.texts_KTW for slot in self.slots])
         return self._texts
 
     def _step(self) -> None:
         draws = [slot.sampler(slot.progress.step, slot.progress.attempt) for slot in self.slots]
-        losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_N2TW)
+        losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_NKTW)
         rates = [slot.progress.rate(slot.job, slot.progress.step + 1) for slot in self.slots]
         norms = self.adamw.step(self.weights, gradients, rates, self.config.weight_decay, self.config.max_grad_norm)
         self.steps += 1
@@ -150,7 +150,7 @@ class Lot:
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
-        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_N2TW[due])
+        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_NKTW[due])
         for index, loss in zip(due, losses, strict=True):
             progress = self.slots[index].progress
             if not math.isfinite(loss):
@@ -190,14 +190,13 @@ class Lot:
     def _width(self) -> int:
         if self.trainer.width is None:
             slot = self.slots[0]
-            self.trainer.width = self.trainer.fitting(self.stack, slot.sampler(0), slot.texts_2TW)
+            self.trainer.width = self.trainer.fitting(self.stack, slot.sampler(0), slot.texts_KTW)
         return self.trainer.width
 
     def _add(self, job: AdapterJob, row: Row) -> None:
-        sampler = Sampler(
-            self.trainer.load(job), job.seed, self.config, self.trainer.scheduler.config.num_train_timesteps
-        )
-        texts = torch.stack([self.trainer.texts[prompt] for prompt in (job.prompt, job.class_prompt)])
+        timesteps = self.trainer.scheduler.config.num_train_timesteps
+        sampler = Sampler(self.trainer.load(job), job.seed, self.config, timesteps, job.kinds)
+        texts = torch.stack([self.trainer.texts[prompt] for prompt in job.texts])
         self._rows(lambda part: torch.cat([part, part.new_zeros(1, *part.shape[1:])]))
         self.slots.append(_Slot(job, sampler, texts.to(self.weights.device), row.progress))
         self._put(len(self.slots) - 1, row)

@@ -52,7 +52,7 @@ class Progress:
 
     def rate(self, job: AdapterJob, step: int) -> float:
         """Learning rate of a step, the first being 1; halved by every roll-back."""
-        return job.learning_rate * min(1.0, step / max(1, job.warmup_steps)) * 0.5**self.attempt
+        return job.rate(step) * 0.5**self.attempt
 
     def validation_due(self, job: AdapterJob, every: int) -> bool:
         """Whether this step is to be validated and has not been: the last one is, and one in ``every``."""

@@ -13,11 +13,12 @@ from fairsynth.config import DataConfig, FinetuneConfig, RunConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.stages.cluster.output import read_clusters
+from fairsynth.stages.finetune.jobs import SHARED as SHARED
 from fairsynth.stages.finetune.jobs import AdapterJob as AdapterJob
-from fairsynth.stages.finetune.jobs import plan_adapters, token_of
+from fairsynth.stages.finetune.jobs import plan_adapters, plan_shared, token_of
 
 ADAPTER_FILE = "adapter.json"
-# Units that are no adapter have an equals sign in their name, which no adapter's has: its slug has none.
+# Units that are no group's adapter have an equals sign in their name: a group's slug has none.
 TEXTS_UNIT = "texts="
 _CLASS = "class="
 
@@ -28,7 +29,7 @@ def class_units(prompts: Iterable[str]) -> dict[str, str]:
 
 
 def is_adapter(unit: str) -> bool:
-    """Whether a unit holds an adapter."""
+    """Whether a unit holds a group's adapter."""
     return "=" not in unit
 
 
@@ -68,6 +69,29 @@ def trained_adapters(artifact: Artifact, config: FinetuneConfig) -> list[Adapter
         for facts in adapter_facts(artifact)
         if not facts["failed"]
     ]
+
+
+def has_shared(artifact: Artifact) -> bool:
+    """Whether there is an adapter that all groups share, with weights."""
+    units = artifact.units()
+    return SHARED in units.done() and not read_adapter(units[SHARED])["failed"]
+
+
+def needs_shared(config: RunConfig) -> bool:
+    """Whether some group may be made by an adapter that all groups share."""
+    if not config.shared.use or config.finetune.generator == "vanilla" or config.finetune.parameters == "full":
+        return False
+    return config.synthesize.routing in ("auto", "shared") or "shared" in config.synthesize.routes.values()
+
+
+def planned_shared(config: RunConfig, manifest: Manifest) -> AdapterJob | None:
+    """The adapter that all groups share; None if the config needs none."""
+    if not needs_shared(config):
+        return None
+    train = manifest.split(TRAIN)
+    groups = map(Group, train.column("label"), train.column("attribute"))
+    group_of = dict(zip(train.column("image_id"), groups, strict=True))
+    return plan_shared(config.finetune, config.shared, config.data, group_of, config.seed)
 
 
 def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> list[AdapterJob]:

@@ -75,11 +75,11 @@ class StackedTrainer:
             stack.remove()
 
     def step_gradient(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
         parts = self._in_chunks(
-            len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_N2TW[rows])
+            len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_NKTW[rows])
         )
         losses, powers, gradients = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
         return losses, powers, gradients
@@ -97,9 +97,9 @@ class StackedTrainer:
             torch.cuda.empty_cache()
 
     def _part(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        batch = Batch(self.scheduler, self.config, draws, texts_N2TW, self.config.batch_size, self.unet.dtype)
+        batch = Batch(self.scheduler, self.config, draws, texts_NKTW, self.config.batch_size, self.unet.dtype)
         taught = None
         if batch.asked is not None:
             with torch.no_grad():
@@ -110,20 +110,20 @@ class StackedTrainer:
 
     @torch.no_grad()
     def validation_losses(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_N2TW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> list[float]:
         """Loss of each adapter on its held-out draw."""
         own = self.config.validation_samples
 
         def losses_of(rows: slice) -> list[float]:
-            batch = Batch(self.scheduler, self.config, draws[rows], texts_N2TW[rows], own, self.unet.dtype)
+            batch = Batch(self.scheduler, self.config, draws[rows], texts_NKTW[rows], own, self.unet.dtype)
             with stack.using(weights_NP[rows]):
                 predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
             return batch.losses(predicted, None)[0].tolist()
 
         return [loss for part in self._in_chunks(len(draws), losses_of) for loss in part]
 
-    def fitting(self, stack: StackedAdapters, draw: Draw, texts_2TW: torch.Tensor) -> int:
+    def fitting(self, stack: StackedAdapters, draw: Draw, texts_KTW: torch.Tensor) -> int:
         """How many adapters memory holds at once, from what one adapter's pass keeps for its backward pass."""
         frozen = {parameter.untyped_storage().data_ptr() for parameter in self.unet.parameters()}
         kept: dict[int, int] = {}
@@ -136,7 +136,7 @@ class StackedTrainer:
 
         weights = torch.zeros(1, stack.size, dtype=self.master, device=self.unet.device)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            self._part(stack, weights, [draw], texts_2TW.unsqueeze(0))
+            self._part(stack, weights, [draw], texts_KTW.unsqueeze(0))
         on_gpu = self.unet.device.type == "cuda"
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes

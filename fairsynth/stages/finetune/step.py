@@ -17,8 +17,18 @@ from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedding_files
-from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe
-from fairsynth.stages.finetune.output import adapter_facts, class_units, planned_jobs, words
+from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
+from fairsynth.stages.finetune.output import (
+    SHARED,
+    adapter_facts,
+    class_units,
+    has_shared,
+    needs_shared,
+    planned_jobs,
+    planned_shared,
+    read_adapter,
+    words,
+)
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from fairsynth.stages.stage import Made
 from fairsynth.stages.views import is_current, new_folder, publish
@@ -33,6 +43,8 @@ def artifact(context: Context) -> Artifact:
     asked: dict[str, Any] = {"generator": "vanilla"}
     if config.finetune.generator != "vanilla":
         asked = recipe(config.finetune) | words(config.data) | {"seed": config.seed}
+        if needs_shared(config):
+            asked["shared"] = config.shared.model_dump(exclude={"use", "guidance"})
     if needs_class_images(config.finetune):
         asked["sampling"] = _sampling(config)
     return context.artifact("finetune", VERSION, ("cluster", "embed"), asked, **context.model_identity)
@@ -42,13 +54,18 @@ def make(context: Context, artifact: Artifact) -> Made:
     """One adapter per cluster (or as the generator says)."""
     clusters, generator = context.artifacts["cluster"], context.config.finetune.generator
     jobs = planned_jobs(context.config, clusters, context.manifest)
-    ran = _train(context, artifact, jobs)
+    ran = _train(context, artifact, jobs, planned_shared(context.config, context.manifest))
     failed = _failed(context, artifact, jobs)
     artifact.clear("ray", "checkpoints")
     images = sum(map(len, read_clusters(clusters).values()))
     used = sum(len(job.image_ids) for job in jobs if job.name not in failed)
     summary = f"{len(jobs) - len(failed)} adapters ({generator})" + (f", {len(failed)} failed" if failed else "")
     remarks = [f"adapter {name} failed: {why}" for name, why in failed.items()]
+    if has_shared(artifact):
+        summary += ", 1 for all groups"
+    elif SHARED in artifact.units().done():
+        why = read_adapter(artifact.units()[SHARED])["failed"]
+        remarks.append(f"the adapter for all groups failed: {why}; lower shared.learning_rate")
     return Made(Counts(images, used, 0, images - used), summary, ran, facts={"remarks": remarks})
 
 
@@ -57,28 +74,30 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     target = context.root / "adapters"
     if not fresh and is_current(target, artifact):
         return
-    view, all_facts = new_folder(target), adapter_facts(artifact)
+    view, all_facts, shared = new_folder(target), adapter_facts(artifact), has_shared(artifact)
     for facts in all_facts:
         folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
         shutil.copytree(artifact.units()[facts["name"]], folder)
-    if all_facts:
-        (view / "README.md").write_text(model_card(context.config, all_facts), "utf-8")
+    if shared:
+        shutil.copytree(artifact.units()[SHARED], view / "shared")
+    if all_facts or shared:
+        prompts = read_adapter(artifact.units()[SHARED])["prompts"] if shared else ()
+        (view / "README.md").write_text(model_card(context.config, all_facts, prompts), "utf-8")
     publish(view, target, artifact)
 
 
-def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob]) -> Ran:
+def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob], shared: AdapterJob | None) -> Ran:
     """Class images first, where the config asks for them, then the adapters."""
     config, prompts, ran = context.config, dict[str, str](), Ran()
-    if not jobs:
-        return ran
-    if needs_class_images(config.finetune):
+    if needs_class_images(config.finetune) and jobs:
         from fairsynth.stages.finetune.class_images import ClassLatents
 
         prompts = class_units(job.class_prompt for job in jobs)
         make = partial(ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
         ran = context.run_units(artifact, list(prompts), make)
     embeddings = [Path(path) for path in embedding_files(context.artifacts["embed"])]
-    return ran + train_adapters(context, artifact, jobs, embeddings, {text: name for name, text in prompts.items()})
+    names = {text: name for name, text in prompts.items()}
+    return ran + train_adapters(context, artifact, jobs, embeddings, names, shared)
 
 
 def train_adapters(
@@ -87,27 +106,30 @@ def train_adapters(
     jobs: Sequence[AdapterJob],
     embeddings: Sequence[Path],
     class_units: Mapping[str, str],
+    shared: AdapterJob | None = None,
 ) -> Ran:
     """Train every adapter that has no unit yet; ``class_units`` names the unit with the latents of each class prompt.
 
+    ``shared``: the adapter that all groups share; it has a lot of its own.
     Raises FairsynthError or InfrastructureError once all lots have ended, if one of them failed.
     """
-    units, names = artifact.units(), {job.name for job in jobs}
+    everyone = [*jobs, *([shared] if shared else [])]
+    units, names = artifact.units(), {job.name for job in everyone}
     done = units.done()
     if names <= done:
-        return Ran(0, len(jobs))
+        return Ran(0, len(names))
     units.sweep()
     full, resources = context.config.finetune.parameters == "full", context.config.resources
     room = context.room(
         resources.workers_per_cluster if full else 1,
         "resources.workers_per_cluster",
-        lanes=1 if full else len(jobs),
+        lanes=1 if full else max(1, len(jobs)),
     )
     began = time.time()
     cut = lots(jobs, room.side_by_side, 1 if full else resources.adapters_per_run)
-    shared = partial(
+    of_lot = partial(
         LotTask,
-        prompts=tuple(sorted({prompt for job in jobs for prompt in (job.prompt, job.class_prompt)})),
+        prompts=tuple(sorted({text for job in everyone for text in job.texts})),
         models=context.config.models,
         config=context.config.finetune,
         stage=artifact.path,
@@ -116,12 +138,16 @@ def train_adapters(
         threads=room.worker.threads,
         gpus=room.worker.gpus,
         lanes=room.lanes,
-        side_by_side=min(room.side_by_side, len(cut)),
+        side_by_side=min(room.side_by_side, len(cut) + bool(shared)),
         at_once=resources.adapters_at_once,
     )
-    tasks = [shared(tuple(lot)) for lot in cut if any(job.name not in done for job in lot)]
-    work = {task.name: partial(train_lot, task) for task in tasks}
-    ended = context.run_jobs(artifact, work, room, len(jobs), lambda: len(names & units.done()))
+    tasks = [of_lot(tuple(lot)) for lot in cut]
+    if shared:
+        # The first to begin: it takes the longest.
+        tasks.insert(0, of_lot((shared,), config=shared_settings(context.config.finetune, context.config.shared)))
+    left = [task for task in tasks if any(job.name not in done for job in task.jobs)]
+    work = {task.name: partial(train_lot, task) for task in left}
+    ended = context.run_jobs(artifact, work, room, len(names), lambda: len(names & units.done()))
     first = min(_without_failures(ended))
     return Ran(len(names - done), len(names & done), max(0.0, first - began))
 

@@ -40,13 +40,15 @@ def possible_sources(
     config: SynthesizeConfig,
     data: DataConfig,
     adapter_prompt: str,
+    shared_guidance: float | None = None,
 ) -> Sources:
     """The possible routes of each group: see ``routing.possible_routes``.
 
     Raises ValueError if ``synthesize.routes`` names an unknown group or an impossible route.
     """
     possible = {
-        group: routing.possible_routes(group, adapters, counts, config, data, adapter_prompt) for group in groups
+        group: routing.possible_routes(group, adapters, counts, config, data, adapter_prompt, shared_guidance)
+        for group in groups
     }
     routing.overrides(config, _names(possible))
     return possible

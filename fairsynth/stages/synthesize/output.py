@@ -44,7 +44,7 @@ class GroupRecord:
     quota: int
     """Accepted images wanted."""
     origin: str
-    """own, borrowed, prompt, or none for a group that was not made."""
+    """own, borrowed, shared, prompt, or none for a group that was not made."""
     route: str
     """The route by which its images were made, or none."""
     why: str

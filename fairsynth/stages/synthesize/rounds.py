@@ -79,15 +79,22 @@ class Rounds:
     def trials(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> tuple[pa.Table, dict[tuple[Group, str], TrialBatch]]:
-        """A trial batch for each group and route, and how many of its images show their group, by the probe."""
+        """A trial batch for each group and route, and how many of its images show their group, by the probe, and copy nothing."""
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
         rows, trials = images.to_pylist(), {}
         for group, route in wanted:
             batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-            trials[group, route] = TrialBatch(len(batch), sum(depicts_its_group(row) for row in batch))
+            right = sum(depicts_its_group(row) and not self._is_copy(row) for row in batch)
+            trials[group, route] = TrialBatch(len(batch), right)
         return images, trials
+
+    def _is_copy(self, row: Mapping[str, Any]) -> bool:
+        """Whether the filter rejects an image for being like one that its adapter has learnt."""
+        if not self.filter.near_copies or self.copy_threshold is None:
+            return False
+        return row["copy_score"] is not None and row["copy_score"] > self.copy_threshold
 
     def _trial_plan(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]

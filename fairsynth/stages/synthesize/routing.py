@@ -10,28 +10,30 @@ The routes:
   label, rare token dropped, attribute's word swapped, the lender's attribute as negative prompt.
   ``same-label-half``: at half strength; ``same-label-late``: only in the later half of the steps.
 - ``composed``: an adapter of the same attribute and one of the same label, each at half strength.
+- ``shared``: the adapter that has learnt all groups in turn, by the group's prompt.
 - ``prompt``: the base model alone.
 
 The rule (``decide``): an adapter swallows what is constant in its images, and a set in which only some groups of an
-attribute look real teaches their label by realism. So the groups that share an attribute are made alike: either all by
-adapters of this attribute (own where the group has some that show it well, else same-attribute), or all by the prompt.
-Whether they are made at all is for ``not_made`` to say.
+attribute look real teaches their label by realism. So the groups that share an attribute are made alike: all by
+adapters of this attribute (own where the group has some that show it well, else same-attribute), all by the shared
+adapter, or all by the prompt. Whether they are made at all is for ``not_made`` to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
 from fairsynth.prompts import fill
-from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.finetune.output import SHARED, Adapter
 from fairsynth.stages.synthesize.image_plan import Source
 from fairsynth.stages.synthesize.trial_batches import TrialBatch, clearly_less, shows
 
-# Where images come from, as ``report.json`` calls it: own, borrowed or prompt.
-ORIGINS = {"own": "own", "prompt": "prompt"}
+# Where images come from, as ``report.json`` calls it: own, borrowed, shared or prompt.
+ORIGINS = {"own": "own", "shared": "shared", "prompt": "prompt"}
 # Routes by the same attribute's adapters: their images look alike.
 _ALIKE = ("own", "same-attribute")
 
@@ -45,7 +47,7 @@ class Route:
 
     @property
     def origin(self) -> str:
-        """own, borrowed or prompt."""
+        """own, borrowed, shared or prompt."""
         return ORIGINS.get(self.name, "borrowed")
 
 
@@ -56,11 +58,13 @@ def possible_routes(
     config: SynthesizeConfig,
     data: DataConfig,
     adapter_prompt: str,
+    shared_guidance: float | None = None,
 ) -> dict[str, list[Source]]:
     """Every possible route of a group, with its sources: a source per adapter, weighted by its images.
 
-    ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with. Routes
-    that lack an adapter are left out; ``prompt`` is always possible.
+    ``counts``: training images per group. ``adapter_prompt``: the template that adapters were trained with.
+    ``shared_guidance``: for the adapter that all groups share; None: there is none. Routes that lack an adapter are left
+    out; ``prompt`` is always possible.
     """
     sources: dict[str, list[Source]] = {}
     own = [adapter for adapter in adapters if adapter.group == group]
@@ -88,6 +92,9 @@ def possible_routes(
             sources[route] = _borrowed(route, group, label, adapters, config, data, strength, begins)
     if attribute and label:
         sources["composed"] = _composed(group, attribute, label, adapters, config, data)
+    if shared_guidance is not None:
+        learnt = fill(adapter_prompt, data, group)
+        sources["shared"] = [Source("shared", SHARED, 0, learnt, 1, config.negative_prompt, shared_guidance)]
     prompt = fill(config.prompt, data, group)
     sources["prompt"] = [Source("prompt", None, 0, prompt, 1, config.negative_prompt, config.guidance)]
     assert set(sources) <= set(ROUTES)
@@ -169,9 +176,10 @@ def decide(
     """The route of every group, all decided at once. ``possible``: the possible routes of each group.
 
     ``routing: auto`` decides attribute by attribute. All groups of an attribute are made by adapters of this
-    attribute, if there are any, unless the worst of them then shows its group less often than the worst does by
-    prompts alone, beyond chance and ``prompt_margin``, or only prompts show all of them (``least``: the share of
-    images that must, see ``trial_batches.shows``). Other values of ``routing`` take that route wherever it is
+    attribute, if there are any, else by the adapter that all groups share, else by prompts; unless the worst of them
+    then shows its group less often than the worst does in the next of these ways, beyond chance and
+    ``prompt_margin``, or only that way shows all of them (``least``: the share of images that must, see
+    ``trial_batches.shows``). Other values of ``routing`` take that route wherever it is
     possible: see the config. ``routes`` overrides single groups. Raises KeyError if a trial is missing.
     """
     routes: dict[Group, Route] = {}
@@ -191,6 +199,7 @@ PREFERENCES: Mapping[str, tuple[str, ...]] = {
     "paper": ("own", "same-label", "prompt"),
     "own": ("own", "prompt"),
     "same-attribute": ("own", "same-attribute", "prompt"),
+    "shared": ("shared", "prompt"),
     "prompt": ("prompt",),
 }
 
@@ -219,14 +228,14 @@ def to_try(possible: Mapping[Group, Sequence[str]], config: SynthesizeConfig) ->
     """The routes to make trial batches by: those that the rule compares, and those of ``also_try``."""
     if config.routing != "auto":
         return []
-    # An attribute without adapters has prompts alone: they are tried only if they might not do.
-    without = {group.attribute for group, routes in possible.items() if not {*_ALIKE} & {*routes}}
+    # An attribute without any adapter has prompts alone: they are tried only if they might not do.
+    without = {group.attribute for group, routes in possible.items() if not {*_ALIKE, "shared"} & {*routes}}
     prompts = {"prompt"} if config.min_shown else set[str]()
     return [
         (group, route)
         for group in sorted(possible)
         for route in possible[group]
-        if route in (prompts if group.attribute in without else {*_ALIKE, "prompt", *config.also_try})
+        if route in (prompts if group.attribute in without else {*_ALIKE, "shared", "prompt", *config.also_try})
     ]
 
 
@@ -236,6 +245,14 @@ def _first(possible: Sequence[str], preferred: Sequence[str]) -> Route:
     return Route(name, why)
 
 
+class _Way(NamedTuple):
+    """One way to make all groups of an attribute: each one's route, and the trial batch that shows its group least."""
+
+    name: str
+    routes: Mapping[Group, str]
+    worst: TrialBatch
+
+
 def _alike(
     members: Sequence[Group],
     possible: Mapping[Group, Sequence[str]],
@@ -243,19 +260,40 @@ def _alike(
     config: SynthesizeConfig,
     least: float,
 ) -> dict[Group, Route]:
-    adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin, least) for group in members}
-    if None in adapted.values():
+    ways = _ways(members, possible, trials, config, least)
+    if not ways:
         return {group: Route("prompt", "no group with this attribute has an adapter") for group in members}
-    by_adapters = min((trials[group, str(name)] for group, name in adapted.items()), key=lambda t: t.agreement)
-    by_prompt = min((trials[group, "prompt"] for group in members), key=lambda t: t.agreement)
-    figures = f"worst group {by_adapters.agreement:.0%} by adapters, {by_prompt.agreement:.0%} by prompts"
-    only = "only prompts show them all; " if _only(by_prompt, by_adapters, least) else ""
-    if only or clearly_less(by_adapters, by_prompt, config.prompt_margin):
-        return {group: Route("prompt", f"groups of an attribute are made alike; {only}{figures}") for group in members}
-    return {
-        group: Route(str(name), f"groups of an attribute are made alike, by its adapters; {figures}")
-        for group, name in adapted.items()
-    }
+    chosen, only = ways[0], False
+    for way in ways[1:]:
+        if (alone := _only(way.worst, chosen.worst, least)) or clearly_less(
+            chosen.worst, way.worst, config.prompt_margin
+        ):
+            chosen, only = way, alone
+    figures = ", ".join(f"{way.worst.agreement:.0%} {way.name}" for way in ways)
+    how = f"only {chosen.name} all are shown" if only else chosen.name
+    why = f"groups of an attribute are made alike, {how}; worst group {figures}"
+    return {group: Route(route, why) for group, route in chosen.routes.items()}
+
+
+def _ways(
+    members: Sequence[Group],
+    possible: Mapping[Group, Sequence[str]],
+    trials: Mapping[tuple[Group, str], TrialBatch],
+    config: SynthesizeConfig,
+    least: float,
+) -> list[_Way]:
+    """The ways to make all groups of an attribute, those of preference first; none if only prompts can."""
+    adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin, least) for group in members}
+    by = {"by the attribute's adapters": {group: route for group, route in adapted.items() if route}}
+    by["by the shared adapter"] = {group: "shared" for group in members if "shared" in possible[group]}
+    if not any(len(routes) == len(members) for routes in by.values()):
+        return []
+    by["by prompts"] = dict.fromkeys(members, "prompt")
+    return [
+        _Way(name, routes, min((trials[group, route] for group, route in routes.items()), key=lambda t: t.agreement))
+        for name, routes in by.items()
+        if len(routes) == len(members)
+    ]
 
 
 def _by_adapters(

@@ -13,7 +13,7 @@ from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.stages.cluster.output import remark_on
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import real_images
-from fairsynth.stages.finetune.output import planned_jobs, trained_adapters, words
+from fairsynth.stages.finetune.output import has_shared, planned_jobs, planned_shared, trained_adapters, words
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize import filter_setup, image_plan
 from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possible_sources
@@ -21,7 +21,7 @@ from fairsynth.stages.synthesize.output import TABLE, group_texts
 from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
 
-VERSION = 4
+VERSION = 5
 
 
 def artifact(context: Context) -> Artifact:
@@ -30,6 +30,7 @@ def artifact(context: Context) -> Artifact:
     recipe = {
         "synthesize": config.synthesize.model_dump(),
         "filter": config.filter.model_dump(),
+        "shared_guidance": config.shared.guidance,
         "seed": config.seed,
         **words(config.data),
     }
@@ -96,8 +97,10 @@ def _possible_sources(context: Context, groups: Sequence[Group]) -> Sources:
     """
     counts, config = context.train_counts, context.config
     adapters = trained_adapters(context.artifacts["finetune"], config.finetune)
+    guidance = config.shared.guidance if has_shared(context.artifacts["finetune"]) else None
+    how = config.synthesize, config.data, config.finetune.prompt, guidance
     try:
-        return possible_sources(groups, adapters, counts, config.synthesize, config.data, config.finetune.prompt)
+        return possible_sources(groups, adapters, counts, *how)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -107,10 +110,12 @@ def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group])
     embedded, manifest = context.artifacts["embed"], context.manifest
     train, validation = (real_images(embedded, manifest, split) for split in (TRAIN, VALIDATION))
     jobs = planned_jobs(context.config, context.artifacts["cluster"], manifest)
+    shared = planned_shared(context.config, manifest)
+    learners = [*jobs, *([shared] if shared else [])]
     return filter_setup.set_up(
         train,
         validation,
         group_texts(context.config, [*groups, *context.groups]),
-        filter_setup.write_training(artifact.path / "training", jobs, train),
+        filter_setup.write_training(artifact.path / "training", learners, train),
         filter_setup.codec_files(manifest, context.dataset.images),
     )

@@ -38,6 +38,10 @@ SMALL = {
     # Adapters of six steps draw what they draw: which groups are made shall not hang on it.
     "synthesize.min_shown": 0,
     "filter.min_recognised": 0,
+    "filter.min_right": 0,
+    "shared.steps": 6,
+    "shared.batch_size": 4,
+    "shared.rank": 2,
     "classify.pretrain_epochs": 1,
     "classify.finetune_epochs": 1,
     "tune.trials": 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,6 +20,12 @@ from fairsynth.config import ClassifyConfig
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+# Share of each group's draws that are of synthetic images, where groups with both kinds are drawn alike. As many of
+# each group, because else how real an image looks would tell its group; few, because real ones teach more (tint, one of
+# the worlds to settle by: docs/worlds.md).
+SYNTHETIC_SHARE = 0.25
+
+
 class Pixels(Protocol):
     """Images uint8 (N, S, S, 3), perhaps on disk: rows by their places."""
 
@@ -33,6 +39,8 @@ class Images:
     pixels: Pixels
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
+    made: NDArray[np.bool_] | None = None
+    """Which are synthetic, (N,), where real and synthetic ones are joined."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,6 +88,11 @@ def joined(one: Images, two: Images, places: NDArray[np.int64]) -> Images:
     return Images(pixels, labels, groups)
 
 
+def mixed(real: Images, synthetic: Images, places: NDArray[np.int64]) -> Images:
+    """All real images and some of the synthetic ones, marked."""
+    return replace(joined(real, synthetic, places), made=np.arange(len(real) + len(places)) >= len(real))
+
+
 def filled(train: Images, synthetic: Images, rng: np.random.Generator) -> Images:
     """Real images, and of each group a random choice of the synthetic ones that it lacks to match the largest."""
     n_groups = int(max(train.groups.max(), synthetic.groups.max(initial=0))) + 1
@@ -89,7 +102,7 @@ def filled(train: Images, synthetic: Images, rng: np.random.Generator) -> Images
         for g in range(n_groups)
         if have[g] < have.max()
     ]
-    return joined(train, synthetic, np.sort(np.concatenate([*places, np.zeros(0, np.int64)])))
+    return mixed(train, synthetic, np.sort(np.concatenate([*places, np.zeros(0, np.int64)])))
 
 
 def completed(synthetic: Images, train: Images, rng: np.random.Generator) -> Images:
@@ -120,7 +133,7 @@ def learnt(phase: Phase, data: Data, seed: int) -> Images:
         return train
     synthetic = completed(data.synthetic, data.train, np.random.default_rng(seed + 5))
     if phase.images == "mixed":
-        return joined(train, synthetic, np.arange(len(synthetic)))
+        return mixed(train, synthetic, np.arange(len(synthetic)))
     if phase.images == "filled":
         return filled(train, synthetic, np.random.default_rng(seed + 3))
     return synthetic
@@ -147,16 +160,28 @@ def order(
 ) -> NDArray[np.int64]:
     """The places of an epoch's images.
 
-    ``groups``: as many as there are images, with replacement, every group present equally often. ``errors``: all
+    ``groups``: as many as there are images, with replacement, every group present equally often, and in every group that
+    has real and synthetic ones these in equal shares (``SYNTHETIC_SHARE``). ``errors``: all
     shuffled, those that ``errors`` marks ``times`` times (JTT).
     """
     if sampling == "groups":
-        weights = 1 / np.bincount(images.groups).clip(1)
-        return torch.multinomial(torch.from_numpy(weights[images.groups]), len(images), True, generator=rng).numpy()  # type: ignore[no-any-return]
+        weights_N = torch.from_numpy(_alike(images))
+        return torch.multinomial(weights_N, len(images), True, generator=rng).numpy()  # type: ignore[no-any-return]
     places = np.arange(len(images))
     if sampling == "errors" and errors is not None:
         places = np.repeat(places, np.where(errors, times, 1))
     return places[torch.randperm(len(places), generator=rng).numpy()]
+
+
+def _alike(images: Images) -> NDArray[np.float64]:
+    """How often each image is drawn, (N,), so that groups come equally often, and synthetic images in each alike."""
+    if images.made is None:
+        return (1 / np.bincount(images.groups).clip(1))[images.groups]  # type: ignore[no-any-return]
+    cells_N = 2 * images.groups + images.made
+    counts = np.bincount(cells_N, minlength=2 * (int(images.groups.max()) + 1)).reshape(-1, 2)
+    both_G1 = (counts > 0).all(axis=1, keepdims=True)
+    shares = np.where(both_G1, [1 - SYNTHETIC_SHARE, SYNTHETIC_SHARE], 1.0)
+    return (shares / counts.clip(1)).reshape(-1)[cells_N]  # type: ignore[no-any-return]
 
 
 def cut(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

@@ -21,24 +21,41 @@ from fairsynth.manifest import seed_for
 from fairsynth.models.probe import SEEN_FROM, Probe, Recognised, fit_probe, scores, softmax, used_images
 
 FOLDS = 5
+# Real images of a group by which a probe is judged at least: of fewer, one more or less would decide.
+ENOUGH = 10
 # Temperatures from 1/50 to 50: by any probe that a few images can teach the best one lies inside.
 _COLDEST, _HOTTEST = np.log(1 / 50), np.log(50)
 
 
 class CrossFitted(NamedTuple):
-    """A calibrated probe, and how often it recognises each group's images that it, or its like, has not learnt from."""
+    """A calibrated probe, and what it sees in real images that it, or its like, has not learnt from.
+
+    ``recognised``: images of each group in which it sees their group. ``taken``: images of the first group in which it
+    sees the second, where there are any.
+    """
 
     probe: Probe
     recognised: dict[Group, Recognised]
+    taken: Counter[tuple[Group, Group]]
 
     def judged_on(self, embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group]) -> CrossFitted:
         """With further images that the probe has not learnt from."""
         right_N = is_right(self.probe, embeddings_ND, groups_N)
+        seen_N = self.probe.groups_of(embeddings_ND) if len(groups_N) else []
         parts, nothing = (self.recognised, recognised(right_N, groups_N)), Recognised(0, 0)
         found = {group: [part.get(group, nothing) for part in parts] for group in sorted({*parts[0], *parts[1]})}
         return self._replace(
-            recognised={g: Recognised(*map(sum, zip(*counts, strict=True))) for g, counts in found.items()}
+            recognised={g: Recognised(*map(sum, zip(*counts, strict=True))) for g, counts in found.items()},
+            taken=self.taken + taken_for(seen_N, groups_N),
         )
+
+    def mistaken(self, group: Group) -> float | None:
+        """The share of another group's images that it takes for this group's, of the group for which that is highest.
+
+        Laplace's estimate (k + 1) / (n + 2), of groups with at least 10 images; None without such a group.
+        """
+        others = {of: found.judged for of, found in self.recognised.items() if of != group and found.judged >= ENOUGH}
+        return max(((self.taken[of, group] + 1) / (n + 2) for of, n in others.items()), default=None)
 
 
 class _Unseen(NamedTuple):
@@ -56,13 +73,13 @@ def cross_fit(embeddings_ND: NDArray[np.float32], groups_N: Sequence[Group], ima
     probe = fit_probe(embeddings_ND, groups_N, image_ids_N)
     used = used_images(groups_N, image_ids_N)
     points_ND, groups, ids = embeddings_ND[used], [groups_N[i] for i in used], [image_ids_N[i] for i in used]
-    labels, attributes, right_N = _looked_at(probe, points_ND, groups, ids)
+    labels, attributes, right_N, seen_N = _looked_at(probe, points_ND, groups, ids)
     calibrated = replace(
         probe,
         label_temperature=temperature(*labels, groups),
         attribute_temperature=temperature(*attributes, groups),
     )
-    return CrossFitted(calibrated, recognised(right_N, groups))
+    return CrossFitted(calibrated, recognised(right_N, groups), taken_for(seen_N, groups))
 
 
 def recognised(right_N: NDArray[np.bool_], groups_N: Sequence[Group]) -> dict[Group, Recognised]:
@@ -70,6 +87,11 @@ def recognised(right_N: NDArray[np.bool_], groups_N: Sequence[Group]) -> dict[Gr
     judged = Counter(groups_N)
     right = Counter(group for group, fine in zip(groups_N, right_N.tolist(), strict=True) if fine)
     return {group: Recognised(right[group], judged[group]) for group in sorted(judged)}
+
+
+def taken_for(seen_N: Sequence[Group], groups_N: Sequence[Group]) -> Counter[tuple[Group, Group]]:
+    """Images of the first group in which the second is seen."""
+    return Counter((own, seen) for own, seen in zip(groups_N, seen_N, strict=True) if own != seen)
 
 
 def is_right(probe: Probe, points_ND: NDArray[np.float32], groups_N: Sequence[Group]) -> NDArray[np.bool_]:
@@ -80,12 +102,14 @@ def is_right(probe: Probe, points_ND: NDArray[np.float32], groups_N: Sequence[Gr
 
 def _looked_at(
     whole: Probe, points_ND: NDArray[np.float32], groups_N: Sequence[Group], image_ids_N: Sequence[str]
-) -> tuple[_Unseen, _Unseen, NDArray[np.bool_]]:
-    """Every image as a probe sees it that has learnt from the other folds: labels, attributes, whether both are right."""
+) -> tuple[_Unseen, _Unseen, NDArray[np.bool_], list[Group]]:
+    """Every image as a probe sees it that has learnt from the other folds: labels, attributes, whether both are right,
+    and its group; the own one where no other fold has images.
+    """
     folds_N, n = _folds(groups_N, image_ids_N), len(groups_N)
     labels = _Unseen(np.full((n, len(whole.labels)), -np.inf), np.full(n, -1))
     attributes = _Unseen(np.full((n, len(whole.attributes)), -np.inf), np.full(n, -1))
-    right_N = np.zeros(n, bool)
+    right_N, seen_N = np.zeros(n, bool), list(groups_N)
     for fold in range(FOLDS):
         learnt, unseen = (np.flatnonzero(mask).tolist() for mask in (folds_N != fold, folds_N == fold))
         if not (learnt and unseen):
@@ -93,6 +117,8 @@ def _looked_at(
         probe = fit_probe(points_ND[learnt], [groups_N[i] for i in learnt], [image_ids_N[i] for i in learnt])
         groups = [groups_N[i] for i in unseen]
         right_N[unseen] = is_right(probe, points_ND[unseen], groups)
+        for i, seen in zip(unseen, probe.groups_of(points_ND[unseen]), strict=True):
+            seen_N[i] = seen
         for part, into, names, all_names in (
             (0, labels, probe.labels, whole.labels),
             (1, attributes, probe.attributes, whole.attributes),
@@ -101,7 +127,7 @@ def _looked_at(
             columns = np.array([all_names.index(name) for name in names])
             into.scores_NC[np.array(unseen)[:, None], columns] = scores(points_ND[unseen], weights)
             into.own_N[unseen] = [all_names.index(g[part]) if g[part] in names else -1 for g in groups]
-    return labels, attributes, right_N
+    return labels, attributes, right_N, seen_N
 
 
 def _folds(groups_N: Sequence[Group], image_ids_N: Sequence[str]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fairsynth.classify import training as classify
-from fairsynth.classify.images import Data, Images, completed, learnt, order, taken
+from fairsynth.classify.images import SYNTHETIC_SHARE, Data, Images, completed, learnt, mixed, order, taken
 from fairsynth.classify.losses import GroupDRO
 from fairsynth.classify.methods import Phase, need_synthetic
 from fairsynth.classify.policies import Policy
@@ -218,6 +218,26 @@ def test_what_learns_from_validation_sees_all_of_it_every_group_alike_and_ends_w
     assert [e.selectable for e in epochs] == [False] * (len(epochs) - 1) + [True]
     assert run._loop and run._loop.average
     assert same(state(run.model), run._loop.average.state)
+
+
+@pytest.mark.parametrize("synthetic", ["mix", "fill"])
+def test_where_groups_are_drawn_alike_synthetic_images_are_as_many_in_each(data: Data, synthetic: str) -> None:
+    """Else how real an image looks would tell its group."""
+    config = CONFIG.model_copy(update=Policy(synthetic, "none", "learn", "light")._asdict())  # type: ignore[arg-type]
+    (phase,) = Training("fairsynth", SETTING, data, config, 0).phases
+    seen = learnt(phase, data, 0)
+    assert seen.made is not None and len(seen) - seen.made.sum() == len(data.train) + len(data.validation)
+    places = np.concatenate([order(seen, phase.sampling, torch.Generator().manual_seed(s)) for s in range(300)])
+    groups, made = seen.groups[places], seen.made[places]
+    assert (np.bincount(groups, minlength=4) / len(places)).tolist() == pytest.approx([0.25] * 4, abs=0.01)
+    for group in np.unique(seen.groups[seen.made]):
+        assert made[groups == group].mean() == pytest.approx(SYNTHETIC_SHARE, abs=0.03)
+
+
+def test_a_group_with_images_of_one_kind_is_drawn_as_often_as_others(data: Data) -> None:
+    seen = mixed(data.train, data.synthetic, np.flatnonzero(data.synthetic.groups == 2))
+    places = np.concatenate([order(seen, "groups", torch.Generator().manual_seed(s)) for s in range(300)])
+    assert (np.bincount(seen.groups[places], minlength=4) / len(places)).tolist() == pytest.approx([0.25] * 4, abs=0.01)
 
 
 def test_without_synthetic_images_the_policies_are_the_methods_of_these_names(data: Data) -> None:

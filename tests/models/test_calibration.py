@@ -174,3 +174,30 @@ def test_counts_are_by_group() -> None:
         GROUPS[0]: Recognised(0, 1),
         GROUPS[1]: Recognised(1, 2),
     }
+
+
+def test_which_groups_are_taken_for_which_is_counted_on_images_not_learnt_from() -> None:
+    # Labels cannot be told apart, attributes can.
+    found = cross_fit(*world(EVEN, label=0.0, noise=0.1))
+    for group in GROUPS:
+        taken = {other: n for (of, other), n in found.taken.items() if of == group}
+        assert sum(taken.values()) == found.recognised[group].judged - found.recognised[group].right
+        assert {other.attribute for other in taken} <= {group.attribute}
+        (twin,) = (other for other in GROUPS if other.attribute == group.attribute and other != group)
+        assert found.mistaken(group) == (found.taken[twin, group] + 1) / (found.recognised[twin].judged + 2)
+    well = cross_fit(*world(EVEN, label=3.0, noise=0.1))
+    assert not well.taken and well.mistaken(GROUPS[0]) == pytest.approx(1 / 62)
+
+
+def test_groups_of_few_images_do_not_say_how_often_a_probe_errs() -> None:
+    sizes = {GROUPS[0]: 60, GROUPS[1]: 9, GROUPS[2]: 9, GROUPS[3]: 9}
+    found = cross_fit(*world(sizes, label=0.0, noise=0.1))
+    assert found.mistaken(GROUPS[0]) is None and found.mistaken(GROUPS[1]) is not None
+
+
+def test_mistakes_in_further_images_are_added() -> None:
+    found = cross_fit(*world(EVEN, label=0.0, noise=0.1))
+    points, groups, _ = world(EVEN, seed=1, label=0.0, noise=0.1)
+    more = found.judged_on(points, groups)
+    assert more.taken.total() > found.taken.total()
+    assert all(more.taken[key] >= n for key, n in found.taken.items())

@@ -17,7 +17,7 @@ from fairsynth.groups import Group
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Draw, Latents, Sampler
 from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Ranks
-from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.jobs import AdapterJob, Kinds
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 
@@ -76,6 +76,12 @@ def jobs(steps: Sequence[int]) -> list[AdapterJob]:
     ]  # fmt: skip
 
 
+def shared_job(steps: int) -> AdapterJob:
+    """An adapter that three groups share, of 6, 1 and 3 images."""
+    kinds = Kinds(("a low flower", "a low building", "a high flower"), (0, 2, 0, 1, 0, 2, 0, 0, 2, 0), 0.2)
+    return AdapterJob(Group("", ""), 0, tuple("abcdefghij"), "", "", 41, steps, 2e-3, 5, kinds)
+
+
 def changed(job: AdapterJob, **values: Any) -> AdapterJob:
     """The same job but for some values."""
     return replace(job, **values)
@@ -90,7 +96,7 @@ def latents_of(job: AdapterJob) -> Latents:
 
 def texts_of(work: Sequence[AdapterJob]) -> dict[str, torch.Tensor]:
     """An embedding of each prompt, whatever other prompts there are."""
-    prompts = {prompt for job in work for prompt in (job.prompt, job.class_prompt)}
+    prompts = {prompt for job in work for prompt in job.texts}
     seeded = {prompt: torch.Generator().manual_seed(sum(map(ord, prompt))) for prompt in prompts}
     return {prompt: torch.randn(5, WIDTH, generator=generator) for prompt, generator in seeded.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +27,12 @@ class Alone:
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
+def rate_of(job: AdapterJob, step: int) -> float:
+    """Share of the learning rate at a step, the first being 0: a warm-up; for a shared adapter, a cosine too."""
+    falling = 0.5 * (1 + math.cos(math.pi * step / job.steps)) if job.kinds else 1.0
+    return min(1, (step + 1) / max(1, job.warmup_steps)) * falling
+
+
 def train_alone(
     base: UNet2DConditionModel,
     scheduler: DDPMScheduler,
@@ -43,13 +50,15 @@ def train_alone(
     set_peft_model_state_dict(unet, initial, adapter_name=NAME)
     names = {name: p for name, p in unet.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(list(names.values()), lr=job.learning_rate, weight_decay=config.weight_decay)
-    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, job.warmup_steps)))
+    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_of(job, step))
     dtype, own = base.dtype, config.batch_size
     velocity = scheduler.config.prediction_type == "v_prediction"
     for step in range(job.steps):
         draw = sampler(step)
         clean, noise, times = draw.clean.to(dtype), draw.noise.to(dtype), draw.times
         prompts = [job.prompt] * own + [job.class_prompt] * (len(times) - own)
+        if draw.texts is not None:
+            prompts = [job.texts[i] for i in draw.texts.tolist()]
         context = torch.stack([texts[prompt] for prompt in prompts]).to(dtype)
         noisy = scheduler.add_noise(clean, noise, times)
         target = (scheduler.get_velocity(clean, noise, times) if velocity else noise).clone()

@@ -78,6 +78,7 @@ def _because(records: Sequence[GroupRecord]) -> str:
     kinds = {record.not_made for record in records}
     told = {
         "trial": "trial images do not show their group",
+        "unsure": "too many trial images do not show their group, and the filter would let some of them pass",
         "probe": "the filter cannot tell whether images show their group",
         "": "the filter rejected all that were made",
     }
@@ -107,7 +108,7 @@ def _help(record: GroupRecord, min_group: int) -> str:
             f"{there}, or more validation images of it: the filter's probe recognises {right} of {judged}; "
             "or a CLIP that sees the difference (models.clip)."
         )
-    if record.not_made == "trial":
+    if record.not_made in ("trial", "unsure"):
         return (
             f"{there}{own}; or a base model that knows the words of its prompt (models.diffusion, synthesize.prompt)."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from fairsynth.stages.finetune.output import Adapter
 from fairsynth.stages.synthesize import not_made, routing
 from fairsynth.stages.synthesize.image_plan import Source
 from fairsynth.stages.synthesize.not_made import NotMade
+from fairsynth.stages.synthesize.routes import possible_routes
 from fairsynth.stages.synthesize.routing import Route
 from fairsynth.stages.synthesize.trial_batches import TrialBatch, least_share
 
@@ -42,12 +44,12 @@ def possible_sources(
     adapter_prompt: str,
     shared_guidance: float | None = None,
 ) -> Sources:
-    """The possible routes of each group: see ``routing.possible_routes``.
+    """The possible routes of each group: see ``routes``.
 
     Raises ValueError if ``synthesize.routes`` names an unknown group or an impossible route.
     """
     possible = {
-        group: routing.possible_routes(group, adapters, counts, config, data, adapter_prompt, shared_guidance)
+        group: possible_routes(group, adapters, counts, config, data, adapter_prompt, shared_guidance)
         for group in groups
     }
     routing.overrides(config, _names(possible))
@@ -62,8 +64,10 @@ def decide_groups(
     config: SynthesizeConfig,
     filter_config: FilterConfig,
     try_out: TryOut,
+    mistaken: Mapping[Group, float] = MappingProxyType({}),
 ) -> Decisions:
-    """Decide of all groups. ``real``: training images; ``recognised``: by the probe, among real images.
+    """Decide of all groups. ``real``: training images; ``recognised``: by the probe, among real images; ``mistaken``:
+    see ``CrossFitted.mistaken``.
 
     A group that the probe does not know has no trial batch, nor have those that are not made for its sake.
     """
@@ -76,7 +80,10 @@ def decide_groups(
     left = {group: routes for group, routes in names.items() if group not in found}
     tried, trials = try_out(routing.to_try(left, config))
     routes = routing.decide(left, trials, config, least)
-    found |= _with_alike(not_made.by_trials(routes, trials, least), free - found.keys(), real)
+    unshown = not_made.by_trials(routes, trials, least)
+    if filter_config.min_probability:
+        unshown = not_made.by_likely(routes, trials, recognised, mistaken, filter_config.min_right) | unshown
+    found |= _with_alike(unshown, free - found.keys(), real)
     return Decisions({group: route for group, route in routes.items() if group not in found}, found, tried, trials)
 
 

@@ -41,6 +41,8 @@ class FilterSetup(NamedTuple):
     """How often the probe is right on validation images that it has not seen."""
     recognised: Mapping[Group, Recognised]
     """Real images of each group that the probe recognises, among those that it has not learnt from when it is asked."""
+    mistaken: Mapping[Group, float]
+    """Share of another group's real images that the probe takes for this group's, where it can be told."""
 
     def maker(self, config: RunConfig, adapters: Path) -> Callable[[Path], Callable[[], Work]]:
         """Maps a plan's file to a builder of the work inside a worker; ``adapters``: the folder of their units."""
@@ -64,13 +66,17 @@ def set_up(
     """
     split = halves(validation.ids, validation.groups)
     teaching, held_out = validation.take(split.probe), validation.take(split.held_out)
-    probe, recognised = filter_probe(train, teaching).judged_on(held_out.embeddings_ND, held_out.groups)
+    fitted = filter_probe(train, teaching).judged_on(held_out.embeddings_ND, held_out.groups)
+    probe = fitted.probe
+    mistaken = {group: share for group in sorted(texts) if (share := fitted.mistaken(group)) is not None}
     right: dict[str, float | None] = {"label": None, "attribute": None}
     if len(held_out):
         agreements = probe.agreement(held_out.embeddings_ND, held_out.groups)
         right = {name: float((part >= SEEN_FROM).mean()) for name, part in zip(right, agreements, strict=True)}
     references = FilterReferences(texts, centroids(train.groups, train.embeddings_ND), probe, training)
-    return FilterSetup(references, source_codec(codec_files), _threshold(train, teaching), right, recognised)
+    return FilterSetup(
+        references, source_codec(codec_files), _threshold(train, teaching), right, fitted.recognised, mistaken
+    )
 
 
 def write_training(folder: Path, jobs: Sequence[AdapterJob], train: RealImages) -> Path:

@@ -1,7 +1,7 @@
 """Which groups are not made, and why: images that do not show their group do harm.
 
-A group is not made if the filter's probe does not know it (``by_probe``), or if no route shows it (``by_trials``). The
-other groups with its attribute are not made then either (``alike``): if only some labels of an attribute had synthetic
+A group is not made if the filter's probe does not know it (``by_probe``), if no route shows it (``by_trials``), or if so
+few of its images show it that many of those that pass the probe would be the probe's errors (``by_likely``). The other groups with its attribute are not made then either (``alike``): if only some labels of an attribute had synthetic
 images, how real an image looks would give its label away. A route that ``synthesize.routes`` names is always obeyed.
 """
 
@@ -11,13 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from fairsynth.groups import Group
+from fairsynth.models.calibration import ENOUGH
 from fairsynth.models.probe import Recognised
 from fairsynth.stages.synthesize.output import Reason
 from fairsynth.stages.synthesize.routing import Route
-from fairsynth.stages.synthesize.trial_batches import TrialBatch, shows
-
-# Real images of a group by which the probe is judged at least: of fewer, one more or less would decide.
-ENOUGH = 10
+from fairsynth.stages.synthesize.trial_batches import TrialBatch, likely_right, shows
 
 
 class NotMade(NamedTuple):
@@ -53,6 +51,33 @@ def by_trials(
         for group, route in sorted(routes.items())
         if (trial := trials.get((group, route.name))) and not shows(trial, least)
     }
+
+
+def by_likely(
+    routes: Mapping[Group, Route],
+    trials: Mapping[tuple[Group, str], TrialBatch],
+    recognised: Mapping[Group, Recognised],
+    mistaken: Mapping[Group, float],
+    min_right: float,
+) -> dict[Group, NotMade]:
+    """Groups of whose images too many would pass the probe though they do not show them: see ``likely_right``.
+
+    Groups that the probe was not judged on are left to the trial batches.
+    """
+    found = {}
+    for group, route in sorted(routes.items()):
+        trial, known = trials.get((group, route.name)), recognised.get(group)
+        if trial is None or known is None or known.judged < ENOUGH or group not in mistaken or not trial.right:
+            continue
+        share = likely_right(trial, known, mistaken[group])
+        if share < min_right:
+            why = (
+                f"its trial batch shows it too rarely for the probe's errors: {_figures(group, trials)}, and of another "
+                f"group's real images the probe takes up to {mistaken[group]:.0%} for it; so about {share:.0%} of those "
+                f"that pass would show it, and {min_right:.0%} are needed (filter.min_right)"
+            )
+            found[group] = NotMade("unsure", why)
+    return found
 
 
 def _figures(group: Group, trials: Mapping[tuple[Group, str], TrialBatch]) -> str:

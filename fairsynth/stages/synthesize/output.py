@@ -27,8 +27,9 @@ NONE_JUDGED = Recognised(0, 0)
 ACCEPTED = "accepted"
 # An image's reason is the first of these that holds.
 REASONS = ("constant", "near_copy", "wrong_label", "wrong_attribute", "duplicate", "near_duplicate", "low_score")
-Reason = Literal["", "absent", "probe", "trial", "alike"]
+Reason = Literal["", "absent", "probe", "trial", "unsure", "alike"]
 """Why a group was not made. absent: no training images; probe: the filter does not know it; trial: no route shows it;
+unsure: too many images would pass the filter that do not show it;
 alike: another group with its attribute is not made. Empty: it was made."""
 # Columns that are equal for all accepted images, or that only locate them.
 _LEFT_OUT = ("verdict", "reason", "unit", "phash")

@@ -55,7 +55,8 @@ def make(context: Context, artifact: Artifact) -> Made:
         config.finetune.parameters == "adapter",
     )
     try_out = partial(rounds.trials, sources=possible)
-    decided = decide_groups(possible, quota, real, setup.recognised, config.synthesize, config.filter, try_out)
+    known = setup.recognised, config.synthesize, config.filter
+    decided = decide_groups(possible, quota, real, *known, try_out, setup.mistaken)
     sources = {group: possible[group][route.name] for group, route in decided.routes.items()}
     images, verdict = rounds.until_full({group: quota[group] for group in sorted(sources)}, sources)
     adapters, revision = context.artifacts["finetune"].units(), context.model_identity["diffusion"]

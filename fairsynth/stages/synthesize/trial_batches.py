@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fairsynth.groups import Group
 from fairsynth.metrics import wilson
+from fairsynth.models.probe import Recognised
 
 
 class TrialBatch(NamedTuple):
@@ -38,6 +39,20 @@ def least_share(groups: Collection[Group], min_shown: float) -> float:
     kinds = len(labels) * len(attributes)
     # Of one label and one attribute every image shows both: chance is no bound then.
     return max(min_shown, 1 / kinds if kinds > 1 else 0.0) if min_shown else 0.0
+
+
+def likely_right(trial: TrialBatch, recognised: Recognised, mistaken: float) -> float:
+    """The share of the images which pass the probe that show their group, from how many pass and how the probe errs.
+
+    Of a batch the share r passes; of images that show the group s would, of those that show another ``mistaken`` f. So
+    p = (r - f) / (s - f) of the batch show it (Rogan & Gladen 1978), and 1 - f (1 - p) / r of those that pass. s is
+    Laplace's estimate from ``recognised``. 0 if none passes, or if the probe cannot tell.
+    """
+    passing, seen = trial.agreement, (recognised.right + 1) / (recognised.judged + 2)
+    if not passing or seen <= mistaken:
+        return 0.0
+    showing = min(1.0, max(0.0, (passing - mistaken) / (seen - mistaken)))
+    return max(0.0, 1 - mistaken * (1 - showing) / passing)
 
 
 def shows(trial: TrialBatch, least: float) -> bool:

@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.stages.finetune.denoising import Batch, Draw, Latents, Sampler, loss_weights
+from fairsynth.stages.finetune.jobs import Kinds
 from tests.support.lots import TIMESTEPS, scheduler
 
 # Every latent is the number of its image; class latents are those from 100 on.
@@ -223,3 +224,45 @@ def test_a_broken_adapter_breaks_no_other_loss() -> None:
     draws[1] = replace(draws[1], clean=draws[1].clean * float("inf"), noise=draws[1].noise * float("nan"))
     found, _ = batch_of(PLAIN, draws).losses(torch.ones(18, *SHAPE), torch.ones(9, *SHAPE))
     assert torch.isnan(found[1]) and torch.equal(found[[0, 2]], whole[[0, 2]])
+
+
+# Six images of the first kind, one of the second, three of the third.
+KINDS = Kinds(("one", "two", "three"), (0, 2, 0, 1, 0, 2, 0, 0, 2, 0), 0.25)
+
+
+def test_a_shared_adapter_sees_all_kinds_equally_often_and_each_kinds_images_too() -> None:
+    sampler = Sampler(numbered(10), 3, PLAIN, TIMESTEPS, KINDS)
+    images = [image for step in range(60) for image in images_of(sampler(step), PLAIN)]
+    assert len(images) == 180 and Counter(KINDS.of_image[i] for i in images) == dict.fromkeys(range(3), 60)
+    # In passes: no image of a kind comes again before the others have come.
+    assert Counter(images) == {i: 60 // KINDS.of_image.count(KINDS.of_image[i]) for i in range(10)}
+    # In no fixed order of kinds.
+    assert len({tuple(KINDS.of_image[i] for i in images[k : k + 3]) for k in range(0, 180, 3)}) == 6
+
+
+def test_each_sample_has_the_text_of_its_image_or_now_and_then_none() -> None:
+    sampler = Sampler(numbered(10), 3, PLAIN, TIMESTEPS, KINDS)
+    texts, own = [], []
+    for step in range(400):
+        draw = sampler(step)
+        assert draw.texts is not None
+        texts += draw.texts.tolist()
+        own += [KINDS.of_image[i] for i in images_of(draw, PLAIN)]
+    assert {t for t, o in zip(texts, own, strict=True) if t != o} == {len(KINDS.prompts)}
+    assert texts.count(3) / len(texts) == pytest.approx(0.25, abs=0.04)
+
+
+def test_the_draws_of_a_shared_adapter_depend_on_the_step_alone() -> None:
+    expected = [Sampler(numbered(10, 0.1), 3, PLAIN, TIMESTEPS, KINDS)(step) for step in range(6)]
+    mixed = Sampler(numbered(10, 0.1), 3, PLAIN, TIMESTEPS, KINDS)
+    for step in (5, 0, 3, 1, 5, 2, 4):
+        draw = mixed(step)
+        assert equal(draw, expected[step]) and draw.texts is not None and expected[step].texts is not None
+        assert torch.equal(draw.texts, expected[step].texts)
+
+
+def test_a_batch_gives_every_sample_the_text_that_its_draw_names() -> None:
+    draw = Sampler(numbered(10), 3, PLAIN, TIMESTEPS, KINDS)(0)
+    texts_14TW = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 5, 2)
+    batch = Batch(scheduler(), PLAIN, [draw], texts_14TW, PLAIN.batch_size, torch.float32)
+    assert draw.texts is not None and batch.texts[:, 0, 0].tolist() == [float(i) for i in draw.texts]

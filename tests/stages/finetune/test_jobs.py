@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from fairsynth.config import DataConfig, FinetuneConfig
+from fairsynth.config import DataConfig, FinetuneConfig, SharedConfig
 from fairsynth.groups import Group
-from fairsynth.stages.finetune.jobs import AdapterJob, lot_name, lots, needs_class_images, plan_adapters, recipe
+from fairsynth.stages.finetune.jobs import (
+    SHARED,
+    AdapterJob,
+    lot_name,
+    lots,
+    needs_class_images,
+    plan_adapters,
+    plan_shared,
+    recipe,
+    shared_settings,
+)
 
 A, B = Group("0", "0"), Group("1", "1")
 CLUSTERS = {B: {"b2": 0, "b1": 0}, A: {"a1": 1, "a2": 0, "a3": 1, "a4": 2}, Group("1", "0"): {}}
@@ -179,3 +189,27 @@ def test_a_field_that_is_not_used_does_not_train_again_and_any_other_does(given:
         assert recipe(config.model_copy(update={name: value})) != recipe(config), name
     if given == {"prior": "images"}:
         assert recipe(config.model_copy(update={"class_images": 3})) != recipe(config)
+
+
+def test_one_adapter_learns_all_groups_by_their_prompts() -> None:
+    groups = {"b1": B, "a2": A, "a1": A}
+    job = plan_shared(FinetuneConfig(), SharedConfig(steps=30, learning_rate=2e-3), DATA, groups, 0)
+    assert (job.name, job.image_ids, job.steps) == (SHARED, ("a1", "a2", "b1"), 30)
+    assert job.texts == ("a photo of a landbird, on land", "a photo of a waterbird, on water", "")
+    assert job.kinds is not None and job.kinds.of_image == (0, 0, 1)
+    # Nobody else's unit has such a name.
+    assert "=" in SHARED and all("=" not in other.name for other in planned("clustered-dreambooth"))
+
+
+def test_its_learning_rate_rises_and_falls() -> None:
+    job = plan_shared(FinetuneConfig(), SharedConfig(steps=100, learning_rate=1.0, warmup_steps=4), DATA, {"a": A}, 0)
+    assert [job.rate(step) for step in (1, 2, 4)] == pytest.approx([0.25, 0.5, 1.0], rel=0.01)
+    assert job.rate(51) == pytest.approx(0.5) and 0 < job.rate(100) < 1e-3
+    # That of others stays.
+    (other, *_) = planned("clustered-dreambooth")
+    assert other.rate(50) == other.rate(400) == other.learning_rate
+
+
+def test_it_is_trained_without_a_prior_and_holds_nothing_out() -> None:
+    settings = shared_settings(FinetuneConfig(rank=4), SharedConfig(rank=8, batch_size=5))
+    assert (settings.rank, settings.batch_size, settings.prior_size, settings.validation_share) == (8, 5, 0, 0)

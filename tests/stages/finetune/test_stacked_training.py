@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -30,6 +31,7 @@ from tests.support.lots import (
     run,
     same_bits,
     scheduler,
+    shared_job,
     texts_of,
     tiny_unet,
     train,
@@ -45,7 +47,7 @@ def alone(
     unet: UNet2DConditionModel, job: AdapterJob, config: FinetuneConfig = CONFIG, noise: DDPMScheduler | None = None
 ) -> Alone:
     """The same adapter by peft."""
-    sampler = Sampler(latents_of(job), job.seed, config, TIMESTEPS)
+    sampler = Sampler(latents_of(job), job.seed, config, TIMESTEPS, job.kinds)
     return train_alone(unet, noise or scheduler(), config, job, sampler, texts_of([job]), fresh(unet, job, config))
 
 
@@ -187,3 +189,21 @@ def test_memory_that_does_not_hold_one_adapter_is_an_error() -> None:
     with pytest.raises(torch.cuda.OutOfMemoryError, match="pretended"):
         train(unet, work)
     assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_a_shared_adapter_equals_one_trained_by_peft() -> None:
+    settings = CONFIG.model_copy(update={"generator": "lora", "batch_size": 4})
+    unet, job = tiny_unet(torch.float64), shared_job(40)
+    found, expected = train(unet, [job], settings)[job.name], alone(unet, job, settings)
+    assert difference(found.weights, expected.weights) <= 1e-8
+    assert difference(expected.weights, fresh(unet, job, settings)) > 0.005, "what has not moved proves nothing"
+
+
+def test_a_shared_adapter_that_stops_and_goes_on_ends_with_the_same_bits() -> None:
+    settings = CONFIG.model_copy(update={"generator": "lora", "batch_size": 4, "checkpoint_every": 7})
+    unet, (job,) = tiny_unet(), [shared_job(20)]
+    states: list[Any] = []
+    whole = train(unet, [job], settings, checkpoint=states.append)[job.name]
+    again = train(unet, [job], settings, resume=states[-1])[job.name]
+    assert states[-1].rows[0].step == 14 and whole.weights is not None and again.weights is not None
+    assert same_bits(whole.weights, again.weights)

@@ -40,15 +40,15 @@ def decided(
     adapters: Any = ADAPTERS,
     real: Mapping[Group, int] = REAL,
     min_probability: float = 0.5,
+    mistaken: Mapping[Group, float] | None = None,
     **config: Any,
 ) -> tuple[Decisions, Trials]:
     trials, how = Trials(shown or {}), SynthesizeConfig(**config)
     quota = quota or dict.fromkeys(ALL, 300)
     possible = possible_sources(list(quota), adapters, {**dict.fromkeys(quota, 0), **real}, how, DataConfig(), TEMPLATE)
     judged = dict.fromkeys(quota, WELL) | dict(recognised or {})
-    return decide_groups(
-        possible, quota, real, judged, how, FilterConfig(min_probability=min_probability), trials
-    ), trials
+    filter_config = FilterConfig(min_probability=min_probability)
+    return decide_groups(possible, quota, real, judged, how, filter_config, trials, mistaken or {}), trials
 
 
 def names(found: Decisions) -> dict[Group, str]:
@@ -85,7 +85,8 @@ def test_prompts_are_taken_if_they_alone_show_all_groups_of_an_attribute() -> No
     found, _ = decided({(LF, "same-attribute"): 10, (LF, "prompt"): 16, (HF, "prompt"): 16})
     assert names(found)[LF] == names(found)[HF] == "prompt"
     assert found.routes[LF].why == (
-        "groups of an attribute are made alike; only prompts show them all; worst group 42% by adapters, 67% by prompts"
+        "groups of an attribute are made alike, only by prompts all are shown; worst group 42% by the attribute's adapters, "
+        "67% by prompts"
     )
     # Where prompts do not show the other group either, none is made.
     found, _ = decided({(LF, "same-attribute"): 10, (LF, "prompt"): 16, (HF, "prompt"): 10})
@@ -134,6 +135,17 @@ def test_a_group_that_the_probe_does_not_know_has_no_trial_batch() -> None:
     }  # fmt: skip
     assert {group for group, _ in trials.asked} == {LB, HB}
     assert "50 of 100" in found.not_made[LF].why
+
+
+def test_a_group_that_many_wrong_images_would_pass_for_is_not_made() -> None:
+    # 16 of 24 images pass. If the probe takes three in ten of other groups' images for it, a third of those that pass may be wrong.
+    found, _ = decided({(LF, "same-attribute"): 16}, mistaken={LF: 0.3})
+    assert names(found)[LF] == "not made: unsure" and names(found)[HF] == "not made: alike"
+    assert "up to 30% for it" in found.not_made[LF].why and "filter.min_right" in found.not_made[LF].why
+    assert not decided({(LF, "same-attribute"): 16}, mistaken={LF: 0.05})[0].not_made
+    # Where the probe is not asked, or the group has a route by name, nothing hangs on its errors.
+    assert not decided({(LF, "same-attribute"): 16}, mistaken={LF: 0.3}, min_probability=0)[0].not_made
+    assert LF in decided(mistaken={LF: 0.9}, routes={"low/flower": "prompt"})[0].routes
 
 
 def test_where_the_filter_asks_no_probe_nothing_hangs_on_what_it_knows() -> None:

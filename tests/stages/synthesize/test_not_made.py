@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fairsynth.groups import Group
+from fairsynth.models.calibration import ENOUGH
 from fairsynth.models.probe import Recognised
-from fairsynth.stages.synthesize.not_made import ENOUGH, NotMade, alike, by_probe, by_trials
+from fairsynth.stages.synthesize.not_made import NotMade, alike, by_likely, by_probe, by_trials
 from fairsynth.stages.synthesize.routing import Route
 from fairsynth.stages.synthesize.trial_batches import TrialBatch
 from tests.support.synthesize.routes import HB, HF, LB, LF
@@ -79,3 +80,12 @@ def test_a_group_without_real_images_takes_no_other_along() -> None:
 
 def test_groups_that_are_not_asked_about_stay() -> None:
     assert alike({LF: WHY}, {LF: 15, HF: 300}, {LF}) == {}
+
+
+def test_by_the_probes_errors_only_groups_are_judged_of_which_enough_is_known() -> None:
+    routes, trials = {LF: Route("shared", "")}, {(LF, "shared"): TrialBatch(24, 10)}
+    well = {LF: Recognised(18, 18)}
+    assert set(by_likely(routes, trials, well, {LF: 0.3}, 0.9)) == {LF}
+    assert by_likely(routes, trials, well, {LF: 0.3}, 0.0) == {}
+    assert by_likely(routes, trials, {LF: Recognised(9, 9)}, {LF: 0.3}, 0.9) == {}
+    assert by_likely(routes, trials, well, {}, 0.9) == by_likely(routes, {}, well, {LF: 0.3}, 0.9) == {}

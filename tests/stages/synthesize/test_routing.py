@@ -8,9 +8,10 @@ import pytest
 
 from fairsynth.config import ROUTES, DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
-from fairsynth.stages.finetune.output import Adapter
+from fairsynth.stages.finetune.output import SHARED, Adapter
 from fairsynth.stages.synthesize.image_plan import Source
-from fairsynth.stages.synthesize.routing import Route, decide, negative, possible_routes
+from fairsynth.stages.synthesize.routes import negative, possible_routes
+from fairsynth.stages.synthesize.routing import Route, decide
 from tests.support.synthesize.routes import ADAPTERS, CONFIG, HB, HF, LB, LF, PLAIN, TEMPLATE, possible
 
 COUNTS = {LB: 492, LF: 1, HB: 1, HF: 506}
@@ -62,6 +63,12 @@ def test_the_other_rare_group_borrows_the_other_way_round() -> None:
     ]
 
 
+def test_the_adapter_that_all_share_makes_any_group_by_the_prompt_that_it_learnt() -> None:
+    for group, words in ((LF, "low, flower"), (LB, "low, building")):
+        (source,) = possible_routes(group, ADAPTERS, COUNTS, CONFIG, PLAIN, TEMPLATE, 2.5)["shared"]
+        assert source == Source("shared", SHARED, 0, f"a photo of a {words}", 1, "blur", 2.5)
+
+
 def test_without_adapters_there_is_the_prompt_alone() -> None:
     assert possible_routes(LF, (), COUNTS, CONFIG, PLAIN, TEMPLATE) == {
         "prompt": [Source("prompt", None, 0, "a photo of a low, flower", 1, "blur", 6.0)]
@@ -108,7 +115,7 @@ def test_the_largest_group_lends_and_of_equal_ones_the_first() -> None:
 
 def test_a_group_that_has_adapters_can_borrow_besides() -> None:
     more = (*ADAPTERS, Adapter("low--flower--0", LF, 0, "a photo of a sks low, flower", 1))
-    found = possible_routes(LF, more, COUNTS, CONFIG, PLAIN, TEMPLATE)
+    found = possible_routes(LF, more, COUNTS, CONFIG, PLAIN, TEMPLATE, 2.5)
     assert list(found) == list(ROUTES)
     assert [source.adapter for source in found["own"]] == ["low--flower--0"]
     assert [source.adapter for source in found["same-attribute"]] == ["high--flower--0"]

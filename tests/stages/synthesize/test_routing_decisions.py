@@ -127,10 +127,51 @@ def test_an_attribute_of_a_single_group_is_decided_by_that_group() -> None:
 def test_the_reason_tells_the_figures_that_decided() -> None:
     found = ALL_GOOD | trials(LF_same_attribute=POOR, LB_own=FAIR)
     routes = decide(possible(), found, SynthesizeConfig())
-    assert routes[HF].why == ("groups of an attribute are made alike; worst group 40% by adapters, 90% by prompts")
+    figures = "{} by the attribute's adapters, 90% by prompts"
+    assert routes[HF].why == f"groups of an attribute are made alike, by prompts; worst group {figures.format('40%')}"
     assert routes[HB].why == (
-        "groups of an attribute are made alike, by its adapters; worst group 78% by adapters, 90% by prompts"
+        f"groups of an attribute are made alike, by the attribute's adapters; worst group {figures.format('78%')}"
     )
+
+
+def shared(of: TrialBatch, groups: tuple[Group, ...] = (LB, LF, HB, HF)) -> dict[tuple[Group, str], TrialBatch]:
+    """Trials of the adapter that all groups share."""
+    return {(group, "shared"): of for group in groups}
+
+
+WITH_SHARED = possible(shared_guidance=2.5)
+
+
+def test_the_shared_adapter_is_taken_where_those_of_the_attribute_show_a_group_less() -> None:
+    assert decided(ALL_GOOD | shared(GOOD), WITH_SHARED) == decided(ALL_GOOD)
+    # Low flowers are poor by lent adapters, and neither prompts nor the shared adapter are better than the other.
+    found = decided(ALL_GOOD | shared(GOOD) | trials(LF_same_attribute=POOR), WITH_SHARED)
+    assert found == {LB: "own", HB: "same-attribute", LF: "shared", HF: "shared"}
+    # Where the shared adapter is poor, too, prompts are taken.
+    found = decided(ALL_GOOD | shared(POOR) | trials(LF_same_attribute=POOR), WITH_SHARED)
+    assert found == {LB: "own", HB: "same-attribute", LF: "prompt", HF: "prompt"}
+
+
+def test_without_adapters_of_an_attribute_the_shared_one_is_preferred_to_prompts() -> None:
+    there = possible(adapters=ADAPTERS[:2], shared_guidance=2.5)
+    found = ALL_GOOD | shared(FAIR)
+    assert decided(found, there)[LF] == decided(found, there)[HF] == "shared"
+    assert decided(found | shared(POOR), there)[LF] == "prompt"
+    assert {(LF, "shared"), (LF, "prompt"), (HF, "shared")} < set(to_try(there, SynthesizeConfig(min_shown=0)))
+
+
+def test_the_reason_names_the_way_that_alone_shows_all() -> None:
+    found = ALL_GOOD | shared(GOOD) | trials(LF_same_attribute=POOR, LF_prompt=POOR, HF_prompt=POOR)
+    routes = decide(WITH_SHARED, found, SynthesizeConfig(), least=0.5)
+    assert routes[LF].name == "shared" and routes[LF].origin == "shared"
+    assert routes[LF].why == (
+        "groups of an attribute are made alike, only by the shared adapter all are shown; worst group 40% by the "
+        "attribute's adapters, 90% by the shared adapter, 40% by prompts"
+    )
+
+
+def test_the_config_may_ask_for_the_shared_adapter() -> None:
+    assert decided({}, WITH_SHARED, routing="shared") == dict.fromkeys((LB, HF, LF, HB), "shared")
 
 
 def test_a_trial_that_is_missing_is_an_error() -> None:
@@ -145,6 +186,7 @@ def test_a_trial_that_is_missing_is_an_error() -> None:
         ("own", {LB: "own", HF: "own", LF: "prompt", HB: "prompt"}),
         ("same-attribute", {LB: "own", HF: "own", LF: "same-attribute", HB: "same-attribute"}),
         ("prompt", dict.fromkeys((LB, HF, LF, HB), "prompt")),
+        ("shared", dict.fromkeys((LB, HF, LF, HB), "prompt")),
     ],
 )
 def test_other_routings_need_no_trials(routing: str, expected: dict[Group, str]) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fairsynth.config import SynthesizeConfig
 from fairsynth.groups import Group
 from fairsynth.metrics import wilson
-from fairsynth.stages.synthesize.trial_batches import TrialBatch, least_share, shows
+from fairsynth.models.probe import Recognised
+from fairsynth.stages.synthesize.trial_batches import TrialBatch, least_share, likely_right, shows
 
 DEFAULT = SynthesizeConfig().min_shown
 
@@ -52,3 +53,25 @@ def test_more_images_that_show_their_group_never_do_harm() -> None:
     for made in (1, 2, 8, 24, 100):
         verdicts = [shows(TrialBatch(made, right), DEFAULT) for right in range(made + 1)]
         assert verdicts == sorted(verdicts)
+
+
+def test_what_is_likely_right_by_hand() -> None:
+    # s = 19/20; of 24 images 12 pass; a tenth of the others would: p = (.5 - .1) / (.95 - .1) = .47 show it.
+    found = likely_right(TrialBatch(24, 12), Recognised(18, 18), 0.1)
+    assert found == pytest.approx(1 - 0.1 * (1 - 0.4 / 0.85) / 0.5)
+    # No more pass than do by the probe's errors: none of them is right. All pass: all are.
+    assert likely_right(TrialBatch(20, 2), Recognised(18, 18), 0.1) == 0.0
+    assert likely_right(TrialBatch(24, 24), Recognised(18, 18), 0.1) == 1.0
+    # A probe that takes others for the group as often as its own images tells nothing.
+    assert likely_right(TrialBatch(24, 24), Recognised(18, 18), 0.95) == 0.0
+    assert likely_right(TrialBatch(24, 0), Recognised(18, 18), 0.1) == 0.0
+
+
+@given(st.integers(1, 200), st.floats(0.6, 0.99), st.floats(0.01, 0.5), st.floats(0.05, 1))
+def test_the_share_of_right_images_is_found_again(n: int, seen: float, mistaken: float, showing: float) -> None:
+    """Of a batch in which a known share shows the group, with the probe's errors as they are on average."""
+    judged = 10_000
+    passing = showing * seen + (1 - showing) * mistaken
+    trial = TrialBatch(1_000_000, round(1_000_000 * passing))
+    found = likely_right(trial, Recognised(round(seen * (judged + 2)) - 1, judged), mistaken)
+    assert found == pytest.approx(showing * seen / passing, abs=0.02)

@@ -7,7 +7,7 @@ from typing import Any
 from fairsynth.config import DataConfig, SynthesizeConfig
 from fairsynth.groups import Group
 from fairsynth.stages.finetune.output import Adapter
-from fairsynth.stages.synthesize.routing import possible_routes
+from fairsynth.stages.synthesize.routes import possible_routes
 
 LB, LF, HB, HF = (Group(label, attribute) for label in ("low", "high") for attribute in ("building", "flower"))
 ADAPTERS = (
@@ -19,9 +19,11 @@ CONFIG = SynthesizeConfig(negative_prompt="blur", guidance=6.0, borrow_guidance=
 PLAIN, TEMPLATE = DataConfig(), "a photo of a {token} {label}, {attribute}"
 
 
-def possible(adapters: tuple[Adapter, ...] = ADAPTERS, groups: tuple[Group, ...] = (LB, LF, HB, HF)) -> Any:
+def possible(
+    adapters: tuple[Adapter, ...] = ADAPTERS,
+    groups: tuple[Group, ...] = (LB, LF, HB, HF),
+    shared_guidance: float | None = None,
+) -> Any:
     """The names of each group's possible routes."""
-    return {
-        group: list(possible_routes(group, adapters, dict.fromkeys(groups, 1), CONFIG, PLAIN, TEMPLATE))
-        for group in groups
-    }
+    how = dict.fromkeys(groups, 1), CONFIG, PLAIN, TEMPLATE, shared_guidance
+    return {group: list(possible_routes(group, adapters, *how)) for group in groups}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from common import in_words, machine, markdown_row, markdown_table, newest, run_stage, write_json
-from judging import Judged, Judges, Row, groups_of, pixels_of
+from judging import Judged, Row, demo_judges, groups_of, pixels_of
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     chosen = parser.parse_args()
-    judges = Judges()
+    judges = demo_judges()
     lines, rows, facts = [], {}, dict[str, Any]()
     with tempfile.TemporaryDirectory() as scratch:
         for name in chosen.generators:

@@ -1,4 +1,4 @@
-"""Judges of the demo's images: small classifiers of label and attribute, trained on real images without bias.
+"""Judges of images of the demo and the like: small classifiers of label and attribute, trained on real images without bias.
 
 A library: what scripts that judge synthetic images share; they run nothing of it by itself.
 """
@@ -20,7 +20,6 @@ from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.classifier import SMALL, Classifier, build_classifier
 
-LABELS = ("low", "high")
 Row = dict[str, Any]
 
 
@@ -40,29 +39,47 @@ class Judged(NamedTuple):
         return {name: float(getattr(self, name).mean()) for name in ("label", "attribute", "both")}
 
 
+class Pictures(NamedTuple):
+    """Real images, uint8 (N, S, S, 3), and what each shows."""
+
+    pixels: NDArray[np.uint8]
+    groups: list[Group]
+
+
 class Judges:
     """A small ResNet for the label and one for the attribute.
 
-    They learn from the demo's images of every split but test, every digit as often on either background;
-    ``right`` says how often each is right on the test split.
+    They learn from ``known``, in which every group is as frequent; ``right`` says how often each is right on ``unseen``.
     """
 
-    def __init__(self, epochs: int = 40) -> None:
-        images = dataset.build(severity=0.5)
-        known = [image for image in images if image.split != dataset.TEST]
-        unseen = [image for image in images if image.split == dataset.TEST]
-        pixels, groups = np.stack([image.pixels for image in known]), [Group(i.label, i.attribute) for i in known]
-        classes = _classes(groups)
+    def __init__(self, known: Pictures, unseen: Pictures, epochs: int = 40) -> None:
+        self.names = [sorted({group[part] for group in known.groups}) for part in (0, 1)]
+        pairs = zip(self._classes(known.groups), self.names, strict=True)
         self.models = [
-            _train(_tensor(pixels), torch.from_numpy(part), seed, epochs) for seed, part in enumerate(classes, 1)
+            _train(_tensor(known.pixels), torch.from_numpy(classes), len(names), seed, epochs)
+            for seed, (classes, names) in enumerate(pairs, 1)
         ]
-        found = self(np.stack([image.pixels for image in unseen]), [Group(i.label, i.attribute) for i in unseen])
+        found = self(unseen.pixels, unseen.groups)
         self.right = {"label": float(found.label.mean()), "attribute": float(found.attribute.mean())}
 
     def __call__(self, pixels_NHW3: NDArray[np.uint8], groups_N: Sequence[Group]) -> Judged:
         """Compare what the judges see with what the images are said to show."""
-        pairs = zip(self.models, _classes(groups_N), strict=True)
+        pairs = zip(self.models, self._classes(groups_N), strict=True)
         return Judged(*(_seen(model, pixels_NHW3) == expected for model, expected in pairs))
+
+    def _classes(self, groups_N: Sequence[Group]) -> list[NDArray[np.int64]]:
+        return [np.array([names.index(group[part]) for group in groups_N]) for part, names in enumerate(self.names)]
+
+
+def demo_judges(epochs: int = 40) -> Judges:
+    """Judges that learn from the demo's images of every split but test, every digit as often on either background."""
+    images = dataset.build(severity=0.5)
+    parts = [[image for image in images if (image.split == dataset.TEST) == unseen] for unseen in (False, True)]
+    known, unseen = (
+        Pictures(np.stack([image.pixels for image in part]), [Group(i.label, i.attribute) for i in part])
+        for part in parts
+    )
+    return Judges(known, unseen, epochs)
 
 
 def pixels_of(rows: Sequence[Row]) -> NDArray[np.uint8]:
@@ -75,19 +92,14 @@ def groups_of(rows: Sequence[Row]) -> list[Group]:
     return [Group(row["label"], row["attribute"]) for row in rows]
 
 
-def _classes(groups_N: Sequence[Group]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    labels = np.array([LABELS.index(group.label) for group in groups_N])
-    return labels, np.array([dataset.ATTRIBUTES.index(group.attribute) for group in groups_N])
-
-
 def _tensor(pixels_NHW3: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(pixels_NHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _train(images_N3HW: torch.Tensor, classes_N: torch.Tensor, seed: int, epochs: int) -> Classifier:
+def _train(images_N3HW: torch.Tensor, classes_N: torch.Tensor, n_classes: int, seed: int, epochs: int) -> Classifier:
     """Train with random shifts."""
     torch.manual_seed(seed)
-    model = build_classifier(ClassifyConfig(backbone=SMALL, image_size=dataset.SIZE), 2, seed).train()
+    model = build_classifier(ClassifyConfig(backbone=SMALL, image_size=dataset.SIZE), n_classes, seed).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     steps = epochs * -(-len(images_N3HW) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from common import in_words, machine, markdown_row, markdown_table, newest, run_stage, write_json
-from judging import Judges, Row, groups_of, pixels_of
+from judging import Judges, Row, demo_judges, groups_of, pixels_of
 
 from fairsynth.config.load import load_config
 from fairsynth.groups import Group
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the runs here; without it they are thrown away")
     parser.add_argument("--json", type=Path)
     chosen, options = parser.parse_known_args()
-    judges, entries = Judges(), []
+    judges, entries = demo_judges(), []
     with tempfile.TemporaryDirectory() as scratch:
         for severity in chosen.severities:
             record, rows = run((chosen.out or Path(scratch)) / str(severity), severity, options)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.judging import Judges
+from benchmarks.judging import Judges, demo_judges
 from fairsynth.config import FinetuneConfig, RunConfig
 from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
@@ -56,7 +56,7 @@ def world() -> World:
     biased = [i for i in dataset.build() if i.split == dataset.TRAIN and (i.label, i.attribute) == GROUP][:120]
     mean, std = encode_posteriors(load_pipeline(config.models), np.stack([image.pixels for image in biased]))
     latents = {image.file_name: Latents(mean[i : i + 1], std[i : i + 1]) for i, image in enumerate(biased)}
-    judges = Judges(epochs=12)
+    judges = demo_judges(epochs=12)
     assert min(judges.right.values()) > 0.9
     return World(config, latents, judges)
 

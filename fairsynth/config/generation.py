@@ -190,7 +190,7 @@ class SynthesizeConfig(Section):
     trial_images: Positive = 24
     """Images of a trial batch: one for each group and route."""
     prompt_margin: Fraction = 0.1
-    """With auto: the shared adapter is preferred to adapters of the attribute, and prompts to both, only if the worst group is shown more often then, by this share and beyond chance (95 % intervals apart)."""
+    """With auto: adapters of the attribute are preferred to the shared one, and prompts to both, only if the worst group is shown more often then, by this share and beyond chance (95 % intervals apart)."""
     min_shown: Fraction = 0.25
     """With auto: a group is made only if its trial batch shows it in at least this share of the images, by the lower end of the 95 % interval, and no less than by chance; if one is not, the others with its attribute are not made either. By the default an accepted image costs at most four. 0: all are made."""
     scheduler: Scheduler = "dpm++"

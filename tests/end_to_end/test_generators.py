@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from fairsynth.prompts import fill
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.full_training import FullTrainer
-from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters
+from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters, plan_shared, shared_settings
 from fairsynth.stages.finetune.lot_state import Trained
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 
@@ -107,3 +108,42 @@ def test_images_show_their_group_more_often(world: World, of_the_base: float, ca
     for index, one in enumerate(trained):
         shown = world.shown(drawn(world, one, config, tmp_path / str(index)))
         assert shown >= of_the_base + 0.15
+
+
+# Nobody has told the base model what these mean.
+NONSENSE = {"label_names": {"low": "blick", "high": "dax"}, "attribute_names": {"building": "wug", "flower": "zop"}}
+
+
+def test_a_shared_adapter_learns_all_groups_by_words_that_mean_nothing(world: World, tmp_path: Path) -> None:
+    config = load_config(preset="demo")
+    data = config.data.model_copy(update=NONSENSE)
+    shared = config.shared.model_copy(update={"steps": 150})
+    images, taken = dict[str, NDArray[np.uint8]](), dict[str, Group]()
+    for image in (i for i in dataset.build() if i.split == dataset.TRAIN):
+        group = Group(image.label, image.attribute)
+        if list(taken.values()).count(group) < 100:
+            images[image.file_name], taken[image.file_name] = image.pixels, group
+    sizes = Counter(taken.values())
+    assert sorted(sizes.values()) == [15, 15, 100, 100]
+    job, settings = plan_shared(config.finetune, shared, data, taken, 0), shared_settings(config.finetune, shared)
+    pipeline, (unet, scheduler) = load_pipeline(config.models), load_unet(config.models)
+    mean, std = encode_posteriors(pipeline, np.stack([images[i] for i in job.image_ids]))
+    texts = dict(zip(job.texts, encode_prompts(pipeline, job.texts).float(), strict=True))
+    found: list[Trained] = []
+    StackedTrainer(unet, scheduler, settings, texts, lambda _: Latents(mean, std)).train([job], found.append)
+    save_trained(found[0], settings, config.models, unet, tmp_path)
+
+    def shown() -> dict[Group, float]:
+        shares = {}
+        for group in sorted(sizes):
+            prompts, how = [fill(config.finetune.prompt, data, group)] * IMAGES, config.synthesize
+            pixels = generate(pipeline, prompts, [""] * IMAGES, list(range(IMAGES)), 32, how.steps, shared.guidance)
+            shares[group] = float(world.judges(pixels, [group] * IMAGES).both.mean())
+        return shares
+
+    before = shown()
+    MergedAdapters(pipeline.unet).switch(weights_file(tmp_path))
+    after = shown()
+    # By chance a quarter.
+    assert sum(before.values()) / 4 < 0.4 and min(before.values()) < 0.1
+    assert min(after.values()) > 0.6, (before, after)

@@ -1,9 +1,10 @@
 """Which route makes each group's images: see ``routes`` for what there is.
 
 The rule: an adapter swallows what is constant in its images, and a set in which only some groups of an
-attribute look real teaches their label by realism. So the groups that share an attribute are made alike: all by
-adapters of this attribute (own where the group has some that show it well, else same-attribute), all by the shared
-adapter, or all by the prompt. Whether they are made at all is for ``not_made`` to say.
+attribute look real teaches their label by realism. So the groups that share an attribute are made alike: all by the
+shared adapter, all by adapters of this attribute (own where the group has some that show it well, else same-attribute),
+or all by the prompt. The shared one comes first: by judges that saw unbiased images, what it makes of the demo and of
+worlds to settle by is right more often, and looks more real (docs/worlds.md). Whether they are made at all is for ``not_made`` to say.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def decide(
 ) -> dict[Group, Route]:
     """The route of every group, all decided at once. ``possible``: the possible routes of each group.
 
-    ``routing: auto`` decides attribute by attribute. All groups of an attribute are made by adapters of this
-    attribute, if there are any, else by the adapter that all groups share, else by prompts; unless the worst of them
+    ``routing: auto`` decides attribute by attribute. All groups of an attribute are made by the adapter that all groups
+    share, if there is one, else by adapters of this attribute, else by prompts; unless the worst of them
     then shows its group less often than the worst does in the next of these ways, beyond chance and
     ``prompt_margin``, or only that way shows all of them (``least``: the share of images that must, see
     ``trial_batches.shows``). Other values of ``routing`` take that route wherever it is
@@ -152,8 +153,8 @@ def _ways(
 ) -> list[_Way]:
     """The ways to make all groups of an attribute, those of preference first; none if only prompts can."""
     adapted = {group: _by_adapters(group, possible[group], trials, config.prompt_margin, least) for group in members}
-    by = {"by the attribute's adapters": {group: route for group, route in adapted.items() if route}}
-    by["by the shared adapter"] = {group: "shared" for group in members if "shared" in possible[group]}
+    by = {"by the shared adapter": {group: "shared" for group in members if "shared" in possible[group]}}
+    by["by the attribute's adapters"] = {group: route for group, route in adapted.items() if route}
     if not any(len(routes) == len(members) for routes in by.values()):
         return []
     by["by prompts"] = dict.fromkeys(members, "prompt")

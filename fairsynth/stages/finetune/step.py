@@ -143,8 +143,9 @@ def train_adapters(
     )
     tasks = [of_lot(tuple(lot)) for lot in cut]
     if shared:
-        # The first to begin: it takes the longest.
-        tasks.insert(0, of_lot((shared,), config=shared_settings(context.config.finetune, context.config.shared)))
+        settings = shared_settings(context.config.finetune, context.config.shared)
+        # The first to begin: it takes the longest. Where others would have lanes, it has their threads.
+        tasks.insert(0, of_lot((shared,), config=settings, threads=room.worker.threads * room.lanes, lanes=1))
     left = [task for task in tasks if any(job.name not in done for job in task.jobs)]
     work = {task.name: partial(train_lot, task) for task in left}
     ended = context.run_jobs(artifact, work, room, len(names), lambda: len(names & units.done()))

@@ -148,7 +148,7 @@ def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pyte
         """Every second image of the prompt, and all others but every third, show their group."""
         rows = plan().to_pylist()
         good = [i % 2 == 0 if row["route"] == "prompt" else i % 3 > 0 for i, row in enumerate(rows)]
-        seen = {"constant": False, "attribute_probability": 0.9}
+        seen = {"constant": False, "attribute_probability": 0.9, "copy_score": None}
         return pa.Table.from_pylist(
             [row | seen | {"label_probability": 0.8 if fine else 0.4} for row, fine in zip(rows, good, strict=True)]
         )
@@ -161,6 +161,26 @@ def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pyte
     images, found = rounds.trials([(A, "own"), (A, "prompt")], by_route)
     assert images.num_rows == 24
     assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
+
+
+@pytest.mark.parametrize(
+    ("filter_config", "right"), [(FILTER, 6), (FILTER.model_copy(update={"near_copies": False}), 12)]
+)
+def test_copies_of_training_images_show_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filter_config: FilterConfig, right: int
+) -> None:
+    def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
+        """Every second image is like one that the adapter has learnt."""
+        seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9}
+        rows = [row | seen | {"copy_score": 0.9 if i % 2 else 0.6} for i, row in enumerate(plan().to_pylist())]
+        return pa.Table.from_pylist(rows)
+
+    monkeypatch.setattr(module.Rounds, "_made", made)
+    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
+    config = SynthesizeConfig(trial_images=12)
+    rounds = Rounds(nothing, artifact, config, filter_config, 0, lambda plan: pytest.fail, copy_threshold=0.8)
+    _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
+    assert found[A, "own"] == (12, right)
 
 
 def test_an_image_depicts_its_group_only_with_both() -> None:

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, sync
 from fairsynth.config import FilterConfig, SynthesizeConfig
+from fairsynth.data.near_duplicates import spread_out
 from fairsynth.groups import Group
 from fairsynth.models.probe import SEEN_FROM
 from fairsynth.stages.synthesize import selection
@@ -79,15 +81,18 @@ class Rounds:
     def trials(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]
     ) -> tuple[pa.Table, dict[tuple[Group, str], TrialBatch]]:
-        """A trial batch for each group and route, and how many of its images show their group, by the probe, and copy nothing."""
+        """A trial batch for each group and route, and how many of its images show their group, by the probe.
+
+        Copies of training images show nothing, and of images that look alike one counts: the filter keeps no more.
+        """
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
         rows, trials = images.to_pylist(), {}
         for group, route in wanted:
             batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-            right = sum(depicts_its_group(row) and not self._is_copy(row) for row in batch)
-            trials[group, route] = TrialBatch(len(batch), right)
+            right = [row for row in batch if depicts_its_group(row) and not self._is_copy(row)]
+            trials[group, route] = TrialBatch(len(batch), self._different(right))
         return images, trials
 
     def _is_copy(self, row: Mapping[str, Any]) -> bool:
@@ -95,6 +100,13 @@ class Rounds:
         if not self.filter.near_copies or self.copy_threshold is None:
             return False
         return row["copy_score"] is not None and row["copy_score"] > self.copy_threshold
+
+    def _different(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """How many of these images do not look like one before them; all, if the filter does not ask."""
+        if not rows or not self.filter.near_duplicates:
+            return len(rows)
+        hashes, looks = (np.stack([np.frombuffer(row[name], np.uint8) for row in rows]) for name in ("phash", "look"))
+        return len(spread_out(hashes, looks))
 
     def _trial_plan(
         self, wanted: Sequence[tuple[Group, str]], sources: Mapping[Group, Mapping[str, Sequence[Source]]]

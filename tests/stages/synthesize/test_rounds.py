@@ -20,6 +20,7 @@ from PIL import Image
 
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
+from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import run_units
 from fairsynth.groups import Group
@@ -125,6 +126,12 @@ def test_actors_batches_and_lost_actors_change_no_row_no_verdict_and_no_pixel(
     assert {row["round"] for row in plain.rows.values()} == {0, 1}, "a second round is part of what is compared"
 
 
+def looks(number: int) -> dict[str, bytes]:
+    """Perceptual hash and look of a picture that is like no other with another number."""
+    rng = np.random.default_rng(number)
+    return {"phash": rng.bytes(HASH_BYTES), "look": rng.bytes(LOOK_BYTES)}
+
+
 def nothing(names: Sequence[str], make: Callable[[], Any]) -> Ran:
     """Runs no unit, for none is to be asked for."""
     assert list(names) == []
@@ -150,7 +157,10 @@ def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pyte
         good = [i % 2 == 0 if row["route"] == "prompt" else i % 3 > 0 for i, row in enumerate(rows)]
         seen = {"constant": False, "attribute_probability": 0.9, "copy_score": None}
         return pa.Table.from_pylist(
-            [row | seen | {"label_probability": 0.8 if fine else 0.4} for row, fine in zip(rows, good, strict=True)]
+            [
+                row | seen | looks(i) | {"label_probability": 0.8 if fine else 0.4}
+                for i, (row, fine) in enumerate(zip(rows, good, strict=True))
+            ]
         )
 
     monkeypatch.setattr(module.Rounds, "_made", made)
@@ -172,13 +182,31 @@ def test_copies_of_training_images_show_nothing(
     def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """Every second image is like one that the adapter has learnt."""
         seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9}
-        rows = [row | seen | {"copy_score": 0.9 if i % 2 else 0.6} for i, row in enumerate(plan().to_pylist())]
+        rows = [
+            row | seen | looks(i) | {"copy_score": 0.9 if i % 2 else 0.6} for i, row in enumerate(plan().to_pylist())
+        ]
         return pa.Table.from_pylist(rows)
 
     monkeypatch.setattr(module.Rounds, "_made", made)
     artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
     config = SynthesizeConfig(trial_images=12)
     rounds = Rounds(nothing, artifact, config, filter_config, 0, lambda plan: pytest.fail, copy_threshold=0.8)
+    _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
+    assert found[A, "own"] == (12, right)
+
+
+@pytest.mark.parametrize(("different", "ask", "right"), [(12, True, 12), (3, True, 3), (3, False, 12)])
+def test_of_images_that_look_alike_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, different: int, ask: bool, right: int
+) -> None:
+    def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
+        seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9, "copy_score": None}
+        return pa.Table.from_pylist([row | seen | looks(i % different) for i, row in enumerate(plan().to_pylist())])
+
+    monkeypatch.setattr(module.Rounds, "_made", made)
+    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
+    how = FILTER.model_copy(update={"near_duplicates": ask})
+    rounds = Rounds(nothing, artifact, SynthesizeConfig(trial_images=12), how, 0, lambda plan: pytest.fail)
     _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
     assert found[A, "own"] == (12, right)
 

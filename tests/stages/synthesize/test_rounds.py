@@ -20,13 +20,12 @@ from PIL import Image
 
 from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import FilterConfig, ResourcesConfig, SynthesizeConfig
-from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import run_units
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize import rounds as module
 from fairsynth.stages.synthesize.generate import SEEN, GenerateUnit
-from fairsynth.stages.synthesize.image_plan import SCHEMA, Source
+from fairsynth.stages.synthesize.image_plan import SCHEMA
 from fairsynth.stages.synthesize.output import ACCEPTED
 from fairsynth.stages.synthesize.rounds import EMPTY, UNITS_PER_CALL, Rounds, depicts_its_group, read_units, write_table
 from fairsynth.work import Ran, run_local, write_tables
@@ -126,12 +125,6 @@ def test_actors_batches_and_lost_actors_change_no_row_no_verdict_and_no_pixel(
     assert {row["round"] for row in plain.rows.values()} == {0, 1}, "a second round is part of what is compared"
 
 
-def looks(number: int) -> dict[str, bytes]:
-    """Perceptual hash and look of a picture that is like no other with another number."""
-    rng = np.random.default_rng(number)
-    return {"phash": rng.bytes(HASH_BYTES), "look": rng.bytes(LOOK_BYTES)}
-
-
 def nothing(names: Sequence[str], make: Callable[[], Any]) -> Ran:
     """Runs no unit, for none is to be asked for."""
     assert list(names) == []
@@ -148,67 +141,6 @@ def test_quotas_of_nothing_make_nothing(tmp_path: Path) -> None:
     images, verdict = rounds.until_full({A: 0}, SOURCES)
     assert images.num_rows == len(verdict) == 0 and images.schema == EMPTY.schema
     assert rounds.trials([], {}) == (EMPTY, {})
-
-
-def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
-        """Every second image of the prompt, and all others but every third, show their group."""
-        rows = plan().to_pylist()
-        good = [i % 2 == 0 if row["route"] == "prompt" else i % 3 > 0 for i, row in enumerate(rows)]
-        seen = {"constant": False, "attribute_probability": 0.9, "copy_score": None}
-        return pa.Table.from_pylist(
-            [
-                row | seen | looks(i) | {"label_probability": 0.8 if fine else 0.4}
-                for i, (row, fine) in enumerate(zip(rows, good, strict=True))
-            ]
-        )
-
-    monkeypatch.setattr(module.Rounds, "_made", made)
-    config = SynthesizeConfig(trial_images=12)
-    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
-    rounds = Rounds(nothing, artifact, config, FILTER, 0, lambda plan: pytest.fail)
-    by_route = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
-    images, found = rounds.trials([(A, "own"), (A, "prompt")], by_route)
-    assert images.num_rows == 24
-    assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
-
-
-@pytest.mark.parametrize(
-    ("filter_config", "right"), [(FILTER, 6), (FILTER.model_copy(update={"near_copies": False}), 12)]
-)
-def test_copies_of_training_images_show_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filter_config: FilterConfig, right: int
-) -> None:
-    def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
-        """Every second image is like one that the adapter has learnt."""
-        seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9}
-        rows = [
-            row | seen | looks(i) | {"copy_score": 0.9 if i % 2 else 0.6} for i, row in enumerate(plan().to_pylist())
-        ]
-        return pa.Table.from_pylist(rows)
-
-    monkeypatch.setattr(module.Rounds, "_made", made)
-    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
-    config = SynthesizeConfig(trial_images=12)
-    rounds = Rounds(nothing, artifact, config, filter_config, 0, lambda plan: pytest.fail, copy_threshold=0.8)
-    _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
-    assert found[A, "own"] == (12, right)
-
-
-@pytest.mark.parametrize(("different", "ask", "right"), [(12, True, 12), (3, True, 3), (3, False, 12)])
-def test_of_images_that_look_alike_one_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, different: int, ask: bool, right: int
-) -> None:
-    def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
-        seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9, "copy_score": None}
-        return pa.Table.from_pylist([row | seen | looks(i % different) for i, row in enumerate(plan().to_pylist())])
-
-    monkeypatch.setattr(module.Rounds, "_made", made)
-    artifact = Artifact(tmp_path, Identity("synthesize", 1, {}, {}))
-    how = FILTER.model_copy(update={"near_duplicates": ask})
-    rounds = Rounds(nothing, artifact, SynthesizeConfig(trial_images=12), how, 0, lambda plan: pytest.fail)
-    _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
-    assert found[A, "own"] == (12, right)
 
 
 def test_an_image_depicts_its_group_only_with_both() -> None:

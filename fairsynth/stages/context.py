@@ -14,7 +14,8 @@ from fairsynth.artifacts import Artifact, Identity
 from fairsynth.config import RunConfig
 from fairsynth.data.dataset import Dataset
 from fairsynth.data.metadata import Metadata
-from fairsynth.engine.session import Room, Session, session_of
+from fairsynth.engine.session import Room as Room
+from fairsynth.engine.session import Session, session_of
 from fairsynth.engine.train import Job, Tally, run_jobs
 from fairsynth.engine.trials import TrialWork, run_trials
 from fairsynth.engine.units import run_data_parallel, run_units

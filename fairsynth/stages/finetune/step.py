@@ -15,7 +15,7 @@ from fairsynth.errors import FairsynthError
 from fairsynth.exports.model_card import model_card
 from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
-from fairsynth.stages.context import Context
+from fairsynth.stages.context import Context, Room
 from fairsynth.stages.embed.output import embedding_files
 from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
 from fairsynth.stages.finetune.output import (
@@ -126,12 +126,32 @@ def train_adapters(
         lanes=1 if full else max(1, len(jobs)),
     )
     began = time.time()
-    cut = lots(jobs, room.side_by_side, 1 if full else resources.adapters_per_run)
+    tasks = _lot_tasks(context, artifact, jobs, shared, room, embeddings, class_units)
+    left = [task for task in tasks if any(job.name not in done for job in task.jobs)]
+    work = {task.name: partial(train_lot, task) for task in left}
+    ended = context.run_jobs(artifact, work, room, len(names), lambda: len(names & units.done()))
+    first = min(_without_failures(ended))
+    return Ran(len(names - done), len(names & done), max(0.0, first - began))
+
+
+def _lot_tasks(
+    context: Context,
+    artifact: Artifact,
+    jobs: Sequence[AdapterJob],
+    shared: AdapterJob | None,
+    room: Room,
+    embeddings: Sequence[Path],
+    class_units: Mapping[str, str],
+) -> list[LotTask]:
+    """The adapters dealt to lots; the shared one has a lot of its own, the first to begin, for it takes the longest."""
+    config = context.config
+    one_by_one = config.finetune.parameters == "full"
+    cut = lots(jobs, room.side_by_side, 1 if one_by_one else config.resources.adapters_per_run)
     of_lot = partial(
         LotTask,
-        prompts=tuple(sorted({text for job in everyone for text in job.texts})),
-        models=context.config.models,
-        config=context.config.finetune,
+        prompts=tuple(sorted({text for job in (*jobs, *([shared] if shared else [])) for text in job.texts})),
+        models=config.models,
+        config=config.finetune,
         stage=artifact.path,
         embeddings=tuple(embeddings),
         class_units=class_units,
@@ -139,18 +159,14 @@ def train_adapters(
         gpus=room.worker.gpus,
         lanes=room.lanes,
         side_by_side=min(room.side_by_side, len(cut) + bool(shared)),
-        at_once=resources.adapters_at_once,
+        at_once=config.resources.adapters_at_once,
     )
     tasks = [of_lot(tuple(lot)) for lot in cut]
-    if shared:
-        settings = shared_settings(context.config.finetune, context.config.shared)
-        # The first to begin: it takes the longest. Where others would have lanes, it has their threads.
-        tasks.insert(0, of_lot((shared,), config=settings, threads=room.worker.threads * room.lanes, lanes=1))
-    left = [task for task in tasks if any(job.name not in done for job in task.jobs)]
-    work = {task.name: partial(train_lot, task) for task in left}
-    ended = context.run_jobs(artifact, work, room, len(names), lambda: len(names & units.done()))
-    first = min(_without_failures(ended))
-    return Ran(len(names - done), len(names & done), max(0.0, first - began))
+    if shared is None:
+        return tasks
+    # Where others have lanes, it has their threads.
+    settings, threads = shared_settings(config.finetune, config.shared), room.worker.threads * room.lanes
+    return [of_lot((shared,), config=settings, threads=threads, lanes=1), *tasks]
 
 
 def _without_failures(ended: Sequence[float | FairsynthError]) -> list[float]:

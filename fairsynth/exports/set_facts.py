@@ -30,7 +30,7 @@ class GroupFacts(NamedTuple):
     quota: int
     """The quota: images wanted."""
     generator: str
-    """own, borrowed, prompt or none; any other text is shown as it is."""
+    """own, borrowed, shared, prompt or none; any other text is shown as it is."""
     rejected: Mapping[str, int]
     """Generated images that are not in the set, by reason."""
     prompts: tuple[str, ...] = ()

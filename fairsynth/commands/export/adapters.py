@@ -12,13 +12,21 @@ from fairsynth.stages.views import new_export
 def export_kohya(run: Path, target: Path) -> int:
     """Write every adapter of a run as ``<group>--<cluster>.safetensors`` in kohya's naming; returns how many.
 
+    That which all groups share is ``shared--0.safetensors``.
+
     Raises ConfigError if the run has no adapters, or if ``target`` exists and is no earlier export.
     """
     from fairsynth.models.adapters import FILE_NAME, to_kohya
 
     # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
     target = target.resolve()
-    sources = sorted((run / "adapters").glob(f"*/*/{FILE_NAME}"))
+    sources = {
+        f"{path.parent.parent.name}--{path.parent.name}": path
+        for path in sorted((run / "adapters").glob(f"*/*/{FILE_NAME}"))
+    }
+    shared = run / "adapters" / "shared" / FILE_NAME
+    if shared.exists():
+        sources["shared--0"] = shared
     if not run.is_dir():
         raise ConfigError(f"{run} is no folder; give the output folder of a run")
     if not sources:
@@ -28,8 +36,8 @@ def export_kohya(run: Path, target: Path) -> int:
         )
     private = new_export(target, _is_export)
     try:
-        for source in sources:
-            to_kohya(source, private / f"{source.parent.parent.name}--{source.parent.name}.safetensors")
+        for name, source in sources.items():
+            to_kohya(source, private / f"{name}.safetensors")
         shutil.rmtree(target, ignore_errors=True)
         private.rename(target)
     finally:

@@ -130,3 +130,15 @@ def test_what_cannot_be_exported_is_said_in_one_line(run: Path, tmp_path: Path) 
     assert "holds other files" in refused(export(run, *FORMAT, "--to", other))
     assert "cannot write to" in refused(export(run, *FORMAT, "--to", other / "below"))
     assert tree(tmp_path) == before
+
+
+def test_the_adapter_that_all_groups_share_is_exported_too(run: Path, tmp_path: Path) -> None:
+    shared = run / "adapters" / "shared" / adapters.FILE_NAME
+    shared.parent.mkdir()
+    shared.write_bytes(file(run, LOW, 10).read_bytes())
+    assert export_kohya(run, tmp_path / "out") == len(NAMES) + 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == NAMES | {"shared--0.safetensors"}
+    twins = [(tmp_path / "out" / f"{name}.safetensors").read_bytes() for name in ("shared--0", "low--flower--10")]
+    assert twins[0] == twins[1]
+    # And again, over what is known to be an earlier export.
+    assert export_kohya(run, tmp_path / "out") == len(NAMES) + 1

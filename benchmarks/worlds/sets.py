@@ -1,6 +1,6 @@
 """What the synthetic sets of worlds show, judged by classifiers that learnt from unbiased real images of the world.
 
-``python -m benchmarks.worlds.sets --worlds FOLDER --out RUNS [--severities 0.99 0.999] [--json FILE] [NAMES...]``. The
+``python -m benchmarks.worlds.sets [NAMES...] --worlds FOLDER --out RUNS [--severities 0.99 0.999] [--json FILE]``. The
 worlds in FOLDER are those of ``python -m benchmarks.worlds``; for each and each severity the stages up to ``synthesize``
 run. The judges learn from further draws of the world, every group as often, and are tried on its test split. Beside what
 they see stands how well a linear model on CLIP embeddings tells accepted images from real ones (0.5 is ideal): from real

@@ -44,7 +44,7 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]], shared:
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
         "## How to use", "", "```python", *_use(diffusion_source(config.models), full), "```", "",
-        "## What there is", "", *_table(adapters), "",
+        *(["## What there is", "", *_table(adapters), ""] if adapters else []),
         *(_shared(config, shared) if shared else ()),
     ]  # fmt: skip
     return "\n".join(lines)

@@ -22,11 +22,12 @@ _POLICIES = {
 }
 _PAPERS = _POLICIES[", ".join(PAPERS)]
 # Questions that the paper leaves open: each policy alone, then one change at a time under the paper's policy. There the
-# encoder learns from synthetic images alone, so their worth is clearest.
+# encoder learns from synthetic images alone, so their worth is clearest. k says nothing where the shared adapter is taken.
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     **_POLICIES,
     **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},
-    **{f"k {k}": {"cluster.k": k, **_PAPERS} for k in (1, 2, 5, "auto")},
+    **{f"k {k}": {"cluster.k": k, "shared.use": False, **_PAPERS} for k in (1, 2, 5, "auto")},
+    "without the shared adapter": {"shared.use": False, **_PAPERS},
     **{f"text weight {a}": {"filter.text_weight": a, **_PAPERS} for a in (0.0, 0.5, 1.0, "random")},
     **{f"{n} per group": {"synthesize.per_group": n, **_PAPERS} for n in (100, 300, 1000)},
 }

@@ -85,6 +85,13 @@ def real_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImage
     return RealImages(ids, [groups[i] for i in ids], embeddings_ND, unpacked(table.column("thumbnail")))
 
 
+def embedded_groups(artifact: Artifact, manifest: Manifest) -> dict[str, Group]:
+    """The group of every embedded training image: copies of others, for one, are not embedded."""
+    groups = _groups(manifest, TRAIN)
+    ids = pq.read_table(embedding_files(artifact), columns=["image_id"])["image_id"].to_pylist()
+    return {image: groups[image] for image in ids if image in groups}
+
+
 def _groups(manifest: Manifest, split: str) -> dict[str, Group]:
     part = manifest.split(split)
     return dict(zip(part.column("image_id"), part.groups(), strict=True))

@@ -6,6 +6,7 @@ DreamBooth: arXiv 2208.12242; clusters of a group: arXiv 2511.08711.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,20 +109,25 @@ def plan_adapters(
 
 def plan_shared(
     config: FinetuneConfig, shared: SharedConfig, data: DataConfig, group_of: Mapping[str, Group], seed: int
-) -> AdapterJob:
+) -> AdapterJob | None:
     """The adapter that learns all groups in turn, each as often as the others.
 
-    ``group_of``: the group of every training image. Its prompts are the adapters' without a rare token.
+    ``group_of``: the group of every training image; of large groups no more are taken than its steps see. Its prompts
+    are the adapters' without a rare token; None where two groups have the same (discovered attributes have no words).
     """
-    groups, images = sorted({*group_of.values()}), tuple(sorted(group_of))
-    kinds = Kinds(
-        tuple(fill(config.prompt, data, group) for group in groups),
-        tuple(groups.index(group_of[image]) for image in images),
-        shared.text_dropout,
-    )
-    job_seed = seed_for(seed, "shared adapter")
-    rates = shared.learning_rate, shared.warmup_steps
-    return AdapterJob(Group("", ""), 0, images, "", "", job_seed, shared.steps, *rates, kinds)
+    groups = sorted({*group_of.values()})
+    prompts = tuple(fill(config.prompt, data, group) for group in groups)
+    if not groups or len({*prompts}) < len(groups):
+        return None
+    most, taken = math.ceil(shared.steps * shared.batch_size / len(groups)), Counter[Group]()
+    images = list[str]()
+    for image in sorted(group_of, key=lambda image: (seed_for("shared", image), image)):
+        taken[group_of[image]] += 1
+        images += [image] if taken[group_of[image]] <= most else []
+    images.sort()
+    kinds = Kinds(prompts, tuple(groups.index(group_of[image]) for image in images), shared.text_dropout)
+    rates, job_seed = (shared.learning_rate, shared.warmup_steps), seed_for(seed, "shared adapter")
+    return AdapterJob(Group("", ""), 0, tuple(images), "", "", job_seed, shared.steps, *rates, kinds)
 
 
 def shared_settings(config: FinetuneConfig, shared: SharedConfig) -> FinetuneConfig:

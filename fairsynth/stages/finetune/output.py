@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,14 +84,16 @@ def needs_shared(config: RunConfig) -> bool:
     return config.synthesize.routing in ("auto", "shared") or "shared" in config.synthesize.routes.values()
 
 
-def planned_shared(config: RunConfig, manifest: Manifest) -> AdapterJob | None:
-    """The adapter that all groups share; None if the config needs none."""
-    if not needs_shared(config):
-        return None
-    train = manifest.split(TRAIN)
-    groups = map(Group, train.column("label"), train.column("attribute"))
-    group_of = dict(zip(train.column("image_id"), groups, strict=True))
-    return plan_shared(config.finetune, config.shared, config.data, group_of, config.seed)
+def planned_shared(config: RunConfig, group_of: Mapping[str, Group]) -> AdapterJob | None:
+    """The adapter that all groups share; None if the config needs none, or if no prompt tells the groups apart.
+
+    ``group_of``: the group of every embedded training image.
+    """
+    return (
+        plan_shared(config.finetune, config.shared, config.data, group_of, config.seed)
+        if needs_shared(config)
+        else None
+    )
 
 
 def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> list[AdapterJob]:

@@ -68,7 +68,8 @@ class StackedTrainer:
         try:
             stack = StackedAdapters(self.unet, config.rank, config.alpha, config.target_modules)
         except ValueError as error:
-            raise ConfigError(f"finetune.target_modules: {error}") from error
+            section = "shared" if any(job.kinds for job in jobs) else "finetune"
+            raise ConfigError(f"{section}.target_modules: {error}") from error
         try:
             Lot(self, stack, jobs, ended, resume, begun or {}, checkpoint, notice).run()
         finally:

@@ -16,7 +16,7 @@ from fairsynth.exports.model_card import model_card
 from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.context import Context, Room
-from fairsynth.stages.embed.output import embedding_files
+from fairsynth.stages.embed.output import embedded_groups, embedding_files
 from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
 from fairsynth.stages.finetune.output import (
     SHARED,
@@ -35,6 +35,8 @@ from fairsynth.stages.views import is_current, new_folder, publish
 from fairsynth.work import Ran
 
 VERSION = 2
+# Threads that an adapter alone on its machine has at most.
+MOST_THREADS = 64
 
 
 def artifact(context: Context) -> Artifact:
@@ -54,7 +56,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     """One adapter per cluster (or as the generator says)."""
     clusters, generator = context.artifacts["cluster"], context.config.finetune.generator
     jobs = planned_jobs(context.config, clusters, context.manifest)
-    ran = _train(context, artifact, jobs, planned_shared(context.config, context.manifest))
+    group_of = embedded_groups(context.artifacts["embed"], context.manifest)
+    ran = _train(context, artifact, jobs, planned_shared(context.config, group_of))
     failed = _failed(context, artifact, jobs)
     artifact.clear("ray", "checkpoints")
     images = sum(map(len, read_clusters(clusters).values()))
@@ -123,7 +126,7 @@ def train_adapters(
     room = context.room(
         resources.workers_per_cluster if full else 1,
         "resources.workers_per_cluster",
-        lanes=1 if full else max(1, len(jobs)),
+        lanes=1 if full else max(len(jobs), MOST_THREADS if shared else 1),
     )
     began = time.time()
     tasks = _lot_tasks(context, artifact, jobs, shared, room, embeddings, class_units)
@@ -157,7 +160,7 @@ def _lot_tasks(
         class_units=class_units,
         threads=room.worker.threads,
         gpus=room.worker.gpus,
-        lanes=room.lanes,
+        lanes=min(room.lanes, max(1, len(jobs))),
         side_by_side=min(room.side_by_side, len(cut) + bool(shared)),
         at_once=config.resources.adapters_at_once,
     )

@@ -79,12 +79,31 @@ def decide_groups(
     found = _with_alike(not_made.by_probe(recognised, min_recognised), free, real)
     left = {group: routes for group, routes in names.items() if group not in found}
     tried, trials = try_out(routing.to_try(left, config))
+    min_right = filter_config.min_right if filter_config.min_probability else 0.0
+
+    def fails(routes: Mapping[Group, Route]) -> dict[Group, NotMade]:
+        by_errors = not_made.by_likely(routes, trials, recognised, mistaken, min_right)
+        return by_errors | not_made.by_trials(routes, trials, least)
+
     routes = routing.decide(left, trials, config, least)
-    unshown = not_made.by_trials(routes, trials, least)
-    if filter_config.min_probability:
-        unshown = not_made.by_likely(routes, trials, recognised, mistaken, filter_config.min_right) | unshown
+    if config.routing == "auto":
+        routes = _without_failures(routes, left, fails, lambda names: routing.decide(names, trials, config, least))
+    unshown = fails(routes)
     found |= _with_alike(unshown, free - found.keys(), real)
     return Decisions({group: route for group, route in routes.items() if group not in found}, found, tried, trials)
+
+
+def _without_failures(
+    routes: dict[Group, Route],
+    names: Mapping[Group, Sequence[str]],
+    fails: Callable[[Mapping[Group, Route]], Mapping[Group, NotMade]],
+    decide: Callable[[Mapping[Group, Sequence[str]]], dict[Group, Route]],
+) -> dict[Group, Route]:
+    """The routes, but where the shared adapter fails for a group, another way for its attribute if none fails by that."""
+    failed = {group.attribute for group in fails(routes) if routes[group].name == "shared"}
+    other = decide({g: [n for n in its if n != "shared" or g.attribute not in failed] for g, its in names.items()})
+    better = failed - {group.attribute for group in fails(other)}
+    return {group: other[group] if group.attribute in better else route for group, route in routes.items()}
 
 
 def _names(possible: Sources) -> dict[Group, list[str]]:

@@ -84,11 +84,24 @@ def write_training(folder: Path, jobs: Sequence[AdapterJob], train: RealImages) 
     place = {image: i for i, image in enumerate(train.ids)}
     folder.mkdir(exist_ok=True)
     for job in jobs:
-        learnt = train.take([place[image] for image in sample(job.image_ids, DETECTOR_IMAGES)])
+        learnt = train.take([place[image] for image in _sampled(job)])
         small = pa.array([thumbnail.tobytes() for thumbnail in learnt.thumbnails_N], pa.binary(THUMBNAIL_BYTES))
         columns: dict[str, Any] = {"image_id": pa.array(learnt.ids), "embedding": vectors(learnt.embeddings_ND)}
         pq.write_table(pa.table(columns | {"thumbnail": small}), folder / f"{job.name}.parquet")
     return folder
+
+
+def _sampled(job: AdapterJob) -> list[str]:
+    """Images to find copies of: of a shared adapter's as many of each group, because a small one is learnt by heart."""
+    if job.kinds is None:
+        return sample(job.image_ids, DETECTOR_IMAGES)
+    kinds, left = sorted({*job.kinds.of_image}), DETECTOR_IMAGES
+    of_kind = {kind: [i for i, k in zip(job.image_ids, job.kinds.of_image, strict=True) if k == kind] for kind in kinds}
+    chosen = list[str]()
+    for number, kind in enumerate(sorted(kinds, key=lambda kind: len(of_kind[kind]))):
+        part = sample(of_kind[kind], left // (len(kinds) - number))
+        chosen, left = chosen + part, left - len(part)
+    return chosen
 
 
 def codec_files(manifest: Manifest, images: ImageReader) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from fairsynth.groups import Group
 from fairsynth.manifest import image_id
 from fairsynth.models.schedule import stackable
+from fairsynth.stages.finetune.output import SHARED
 
 # Adapters with fewer images than this to make in a round share batches. With 8 each, stacked adapters make 45 images/s
 # and merged ones 35 with the demo's models on a CPU (benchmarks/generate_vs_loop.py); a GPU, emptier still with so
@@ -67,8 +68,8 @@ class Source:
 
     @property
     def stackable(self) -> bool:
-        """Whether its images may share a batch with those of other adapters."""
-        return stackable(vars(self))
+        """Whether its images may share a batch with those of other adapters: those of clusters have the same layers."""
+        return self.adapter != SHARED and stackable(vars(self))
 
 
 def quotas(counts: Mapping[Group, int], per_group: int | str, fill: bool = False) -> dict[Group, int]:

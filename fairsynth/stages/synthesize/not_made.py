@@ -67,7 +67,7 @@ def by_likely(
     found = {}
     for group, route in sorted(routes.items()):
         trial, known = trials.get((group, route.name)), recognised.get(group)
-        if trial is None or known is None or known.judged < ENOUGH or group not in mistaken or not trial.right:
+        if trial is None or known is None or known.judged < ENOUGH or group not in mistaken:
             continue
         share = likely_right(trial, known, mistaken[group])
         if share < min_right:

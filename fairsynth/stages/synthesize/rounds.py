@@ -91,8 +91,9 @@ class Rounds:
         rows, trials = images.to_pylist(), {}
         for group, route in wanted:
             batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
-            right = [row for row in batch if depicts_its_group(row) and not self._is_copy(row)]
-            trials[group, route] = TrialBatch(len(batch), self._different(right))
+            passing = [row for row in batch if depicts_its_group(row)]
+            right = self._different([row for row in passing if not self._is_copy(row)])
+            trials[group, route] = TrialBatch(len(batch), right, len(passing))
         return images, trials
 
     def _is_copy(self, row: Mapping[str, Any]) -> bool:

@@ -132,12 +132,11 @@ def _alike(
     ways = _ways(members, possible, trials, config, least)
     if not ways:
         return {group: Route("prompt", "no group with this attribute has an adapter") for group in members}
-    chosen, only = ways[0], False
+    chosen = ways[0]
     for way in ways[1:]:
-        if (alone := _only(way.worst, chosen.worst, least)) or clearly_less(
-            chosen.worst, way.worst, config.prompt_margin
-        ):
-            chosen, only = way, alone
+        if _only(way.worst, chosen.worst, least) or clearly_less(chosen.worst, way.worst, config.prompt_margin):
+            chosen = way
+    only = shows(chosen.worst, least) and sum(shows(way.worst, least) for way in ways) == 1
     figures = ", ".join(f"{way.worst.agreement:.0%} {way.name}" for way in ways)
     how = f"only {chosen.name} all are shown" if only else chosen.name
     why = f"groups of an attribute are made alike, {how}; worst group {figures}"

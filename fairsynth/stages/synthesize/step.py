@@ -13,7 +13,14 @@ from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.stages.cluster.output import remark_on
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import real_images
-from fairsynth.stages.finetune.output import has_shared, planned_jobs, planned_shared, trained_adapters, words
+from fairsynth.stages.finetune.output import (
+    has_shared,
+    needs_shared,
+    planned_jobs,
+    planned_shared,
+    trained_adapters,
+    words,
+)
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize import filter_setup, image_plan
 from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possible_sources
@@ -30,7 +37,7 @@ def artifact(context: Context) -> Artifact:
     recipe = {
         "synthesize": config.synthesize.model_dump(),
         "filter": config.filter.model_dump(),
-        "shared_guidance": config.shared.guidance,
+        **({"shared_guidance": config.shared.guidance} if needs_shared(config) else {}),
         "seed": config.seed,
         **words(config.data),
     }
@@ -111,7 +118,7 @@ def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group])
     embedded, manifest = context.artifacts["embed"], context.manifest
     train, validation = (real_images(embedded, manifest, split) for split in (TRAIN, VALIDATION))
     jobs = planned_jobs(context.config, context.artifacts["cluster"], manifest)
-    shared = planned_shared(context.config, manifest)
+    shared = planned_shared(context.config, dict(zip(train.ids, train.groups, strict=True)))
     learners = [*jobs, *([shared] if shared else [])]
     return filter_setup.set_up(
         train,

@@ -11,10 +11,15 @@ from fairsynth.models.probe import Recognised
 
 
 class TrialBatch(NamedTuple):
-    """Result of a trial batch of one route: images made, and those in which the probe sees label and attribute."""
+    """Result of a trial batch of one route: images made, and those that show their group.
+
+    Of these are the images in which the probe sees label and attribute, without copies and look-alikes.
+    """
 
     made: int
     right: int
+    passing: int | None = None
+    """Those in which the probe sees both, whatever else the filter says; None: as many as are right."""
 
     @property
     def agreement(self) -> float:
@@ -48,7 +53,8 @@ def likely_right(trial: TrialBatch, recognised: Recognised, mistaken: float) -> 
     p = (r - f) / (s - f) of the batch show it (Rogan & Gladen 1978), and 1 - f (1 - p) / r of those that pass. s is
     Laplace's estimate from ``recognised``. 0 if none passes, or if the probe cannot tell.
     """
-    passing, seen = trial.agreement, (recognised.right + 1) / (recognised.judged + 2)
+    passed = trial.right if trial.passing is None else trial.passing
+    passing, seen = passed / max(1, trial.made), (recognised.right + 1) / (recognised.judged + 2)
     if not passing or seen <= mistaken:
         return 0.0
     showing = min(1.0, max(0.0, (passing - mistaken) / (seen - mistaken)))

@@ -194,7 +194,7 @@ def test_a_field_that_is_not_used_does_not_train_again_and_any_other_does(given:
 def test_one_adapter_learns_all_groups_by_their_prompts() -> None:
     groups = {"b1": B, "a2": A, "a1": A}
     job = plan_shared(FinetuneConfig(), SharedConfig(steps=30, learning_rate=2e-3), DATA, groups, 0)
-    assert (job.name, job.image_ids, job.steps) == (SHARED, ("a1", "a2", "b1"), 30)
+    assert job is not None and (job.name, job.image_ids, job.steps) == (SHARED, ("a1", "a2", "b1"), 30)
     assert job.texts == ("a photo of a landbird, on land", "a photo of a waterbird, on water", "")
     assert job.kinds is not None and job.kinds.of_image == (0, 0, 1)
     # Nobody else's unit has such a name.
@@ -203,7 +203,7 @@ def test_one_adapter_learns_all_groups_by_their_prompts() -> None:
 
 def test_its_learning_rate_rises_and_falls() -> None:
     job = plan_shared(FinetuneConfig(), SharedConfig(steps=100, learning_rate=1.0, warmup_steps=4), DATA, {"a": A}, 0)
-    assert [job.rate(step) for step in (1, 2, 4)] == pytest.approx([0.25, 0.5, 1.0], rel=0.01)
+    assert job is not None and [job.rate(step) for step in (1, 2, 4)] == pytest.approx([0.25, 0.5, 1.0], rel=0.01)
     assert job.rate(51) == pytest.approx(0.5) and 0 < job.rate(100) < 1e-3
     # That of others stays.
     (other, *_) = planned("clustered-dreambooth")
@@ -213,3 +213,19 @@ def test_its_learning_rate_rises_and_falls() -> None:
 def test_it_is_trained_without_a_prior_and_holds_nothing_out() -> None:
     settings = shared_settings(FinetuneConfig(rank=4), SharedConfig(rank=8, batch_size=5))
     assert (settings.rank, settings.batch_size, settings.prior_size, settings.validation_share) == (8, 5, 0, 0)
+
+
+def test_of_a_large_group_it_takes_no_more_images_than_its_steps_see_whatever_their_order() -> None:
+    groups = {f"{i:03}": A for i in range(100)} | {"x": B, "y": B}
+    shared = SharedConfig(steps=4, batch_size=5)
+    job = plan_shared(FinetuneConfig(), shared, DATA, groups, 0)
+    again = plan_shared(FinetuneConfig(), shared, DATA, dict(reversed(groups.items())), 0)
+    assert job is not None and job == again and len(job.image_ids) == 10 + 2 and {"x", "y"} < set(job.image_ids)
+    assert job.kinds is not None and job.kinds.of_image.count(1) == 2
+
+
+def test_where_prompts_do_not_tell_the_groups_apart_there_is_none() -> None:
+    unnamed = DATA.model_copy(update={"attribute": "discover", "attribute_names": {}})
+    assert plan_shared(FinetuneConfig(), SharedConfig(), unnamed, {"a": A, "b": Group("0", "1")}, 0) is None
+    assert plan_shared(FinetuneConfig(), SharedConfig(), unnamed, {"a": A, "b": B}, 0) is not None
+    assert plan_shared(FinetuneConfig(), SharedConfig(), DATA, {}, 0) is None

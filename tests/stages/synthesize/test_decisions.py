@@ -41,11 +41,14 @@ def decided(
     real: Mapping[Group, int] = REAL,
     min_probability: float = 0.5,
     mistaken: Mapping[Group, float] | None = None,
+    shared_guidance: float | None = None,
     **config: Any,
 ) -> tuple[Decisions, Trials]:
     trials, how = Trials(shown or {}), SynthesizeConfig(**config)
     quota = quota or dict.fromkeys(ALL, 300)
-    possible = possible_sources(list(quota), adapters, {**dict.fromkeys(quota, 0), **real}, how, DataConfig(), TEMPLATE)
+    possible = possible_sources(
+        list(quota), adapters, {**dict.fromkeys(quota, 0), **real}, how, DataConfig(), TEMPLATE, shared_guidance
+    )
     judged = dict.fromkeys(quota, WELL) | dict(recognised or {})
     filter_config = FilterConfig(min_probability=min_probability)
     return decide_groups(possible, quota, real, judged, how, filter_config, trials, mistaken or {}), trials
@@ -146,6 +149,17 @@ def test_a_group_that_many_wrong_images_would_pass_for_is_not_made() -> None:
     # Where the probe is not asked, or the group has a route by name, nothing hangs on its errors.
     assert not decided({(LF, "same-attribute"): 16}, mistaken={LF: 0.3}, min_probability=0)[0].not_made
     assert LF in decided(mistaken={LF: 0.9}, routes={"low/flower": "prompt"})[0].routes
+
+
+def test_where_too_many_images_of_the_shared_adapter_would_be_wrong_the_attribute_is_made_otherwise() -> None:
+    # 12 and 20 of 24 are not far enough apart for another way to be preferred.
+    shown, errs = {(LF, "shared"): 12}, {LF: 0.15}
+    found, _ = decided(shown, mistaken=errs, shared_guidance=2.0)
+    assert names(found) == {LB: "shared", HB: "shared", LF: "same-attribute", HF: "own"}
+    assert names(decided(shown, mistaken={}, shared_guidance=2.0)[0])[LF] == "shared"
+    # If the others fail, too, the reason is that of the way that was preferred.
+    found, _ = decided({**shown, (LF, "same-attribute"): 12, (LF, "prompt"): 12}, mistaken=errs, shared_guidance=2.0)
+    assert names(found)[LF] == "not made: unsure" and names(found)[HF] == "not made: alike"
 
 
 def test_where_the_filter_asks_no_probe_nothing_hangs_on_what_it_knows() -> None:

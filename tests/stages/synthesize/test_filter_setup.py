@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from fairsynth.config import DataConfig, FinetuneConfig, SharedConfig
 from fairsynth.groups import Group
 from fairsynth.models.probe import fit_probe, halves
 from fairsynth.stages.embed.output import RealImages
+from fairsynth.stages.finetune.jobs import plan_shared
+from fairsynth.stages.synthesize import filter_setup
 from fairsynth.stages.synthesize.filter_setup import FilterSetup, set_up
 from tests.models.test_probe import GROUPS, same, world
 from tests.support.datasets import encoded, picture
@@ -73,3 +77,20 @@ def test_what_cannot_be_told_apart_is_not_recognised(noise: float) -> None:
     found = setup(real(BIASED, 0, noise), real(EVEN, 1, noise))
     shares = [counts.right / counts.judged for counts in found.recognised.values()]
     assert min(shares) == 1.0 if noise < 1 else min(shares) < 0.7
+
+
+def test_copies_are_looked_for_among_as_many_images_of_each_group_that_a_shared_adapter_has_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A uniform sample would lack the rare groups, which are learnt by heart."""
+    monkeypatch.setattr(filter_setup, "DETECTOR_IMAGES", 20)
+    train = real(BIASED, 0)
+    job = plan_shared(
+        FinetuneConfig(), SharedConfig(), DataConfig(), dict(zip(train.ids, train.groups, strict=True)), 0
+    )
+    assert job is not None
+    filter_setup.write_training(tmp_path / "training", [job], train)
+    learnt = pq.read_table(tmp_path / "training" / f"{job.name}.parquet")["image_id"].to_pylist()
+    of = dict(zip(train.ids, train.groups, strict=True))
+    # 4, 4, and the rest halved.
+    assert Counter(of[image] for image in learnt) == dict(zip(GROUPS, (6, 4, 4, 6), strict=True))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.groups import Group
+from fairsynth.stages.finetune.output import SHARED
 from fairsynth.stages.synthesize.image_plan import STACK_BELOW, Source
 from tests.support.synthesize.plans import SOURCES, A, B, C, of_units, own, plan
 
@@ -119,3 +120,12 @@ def test_any_plan_is_cut_into_units_that_fit(counts: list[int], made_by: list[st
     few = [i for i, n in enumerate(counts) if 0 < n < STACK_BELOW and n <= size and made_by[i] in ("own", "lent")]
     stacked = {int(row["attribute"]) for row in rows if "-stack-" in row["unit"]}
     assert stacked == (set(few) if len(few) > 1 else set())
+
+
+def test_the_shared_adapter_has_units_of_its_own_however_few_its_rows() -> None:
+    """Its layers are others than those of the clusters' adapters: they cannot share a batch."""
+    shared = Source("shared", SHARED, 0, "low", 1)
+    rows = plan({A: 6, B: 2, C: 3}, sources={A: own(A, 3), B: [shared], C: [shared]}, size=8)
+    of_shared = {row["unit"] for row in rows if row["adapter"] == SHARED}
+    assert not of_shared & {row["unit"] for row in rows if row["adapter"] != SHARED}
+    assert not any("stack" in unit for unit in of_shared) and any("stack" in row["unit"] for row in rows)

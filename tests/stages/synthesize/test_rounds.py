@@ -215,7 +215,7 @@ def test_trial_batches_that_were_planned_are_not_planned_anew(tmp_path: Path, mo
     by_route = {A: {"own": SOURCES[A]}}
     _, found = rounds_in(tmp_path, recorded, trial_images=6).trials([(A, "own")], by_route)
     _, again = rounds_in(tmp_path, recorded, trial_images=20).trials([(A, "own")], by_route)
-    assert tuple(found[A, "own"]) == tuple(again[A, "own"]) == (6, 6)
+    assert tuple(found[A, "own"]) == tuple(again[A, "own"]) == (6, 6, 6)
     assert recorded.asked[0] == recorded.asked[1] and recorded.asked[0][0] == "plan-trials.parquet"
 
 

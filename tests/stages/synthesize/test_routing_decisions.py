@@ -167,8 +167,8 @@ def test_the_reason_names_all_ways() -> None:
     routes = decide(WITH_SHARED, found, SynthesizeConfig(), least=0.5)
     assert routes[LF].name == "shared" and routes[LF].origin == "shared"
     assert routes[LF].why == (
-        "groups of an attribute are made alike, by the shared adapter; worst group 90% by the shared adapter, "
-        "40% by the attribute's adapters, 40% by prompts"
+        "groups of an attribute are made alike, only by the shared adapter all are shown; worst group 90% by the shared "
+        "adapter, 40% by the attribute's adapters, 40% by prompts"
     )
 
 

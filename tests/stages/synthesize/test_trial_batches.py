@@ -65,6 +65,8 @@ def test_what_is_likely_right_by_hand() -> None:
     # A probe that takes others for the group as often as its own images tells nothing.
     assert likely_right(TrialBatch(24, 24), Recognised(18, 18), 0.95) == 0.0
     assert likely_right(TrialBatch(24, 0), Recognised(18, 18), 0.1) == 0.0
+    # Copies and look-alikes pass the probe, too: they do not speak against the others.
+    assert likely_right(TrialBatch(24, 12, 24), Recognised(18, 18), 0.1) == 1.0
 
 
 @given(st.integers(1, 200), st.floats(0.6, 0.99), st.floats(0.01, 0.5), st.floats(0.05, 1))

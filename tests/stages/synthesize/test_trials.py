@@ -54,7 +54,7 @@ def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pyte
     by_route = {A: {"own": SOURCES[A], "prompt": [Source("prompt", None, 0, "p", 1)]}}
     images, found = rounds.trials([(A, "own"), (A, "prompt")], by_route)
     assert images.num_rows == 24
-    assert {route: tuple(trial) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
+    assert {route: tuple(trial[:2]) for (_, route), trial in found.items()} == {"own": (12, 8), "prompt": (12, 6)}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_copies_of_training_images_show_nothing(
     config = SynthesizeConfig(trial_images=12)
     rounds = Rounds(nothing, artifact, config, filter_config, 0, lambda plan: pytest.fail, copy_threshold=0.8)
     _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
-    assert found[A, "own"] == (12, right)
+    assert found[A, "own"] == (12, right, 12)
 
 
 @pytest.mark.parametrize(("different", "ask", "right"), [(12, True, 12), (3, True, 3), (3, False, 12)])
@@ -92,4 +92,4 @@ def test_of_images_that_look_alike_one_counts(
     how = FILTER.model_copy(update={"near_duplicates": ask})
     rounds = Rounds(nothing, artifact, SynthesizeConfig(trial_images=12), how, 0, lambda plan: pytest.fail)
     _, found = rounds.trials([(A, "own")], {A: {"own": SOURCES[A]}})
-    assert found[A, "own"] == (12, right)
+    assert found[A, "own"] == (12, right, 12)

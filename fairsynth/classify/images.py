@@ -160,9 +160,9 @@ def order(
 ) -> NDArray[np.int64]:
     """The places of an epoch's images.
 
-    ``groups``: as many as there are images, with replacement, every group present equally often, and in every group that
-    has real and synthetic ones these in equal shares (``SYNTHETIC_SHARE``). ``errors``: all
-    shuffled, those that ``errors`` marks ``times`` times (JTT).
+    ``groups``: as many as there are images, with replacement, every group present equally often, and of each that
+    has real and synthetic ones the share ``SYNTHETIC_SHARE`` synthetic. ``errors``: all shuffled, those that ``errors``
+    marks ``times`` times (JTT).
     """
     if sampling == "groups":
         weights_N = torch.from_numpy(_alike(images))

@@ -22,7 +22,8 @@ _POLICIES = {
 }
 _PAPERS = _POLICIES[", ".join(PAPERS)]
 # Questions that the paper leaves open: each policy alone, then one change at a time under the paper's policy. There the
-# encoder learns from synthetic images alone, so their worth is clearest. k says nothing where the shared adapter is taken.
+# encoder learns from synthetic images alone, so their worth is clearest. k says
+# nothing where the shared adapter is taken.
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     **_POLICIES,
     **{f"beta {b}": {"classify.beta": b, **_PAPERS} for b in (0.25, 0.5, 0.75, 1.0)},

@@ -12,9 +12,7 @@ from fairsynth.stages.views import new_export
 def export_kohya(run: Path, target: Path) -> int:
     """Write every adapter of a run as ``<group>--<cluster>.safetensors`` in kohya's naming; returns how many.
 
-    That which all groups share is ``shared--0.safetensors``.
-
-    Raises ConfigError if the run has no adapters, or if ``target`` exists and is no earlier export.
+    That which all groups share is ``shared--0.safetensors``. Raises ConfigError if the run has no adapters, or if ``target`` exists and is no earlier export.
     """
     from fairsynth.models.adapters import FILE_NAME, to_kohya
 

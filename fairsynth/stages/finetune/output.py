@@ -89,11 +89,9 @@ def planned_shared(config: RunConfig, group_of: Mapping[str, Group]) -> AdapterJ
 
     ``group_of``: the group of every embedded training image.
     """
-    return (
-        plan_shared(config.finetune, config.shared, config.data, group_of, config.seed)
-        if needs_shared(config)
-        else None
-    )
+    if not needs_shared(config):
+        return None
+    return plan_shared(config.finetune, config.shared, config.data, group_of, config.seed)
 
 
 def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> list[AdapterJob]:

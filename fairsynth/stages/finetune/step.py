@@ -1,4 +1,4 @@
-"""Stage finetune: class images where the config asks for them, then an adapter for every cluster."""
+"""Stage finetune: class images where the config asks for them, then an adapter for every cluster and one for all groups."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Which groups are not made, and why: images that do not show their group do harm.
 
 A group is not made if the filter's probe does not know it (``by_probe``), if no route shows it (``by_trials``), or if so
-few of its images show it that many of those that pass the probe would be the probe's errors (``by_likely``). The other groups with its attribute are not made then either (``alike``): if only some labels of an attribute had synthetic
-images, how real an image looks would give its label away. A route that ``synthesize.routes`` names is always obeyed.
+few of its images show it that many of those that pass the probe would be the probe's errors (``by_likely``). The other
+groups with its attribute are not made then either (``alike``): if only some labels of an attribute had synthetic images,
+how real an image looks would give its label away. A route that ``synthesize.routes`` names is always obeyed.
 """
 
 from __future__ import annotations

@@ -88,19 +88,15 @@ class Rounds:
         if not wanted:
             return EMPTY, {}
         images = self._made("plan-trials", partial(self._trial_plan, wanted, sources))
-        rows, trials = images.to_pylist(), {}
+        copies = selection.unusable(images, self.filter, self.copy_threshold)["near_copy"].tolist()
+        rows = [row | {"copy": copy} for row, copy in zip(images.to_pylist(), copies, strict=True)]
+        trials: dict[tuple[Group, str], TrialBatch] = {}
         for group, route in wanted:
             batch = [r for r in rows if (r["label"], r["attribute"], r["route"]) == (*group, route)]
             passing = [row for row in batch if depicts_its_group(row)]
-            right = self._different([row for row in passing if not self._is_copy(row)])
+            right = self._different([row for row in passing if not row["copy"]])
             trials[group, route] = TrialBatch(len(batch), right, len(passing))
         return images, trials
-
-    def _is_copy(self, row: Mapping[str, Any]) -> bool:
-        """Whether the filter rejects an image for being like one that its adapter has learnt."""
-        if not self.filter.near_copies or self.copy_threshold is None:
-            return False
-        return row["copy_score"] is not None and row["copy_score"] > self.copy_threshold
 
     def _different(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """How many of these images do not look like one before them; all, if the filter does not ask."""

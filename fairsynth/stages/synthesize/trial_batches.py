@@ -13,7 +13,7 @@ from fairsynth.models.probe import Recognised
 class TrialBatch(NamedTuple):
     """Result of a trial batch of one route: images made, and those that show their group.
 
-    Of these are the images in which the probe sees label and attribute, without copies and look-alikes.
+    These are the images in which the probe sees label and attribute, without copies and look-alikes.
     """
 
     made: int

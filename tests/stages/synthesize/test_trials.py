@@ -22,10 +22,12 @@ from tests.support.synthesize.worlds import SOURCES, A
 FILTER = FilterConfig(min_probability=0.9)
 
 
-def looks(number: int) -> dict[str, bytes]:
-    """Perceptual hash and look of a picture that is like no other with another number."""
+def looks(number: int) -> dict[str, Any]:
+    """Perceptual hash and look of a picture that is like no other with another number, and no copy that is known."""
     rng = np.random.default_rng(number)
-    return {"phash": rng.bytes(HASH_BYTES), "look": rng.bytes(LOOK_BYTES)}
+    # The base model has learnt no image to copy: there is no score then.
+    score = None if number else 0.0
+    return {"phash": rng.bytes(HASH_BYTES), "look": rng.bytes(LOOK_BYTES), "copy_score": score}
 
 
 def nothing(names: Sequence[str], make: Callable[[], Any]) -> Ran:
@@ -39,7 +41,7 @@ def test_a_trial_counts_what_depicts_its_group(tmp_path: Path, monkeypatch: pyte
         """Every second image of the prompt, and all others but every third, show their group."""
         rows = plan().to_pylist()
         good = [i % 2 == 0 if row["route"] == "prompt" else i % 3 > 0 for i, row in enumerate(rows)]
-        seen = {"constant": False, "attribute_probability": 0.9, "copy_score": None}
+        seen = {"constant": False, "attribute_probability": 0.9}
         return pa.Table.from_pylist(
             [
                 row | seen | looks(i) | {"label_probability": 0.8 if fine else 0.4}
@@ -84,7 +86,7 @@ def test_of_images_that_look_alike_one_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, different: int, ask: bool, right: int
 ) -> None:
     def made(self: Rounds, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
-        seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9, "copy_score": None}
+        seen = {"constant": False, "attribute_probability": 0.9, "label_probability": 0.9}
         return pa.Table.from_pylist([row | seen | looks(i % different) for i, row in enumerate(plan().to_pylist())])
 
     monkeypatch.setattr(module.Rounds, "_made", made)

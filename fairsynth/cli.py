@@ -63,11 +63,12 @@ def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothi
 
 def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
     from fairsynth.lock import locked
-    from fairsynth.preflight import check_early
+    from fairsynth.preflight import check_early, worded
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
     config, root = _config_of(tokens, preset, out, nothing)
     metadata = check_early(config, root)
+    config = worded(config, metadata)
     with locked(root):
         from fairsynth.pipeline import run
 

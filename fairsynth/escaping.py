@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -23,3 +24,9 @@ def _flat(value: Any) -> str:
 def printable(text: str) -> str:
     """The text without characters that could steer a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def listed(items: Sequence[str], most: int = 10) -> str:
+    """Items in a sentence: the first of them, and how many more there are."""
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")

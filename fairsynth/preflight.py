@@ -45,6 +45,18 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
     return metadata
 
 
+def worded(config: RunConfig, metadata: Metadata | None) -> RunConfig:
+    """The config, with the words that the dataset gives for labels and attributes where the config gives none."""
+    if metadata is None or not metadata.words:
+        return config
+    data, words = config.data, metadata.words
+    names = {
+        "label_names": words.get("label", {}) | data.label_names,
+        "attribute_names": words.get("attribute", {}) | data.attribute_names,
+    }
+    return config.model_copy(update={"data": data.model_copy(update=names)})
+
+
 def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
     """Raise ConfigError for a route of a group that the dataset cannot have."""
     names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fairsynth.config import DataConfig
+from fairsynth.escaping import listed
 from fairsynth.groups import SEPARATOR, Group
 
 
@@ -23,6 +24,25 @@ def fill(template: str, data: DataConfig, group: Group, token: str = "") -> str:
     # One pass with fixed names: a label that itself contains braces stays text.
     filled = re.sub(r"\{(token|label|attribute)\}", lambda match: words[match[1]], template)
     return " ".join(filled.split()).rstrip(" ,")
+
+
+def wordless(template: str, data: DataConfig, groups: Iterable[Group]) -> list[str]:
+    """A remark if a prompt names a label or an attribute by a number alone, which says nothing to a model."""
+    remarks = []
+    known = sorted(groups)
+    for what, words in (("label", {g: data.label_names.get(g.label, g.label) for g in known}),
+                        ("attribute", {g: _attribute_words(data, g.attribute) for g in known})):  # fmt: skip
+        bare = [
+            group for group, word in words.items() if re.fullmatch(r"[-+]?[0-9.]+", word.rpartition("=")[2].strip())
+        ]
+        if bare:
+            values = sorted({part for group in bare for part in getattr(group, what).split(SEPARATOR)})
+            asked = listed([f'"{value}": WORD' for value in values], 4)
+            remarks.append(
+                f"{what} {', '.join(map(repr, values[:4]))}: a number says nothing to a model; a prompt now is "
+                f"{fill(template, data, bare[0])!r}; give words: --data.{what}_names '{{{asked}}}'"
+            )
+    return remarks
 
 
 def _attribute_words(data: DataConfig, attribute: str) -> str:

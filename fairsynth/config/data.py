@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from fairsynth.config.types import Fraction, Positive, Section, Severity, Words
+from fairsynth.config.types import Fraction, Positive, Section, Severity, SplitNames, Words
 
 
 def _one_or_more(value: object) -> object:
@@ -79,6 +79,12 @@ class DataConfig(Section):
     """Shares of train, val and test, for data without a split: seeded, the same shares in every group."""
     split_seed: int = 0
     """Seed of that split; it does not change with the run's seed."""
+    split_names: SplitNames = Field(default_factory=dict)
+    """What the dataset's own words for splits mean, where they are not the usual ones; drop leaves those images out. {"0": train, extra: drop}"""
+    split_from: dict[Literal["val", "test"], Literal["train", "val", "test"]] = Field(default_factory=dict)
+    """A split that the dataset lacks, taken from another one, seeded (split_seed), the same share in every group: {test: val}. It gets half of val or test or a fifth of train, or what split_fractions says of the two."""
+    missing_files: Literal["quarantine", "leave_out"] = "quarantine"
+    """Images that the metadata names and that are not there: bad images, or, for a dataset of which a part was fetched, left out and counted."""
     severity: Severity = None
     """Bias of the training split: 0.99, 99% or another ratio keeps that share of a label's images aligned; original or null: as it is."""
     severity_validation: bool = False

@@ -40,6 +40,7 @@ def load_config(
         merged = _parse(
             (resources.files("fairsynth") / "config" / "presets" / f"{preset}.yaml").read_text("utf-8"), preset
         )
+    given = merged
     if path is not None:
         try:
             text = Path(path).read_text("utf-8")
@@ -49,7 +50,20 @@ def load_config(
     for key, value in (overrides or {}).items():
         whole_section = "." not in key and isinstance(value, dict)
         merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
-    return _validated(merged)
+    return _validated(_without_foreign_words(given, merged))
+
+
+def _without_foreign_words(preset: Mapping[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
+    """A preset's words are of its own columns: where another column was asked for, they would be of something else."""
+    was, now = preset.get("data"), merged.get("data")
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return merged
+    foreign = set()
+    for what in ("label", "attribute"):
+        columns = [(data.get(f"{what}_column"), (data.get("options") or {}).get(what)) for data in (was, now)]
+        if columns[0] != columns[1]:
+            foreign |= {f"{what}_names", "aligned"}
+    return merged | {"data": {k: v for k, v in now.items() if k not in foreign or v != was.get(k)}}
 
 
 def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

@@ -39,6 +39,9 @@ def _is_number(text: str) -> bool:
 Words = Annotated[dict[str, str], BeforeValidator(_text_keys)]
 
 
+SplitNames = Annotated[dict[str, Literal["train", "val", "test", "drop"]], BeforeValidator(_text_keys)]
+
+
 Severity = Annotated[Annotated[float, Field(gt=0.5, lt=1)] | None, BeforeValidator(_ratio)]
 
 

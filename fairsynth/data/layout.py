@@ -1,40 +1,25 @@
-"""What several dataset layouts share: image suffixes, metadata tables, split folders and split names."""
+"""What several dataset layouts share: metadata tables, split folders, shards, and files that nobody names."""
 
 from __future__ import annotations
 
-import re
-
+from fairsynth.data.image_names import is_image_file
 from fairsynth.data.location import container
-from fairsynth.data.metadata import split_of
-from fairsynth.data.storage import FileEntry, Storage
+from fairsynth.data.metadata import Metadata
+from fairsynth.data.rules.split_words import split_in, split_of
+from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-SPLIT_WORDS = "train (training), val (valid, validation, dev), test (testing)"
+TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 
 
-def is_image(name: str) -> bool:
-    """True if a file's name ends like an image's."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def is_image_file(file: FileEntry) -> bool:
-    """The same for a file whose name may not be UTF-8."""
-    return is_image(container(file.path, file.location))
+def is_table(name: str) -> bool:
+    """True for the name of a metadata table, in any case."""
+    return name.lower() in TABLES
 
 
 def split_folders(storage: Storage) -> list[str]:
     """Folders at the root that are named like splits."""
     return [name for name in storage.names() if split_of(name) and storage.is_folder(name)]
-
-
-def known_split(where: str, word: str) -> str:
-    """train, val or test. Raises DataError, with ``where``, for a word that is no split."""
-    split = split_of(word)
-    if split is None:
-        raise DataError(f"{where}: split is {word!r}; allowed: {SPLIT_WORDS}")
-    return split
 
 
 def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
@@ -49,7 +34,19 @@ def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def shard_split(path: str) -> str:
-    """The split of a shard: by the first word of its name, else the nearest folder named like a split, else empty."""
+    """The split of a shard or a table: by the words of its name, else the nearest folder named like a split, else empty."""
     *folders, name = path.split("/")
-    words = [re.split(r"[^A-Za-z]", name, maxsplit=1)[0], *reversed(folders)]
-    return next((split for word in words if (split := split_of(word))), "")
+    return split_in(name.partition(".")[0]) or next(
+        (split for word in reversed(folders) if (split := split_of(word))), ""
+    )
+
+
+def not_named(storage: Storage, metadata: Metadata) -> list[str]:
+    """Paths of image files below the root that the metadata does not name."""
+    named = {container(entry.path, entry.location) for entry in metadata.entries}
+    named |= {image.path for image in (*metadata.quarantined, *metadata.excluded)}
+    return [
+        file.path
+        for file in storage.files()
+        if is_image_file(file) and not {container(file.path, file.location), file.path} & named
+    ]

@@ -1,32 +1,26 @@
-"""What every reader returns, and how fields become label, attribute and split."""
+"""What every reader returns, and how fields become label and attribute."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fairsynth.config import DataConfig
 from fairsynth.groups import SEPARATOR
-from fairsynth.manifest import TEST, TRAIN, VALIDATION
 
-_SPLITS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
-}
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,14}))\.0*")
 
 
 class Entry(NamedTuple):
     """One image of a dataset, before its file was looked at.
 
     ``path``: unique in the dataset, relative, valid Unicode. ``location``: see ``fairsynth.data.location``;
-    empty for a file of its own. ``split``: train, val, test, or empty where the dataset has none.
+    empty for a file of its own. ``split``: as a reader gives it, the dataset's own word for it,
+    or empty where it has none; in checked metadata train, val or test.
     ``true_attribute``: known but hidden from the method (``data.attribute: discover``).
     """
 
@@ -48,12 +42,53 @@ class SetAside(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """A dataset's metadata: entries in a fixed order, what cannot be used, what is left out on purpose, remarks."""
+    """A dataset's metadata: entries in a fixed order, what cannot be used, what is left out on purpose, remarks.
+
+    ``problems``: why a run refuses it. ``words``: for label and attribute, the words that the dataset itself gives for
+    their values.
+    """
 
     entries: list[Entry]
     quarantined: list[SetAside] = field(default_factory=list)
     excluded: list[SetAside] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    words: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Images and rows that are used or set aside: what came in."""
+        return len(self.entries) + len(self.quarantined) + len(self.excluded)
+
+
+class Found:
+    """What a reader or a rule finds, one by one; equal problems of many rows become one, with their number."""
+
+    def __init__(self, start: Metadata | None = None) -> None:
+        start = start or Metadata([])
+        self.entries: list[Entry] = []
+        self.quarantined, self.excluded = list(start.quarantined), list(start.excluded)
+        self.remarks, self.words = list(start.remarks), dict(start.words)
+        self._first = {problem: problem for problem in start.problems}
+        self._more = Counter[str]()
+
+    def refuse(self, path: str, reason: str, problem: str) -> None:
+        """Set an image aside for which a run refuses the dataset."""
+        self.quarantined.append(SetAside(path, reason, problem))
+        self.problem(reason, problem)
+
+    def problem(self, kind: str, text: str) -> None:
+        """Note why a run refuses the dataset; of each kind the first text is told."""
+        if self._first.setdefault(kind, text) is not text:
+            self._more[kind] += 1
+
+    @property
+    def metadata(self) -> Metadata:
+        """All that was found."""
+        problems = [
+            text + (f" (and {n} more like it)" if (n := self._more[k]) else "") for k, text in self._first.items()
+        ]
+        return Metadata(self.entries, self.quarantined, self.excluded, self.remarks, problems, self.words)
 
 
 @dataclass(frozen=True)
@@ -78,9 +113,17 @@ class Fields:
 
     def entry(self, row: Mapping[str, str], path: str, split: str, location: str = "") -> Entry:
         """The entry of a row."""
-        attribute = combine(self.attributes, [row[name] for name in self.attributes])
+        attribute = combine(self.attributes, [plain_value(row[name]) for name in self.attributes])
         visible, hidden = ("", attribute) if self.discover else (attribute, "")
-        return Entry(path, split, row[self.label], visible, location, hidden)
+        return Entry(path, split, plain_value(row[self.label]), visible, location, hidden)
+
+
+def plain_value(text: str) -> str:
+    """A value in one spelling: whole numbers without a point (1.0 is 1, as in typed tables), Unicode composed (NFC)."""
+    if text.isascii():
+        whole = _WHOLE.fullmatch(text) if "." in text else None
+        return str(int(whole[1])) if whole else text
+    return unicodedata.normalize("NFC", text)
 
 
 def combine(names: Sequence[str], values: Sequence[str]) -> str:
@@ -91,11 +134,6 @@ def combine(names: Sequence[str], values: Sequence[str]) -> str:
     if len(names) == 1:
         return values[0]
     return SEPARATOR.join(f"{n}={v}" for n, v in zip(names, values, strict=True)) if all(values) else ""
-
-
-def split_of(word: str) -> str | None:
-    """train, val or test from a split's name or a usual synonym; None for any other word."""
-    return _SPLITS.get(word.strip().lower())
 
 
 class BadImage(Exception):

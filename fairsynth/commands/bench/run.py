@@ -16,7 +16,7 @@ from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.pipeline import STAGES, through
-from fairsynth.preflight import check_early
+from fairsynth.preflight import check_early, worded
 from fairsynth.stages.context import Context, opened
 
 
@@ -93,7 +93,8 @@ def _title(cell: Cell, repetitions: int) -> str:
 def _outcomes(base: Context, cell: Cell, own: RunConfig, say: Callable[[str], None]) -> Sequence[Measured | Failed]:
     """Run a cell. Of its methods each has an outcome."""
     try:
-        context = Context(own, base.root, base.session, metadata=check_early(own, base.root))
+        metadata = check_early(own, base.root)
+        context = Context(worded(own, metadata), base.root, base.session, metadata=metadata)
         through(context, "evaluate", lambda line: say(f"  {line}"))
         return measured(context, cell)
     except DataError as error:

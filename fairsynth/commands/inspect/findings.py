@@ -16,6 +16,7 @@ from fairsynth.data.vectors import byte_rows
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
+from fairsynth.prompts import fill, wordless
 from fairsynth.stages.ingest.content import LIMITS, Examined, examine, wrong_extensions
 from fairsynth.stages.ingest.decide import check_groups, check_k
 
@@ -29,16 +30,17 @@ def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: S
     files that the metadata does not name. ``problems``: what would stop a run; empty for a usable
     dataset.
     """
-    examined = examine(metadata, checked)
+    examined = examine(metadata, checked, orphans)
     near = _near(examined, checked)
     copies = _copies(examined)
     return {
         "schema": SCHEMA,
         "images": {
-            "input": len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded),
+            "input": metadata.total,
             "used": len(examined.used()),
             "quarantined": len(metadata.quarantined) + len(examined.bad) + len(examined.conflicts),
             "excluded": len(metadata.excluded) + len(examined.leaks),
+            "not_named": len(orphans),
         },
         "groups": _groups(config, examined),
         "quarantine": _set_aside([*metadata.quarantined, *examined.bad]),
@@ -52,14 +54,15 @@ def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: S
         "formats": dict(Counter(format for format in checked.column("format").to_pylist() if format).most_common()),
         "sizes": _sizes(checked),
         "association": association(Counter((e.label, e.attribute) for e, _ in examined.used() if e.split == TRAIN)),
-        "remarks": metadata.remarks,
+        "prompts": _prompts(config, examined),
+        "remarks": [*metadata.remarks, *_hints(config, examined)],
         "problems": _problems(config, metadata, examined),
     }
 
 
 def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list[str]:
     """Every reason for which a run would refuse the dataset."""
-    problems = []
+    problems = list(metadata.problems)
     try:
         check_groups(metadata.entries, config.data)
         if config.data.attribute == "column":
@@ -73,6 +76,20 @@ def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list
         except DataError as error:
             problems.append(str(error))
     return problems
+
+
+def _prompts(config: RunConfig, examined: Examined) -> dict[str, str]:
+    """What a run would ask the generator for, of each group that is there; nothing for attributes to be discovered."""
+    if config.data.attribute == "discover":
+        return {}
+    groups = sorted({Group(e.label, e.attribute) for e, _ in examined.used()})
+    return {str(group): fill(config.synthesize.prompt, config.data, group) for group in groups}
+
+
+def _hints(config: RunConfig, examined: Examined) -> list[str]:
+    groups = {Group(e.label, e.attribute) for e, _ in examined.used()}
+    bare = [] if config.data.attribute == "discover" else wordless(config.synthesize.prompt, config.data, groups)
+    return [*([examined.hint] if examined.hint else []), *bare]
 
 
 def _set_aside(set_aside: Sequence[SetAside]) -> dict[str, Any]:

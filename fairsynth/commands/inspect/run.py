@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pyarrow as pa
 
 from fairsynth.commands.inspect.findings import inspect
 from fairsynth.config import RunConfig
-from fairsynth.data.dataset import levelled, load, recognise
-from fairsynth.data.location import container
+from fairsynth.data.dataset import levelled, survey
+from fairsynth.data.layout import not_named
 from fairsynth.data.metadata import Metadata
+from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import stream
-from fairsynth.stages.ingest.content import SUFFIXES, CheckImages
+from fairsynth.errors import DataError
+from fairsynth.preflight import worded
+from fairsynth.stages.ingest.content import CHECKED, LOOK, CheckImages
 from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
 
 
@@ -40,10 +44,13 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     data = config.data
     storage = Storage(data.root, data.follow_links)
     name = recognise(storage) if data.format == "auto" else data.format
-    metadata = load(data.model_copy(update={"format": name}), storage)
-    orphans = _orphans(storage, metadata)
-    _, metadata = levelled(data, metadata)
-    findings = inspect(config, metadata, _checked(config, storage, metadata), orphans)
+    metadata = survey(data.model_copy(update={"format": name}), storage)
+    unnamed = not_named(storage, metadata)
+    try:
+        _, metadata = levelled(data, metadata)
+    except DataError as error:
+        metadata = replace(metadata, problems=[*metadata.problems, str(error)])
+    findings = inspect(worded(config, metadata), metadata, _checked(config, storage, metadata), unnamed)
     return {"root": shown_root, "format": name, **findings}
 
 
@@ -51,7 +58,10 @@ def _checked(config: RunConfig, storage: Storage, metadata: Metadata) -> pa.Tabl
     """A row for each image, ordered by path; only these rows are held, never the images."""
     work = CheckImages(storage, config.data.images, look=True)
     if len(metadata.entries) <= FEW:
-        tables = [work({"rows": rows})["checked"] for rows in _batches(metadata)]
+        tables = [
+            pa.schema([*CHECKED, *LOOK]).empty_table(),
+            *(work({"rows": rows})["checked"] for rows in _batches(metadata)),
+        ]
     else:
         with session_of(config.resources) as session:
             tables = list(stream(session, "inspect", _batches(metadata), work))
@@ -62,15 +72,3 @@ def _batches(metadata: Metadata) -> Iterator[list[dict[str, str]]]:
     rows = sorted((entry.path, entry.location) for entry in metadata.entries)
     for start in range(0, len(rows), INGEST_UNIT):
         yield [{"path": path, "location": location} for path, location in rows[start : start + INGEST_UNIT]]
-
-
-def _orphans(storage: Storage, metadata: Metadata) -> list[str]:
-    """Image files in the folder that the metadata does not name."""
-    named = {container(entry.path, entry.location) for entry in metadata.entries}
-    named |= {image.path for image in (*metadata.quarantined, *metadata.excluded)}
-    endings = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-    return [
-        file.path
-        for file in storage.files()
-        if (name := container(file.path, file.location)).lower().endswith(endings) and not {name, file.path} & named
-    ]

@@ -18,10 +18,12 @@ def lines(findings: Mapping[str, Any]) -> Iterator[str]:
     yield f"{printable(findings['root'])} ({findings['format']})"
     yield (
         f"images: {images['input']} = {images['used']} usable + {images['quarantined']} quarantined "
-        f"+ {images['excluded']} left out"
+        f"+ {images['excluded']} left out" + (f"; {n} not named" if (n := images["not_named"]) else "")
     )
     yield from _groups(findings["groups"])
     yield from _association(findings["association"])
+    for group, prompt in list(findings["prompts"].items())[:1]:
+        yield f"prompt of {group}: {printable(prompt)}"
     yield from _appearance(findings)
     for title, part in (("quarantined", findings["quarantine"]), ("left out", findings["excluded"])):
         yield from _set_aside(title, part)
@@ -40,13 +42,18 @@ def lines(findings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    names = [f"{printable(g['label'])}, {printable(g['attribute']) or '?'}" for g in groups]
+    names = [f"{_value(g['label'])}, {_value(g['attribute']) or '?'}" for g in groups]
     width = max([len("group (label, attribute)"), *map(len, names)])
     yield ""
     yield f"{'group (label, attribute)':<{width}} {''.join(f'{split:>9}' for split in SPLITS)}  in a run"
     for name, group in zip(names, groups, strict=True):
         yield f"{name:<{width}} {''.join(f'{group[split]:>9}' for split in SPLITS)}  {group['fate']}"
     yield ""
+
+
+def _value(text: str) -> str:
+    """A value as it is, but in quotes where blanks at its ends would not be seen."""
+    return printable(text) if text == text.strip() else repr(text)
 
 
 def _association(tied: Mapping[str, Any]) -> Iterator[str]:

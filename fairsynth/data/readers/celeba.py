@@ -6,17 +6,17 @@ config says otherwise; their values stay "-1" and "1".
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from fairsynth.config import DataConfig
-from fairsynth.data.metadata import Fields, Metadata, SetAside
+from fairsynth.data.metadata import Fields, Found, Metadata, SetAside, plain_value
+from fairsynth.data.rules.split_words import CODES
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import check_columns, read_text, safe_path
+from fairsynth.data.tables.columns import places
+from fairsynth.data.tables.table import inside
+from fairsynth.data.tables.text import csv_lines, read_text
 from fairsynth.errors import DataError
-from fairsynth.manifest import SPLITS
 
 LISTS = ("list_attr_celeba", "list_eval_partition")
 LIST_PLACES = ("", "celeba/", "Anno/", "Eval/", "data/")
@@ -26,7 +26,6 @@ IMAGE_PLACES = (
     "",
 )
 NAME, PARTITION = "image_id", "partition"
-_TRIED = 20
 
 
 @dataclass
@@ -43,35 +42,42 @@ def recognises(storage: Storage) -> bool:
     return all(_find(storage, name) for name in LISTS)
 
 
+def resembles(storage: Storage) -> bool:
+    """True if one of them is."""
+    return any(_find(storage, name) for name in LISTS)
+
+
 def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the attribute list's order; a name in only one list is set aside.
 
     Raises DataError: a list or all images missing, a count that is not the number of rows, a row that is too
-    short or too long, an unknown attribute, a name with two different rows, a partition other than 0, 1, 2.
+    short or too long, an unknown attribute, a name with two different rows. Problems: a partition other than 0, 1, 2,
+    a file name that leaves the dataset.
     """
-    fields = Fields.of(config, "Blond_Hair", "Male")
+    fields, found = Fields.of(config, "Blond_Hair", "Male"), Found()
     attributes, partition = (
         _read(storage, name, needed) for name, needed in zip(LISTS, (fields.needed, (PARTITION,)), strict=True)
     )
-    folder = _image_folder(storage, list(attributes.values)[:_TRIED])
-    entries, quarantined = [], []
+    folder = _image_folder(storage, attributes.values)
     for name, values in attributes.values.items():
-        path = folder + safe_path(storage, name)
-        if name not in partition.values:
-            quarantined.append(SetAside(path, "no_partition", f"not in {partition.path}"))
+        if not (path := inside(storage, name, storage.name(attributes.path), found)):
             continue
-        code = partition.values[name][0]
-        if code not in ("0", "1", "2"):
-            raise DataError(
-                f"{storage.name(partition.path)}: the partition of {name!r} is {code!r}; "
-                "allowed: 0 (train), 1 (validation), 2 (test)"
-            )
-        row = dict(zip(fields.needed, values, strict=True))
-        entries.append(fields.entry(row, path, SPLITS[int(code)]))
+        if name not in partition.values:
+            found.quarantined.append(SetAside(folder + path, "no_partition", f"not in {partition.path}"))
+            continue
+        code = plain_value(partition.values[name][0])
+        if code in CODES:
+            row = dict(zip(fields.needed, values, strict=True))
+            found.entries.append(fields.entry(row, folder + path, CODES[code]))
+        else:
+            where, allowed = storage.name(partition.path), "0 (train), 1 (validation), 2 (test)"
+            problem = f"{where}: the partition of {name!r} is {code!r}; allowed: {allowed}"
+            found.refuse(folder + path, "unknown_split", problem)
     without = [name for name in partition.values if name not in attributes.values]
-    quarantined += [SetAside(folder + name, "no_attributes", f"not in {attributes.path}") for name in without]
-    repeated = [SetAside(folder + name, "equal_row") for name in attributes.repeated + partition.repeated]
-    return Metadata(entries, quarantined, repeated, [f"read {attributes.path} and {partition.path}"])
+    found.quarantined += [SetAside(folder + name, "no_attributes", f"not in {attributes.path}") for name in without]
+    found.excluded += [SetAside(folder + name, "equal_row") for name in attributes.repeated + partition.repeated]
+    found.remarks.append(f"read {attributes.path} and {partition.path}")
+    return found.metadata
 
 
 def _find(storage: Storage, name: str) -> str:
@@ -80,26 +86,27 @@ def _find(storage: Storage, name: str) -> str:
     return next((path for path in paths if storage.is_file(path)), "")
 
 
-def _image_folder(storage: Storage, names: list[str]) -> str:
-    """Where the first images of the list are."""
-    for place in IMAGE_PLACES:
-        if any(storage.is_file(place + safe_path(storage, name)) for name in names):
-            return place
-    places = ", ".join(place or "the folder itself" for place in IMAGE_PLACES)
-    raise DataError(
-        f"{storage.root}: none of the first images ({', '.join(names[:2])}, ...) is there; looked in {places}"
-    )
+def _image_folder(storage: Storage, names: Collection[str]) -> str:
+    """Where most of the listed images are, however few of them were fetched."""
+    wanted = set(names)
+    held = {place: len(wanted.intersection(storage.names(place))) for place in IMAGE_PLACES}
+    best = max(held, key=lambda place: held[place])
+    if held[best]:
+        return best
+    looked = ", ".join(place or "the folder itself" for place in IMAGE_PLACES)
+    first = ", ".join([*names][:2])
+    raise DataError(f"{storage.root}: none of the listed images ({first}, ...) is there; looked in {looked}")
 
 
 def _read(storage: Storage, name: str, needed: tuple[str, ...]) -> _List:
     path = _find(storage, name)
     if not path:
-        places = ", ".join(place or "the folder itself" for place in LIST_PLACES)
-        raise DataError(f"{storage.root} has no {name}.txt or {name}.csv; looked in {places}")
+        looked = ", ".join(place or "the folder itself" for place in LIST_PLACES)
+        raise DataError(f"{storage.root} has no {name}.txt or {name}.csv; looked in {looked}")
     where, found, number = storage.name(path), _List(path), 0
     count, header, rows = _parts(where, path.endswith(".csv"), read_text(storage, path), name == LISTS[0])
-    check_columns(where, header, (NAME, *needed))
-    name_at, places_of = header.index(NAME), [header.index(column) for column in needed]
+    at = places(where, header, (NAME, *needed))
+    name_at, places_of = at[NAME], [at[column] for column in needed]
     for line, values in rows:
         if len(values) != len(header):
             raise DataError(f"{where}, line {line}: {len(values)} values where {len(header)} are expected")
@@ -122,7 +129,7 @@ def _parts(
 ) -> tuple[int | None, list[str], Iterator[tuple[int, list[str]]]]:
     """The count if there is one, the column names, and the rows with their lines."""
     if is_csv:
-        rows = _csv_rows(where, text)
+        rows = ((line.number, line.values) for line in csv_lines(where, text))
         return None, next(rows, (1, []))[1], rows
     lines = text.split("\n")
     rows = ((line, values) for line, text in enumerate(lines, start=1) if (values := text.split()))
@@ -132,11 +139,3 @@ def _parts(
     if len(first) != 1 or not first[0].isdecimal():
         raise DataError(f"{where}, line 1: must be the number of images; it is {' '.join(first)[:80]!r}")
     return int(first[0]), [NAME, *next(rows, (2, []))[1]], rows
-
-
-def _csv_rows(where: str, text: str) -> Iterator[tuple[int, list[str]]]:
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        yield from ((lines.line_num, values) for values in lines if values)
-    except csv.Error as error:
-        raise DataError(f"{where}, line {lines.line_num}: not valid CSV: {error}") from None

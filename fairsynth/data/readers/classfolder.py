@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
-from fairsynth.config import DataConfig
-from fairsynth.data.layout import TABLES, is_image, is_image_file
-from fairsynth.data.metadata import Fields, Metadata, SetAside, split_of
+from fairsynth.config import DataConfig, Section
+from fairsynth.data.image_names import is_image, is_image_file
+from fairsynth.data.layout import is_table
+from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.readers import celeba, folder, utkface
-from fairsynth.data.storage import Storage
-from fairsynth.data.table import check_columns
+from fairsynth.data.rules.split_words import plain_split, split_of
+from fairsynth.data.storage import FileEntry, Storage
+from fairsynth.data.tables.columns import places
 from fairsynth.errors import DataError
+from fairsynth.escaping import listed
 
 LEVELS = ("label", "attribute")
-_TABULAR = (".csv", ".jsonl", ".parquet", ".tar")
+_TABULAR = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
+
+
+class Options(Section):
+    """Settings of this format (``data.options``)."""
+
+    top: Literal["auto", "split", "label"] = "auto"
+    """What the folders at the root are. auto: splits if all are named like splits, labels if none is or one alone; else the dataset is refused."""
 
 
 def recognises(storage: Storage) -> bool:
@@ -21,14 +32,14 @@ def recognises(storage: Storage) -> bool:
     names = storage.names()
     if any(is_image(name) or name.lower().endswith(_TABULAR) for name in names):
         return False
-    if any(other.recognises(storage) for other in (celeba, folder, utkface)):
+    if any(other.recognises(storage) or other.resembles(storage) for other in (celeba, folder)):
         return False
-    return any(_holds_images(storage, name, len(LEVELS) + 1) for name in names[:8])
+    return not utkface.recognises(storage) and any(_holds_images(storage, name, len(LEVELS) + 1) for name in names[:8])
 
 
 def _holds_images(storage: Storage, place: str, levels: int) -> bool:
     names = storage.names(place)
-    if levels == 0 or set(TABLES) & set(names):
+    if levels == 0 or any(map(is_table, names)):
         return False
     return any(map(is_image, names)) or any(_holds_images(storage, f"{place}/{name}", levels - 1) for name in names[:4])
 
@@ -36,16 +47,19 @@ def _holds_images(storage: Storage, place: str, levels: int) -> bool:
 def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries sorted by path; label and attribute are the folders' names.
 
-    Folders are splits if all of them at the root are named like splits. Files at another depth than most
-    are set aside (``unexpected_depth``), files that are no images are ignored and counted in a remark.
-    Raises DataError: no images, images too deep or without a folder, no attribute where one is wanted.
+    Folders at the root are splits as ``Options.top`` says. Files at another depth than most are set aside
+    (``unexpected_depth``), those in a folder that is named like an image are left out (``beside_an_image``: thumbnails),
+    files that are no images are ignored and counted in a remark.
+    Raises DataError: no images, images too deep or without a folder, no attribute where one is wanted, folders of which
+    only some are named like splits.
     """
     fields = Fields.of(config, *LEVELS)
-    check_columns(f"the folder layout of {storage.root}", LEVELS, fields.needed)
+    places(f"the folder layout of {storage.root}", LEVELS, fields.needed)
     files = storage.files()
-    images = [(file, file.path.split("/")[:-1]) for file in files if is_image_file(file)]
+    found = [(file, file.path.split("/")[:-1]) for file in files if is_image_file(file)]
+    images = [(file, folders) for file, folders in found if not any(map(is_image, folders))]
     tops = sorted({folders[0] for _, folders in images if folders})
-    with_splits = bool(tops) and all(split_of(name) for name in tops)
+    with_splits = _are_splits(storage, tops, Options.model_validate(config.options).top)
     levels = {file.path: folders[1:] if with_splits else folders for file, folders in images}
     depth = _usual_depth(storage, [len(folders) for folders in levels.values()])
     if depth < len(fields.needed):
@@ -57,13 +71,31 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     for file, folders in images:
         values = levels[file.path]
         if len(values) != depth:
-            quarantined.append(
-                SetAside(file.path, "unexpected_depth", f"{len(values)} folders; most images have {depth}")
-            )
+            detail = f"{len(values)} folders; most images have {depth}"
+            quarantined.append(SetAside(file.path, "unexpected_depth", detail))
             continue
         split = split_of(folders[0]) if with_splits else None
         entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split or "", file.location))
-    return Metadata(entries, quarantined, remarks=_remarks(len(files) - len(images), tops, with_splits))
+    excluded = _thumbnails(found)
+    return Metadata(entries, quarantined, excluded, _remarks(len(files) - len(found), tops, with_splits))
+
+
+def _thumbnails(found: list[tuple[FileEntry, list[str]]]) -> list[SetAside]:
+    return [SetAside(file.path, "beside_an_image") for file, folders in found if any(map(is_image, folders))]
+
+
+def _are_splits(storage: Storage, tops: list[str], top: str) -> bool:
+    """Whether the folders at the root are splits. Raises DataError if only some of them look like it."""
+    splits = [name for name in tops if split_of(name)]
+    others = [name for name in tops if not split_of(name)]
+    if top == "label":
+        return False
+    if others and (top == "split" or len({split_of(name) for name in splits}) > 1):
+        raise DataError(
+            f"{storage.root}: the folders {listed(splits) or '(none)'} are named like splits, but {listed(others)} not; "
+            "move or rename what does not belong there, or, if they all are labels: --data.options '{top: label}'"
+        )
+    return bool(splits) and not others
 
 
 def _usual_depth(storage: Storage, depths: list[int]) -> int:
@@ -82,8 +114,12 @@ def _remarks(others: int, tops: list[str], with_splits: bool) -> list[str]:
     remarks = [f"{others} files are no images by their names and were ignored"] if others else []
     words = [name for name in tops if split_of(name)]
     if words and not with_splits:
-        rest = next(name for name in tops if not split_of(name))
+        rest = next((name for name in tops if not split_of(name)), "")
+        why = f"because {rest!r} is no split" if rest else "as data.options.top says"
+        remarks.append(f"folders named like splits ({listed(words)}) were taken as labels, {why}")
+    unusual = [f"{name} as {split_of(name)}" for name in words if not plain_split(name)]
+    if unusual and with_splits:
         remarks.append(
-            f"folders named like splits ({', '.join(words)}) were taken as labels, because {rest!r} is no split"
+            f"folders are taken as splits: {listed(unusual)} (if they are labels: --data.options '{{top: label}}')"
         )
     return remarks

@@ -1,74 +1,136 @@
 """A Hugging Face image folder: a metadata table with file_name, label, attribute and split.
 
-The table is metadata.csv, metadata.jsonl or metadata.parquet: one at the root, or one in each split's folder
-(train/, validation/, test/), whose file names count from there.
+The table is metadata.csv, .tsv, .jsonl or .parquet: one at the root, or one in each split's folder (train/,
+validation/, test/), whose file names count from there. Tables of other names are read if ``data.options.table`` names
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Annotated
 
-from fairsynth.config import DataConfig
-from fairsynth.data.layout import TABLES, known_split, split_folders
-from fairsynth.data.metadata import Entry, Fields, Metadata, split_of
+from pydantic import BeforeValidator
+
+from fairsynth.config import DataConfig, Section
+from fairsynth.data.layout import TABLES, is_table, shard_split, split_folders
+from fairsynth.data.metadata import Fields, Found, Metadata
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import columns, read_table, safe_path
+from fairsynth.data.tables.class_labels import Codes
+from fairsynth.data.tables.columns import spelled
+from fairsynth.data.tables.table import column_names, inside, read_table
 from fairsynth.errors import DataError
 
 NAME = "file_name"
+# Other names of that column; Hugging Face allows any that ends so.
+_NAMES = (NAME, "filename", "file")
+_ENDING = "_file_name"
+_TABULAR = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+class Options(Section):
+    """Settings of this format (``data.options``)."""
+
+    table: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
+    """Metadata tables by other names than metadata.csv: one path or several, from the dataset's folder. Where a table has no column of the split, the words of its name say it."""
+    file_column: str = ""
+    """Column with the images' file names; empty: file_name, filename, file, or the only one that ends in _file_name."""
 
 
 def recognises(storage: Storage) -> bool:
-    """True for a metadata table with a file_name, at the root or in a split's folder."""
-    folders = ["", *(f"{name}/" for name in split_folders(storage))]
-    return any(NAME in columns(storage, folder + table) for folder in folders for table in TABLES)
+    """True for a readable metadata table that names files, at the root or in a split's folder."""
+    for table in _tables(storage):
+        try:
+            if file_column(column_names(storage, table)):
+                return True
+        except DataError:
+            continue
+    return False
+
+
+def resembles(storage: Storage) -> bool:
+    """True if there is such a table, whatever is wrong with it."""
+    return bool(_tables(storage))
+
+
+def hint(storage: Storage) -> str:
+    """How tables of other names are read, if there are any at the root."""
+    others = [name for name in storage.names() if name.lower().endswith(_TABULAR) and not is_table(name)]
+    if not others:
+        return ""
+    named = others[0] if len(others) == 1 else f"[{', '.join(others[:3])}]"
+    return (
+        "if a table names the images: --data.format folder "
+        f"--data.options '{{table: {named}, file_column: COLUMN}}' --data.label_column COLUMN --data.attribute_column COLUMN"
+    )
+
+
+def file_column(header: Sequence[str]) -> str:
+    """The column that names the files; empty if none does, or several."""
+    plain = [spelled(name) for name in header]
+    for usual in _NAMES:
+        if usual in plain:
+            return header[plain.index(usual)]
+    ends = [name for name, spelling in zip(header, plain, strict=True) if spelling.endswith(_ENDING)]
+    return ends[0] if len(ends) == 1 else ""
 
 
 def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the tables' order.
 
-    Raises DataError: no table, tables both at the root and in split folders, two tables in one folder, a
-    missing column, an unknown split, a file name that leaves the dataset.
+    Raises DataError: no table, tables both at the root and in split folders, two tables in one folder, a missing
+    column. Problems: rows that cannot be read, file names that leave the dataset.
     """
-    fields = Fields.of(config, "label", "attribute")
-    at_root = _table(storage, "")
-    inside = [(name, table) for name in split_folders(storage) if (table := _table(storage, f"{name}/"))]
-    if at_root and inside:
-        raise DataError(
-            f"{storage.root} has the tables {at_root} and {inside[0][1]}; keep the one, or those in the splits"
-        )
-    if not at_root and not inside:
+    options, fields, found = Options.model_validate(config.options), Fields.of(config, "label", "attribute"), Found()
+    tables = list(options.table) or _tables(storage)
+    if not tables:
         raise DataError(
             f"{storage.root} has no metadata table; it must hold {', '.join(TABLES[:-1])} or {TABLES[-1]} with the columns "
             f"{', '.join((NAME, *fields.needed))}, {config.split_column}, or such a table in each of train/, validation/, test/"
         )
-    if at_root:
-        return Metadata(list(_with_column(storage, config, fields, at_root)))
-    return Metadata([entry for folder, table in inside for entry in _in_folder(storage, fields, folder, table)])
+    if not options.table:
+        _check_places(storage, tables)
+    for table in tables:
+        _read(storage, config, options, fields, table, found)
+    return found.metadata
 
 
-def _table(storage: Storage, folder: str) -> str:
-    """Path of the folder's metadata table, or empty."""
-    found = [folder + name for name in TABLES if storage.is_file(folder + name)]
-    if len(found) > 1:
-        raise DataError(f"{storage.root} has more than one metadata table in one folder: {', '.join(found)}; keep one")
-    return found[0] if found else ""
+def _tables(storage: Storage) -> list[str]:
+    """Paths of the metadata tables, by their names."""
+    folders = ("", *(f"{name}/" for name in split_folders(storage)))
+    return [folder + name for folder in folders for name in storage.names(folder) if is_table(name)]
 
 
-def _with_column(storage: Storage, config: DataConfig, fields: Fields, table: str) -> Iterator[Entry]:
-    column = config.split_column
-    # A column that was asked for by another name than the usual one must be there.
-    asked = column != DataConfig().split_column and column != ""
-    has_split = asked or column in columns(storage, table)
-    needed = (NAME, *fields.needed, *((column,) if has_split else ()))
-    first = 2 if table.endswith(".csv") else 1
-    for number, row in enumerate(read_table(storage, table, needed), start=first):
-        # JSON lines may have a field that the first line lacks.
-        word = row.get(column, "")
-        split = known_split(f"{storage.name(table)}, row {number}", word) if has_split or word else ""
-        yield fields.entry(row, safe_path(storage, row[NAME]), split)
+def _check_places(storage: Storage, tables: Sequence[str]) -> None:
+    """Raise DataError unless there is one table at the root, or one in each of some split folders."""
+    folders = [table.rpartition("/")[0] for table in tables]
+    for folder in dict.fromkeys(folders):
+        same = [table for table in tables if table.rpartition("/")[0] == folder]
+        if len(same) > 1:
+            raise DataError(
+                f"{storage.root} has more than one metadata table in one folder: {', '.join(same)}; keep one"
+            )
+    if "" in folders and len(folders) > 1:
+        raise DataError(
+            f"{storage.root} has the tables {tables[0]} and {tables[1]}; keep the one, or those in the splits"
+        )
 
 
-def _in_folder(storage: Storage, fields: Fields, folder: str, table: str) -> Iterator[Entry]:
-    for row in read_table(storage, table, (NAME, *fields.needed)):
-        yield fields.entry(row, f"{folder}/{safe_path(storage, row[NAME])}", split_of(folder) or "")
+def _read(storage: Storage, config: DataConfig, options: Options, fields: Fields, table: str, found: Found) -> None:
+    header = column_names(storage, table)
+    name_column = options.file_column or file_column(header) or NAME
+    if spelled(name_column) != NAME and not options.file_column:
+        found.remarks.append(f"{table}: column {name_column!r} is taken as {NAME}")
+    folder = "" if options.table else table.rpartition("/")[0]
+    codes, column = Codes.of_table(storage, table, fields), "" if folder else config.split_column
+    # A column of the split that was asked for by another name than the usual one must be there.
+    asked = (column,) if column not in ("", DataConfig().split_column) else ()
+    beside = shard_split(table) if folder or options.table else ""
+    for number, row in read_table(
+        storage, table, (name_column, *fields.needed, *asked), found, (column,) if column else ()
+    ):
+        path = inside(storage, row[name_column], f"{storage.name(table)}, row {number}", found)
+        if path:
+            split = row.get(column, "") or beside
+            found.entries.append(fields.entry(codes.known(row), f"{folder}/{path}" if folder else path, split))
+    found.words |= codes.words

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.config import DataConfig, Section
-from fairsynth.data.layout import known_split, shard_split, shards, split_folders
+from fairsynth.data.layout import is_table, shard_split, shards, split_folders
 from fairsynth.data.location import parquet_location
-from fairsynth.data.metadata import Fields, Metadata, SetAside
+from fairsynth.data.metadata import Fields, Found, Metadata, SetAside
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import UNREADABLE, as_text, check_columns, safe_path
+from fairsynth.data.tables.class_labels import Codes
+from fairsynth.data.tables.columns import places, present
+from fairsynth.data.tables.table import UNREADABLE, as_text, inside, not_parquet
 from fairsynth.errors import DataError
 
 SUFFIX = ".parquet"
@@ -27,11 +31,19 @@ class Options(Section):
 
 def recognises(storage: Storage) -> bool:
     """True for a .parquet file with an image column: at the root, in data/ or in a split's folder."""
+    return any(_image_columns(storage, path) for path in _first_files(storage))
+
+
+def resembles(storage: Storage) -> bool:
+    """True for any .parquet file in one of these places, but a metadata table."""
+    return any(not is_table(path.rpartition("/")[2]) for path in _first_files(storage))
+
+
+def _first_files(storage: Storage) -> Iterator[str]:
     for folder in ("", "data/", *(f"{name}/" for name in split_folders(storage))):
         first = next((name for name in storage.names(folder) if name.lower().endswith(SUFFIX)), None)
-        if first is not None and _image_columns(storage, folder + first):
-            return True
-    return False
+        if first is not None:
+            yield folder + first
 
 
 def _image_columns(storage: Storage, path: str) -> list[str]:
@@ -58,50 +70,49 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
 
     The split is from its column, else from the file's name (train-00000-of-00001.parquet) or folder.
     Raises DataError: no Parquet file or an unreadable one, a missing column, an image column of
-    another type, an unknown split, a path that leaves the dataset.
+    another type, a label that is a list. Problems: a path that leaves the dataset.
     """
-    options = Options.model_validate(config.options)
-    metadata = Metadata([])
+    options, found = Options.model_validate(config.options), Found()
     for path in shards(storage, (SUFFIX,)):
         try:
             with storage.open(path) as handle, pq.ParquetFile(handle) as file:
-                _read(storage, config, path, file, options.image_column, metadata)
+                _read(storage, config, path, file, options.image_column, found)
         except UNREADABLE as error:
-            what = " ".join(str(error).split())[:200]
-            raise DataError(f"{storage.name(path)} is not a readable Parquet file: {what}") from None
-    return metadata
+            raise not_parquet(storage.name(path), error) from None
+    return found.metadata
 
 
-def _read(
-    storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, metadata: Metadata
-) -> None:
-    """Add the images of one file to the metadata."""
+def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, found: Found) -> None:
+    """Add the images of one file."""
     fields, where, schema = Fields.of(config, "label", "attribute"), storage.name(path), file.schema_arrow
     _check_image_column(storage, path, image, schema)
     # A split column of another name than the usual one was asked for and must be there.
-    asked = config.split_column if config.split_column != DataConfig().split_column else ""
-    split_column = config.split_column if config.split_column in schema.names else asked
-    columns = [*fields.needed, *((split_column,) if split_column else ())]
-    check_columns(where, schema.names, columns)
+    asked = (config.split_column,) if config.split_column != DataConfig().split_column else ()
+    wanted = (*fields.needed, *(asked or present(schema.names, (config.split_column,))))
+    columns = {name: schema.names[place] for name, place in places(where, schema.names, wanted).items()}
+    codes = Codes(schema, fields)
+    found.words |= codes.words
     arrow_type = schema.field(image).type
     has_path = pa.types.is_struct(arrow_type) and arrow_type.get_field_index("path") >= 0
     leaf = f"{image}.bytes" if pa.types.is_struct(arrow_type) else image
     number = 0
     for group in range(file.num_row_groups):
-        rows = file.read_row_group(group, columns=[*columns, *((f"{image}.path",) if has_path else ())]).to_pylist()
+        names = [*columns.values(), *((f"{image}.path",) if has_path else ())]
+        rows = file.read_row_group(group, columns=names).to_pylist()
         absent = _absent(file, group, leaf)
         for place in range(file.metadata.row_group(group).num_rows):
-            row = {name: as_text(rows[place][name]) for name in columns}
-            split = known_split(f"{where}, row {number}", row[split_column]) if split_column else shard_split(path)
+            row = {name: as_text(rows[place][c], f"{where}, row {number}: {name}") for name, c in columns.items()}
+            split = row[config.split_column] if len(wanted) > len(fields.needed) else shard_split(path)
             beside = (rows[place][image] or {}).get("path") if has_path and absent[place] else None
-            name = f"{path}/{number:08d}"
+            name, location = f"{path}/{number:08d}", parquet_location(path, group, place, image)
             number += 1
-            if absent[place] and not beside:
-                metadata.quarantined.append(SetAside(name, "empty", "no image in the row"))
-            elif beside:
-                metadata.entries.append(fields.entry(row, safe_path(storage, beside), split))
-            else:
-                metadata.entries.append(fields.entry(row, name, split, parquet_location(path, group, place, image)))
+            if beside:
+                name, location = inside(storage, beside, f"{where}, row {number - 1}", found), ""
+            elif absent[place]:
+                found.quarantined.append(SetAside(name, "empty", "no image in the row"))
+                continue
+            if name:
+                found.entries.append(fields.entry(codes.known(row), name, split, location))
 
 
 def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Schema) -> None:

@@ -1,4 +1,4 @@
-"""UTKFace: <age>_<gender>_<race>_<time>.jpg or .jpg.chip.jpg, in any folder; the names are the metadata."""
+"""UTKFace: <age>_<gender>_<race>_<time>.jpg or .jpg.chip.jpg, or of another format; the names are the metadata."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from typing import Literal
 from pydantic import field_validator
 
 from fairsynth.config import DataConfig, Section
-from fairsynth.data.layout import TABLES, is_image, is_image_file
+from fairsynth.data.image_names import SUFFIXES, is_image, is_image_file
+from fairsynth.data.layout import is_table
 from fairsynth.data.metadata import Entry, Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import check_columns
+from fairsynth.data.tables.columns import places
 from fairsynth.errors import DataError
 
 FIELDS = ("age", "gender", "race")
 # The dataset has no official split.
 SPLIT_FRACTIONS = (0.7, 0.1, 0.2)
 AGE_BINS = {"young": (0, 5), "old": (20, 50)}
-# The time means nothing here, so that a digit more or less in it does no harm.
-_PATTERN = re.compile(r"(?P<age>[0-9]{1,3})_(?P<gender>[01])_(?P<race>[0-4])_[0-9]{14,20}\.jpg(\.chip\.jpg)?")
+# The time means nothing here, so that a digit more or less in it does no harm. Copies were converted to other formats,
+# or have their endings in capitals.
+_ENDING = rf"(?:{'|'.join(re.escape(ending) for endings in SUFFIXES.values() for ending in endings)})"
+_PATTERN = re.compile(
+    rf"(?P<age>[0-9]{{1,3}})_(?P<gender>[01])_(?P<race>[0-4])_[0-9]{{14,20}}{_ENDING}(?:\.chip{_ENDING})?",
+    re.IGNORECASE,
+)
+_RULES = {"age": r"[0-9]{1,3}", "gender": "[01]", "race": "[0-4]", "time": r"[0-9]{14,20}"}
 _ATTEMPT = re.compile(r"[0-9]+_")
 _LOOK = 50
 
@@ -50,8 +57,10 @@ class Options(Section):
 def recognises(storage: Storage) -> bool:
     """True if most of the first files, at the root or one folder down, have names of this form."""
     names = storage.names()
-    places = [names, *(storage.names(name) for name in names[:8] if storage.is_folder(name))]
-    return any(_mostly(place[:_LOOK]) for place in places) and not any(set(TABLES) & set(place) for place in places)
+    inside = [names, *(storage.names(name) for name in names[:8] if storage.is_folder(name))]
+    return any(_mostly(place[:_LOOK]) for place in inside) and not any(
+        is_table(name) for place in inside for name in place
+    )
 
 
 def _mostly(names: list[str]) -> bool:
@@ -67,7 +76,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     """
     options = Options.model_validate(config.options)
     fields = Fields.of(config, options.label, options.attribute)
-    check_columns(f"the file names of {storage.root}", FIELDS, fields.needed)
+    places(f"the file names of {storage.root}", FIELDS, fields.needed)
     if fields.label in fields.attributes:
         raise DataError(
             f"{fields.label} is both label and attribute; choose another: --data.label_column or --data.attribute_column "
@@ -82,7 +91,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
         match = None if file.location else _PATTERN.fullmatch(name)
         if match is None:
             if is_image_file(file) or _ATTEMPT.match(name):
-                quarantined.append(SetAside(file.path, "malformed_name"))
+                quarantined.append(SetAside(file.path, "malformed_name", _fault(name)))
             else:
                 ignored += 1
             continue
@@ -94,6 +103,20 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
             entries.append(fields.entry(row, file.path, ""))
     remarks = [f"{ignored} files are no images by their names and were ignored"] if ignored else []
     return Metadata(entries, quarantined, excluded, remarks)
+
+
+def _fault(name: str) -> str:
+    """The first field of a name that is wrong."""
+    stem, dot, ending = name.partition(".")
+    if stem != stem.strip():
+        return "a blank before the ending"
+    fields = stem.split("_")
+    for (field, rule), value in zip(_RULES.items(), fields, strict=False):
+        if not re.fullmatch(rule, value):
+            return f"{field} is {value!r}"
+    if len(fields) != len(_RULES):
+        return f"{len(fields)} fields; expected: {', '.join(_RULES)}"
+    return f"the ending is {dot + ending!r}"
 
 
 def _bin(options: Options, age: int) -> str:

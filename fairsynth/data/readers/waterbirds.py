@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fairsynth.config import DataConfig
-from fairsynth.data.metadata import Fields, Metadata
+from fairsynth.data.metadata import Fields, Found, Metadata, plain_value
+from fairsynth.data.rules.split_words import CODES
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import column_names, read_table, safe_path
+from fairsynth.data.tables.columns import present
+from fairsynth.data.tables.table import column_names, inside, read_table
 from fairsynth.errors import DataError
-from fairsynth.manifest import SPLITS
 
 TABLE = "metadata.csv"
 # The original has img_id and place_filename, some copies leave them out; nothing here needs them.
@@ -16,21 +17,25 @@ COLUMNS = ("img_filename", "y", "split", "place")
 
 def recognises(storage: Storage) -> bool:
     """True for a metadata.csv that names the bird's file and the place."""
-    return {"img_filename", "place"} <= set(column_names(storage, TABLE))
+    try:
+        names = column_names(storage, TABLE) if storage.is_file(TABLE) else []
+    except DataError:
+        return False
+    return present(names, ("img_filename", "place")) == ["img_filename", "place"]
 
 
 def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the file's order; label and attribute are the codes as text.
 
-    Raises DataError for a missing file or column and for a split that is not 0, 1 or 2.
+    Raises DataError for a missing file or column. Problems: a split that is not 0, 1 or 2, a file name that leaves
+    the dataset.
     """
-    fields = Fields.of(config, "y", "place")
-    entries = []
-    for number, row in enumerate(read_table(storage, TABLE, (*COLUMNS, *fields.needed)), start=2):
-        if row["split"] not in ("0", "1", "2"):
-            raise DataError(
-                f"{storage.name(TABLE)}, row {number}: split is {row['split']!r}; allowed: 0 (train), 1 (validation), 2 (test)"
-            )
-        path = safe_path(storage, row["img_filename"])
-        entries.append(fields.entry(row, path, SPLITS[int(row["split"])]))
-    return Metadata(entries)
+    fields, found, where = Fields.of(config, "y", "place"), Found(), storage.name(TABLE)
+    for number, row in read_table(storage, TABLE, (*COLUMNS, *fields.needed), found):
+        place, code = f"{where}, row {number}", plain_value(row["split"])
+        if code not in CODES:
+            problem = f"{place}: split is {row['split']!r}; allowed: 0 (train), 1 (validation), 2 (test)"
+            found.refuse(row["img_filename"], "unknown_split", problem)
+        elif path := inside(storage, row["img_filename"], place, found):
+            found.entries.append(fields.entry(row, path, CODES[code]))
+    return found.metadata

@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from fairsynth.config import DataConfig, ImageRules
 from fairsynth.data.decode import inspect_image
+from fairsynth.data.image_names import SUFFIXES
 from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage, Entry, Metadata, SetAside
 from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
+from fairsynth.data.rules.missing import why_missing
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group
@@ -33,15 +35,6 @@ CHECKED = pa.schema(
     ]
 )
 LOOK = (pa.field("hash", pa.binary(HASH_BYTES)), pa.field("thumbnail", pa.binary(LOOK_BYTES)))
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "TIFF": (".tif", ".tiff"),
-    "GIF": (".gif",),
-}
 Row = Mapping[str, Any]
 
 
@@ -90,6 +83,8 @@ class Examined:
     conflicts: dict[str, str]
     leaks: dict[str, str]
     first_of: dict[str, str]
+    hint: str = ""
+    """What explains most of the missing files, if one rule does."""
 
     def used(self) -> list[tuple[Entry, str]]:
         """The entries that remain, with their SHA-256."""
@@ -97,8 +92,12 @@ class Examined:
         return [pair for pair in zip(self.entries, self.sha256, strict=True) if pair[0].path not in away]
 
 
-def examine(metadata: Metadata, checked: pa.Table) -> Examined:
-    """Compare the content of all images; ``checked`` has a row of ``CHECKED`` for each entry, ordered by path."""
+def examine(metadata: Metadata, checked: pa.Table, not_named: Sequence[str] = ()) -> Examined:
+    """Compare the content of all images.
+
+    ``checked``: a row of ``CHECKED`` for each entry, ordered by path. ``not_named``: image files that the metadata does
+    not name.
+    """
     entries = sorted(metadata.entries, key=lambda e: e.path)
     columns = {name: checked.column(name).to_pylist() for name in ("path", "sha256", "reason", "detail")}
     if columns["path"] != [entry.path for entry in entries]:
@@ -117,7 +116,8 @@ def examine(metadata: Metadata, checked: pa.Table) -> Examined:
     conflicts = conflicting(same)
     agreeing = {sha: holders for sha, holders in same.items() if holders[0].path not in conflicts}
     leaks = leaking(agreeing)
-    return Examined(entries, sums, bad, conflicts, leaks, _first_of(agreeing, leaks))
+    hint = why_missing([image.path for image in bad if image.reason == "missing_file"], not_named)
+    return Examined(entries, sums, bad, conflicts, leaks, _first_of(agreeing, leaks), hint)
 
 
 def conflicting(repeated: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
@@ -158,7 +158,7 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
     if len(bad) > config.max_bad_fraction * total:
         raise DataError(
             f"{len(bad)} of {total} images cannot be used ({reasons}), more than data.max_bad_fraction "
-            f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}. 'fairsynth inspect' lists them all"
+            f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}{_way_out(examined)}. 'fairsynth inspect' lists them all"
         )
     lost = {image.path for image in bad}
     sizes = Counter(Group(e.label, e.attribute) for e in examined.entries)
@@ -167,8 +167,16 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
         if n > config.max_bad_group_fraction * sizes[group]:
             raise DataError(
                 f"{n} of {sizes[group]} images of group {group} cannot be used, more than data.max_bad_group_fraction "
-                f"{config.max_bad_group_fraction:g} allows ({reasons} in the whole dataset)"
+                f"{config.max_bad_group_fraction:g} allows ({reasons} in the whole dataset){_way_out(examined)}"
             )
+
+
+def _way_out(examined: Examined) -> str:
+    """What explains missing files, or how one works with a part of a dataset."""
+    if examined.hint:
+        return f"; {examined.hint}"
+    missing = any(image.reason == "missing_file" for image in examined.bad)
+    return "; if only a part was fetched: --data.missing_files leave_out" if missing else ""
 
 
 def check_conflicts(config: DataConfig, metadata: Metadata, examined: Examined) -> None:

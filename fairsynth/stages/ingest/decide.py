@@ -34,7 +34,9 @@ def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
     splits = Counter(entry.split for entry in entries)
     for split in SPLITS:
         if not splits[split]:
-            raise DataError(f"the dataset has no images in split {split!r}; found: {dict(splits)}")
+            raise DataError(
+                f"the dataset has no images in split {split!r}; found: {dict(splits)}{_way_out(split, splits)}"
+            )
     labels = {e.label for e in entries if e.split == TRAIN}
     unseen = sorted({e.label for e in entries} - labels)
     if unseen:
@@ -51,6 +53,16 @@ def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
             "let it be discovered: --data.attribute discover"
         )
     return _missing_groups(entries, config)
+
+
+def _way_out(split: str, there: Counter[str]) -> str:
+    """How a split that is not there is taken from another one."""
+    source = next((other for other in (VALIDATION, TEST, TRAIN) if there[other] and other != split), None)
+    return (
+        f"; let it be taken from another, seeded: --data.split_from '{{{split}: {source}}}'"
+        if source and split != TRAIN
+        else ""
+    )
 
 
 def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
@@ -107,20 +119,22 @@ class Decided:
         }
 
 
-def decide_manifest(config: DataConfig, metadata: Metadata, checked: pa.Table) -> Decided:
+def decide_manifest(
+    config: DataConfig, metadata: Metadata, checked: pa.Table, not_named: Sequence[str] = ()
+) -> Decided:
     """Decide what is used: bad, contradictory and leaked images are set aside, duplicates marked.
 
+    ``checked`` and ``not_named`` are as ``content.examine`` takes them.
     Raises DataError if more is lost than the limits allow, or a whole group.
     """
-    examined = examine(metadata, checked)
+    examined = examine(metadata, checked, not_named)
     for check in content.LIMITS:
         check(config, metadata, examined)
     manifest = _manifest(examined, dict(zip(*(checked.column(n).to_pylist() for n in ("path", "format")), strict=True)))
     conflicts = [SetAside(path, "conflicting_groups", detail) for path, detail in examined.conflicts.items()]
     quarantined = [*metadata.quarantined, *examined.bad, *conflicts]
     excluded = [*metadata.excluded, *(SetAside(path, "leak", detail) for path, detail in examined.leaks.items())]
-    total = len(metadata.entries) + len(metadata.quarantined) + len(metadata.excluded)
-    counts = Counts(total, len(manifest), len(quarantined), len(excluded))
+    counts = Counts(metadata.total, len(manifest), len(quarantined), len(excluded))
     return Decided(manifest, quarantined, excluded, counts, remarks(metadata, examined, checked))
 
 
@@ -158,6 +172,8 @@ def remarks(metadata: Metadata, examined: Examined, checked: pa.Table) -> list[s
     wrong = len(wrong_extensions(checked))
     if wrong:
         lines.append(f"{wrong} files have the extension of another format: they are read by their content")
+    if examined.hint:
+        lines.append(examined.hint)
     if examined.first_of:
         lines.append(
             f"{len(examined.first_of)} images are exact copies inside their split: they count once for clustering and adapters"

@@ -9,12 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import Artifact, fingerprint
+from fairsynth.artifacts import Artifact, fingerprint, write_json
 from fairsynth.config import DataConfig
+from fairsynth.data.layout import not_named
 from fairsynth.data.location import container
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
+from fairsynth.escaping import listed
 from fairsynth.models.sources import check_sources
+from fairsynth.prompts import wordless
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CheckImages
 from fairsynth.stages.ingest.decide import VERSION, Decided, check_groups, decide_manifest, set_aside_table
@@ -62,8 +65,10 @@ def make(context: Context, artifact: Artifact) -> Made:
     ran = _check_files(context, artifact, metadata)
     units = artifact.units()
     checked = pa.concat_tables([pq.read_table(units[name] / "checked.parquet") for name in sorted(units.done())])
-    decided = decide_manifest(dataset.config, metadata, checked)
+    unnamed = not_named(dataset.storage, metadata)
+    decided = decide_manifest(dataset.config, metadata, checked, unnamed)
     _write(artifact, decided)
+    write_json(artifact.path / "not_named.json", unnamed)
     if level:
         (artifact.path / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids))
     return Made(
@@ -75,7 +80,14 @@ def make(context: Context, artifact: Artifact) -> Made:
         {
             "reasons": decided.reasons,
             "severity": level.record if level else None,
-            "remarks": [*remarks, *decided.remarks, *_reason_lines(decided.reasons)],
+            "not_named": len(unnamed),
+            "remarks": [
+                *remarks,
+                *decided.remarks,
+                *_reason_lines(decided.reasons),
+                *_not_named(unnamed, artifact),
+                *wordless(context.config.synthesize.prompt, dataset.config, decided.manifest.counts()),
+            ],
         },
     )
 
@@ -121,6 +133,11 @@ def _check_files(context: Context, artifact: Artifact, metadata: Metadata) -> Ra
     if len(rows) <= FEW:
         return run_local(artifact.units(), names, make, PlanRows(plan))
     return context.run_units(artifact, names, make, PlanRows(plan), models=False)
+
+
+def _not_named(paths: list[str], artifact: Artifact) -> list[str]:
+    where = f"listed in {artifact.path / 'not_named.json'}"
+    return [f"{len(paths)} image files are not named by the metadata: {listed(paths, 3)} ({where})"] if paths else []
 
 
 def _reason_lines(reasons: dict[str, dict[str, int]]) -> list[str]:

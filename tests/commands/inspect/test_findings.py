@@ -35,7 +35,7 @@ def test_a_clean_dataset_has_no_findings(clean: Path) -> None:
     found = inspected(clean)
     assert all(found[name] == [] for name in FINDINGS)
     assert found["quarantine"] == found["excluded"] == {"by_reason": {}, "files": []}
-    assert found["images"] == {"input": 300, "used": 300, "quarantined": 0, "excluded": 0}
+    assert found["images"] == {"input": 300, "used": 300, "quarantined": 0, "excluded": 0, "not_named": 0}
     assert found["formats"] == {"PNG": 300} and found["format"] == "folder" and found["root"] == str(clean)
     assert found["sizes"] == {"smallest": [96, 96], "median": [96, 96], "largest": [96, 96]}
     assert {(g["label"], g["attribute"]): (g["train"], g["val"], g["test"], g["fate"]) for g in found["groups"]} == {
@@ -142,7 +142,7 @@ def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
         assert set(found[name]) == expected[name] and len(found[name]) == len(expected[name])
     away = {name: len(expected[name]) for name in ("quarantine", "conflicts", "leaks")}
     quarantined = away["quarantine"] + away["conflicts"]
-    images = {"input": 300, "used": 300 - quarantined - 3, "quarantined": quarantined, "excluded": 3}
+    images = {"input": 300, "used": 300 - quarantined - 3, "quarantined": quarantined, "excluded": 3, "not_named": 2}
     assert found["images"] == images
     assert [text.split(",")[0] for text in found["problems"]] == [
         "11 of 300 images cannot be used (empty 1",
@@ -244,7 +244,7 @@ def test_what_a_severity_leaves_out_is_left_out_and_no_orphan(clean: Path) -> No
     found = inspected(clean, severity=0.95)
     # 100 of each label are aligned: ceil(100 / 19) = 6 of 20 stay.
     assert found["excluded"]["by_reason"] == {"severity": 28} and found["orphans"] == []
-    assert found["images"] == {"input": 300, "used": 272, "quarantined": 0, "excluded": 28}
+    assert found["images"] == {"input": 300, "used": 272, "quarantined": 0, "excluded": 28, "not_named": 0}
     assert [entry["share"] for entry in found["association"]["per_label"]] == [100 / 106, 100 / 106]
     assert {g["train"] for g in found["groups"]} == {100, 6}
 

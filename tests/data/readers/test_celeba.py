@@ -64,9 +64,9 @@ def test_other_attributes_can_be_asked_for_by_name(tmp_path: Path) -> None:
     found = load(tmp_path, label_column="Male", attribute_column=("Blond_Hair", "Young")).entries
     assert {e.label for e in found} == {"-1", "1"}
     assert "Blond_Hair=1, Young=-1" in {e.attribute for e in found if e.label == "1"}
-    message = refusal(tmp_path, label_column="Blond_hair")
+    message = refusal(tmp_path, label_column="Blond_har")
     assert (
-        "list_attr_celeba.txt has no column 'Blond_hair' (did you mean 'Blond_Hair'?); it has: image_id, 5_o_Clock"
+        "list_attr_celeba.txt has no column 'Blond_har' (did you mean 'Blond_Hair'?); it has: image_id, 5_o_Clock"
         in message
     )
 
@@ -133,7 +133,7 @@ def test_a_csv_that_is_cut_inside_a_row_is_refused(tmp_path: Path) -> None:
 
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     celeba(tmp_path, SMALL, images="elsewhere")
-    assert "none of the first images (000001.jpg, 000002.jpg, ...) is there; looked in img_align_celeba/" in refusal(
+    assert "none of the listed images (000001.jpg, 000002.jpg, ...) is there; looked in img_align_celeba/" in refusal(
         tmp_path
     )
     (tmp_path / PARTITION).unlink()

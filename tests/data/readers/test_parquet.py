@@ -110,7 +110,7 @@ def test_the_images_are_not_read(tmp_path: Path) -> None:
         ("data/val-0.parquet", "val"),
         ("default/test/0000.parquet", "test"),
         ("test/train-00.parquet", "train"),
-        ("trainset.parquet", ""),
+        ("trainset.parquet", "train"),
         ("0000.parquet", ""),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_split_column_goes_before_the_name(tmp_path: Path) -> None:
     assert [entry.split for entry in load(tmp_path).entries] == ["test", "val", "train"]
     assert "no column 'part'" in refusal(tmp_path, split_column="part")
     pq.write_table(table.append_column("split", pa.array(["test", None, "train"])), tmp_path / "train.parquet")
-    assert "train.parquet, row 1: split is ''; allowed: train (training)" in refusal(tmp_path)
+    assert "1 images have no split, the others have one; first: 'train.parquet/00000001'" in refusal(tmp_path)
 
 
 def test_the_image_column_may_have_another_name(tmp_path: Path) -> None:

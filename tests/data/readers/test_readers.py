@@ -100,7 +100,7 @@ def test_waterbirds_of_the_published_size_has_the_published_groups(tmp_path: Pat
     assert len(metadata.entries) == 11_788 and metadata.remarks == []
 
 
-@pytest.mark.parametrize("split", ["3", "train", "", "-1", "0.0"])
+@pytest.mark.parametrize("split", ["3", "train", "", "-1", "0.5"])
 def test_waterbirds_split_must_be_a_code(tmp_path: Path, split: str) -> None:
     rows = [("1", "a.jpg", "0", "0", "0", "f"), ("2", "b.jpg", "0", split, "0", "f")]
     message = refusal(tmp_path, rows, BIRDS)

@@ -9,7 +9,7 @@ import pytest
 from fairsynth.config import DataConfig
 from fairsynth.data.metadata import Entry
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import safe_path
+from fairsynth.data.tables.table import safe_path
 from fairsynth.errors import DataError
 from fairsynth.stages.ingest.decide import check_groups
 from tests.support.data.dataset_files import load

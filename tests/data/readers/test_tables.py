@@ -16,7 +16,7 @@ from fairsynth.config import DataConfig
 from fairsynth.data import dataset
 from fairsynth.data.metadata import Entry
 from fairsynth.data.storage import Storage
-from fairsynth.data.table import as_text
+from fairsynth.data.tables.table import as_text
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import csv_bytes, load, put, write_table
 from tests.support.data.metadata import HEADER, ODD, ROWS, Rows, entries, refusal
@@ -70,14 +70,14 @@ def test_a_missing_column_is_named_with_a_guess(tmp_path: Path) -> None:
 def test_broken_tables_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, [*ROWS, ("z.png", "extra", "x", "p")])
     assert (
-        "metadata.csv, row 14: split is 'extra'; allowed: train (training), val (valid, validation, dev), test"
+        "split is 'extra'; allowed: train (training), val (valid, validation, dev), test (testing); 1 images, first: 'z.png'"
         in message
     )
     assert "has no rows" in refusal(tmp_path, [])
     assert "line 14: fewer values than columns" in refusal(tmp_path, [*ROWS, ("z.png", "train", "x")])
     assert "line 14: more values than columns" in refusal(tmp_path, [*ROWS, ("z.png", "train", "x", "p", "")])
     for content, expected in (
-        (b"", "is not recognised"),
+        (b"", "no column 'file_name'; it has: none"),
         (
             csv_bytes([HEADER, *ROWS]) + b'z.png,train,x,"p\n' + csv_bytes(ROWS),
             "line 26: not valid CSV: unexpected end",
@@ -98,7 +98,7 @@ def test_broken_tables_are_refused(tmp_path: Path) -> None:
         ('{"file_name": "\\ud800.png", "split": "train", "label": "x", "attribute": "p"}', "line 13: not valid JSON"),
         ('{"file_name": "z.png", "split": "train", "attribute": "p"}', "1 rows have an empty label"),
         ('{"split": "train", "label": "x", "attribute": "p"}', "file name '' must be a relative path"),
-        ('{"file_name": "z.png", "label": "x", "attribute": "p"}', "row 13: split is ''"),
+        ('{"file_name": "z.png", "label": "x", "attribute": "p"}', "1 images have no split, the others have one"),
     ],
 )
 def test_broken_json_lines_are_refused(tmp_path: Path, line: str, expected: str) -> None:
@@ -145,7 +145,7 @@ def test_values_stay_the_text_that_they_are(tmp_path: Path, suffix: str) -> None
 
 def test_numbers_of_typed_tables_become_plain_text(tmp_path: Path) -> None:
     values = [1, 1.0, -1, 0.5, True, 10**20, None, float("nan"), "1.0"]
-    assert [as_text(value) for value in values] == ["1", "1", "-1", "0.5", "true", str(10**20), "", "", "1.0"]
+    assert [as_text(value, "x") for value in values] == ["1", "1", "-1", "0.5", "true", str(10**20), "", "", "1.0"]
     names = [row[0] for row in ROWS]
     columns = {"file_name": names, "split": [row[1] for row in ROWS], "label": [0, 0, 1, 1] * 3}
     floats = pa.array([0.0, 1.0] * 6)  # as pandas writes whole numbers of which one is missing

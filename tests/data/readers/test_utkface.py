@@ -18,23 +18,24 @@ from tests.support.data.layouts import utkface, utkface_names
 
 # As they are in the published releases, in the wild and (with .chip.jpg) cropped.
 MALFORMED = [
-    "61_1_20170109142408075.jpg",
-    "61_3_20170109150557335.jpg",
-    "39_1_20170116174525125.jpg",
-    "53__0_20170116184028385.jpg",
-    "55_0_0_20170116232725357jpg",
-    "24_0_1_20170116220224657 .jpg",
-    "44_1_4_20170116235150272.pg",
-    "61_1_20170109142408075.jpg.chip.jpg",
-    "55_0_0_20170116232725357jpg.chip.jpg",
-    "24_0_1_20170116220224657 .jpg.chip.jpg",
+    ("61_1_20170109142408075.jpg", "race is '20170109142408075'"),
+    ("61_3_20170109150557335.jpg", "gender is '3'"),
+    ("39_1_20170116174525125.jpg", "race is '20170116174525125'"),
+    ("53__0_20170116184028385.jpg", "gender is ''"),
+    ("55_0_0_20170116232725357jpg", "time is '20170116232725357jpg'"),
+    ("24_0_1_20170116220224657 .jpg", "a blank before the ending"),
+    ("44_1_4_20170116235150272.pg", "the ending is '.pg'"),
+    ("61_1_20170109142408075.jpg.chip.jpg", "race is '20170109142408075'"),
+    ("55_0_0_20170116232725357jpg.chip.jpg", "time is '20170116232725357jpg'"),
+    ("24_0_1_20170116220224657 .jpg.chip.jpg", "a blank before the ending"),
 ]
 
 
 def test_the_malformed_names_are_set_aside_and_none_is_misread(tmp_path: Path) -> None:
-    utkface(tmp_path, names=[*utkface_names(), *MALFORMED])
+    utkface(tmp_path, names=[*utkface_names(), *(name for name, _ in MALFORMED)])
     metadata = load(tmp_path)
-    assert sorted(metadata.quarantined) == sorted(SetAside(f"UTKFace/{name}", "malformed_name") for name in MALFORMED)
+    expected = [SetAside(f"UTKFace/{name}", "malformed_name", detail) for name, detail in MALFORMED]
+    assert sorted(metadata.quarantined) == sorted(expected)
     assert len(metadata.entries) + len(metadata.excluded) == len(utkface_names())
 
 
@@ -45,7 +46,15 @@ def test_the_malformed_names_are_set_aside_and_none_is_misread(tmp_path: Path) -
 ])  # fmt: skip
 def test_other_names_that_do_not_fit_are_set_aside_as_well(tmp_path: Path, name: str) -> None:
     utkface(tmp_path, names=[*utkface_names(), name])
-    assert load(tmp_path).quarantined == [SetAside(f"UTKFace/{name}", "malformed_name")]
+    (found,) = load(tmp_path).quarantined
+    assert found[:2] == (f"UTKFace/{name}", "malformed_name") and found.detail
+
+
+@pytest.mark.parametrize("ending", [".JPG", ".png", ".jpeg", ".jpg.chip.jpg", ".JPG.chip.png"])
+def test_copies_in_other_formats_are_read(tmp_path: Path, ending: str) -> None:
+    utkface(tmp_path, names=[name.partition(".")[0] + ending for name in utkface_names()])
+    metadata = load(tmp_path)
+    assert not metadata.quarantined and metadata.total == len(utkface_names())
 
 
 def test_ages_become_bins_with_both_ends_and_other_ages_are_left_out(tmp_path: Path) -> None:

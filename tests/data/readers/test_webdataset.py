@@ -72,7 +72,7 @@ def test_the_split_comes_from_the_json_the_shard_or_its_folder(tmp_path: Path) -
         ("test/0000.tar/d.jpg", "test"), ("train-0000.tar/a.jpg", "train"), ("train-0000.tar/b.jpg", "val"), ("train-0000.tar/c.jpg", "train")
     ]  # fmt: skip
     write_tar(tmp_path / "train-0000.tar", sample("a", split="holdout"))
-    assert "train-0000.tar, a.json: split is 'holdout'; allowed: train" in refusal(tmp_path)
+    assert "split is 'holdout'; allowed: train" in refusal(tmp_path)
     write_tar(tmp_path / "train-0000.tar", sample("a"))
     assert "the JSON in" in refusal(tmp_path, split_column="part")
     write_tar(tmp_path / "00.tar", sample("a"))
@@ -108,8 +108,7 @@ def test_samples_without_an_image_and_images_without_use(tmp_path: Path) -> None
         ("b.json", b"{}"),
         ("c.npy", b"x"),
         *sample("d"),
-        ("d.png", image(5, "PNG")),
-        ("d.mask.png", b"x"),
+        ("d.jpg", image(5)),
     ]
     others = [
         ("README", b"x"),
@@ -122,9 +121,26 @@ def test_samples_without_an_image_and_images_without_use(tmp_path: Path) -> None
     metadata = load(tmp_path)
     assert [e.path for e in metadata.entries] == ["train.tar/a.jpg", "train.tar/d.jpg"]
     assert [(a.path, a.reason) for a in metadata.quarantined] == [
-        (f"train.tar/{key}", "missing_file") for key in ("b", "c", "inner")
+        ("train.tar/d.jpg", "repeated_member"),
+        *((f"train.tar/{key}", "missing_file") for key in ("b", "c", "inner")),
     ]
-    assert metadata.remarks == ["2 further images of samples with several were ignored"]
+    assert metadata.remarks == [] and metadata.total == 6
+
+
+def test_which_of_several_images_is_meant_must_be_said(tmp_path: Path) -> None:
+    members = [*sample("a"), ("a.mask.png", b"x"), *sample("b"), ("b.mask.png", b"y")]
+    write_tar(tmp_path / "train.tar", members)
+    message = refusal(tmp_path)
+    assert (
+        "train.tar, a has several images: jpg, mask.png; say which is meant: --data.options '{image: jpg}'" in message
+    )
+    metadata = load(tmp_path, options={"image": "JPG"})
+    assert [e.path for e in metadata.entries] == ["train.tar/a.jpg", "train.tar/b.jpg"]
+    assert [(a.path, a.reason) for a in metadata.excluded] == [
+        (f"train.tar/{key}.mask.png", "other_image") for key in "ab"
+    ]
+    write_tar(tmp_path / "train.tar", [*members, ("c.png", b"x"), ("c.json", b"{}")])
+    assert load(tmp_path, options={"image": "jpg"}).quarantined[0].path == "train.tar/c"
 
 
 @pytest.mark.parametrize(

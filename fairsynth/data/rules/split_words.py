@@ -1,0 +1,52 @@
+"""Words for splits, as people name columns' values, folders and shards: train, val and test in many spellings."""
+
+from __future__ import annotations
+
+import re
+
+from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION
+
+SPLIT_WORDS = "train (training), val (valid, validation, dev), test (testing)"
+# WILDS, Group-DRO and CelebA write numbers.
+CODES = dict(zip(("0", "1", "2"), SPLITS, strict=True))
+_SPLITS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+# Words that say nothing: training_set, val2017, seg_test, Train_data.
+_THINGS = "set|sets|data|dataset|image|images|img|imgs|photos|pictures|pics|files|samples|split|folder|seg"
+_JOINED = re.compile(rf"({'|'.join(sorted(_SPLITS, key=len, reverse=True))})({_THINGS})")
+
+
+def plain_split(word: str) -> str | None:
+    """train, val or test from the very word or a usual synonym; None for any other word."""
+    return _SPLITS.get(word.strip().casefold())
+
+
+def split_of(word: str) -> str | None:
+    """The same where numbers and words such as ``set`` or ``images`` stand beside it: training_set, val2017.
+
+    None for a word with any other part, and for two splits in one word.
+    """
+    splits = set()
+    for part in re.findall(r"[^\W\d_]+", word.casefold()):
+        joined = _JOINED.fullmatch(part)
+        split = _SPLITS.get(joined[1] if joined else part)
+        if split:
+            splits.add(split)
+        elif not re.fullmatch(_THINGS, part):
+            return None
+    return splits.pop() if len(splits) == 1 else None
+
+
+def split_in(name: str) -> str | None:
+    """The split that a file's name speaks of: by its first word, else by the only split among its words."""
+    words = re.split(r"[^A-Za-z]+", name)
+    found = {split for word in words if (split := split_of(word))}
+    return split_of(words[0]) or (found.pop() if len(found) == 1 else None)

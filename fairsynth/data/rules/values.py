@@ -1,0 +1,64 @@
+"""Values that are nearly the same: what may be one value in two spellings is told, or refused."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from fairsynth.data.metadata import Found, Metadata
+from fairsynth.escaping import listed
+
+_LONGEST = 40  # of a number: what is longer is a name
+
+
+def apart(metadata: Metadata) -> Metadata:
+    """Compare the labels with one another, and the attributes.
+
+    Two spellings of one number (1 and 01) are a problem; values that differ by case, blanks, invisible signs or
+    Unicode's compatible forms stay apart with a remark.
+    """
+    found = Found(metadata)
+    found.entries += metadata.entries
+    for what, index in (("label", 2), ("attribute", 3)):
+        values = sorted({str(entry[index]) for entry in metadata.entries})
+        for numbers in _alike(values, _number):
+            found.problem(
+                what, f"{what}: {_all(numbers)} are the same number, taken as different values; write them alike"
+            )
+        for others in _alike(values, _folded):
+            if len({_number(value) for value in others} - {None}) != 1:
+                found.remarks.append(
+                    f"{what}: {_all(others)} differ by case, blanks or form of signs alone, and are taken as different "
+                    "values; if they are one, write them alike"
+                )
+    return found.metadata
+
+
+def _alike(values: Iterable[str], key: object) -> list[Sequence[str]]:
+    sets: dict[object, list[str]] = defaultdict(list)
+    for value in values:
+        if (place := key(value)) is not None:  # type: ignore[operator]
+            sets[place].append(value)
+    return [members for members in sets.values() if len(members) > 1]
+
+
+def _all(values: Sequence[str]) -> str:
+    return listed([repr(value) for value in values])
+
+
+def _number(value: str) -> Fraction | None:
+    text = value.strip()
+    if not text.isascii() or len(text) > _LONGEST or not any(sign.isdigit() for sign in text):
+        return None
+    try:
+        return Fraction(text) if "/" not in text and abs(int(text.lower().partition("e")[2] or 0)) < 99 else None
+    except ValueError:
+        return None
+
+
+def _folded(value: str) -> str:
+    """Without case, blanks and what cannot be seen."""
+    plain = unicodedata.normalize("NFKC", value).casefold()
+    return "".join(sign for sign in plain if not sign.isspace() and unicodedata.category(sign) not in ("Cf", "Cc"))

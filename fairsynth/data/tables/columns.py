@@ -1,0 +1,60 @@
+"""Columns by their names: exactly, or else by the same name in another spelling."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from fairsynth.errors import DataError
+from fairsynth.escaping import listed
+
+_SHOWN = 30
+
+
+@lru_cache(maxsize=4096)
+def spelled(name: str) -> str:
+    """A column's name without what differs between programs: case, outer blanks, marks, blank or hyphen for _."""
+    plain = unicodedata.normalize("NFC", name).replace("\ufeff", "").strip().casefold()
+    return re.sub(r"[\s-]+", "_", plain)
+
+
+def places(where: str, found: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
+    """The place of each needed column among those found: by its name, else by its only other spelling.
+
+    Raises DataError if a needed column is missing or there twice, with a guess at what was meant.
+    """
+    return {column: _place(where, found, column, needed) for column in needed}
+
+
+def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str]) -> int:
+    exact = [place for place, name in enumerate(found) if name == column]
+    if len(exact) > 1:
+        raise DataError(f"{where} has the column {column!r} {len(exact)} times; keep one")
+    alike = exact or [place for place, name in enumerate(found) if spelled(name) == spelled(column)]
+    if len(alike) > 1:
+        both = " and ".join(repr(found[place]) for place in alike)
+        raise DataError(f"{where} has no column {column!r}, but {both}, which differ by spelling alone; keep one")
+    if not alike:
+        near = difflib.get_close_matches(column, found, n=1, cutoff=0.6)
+        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        has = listed([*found], _SHOWN) or "none"
+        raise DataError(f"{where} has no column {column!r}{guess}; it has: {has}; needed: {', '.join(needed)}")
+    return alike[0]
+
+
+def present(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted columns that are there, in whatever spelling."""
+    there = {spelled(name) for name in found}
+    return [column for column in wanted if spelled(column) in there]
+
+
+def value_of(row: Mapping[str, Any], column: str) -> Any:
+    """A row's value of a column, by the same rule; None where the row lacks it."""
+    if column in row:
+        return row[column]
+    alike = [name for name in row if spelled(name) == spelled(column)]
+    return row[alike[0]] if len(alike) == 1 else None

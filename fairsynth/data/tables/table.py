@@ -1,0 +1,178 @@
+"""Reads metadata tables as text: CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairsynth.data.metadata import Found
+from fairsynth.data.storage import Storage
+from fairsynth.data.tables.columns import places, present, value_of
+from fairsynth.data.tables.text import csv_header, csv_lines, first_line, read_text
+from fairsynth.errors import DataError
+
+Row = dict[str, str]
+# What can be raised by reading a file that is damaged or no Parquet.
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_BATCH = 1 << 16
+
+
+def read_table(
+    storage: Storage, path: str, needed: Sequence[str], found: Found, optional: Sequence[str] = ()
+) -> Iterator[tuple[int, Row]]:
+    """The rows of a .jsonl, .parquet or else CSV table as text, numbered as people count them.
+
+    A row has the needed columns, and those of the optional ones that are there. A missing value is the empty text. Columns are found by ``columns.places``. Rows that cannot be read are set
+    aside in ``found`` with a problem. Raises DataError: no file, not readable, a needed column missing or there
+    twice, no rows.
+    """
+    if not storage.is_file(path):
+        raise DataError(f"{storage.name(path)} does not exist; it must have the columns {', '.join(needed)}")
+    number = 0
+    for number, row in _reader(path)(storage, path, needed, optional, found):
+        yield number, row
+    if not number and not found.quarantined:
+        raise DataError(f"{storage.name(path)} has no rows")
+
+
+def _reader(path: str) -> Callable[[Storage, str, Sequence[str], Sequence[str], Found], Iterator[tuple[int, Row]]]:
+    return {"jsonl": _read_jsonl, "parquet": _read_parquet}.get(path.rsplit(".", 1)[-1].lower(), _read_csv)
+
+
+def column_names(storage: Storage, path: str) -> list[str]:
+    """Names of a table's columns; of JSON lines, those of the first. Raises DataError if they cannot be read."""
+    kind = path.rsplit(".", 1)[-1].lower()
+    if kind == "parquet":
+        try:
+            with storage.open(path) as handle:
+                return list(pq.read_schema(handle).names)
+        except UNREADABLE as error:
+            raise not_parquet(storage.name(path), error) from None
+    if kind == "jsonl":
+        start = first_line(storage, path).lstrip()
+        return list(read_object(storage.name(path), start.split("\n", 1)[0], ())) if start else []
+    return csv_header(storage, path)
+
+
+def _read_csv(
+    storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
+) -> Iterator[tuple[int, Row]]:
+    where = storage.name(path)
+    lines = csv_lines(where, read_text(storage, path))
+    header = next(lines, None)
+    names = header.values if header else []
+    at, width = places(where, names, [*needed, *present(names, optional)]), len(names)
+    for number, line in enumerate(lines, start=2):
+        if len(line.values) == width:
+            yield number, {column: line.values[place] for column, place in at.items()}
+        else:
+            relation = "fewer" if len(line.values) < width else "more"
+            what = f"{where}, line {line.number}: {relation} values than columns"
+            found.refuse(f"{path}, line {line.number}", "malformed_row", what)
+
+
+def _read_jsonl(
+    storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
+) -> Iterator[tuple[int, Row]]:
+    where, first = storage.name(path), True
+    for number, line in enumerate(read_text(storage, path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = read_object(f"{where}, line {number}", line, (*needed, *optional))
+        except DataError as error:
+            found.refuse(f"{path}, line {number}", "malformed_row", str(error))
+            continue
+        if first:
+            places(where, list(row), needed)
+            first = False
+        yield number, {column: value_of(row, column) or "" for column in (*needed, *optional)}
+
+
+def read_object(where: str, text: str, needed: Sequence[str]) -> Row:
+    """The fields of a JSON object: the needed ones as text, the others empty.
+
+    Raises DataError, with ``where``, for anything else than an object, and for a needed field that holds several values.
+    """
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: must be an object such as {{'file_name': ...}}")
+        row = dict.fromkeys(value, "")
+        row |= {
+            name: as_text(value_of(value, name), f"{where}: {name}")
+            for name in needed
+            if value_of(value, name) is not None
+        }
+        "".join([*row, *row.values()]).encode()  # JSON can write halves of surrogate pairs
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON: {str(error)[:200]}") from None
+    return row
+
+
+def _read_parquet(
+    storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
+) -> Iterator[tuple[int, Row]]:
+    where, number = storage.name(path), 0
+    try:
+        with storage.open(path) as handle:
+            file = pq.ParquetFile(handle)
+            names = file.schema_arrow.names
+            at = places(where, names, [*needed, *present(names, optional)])
+            columns = {column: names[place] for column, place in at.items()}
+            for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(columns.values()))):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield (
+                        number,
+                        {c: as_text(values[name], f"{where}, row {number}: {c}") for c, name in columns.items()},
+                    )
+    except UNREADABLE as error:
+        raise not_parquet(where, error) from None
+
+
+def not_parquet(where: str, error: Exception) -> DataError:
+    """What is told of a file that Arrow cannot read."""
+    return DataError(f"{where} is not a readable Parquet file: {' '.join(str(error).split())[:200]}")
+
+
+def as_text(value: Any, where: str) -> str:
+    """A value as text: None and NaN are empty, whole numbers have no point, booleans are true and false.
+
+    Raises DataError, with ``where``, for a list or an object.
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, list | dict | tuple):
+        raise DataError(f"{where} is {'an object' if isinstance(value, dict) else 'a list'}; one value is needed")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return value if isinstance(value, str) else str(value)
+
+
+def safe_path(storage: Storage, name: str) -> str:
+    """A relative path that stays inside the dataset. Raises DataError for any other."""
+    pure = PurePosixPath(name)
+    absolute = pure.is_absolute() or PureWindowsPath(name).is_absolute() or os.path.isabs(name)
+    if not name or absolute or "://" in name or "\0" in name or ".." in pure.parts or not pure.parts:
+        raise DataError(f"file name {name!r} must be a relative path inside {storage.root}")
+    return pure.as_posix()
+
+
+def inside(storage: Storage, name: str, where: str, found: Found) -> str:
+    """The same, but an unsafe name is set aside as a problem of the row ``where``; the path is then empty."""
+    try:
+        return safe_path(storage, name)
+    except DataError as error:
+        found.refuse(name or where, "outside_root", f"{error} ({where})")
+        return ""

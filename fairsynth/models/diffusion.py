@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
-from fairsynth.models.schedule import Sampling
+from fairsynth.models.schedule import Sampling, check_prediction
 from fairsynth.models.sources import diffusion_source
 
 Embeddings = torch.Tensor
@@ -38,7 +38,7 @@ def load_text_encoder(models: ModelsConfig) -> StableDiffusionPipeline:
 
 def _load(models: ModelsConfig, **left_out: None) -> StableDiffusionPipeline:
     pipeline = StableDiffusionPipeline.from_pretrained(
-        diffusion_source(models),
+        _checked_source(models),
         revision=models.diffusion_revision,
         dtype=getattr(torch, models.dtype),
         use_safetensors=True,
@@ -50,9 +50,19 @@ def _load(models: ModelsConfig, **left_out: None) -> StableDiffusionPipeline:
     return pipeline
 
 
-def load_unet(models: ModelsConfig) -> tuple[UNet2DConditionModel, DDPMScheduler]:
-    """What training needs: the frozen UNet, and the noise schedule from the model's own configuration."""
+def _checked_source(models: ModelsConfig) -> str:
+    """Where the model comes from. Raises ConfigError, before any weights are loaded, if its predictions are unknown."""
     source, revision = diffusion_source(models), models.diffusion_revision
+    check_prediction(DDPMScheduler.load_config(source, subfolder="scheduler", revision=revision), models.diffusion)
+    return source
+
+
+def load_unet(models: ModelsConfig) -> tuple[UNet2DConditionModel, DDPMScheduler]:
+    """What training needs: the frozen UNet, and the noise schedule from the model's own configuration.
+
+    Raises ConfigError for a model whose network predicts what training does not know.
+    """
+    source, revision = _checked_source(models), models.diffusion_revision
     unet = UNet2DConditionModel.from_pretrained(
         source, subfolder="unet", revision=revision, dtype=getattr(torch, models.dtype), use_safetensors=True
     )

@@ -1,4 +1,4 @@
-"""Settings of denoising, as plain values: nothing here needs torch."""
+"""Settings of denoising, and the noise schedules that are known, as plain values: nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairsynth.config import Scheduler
+from fairsynth.errors import ConfigError
+from fairsynth.escaping import printable
 
 SCHEDULERS: Mapping[Scheduler, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -15,6 +17,26 @@ SCHEDULERS: Mapping[Scheduler, str] = {
     "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }
+# What a base model's network predicts, in diffusers' words: the noise, the velocity, or the image itself.
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+# Families of schedulers whose noise is not that of a DDPM, which training and sampling here take for granted.
+_OTHER_NOISE = ("FlowMatch", "EDM")
+
+
+def check_prediction(scheduler: Mapping[str, Any], model: str) -> None:
+    """Raise ConfigError for a model whose network predicts what is not known here.
+
+    ``scheduler``: its scheduler's configuration as saved; without a ``prediction_type`` diffusers means ``epsilon``.
+    """
+    predicts, made_for = scheduler.get("prediction_type", "epsilon"), str(scheduler.get("_class_name", ""))
+    if any(family in made_for for family in _OTHER_NOISE) or scheduler.get("use_flow_sigmas"):
+        predicts = f"the noise of {made_for}"
+    elif predicts in PREDICTIONS:
+        return
+    raise ConfigError(
+        f"models.diffusion: the network of {printable(model)!r} predicts {printable(str(predicts))!r} by its scheduler's "
+        f"configuration, which is not supported; choose a model whose prediction_type is one of {', '.join(PREDICTIONS)}"
+    )
 
 
 def stackable(row: Mapping[str, Any]) -> bool:

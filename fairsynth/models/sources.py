@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
+from fairsynth.models.schedule import check_prediction
 
 DEMO = "demo"
 
@@ -29,7 +31,10 @@ def clip_source(models: ModelsConfig) -> str:
 
 
 def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
-    """Raise ConfigError for a model path that does not exist. Hub ids are checked when they load."""
+    """Raise ConfigError for a model path that does not exist, or a base model whose kind of prediction is unknown.
+
+    Hub ids are checked when they load, the kind of prediction before any weights.
+    """
     for key, source in (
         ("models.diffusion", diffusion_source(models)),
         ("models.clip", clip_source(models)),
@@ -40,6 +45,16 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
             raise ConfigError(
                 f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or 'demo'"
             )
+    _check_scheduler(Path(diffusion_source(models)).expanduser() / "scheduler" / "scheduler_config.json", models)
+
+
+def _check_scheduler(file: Path, models: ModelsConfig) -> None:
+    """Raise ConfigError for a scheduler that cannot be read or is not known; no file is for the loader to complain of."""
+    try:
+        scheduler = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        check_prediction(scheduler, models.diffusion)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"models.diffusion: {str(file)!r} is no scheduler's configuration ({error})") from error
 
 
 def revision(source: str, pinned: str | None) -> str:

@@ -52,7 +52,7 @@ def train_alone(
     optimizer = torch.optim.AdamW(list(names.values()), lr=job.learning_rate, weight_decay=config.weight_decay)
     warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_of(job, step))
     dtype, own = base.dtype, config.batch_size
-    velocity = scheduler.config.prediction_type == "v_prediction"
+    kind = scheduler.config.prediction_type
     for step in range(job.steps):
         draw = sampler(step)
         clean, noise, times = draw.clean.to(dtype), draw.noise.to(dtype), draw.times
@@ -61,7 +61,8 @@ def train_alone(
             prompts = [job.texts[i] for i in draw.texts.tolist()]
         context = torch.stack([texts[prompt] for prompt in prompts]).to(dtype)
         noisy = scheduler.add_noise(clean, noise, times)
-        target = (scheduler.get_velocity(clean, noise, times) if velocity else noise).clone()
+        velocity = scheduler.get_velocity(clean, noise, times)
+        target = {"epsilon": noise, "v_prediction": velocity, "sample": clean}[kind].clone()
         if len(times) > own and config.prior == "teacher":
             with torch.no_grad():
                 target[own:] = teacher(noisy[own:], times[own:], context[own:]).sample
@@ -69,7 +70,8 @@ def train_alone(
         if config.snr_ceiling is not None:
             alphas = scheduler.alphas_cumprod[times]
             ratio = alphas / (1 - alphas)
-            errors = errors * (ratio.clamp(max=config.snr_ceiling) / (ratio + 1 if velocity else ratio)).to(dtype)
+            divided = {"epsilon": ratio, "v_prediction": ratio + 1, "sample": 1}[kind]
+            errors = errors * (ratio.clamp(max=config.snr_ceiling) / divided).to(dtype)
         loss = errors[:own].mean()
         if len(times) > own:
             loss = loss + config.prior_weight * errors[own:].mean()

@@ -148,8 +148,7 @@ class Batch:
         times, self.config, self.adapters = torch.cat([draw.times for draw in draws]), config, len(draws)
         self.own, self.each = own, len(times) // len(draws)
         self.totals = totals or (own, max(1, self.each - own))
-        velocity = scheduler.config.prediction_type == "v_prediction"
-        target = scheduler.get_velocity(clean, noise, times) if velocity else noise
+        target = target_of(scheduler, clean, noise, times)
         weights = loss_weights(scheduler, times, config.snr_ceiling).to(wide)
         self.noisy = _moved(scheduler.add_noise(clean, noise, times).to(dtype), device)
         self.target, self.weights, self.times = (_moved(part, device) for part in (target, weights, times))
@@ -198,10 +197,33 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
+def target_of(
+    scheduler: DDPMScheduler, clean_NCHW: torch.Tensor, noise_NCHW: torch.Tensor, times_N: torch.Tensor
+) -> torch.Tensor:
+    """What the network of such a model should predict, (N, C, h, w): noise, velocity (arXiv 2202.00512) or clean latents.
+
+    Raises ValueError for another kind of prediction.
+    """
+    match scheduler.config.prediction_type:
+        case "epsilon":
+            return noise_NCHW
+        case "v_prediction":
+            return scheduler.get_velocity(clean_NCHW, noise_NCHW, times_N)
+        case "sample":
+            return clean_NCHW
+        case other:
+            raise ValueError(f"no training target is known for prediction_type {other!r}")
+
+
 def loss_weights(scheduler: DDPMScheduler, times_N: torch.Tensor, ceiling: float | None) -> torch.Tensor:
-    """Min-SNR weights (arXiv 2303.09556, eq. 4 and its v-prediction form): float32 (N,); ones without a ceiling."""
+    """Min-SNR weights (arXiv 2303.09556, eq. 4): float32 (N,); ones without a ceiling.
+
+    The error of the clean latents weighs min(SNR, ceiling). That of the noise is SNR times as large, that of the velocity
+    SNR + 1 times (arXiv 2202.00512, appendix D), so theirs is divided by it: the three are one loss.
+    """
     if ceiling is None:
         return torch.ones(len(times_N))
     alphas = scheduler.alphas_cumprod[times_N].float()
     snr = alphas / (1 - alphas)
-    return snr.clamp(max=ceiling) / (snr if scheduler.config.prediction_type == "epsilon" else snr + 1)
+    ratio = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
+    return snr.clamp(max=ceiling) / ratio[scheduler.config.prediction_type]

@@ -11,7 +11,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.stages.finetune.denoising import Batch, Draw, Latents, Sampler, loss_weights
+from fairsynth.models.schedule import PREDICTIONS
+from fairsynth.stages.finetune.denoising import Batch, Draw, Latents, Sampler, loss_weights, target_of
 from fairsynth.stages.finetune.jobs import Kinds
 from tests.support.lots import TIMESTEPS, scheduler
 
@@ -148,7 +149,7 @@ def test_without_prior_preservation_there_are_own_samples_only(values: dict[str,
     assert torch.equal(losses, powers), "what predicts nothing is off by the whole target"
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("ceiling", [5.0, 1.0, 1e9])
 def test_loss_weights_are_those_of_the_paper(prediction: str, ceiling: float) -> None:
     noise, times = scheduler(prediction), torch.arange(0, TIMESTEPS, 37)
@@ -156,13 +157,34 @@ def test_loss_weights_are_those_of_the_paper(prediction: str, ceiling: float) ->
     for time, weight in zip(times.tolist(), found, strict=True):
         alpha = float(noise.alphas_cumprod[time])
         ratio = alpha / (1 - alpha)
-        expected = min(ratio, ceiling) / (ratio if prediction == "epsilon" else ratio + 1)
+        expected = min(ratio, ceiling) / {"epsilon": ratio, "v_prediction": ratio + 1, "sample": 1}[prediction]
         assert weight == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_without_a_ceiling_all_samples_weigh_the_same(prediction: str) -> None:
     assert loss_weights(scheduler(prediction), torch.tensor([0, 500, 999]), None).tolist() == [1, 1, 1]
+
+
+def test_the_three_kinds_of_prediction_have_one_loss() -> None:
+    """A network's error in the clean latents, said as noise or as velocity, costs the same."""
+    draw, generator = sampler_of(changed(PLAIN, batch_size=8, prior_weight=0), spread=0.1)(0), torch.Generator()
+    clean, noise, times = draw.clean.double(), draw.noise.double(), draw.times
+    guess = clean + torch.randn(clean.shape, generator=generator.manual_seed(0), dtype=torch.float64)
+    alpha = scheduler().alphas_cumprod[times].double().view(-1, 1, 1, 1)
+    implied = (alpha.sqrt() * (clean - guess) + (1 - alpha).sqrt() * noise) / (1 - alpha).sqrt()
+    found = []
+    for prediction in PREDICTIONS:
+        kind = scheduler(prediction)
+        off = target_of(kind, guess, implied, times) - target_of(kind, clean, noise, times)
+        found.append((off.square().mean((1, 2, 3)) * loss_weights(kind, times, 5.0)).tolist())
+    assert found[1] == pytest.approx(found[0], rel=1e-4) and found[2] == pytest.approx(found[0], rel=1e-4)
+    assert len({round(loss, 6) for loss in found[0]}) > 4
+
+
+def test_an_unknown_kind_of_prediction_is_not_trained() -> None:
+    with pytest.raises(ValueError, match="no training target is known for prediction_type 'flow_prediction'"):
+        target_of(scheduler("flow_prediction"), torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE), torch.tensor([3]))
 
 
 def batch_of(config: FinetuneConfig, draws: list[Draw], noise: DDPMScheduler | None = None, **options: object) -> Batch:
@@ -172,7 +194,7 @@ def batch_of(config: FinetuneConfig, draws: list[Draw], noise: DDPMScheduler | N
     return Batch(noise or scheduler(), config, draws, texts, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(prediction: str) -> None:
     config = changed(PLAIN, prior_batch_size=2, prior_weight=0.3)
     draws, noise = [sampler_of(config, seed=seed, spread=0.1)(0) for seed in range(4)], scheduler(prediction)
@@ -187,7 +209,8 @@ def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(pred
     for i, draw in enumerate(draws):
         clean, eps = draw.clean.double(), draw.noise.double()
         alpha = noise.alphas_cumprod[draw.times].double()[:, None, None, None]
-        target = eps if prediction == "epsilon" else alpha.sqrt() * eps - (1 - alpha).sqrt() * clean
+        velocity = alpha.sqrt() * eps - (1 - alpha).sqrt() * clean
+        target = {"epsilon": eps, "v_prediction": velocity, "sample": clean}[prediction]
         assert torch.allclose(
             batch.noisy[5 * i : 5 * i + 5], alpha.sqrt() * clean + (1 - alpha).sqrt() * eps, atol=1e-5
         )

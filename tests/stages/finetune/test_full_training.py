@@ -57,14 +57,15 @@ def plain_loop(
         clean, eps, times = draw.clean.double(), draw.noise.double(), draw.times
         prompts = [job.prompt] * own + [job.class_prompt] * (len(times) - own)
         context, noisy = torch.stack([texts[p] for p in prompts]).double(), noise.add_noise(clean, eps, times)
-        target = eps.clone() if noise.config.prediction_type == "epsilon" else noise.get_velocity(clean, eps, times)
+        kind = noise.config.prediction_type
+        target = {"epsilon": eps, "v_prediction": noise.get_velocity(clean, eps, times), "sample": clean}[kind].clone()
         if config.prior == "teacher" and config.prior_size:
             with torch.no_grad():
                 target[own:] = teacher(noisy[own:], times[own:], context[own:]).sample
         errors = (unet(noisy, times, context).sample - target).pow(2).mean(dim=(1, 2, 3))
         ratio = noise.alphas_cumprod[times] / (1 - noise.alphas_cumprod[times])
-        velocity = noise.config.prediction_type == "v_prediction"
-        errors = errors * (ratio.clamp(max=config.snr_ceiling) / (ratio + 1 if velocity else ratio)).double()
+        divided = {"epsilon": ratio, "v_prediction": ratio + 1, "sample": 1}[kind]
+        errors = errors * (ratio.clamp(max=config.snr_ceiling) / divided).double()
         loss = errors[:own].mean()
         if len(times) > own:
             loss = loss + config.prior_weight * errors[own:].mean()
@@ -77,7 +78,9 @@ def plain_loop(
 
 
 @pytest.mark.parametrize(
-    "case", [{}, {"prior": "images"}, {"prior_weight": 0.0}, {"prediction": "v_prediction"}], ids=str
+    "case",
+    [{}, {"prior": "images"}, {"prior_weight": 0.0}, {"prediction": "v_prediction"}, {"prediction": "sample"}],
+    ids=str,
 )
 @pytest.mark.parametrize("shape", [TWO_LEVELS, ONE_LEVEL], ids=["two levels", "one level"])
 def test_a_cluster_is_trained_as_by_a_plain_loop(case: dict[str, str], shape: dict[str, object]) -> None:

@@ -75,7 +75,13 @@ def test_eight_stacked_adapters_equal_eight_solo_runs_of_peft() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
-    [{"prior": "images"}, {"snr_ceiling": None}, {"generator": "lora"}, {"prediction": "v_prediction"}],
+    [
+        {"prior": "images"},
+        {"snr_ceiling": None},
+        {"generator": "lora"},
+        {"prediction": "v_prediction"},
+        {"prediction": "sample"},
+    ],
     ids=str,
 )
 def test_every_kind_of_loss_equals_that_of_peft(case: dict[str, str]) -> None:

@@ -196,8 +196,8 @@ def test_utkface_has_shares_of_its_own(tmp_path: Path) -> None:
     for i in range(40):
         (tmp_path / f"{30 if i % 2 else 2}_{i // 2 % 2}_0_2017{i:013d}.jpg").write_bytes(b"")
     found = metadata_of(tmp_path)
-    assert Counter(e.split for e in found.entries) == {"train": 28, "val": 4, "test": 8}
-    assert any("shares 0.7, 0.1, 0.2" in remark for remark in found.remarks)
+    assert Counter(e.split for e in found.entries) == {"train": 32, "val": 4, "test": 4}
+    assert any("shares 0.8, 0.1, 0.1" in remark for remark in found.remarks)
     assert Counter(e.split for e in metadata_of(tmp_path, split_fractions=(0.5, 0.1, 0.4)).entries)["train"] == 20
 
 

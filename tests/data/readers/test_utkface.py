@@ -123,12 +123,12 @@ def test_the_split_does_not_depend_on_the_order_in_which_files_were_made(tmp_pat
             splits = [e.split for e in one.entries if (e.label, e.attribute) == (gender, age)]
             n = len(splits)
             assert n >= 20 and [splits.count(s) for s in ("train", "val", "test")] == [
-                round(0.7 * n), round(0.8 * n) - round(0.7 * n), n - round(0.8 * n)
+                round(0.8 * n), round(0.9 * n) - round(0.8 * n), n - round(0.9 * n)
             ]  # fmt: skip
     assert {e.path for e in one.entries if e.split == "test"} != {
         e.path for e in load(tmp_path / "a", split_seed=1).entries if e.split == "test"
     }
-    assert one.remarks == ["the dataset has no split of its own: made with shares 0.7, 0.1, 0.2 and data.split_seed 0"]
+    assert one.remarks == ["the dataset has no split of its own: made with shares 0.8, 0.1, 0.1 and data.split_seed 0"]
 
 
 def test_files_in_any_folder_count_and_others_are_ignored(tmp_path: Path) -> None:

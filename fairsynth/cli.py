@@ -238,7 +238,7 @@ def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) 
         )
     run = Path(tokens[0])
     target = to or run / "adapters-kohya"
-    print(f"{export_kohya(run, target)} adapters in {target}")
+    print("\n".join(export_kohya(run, target).lines(target)))
     return 0
 
 

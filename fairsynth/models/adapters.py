@@ -17,6 +17,9 @@ from safetensors.torch import load_file, save_file
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 FULL_FILE_NAME = "diffusion_pytorch_model.safetensors"
+# Where kohya's own scripts (sd-scripts, networks/lora.py) look for layers: in attentions, resnets and samplers, all of
+# which lie in blocks. Other readers look everywhere.
+_BLOCKS = ("down_blocks", "mid_block", "up_blocks")
 # The one entry in the header of our adapters, and of those renamed for kohya. The latter give their alpha otherwise, so
 # they must not have the entry that diffusers takes for its own.
 _HEADER, _KOHYA_HEADER = "lora_adapter_metadata", "fairsynth"
@@ -111,20 +114,22 @@ def read_state(path: Path) -> AdapterState:
     return AdapterState(weights, header["unet.r"], header["unet.lora_alpha"], tuple(header["unet.target_modules"]))
 
 
-def to_kohya(source: Path, target: Path) -> None:
+def to_kohya(source: Path, target: Path) -> list[str]:
     """Write an adapter file again in kohya's naming, with alpha as a tensor of every layer.
 
-    Raises ValueError if ``save_adapter`` did not write the source.
+    Returns those of its layers that kohya's own scripts pass over, sorted: ``conv_in``, ``conv_out`` and the time
+    embedding's. Raises ValueError if ``save_adapter`` did not write the source.
     """
     header = _read_header(source, _HEADER)
-    tensors = {}
-    for key, value in load_adapter(source)[0].items():
+    tensors, layers = {}, load_adapter(source)[0]
+    for key, value in layers.items():
         layer, part = key.rsplit(".", 1)
         name = f"lora_unet_{layer.replace('.', '_')}"
         tensors[f"{name}.lora_{part}.weight"] = value
         tensors[f"{name}.alpha"] = torch.tensor(float(header["unet.lora_alpha"]))
     provenance = {key: value for key, value in header.items() if key.startswith(_PROVENANCE)}
     _save(tensors, target, _KOHYA_HEADER, provenance)
+    return sorted({key.rsplit(".", 1)[0] for key in layers if key.split(".", 1)[0] not in _BLOCKS})
 
 
 class Part(NamedTuple):

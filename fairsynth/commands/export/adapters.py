@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from fairsynth.errors import ConfigError
+from fairsynth.escaping import printable
 from fairsynth.stages.views import new_export
 
 
-def export_kohya(run: Path, target: Path) -> int:
-    """Write every adapter of a run as ``<group>--<cluster>.safetensors`` in kohya's naming; returns how many.
+class Exported(NamedTuple):
+    """How many adapters were written, and which of them have which layers that kohya's own scripts pass over."""
+
+    adapters: int
+    passed_over: dict[str, list[str]]
+
+    def lines(self, target: Path) -> list[str]:
+        """What people are told: the adapters, and such layers, if there are any."""
+        lines = [f"{self.adapters} adapters in {target}"]
+        if self.passed_over:
+            layers = ", ".join(sorted({layer for its in self.passed_over.values() for layer in its}))
+            which = ", ".join([*sorted(self.passed_over)[:3], *(["..."] if len(self.passed_over) > 3 else [])])
+            lines.append(
+                f"warning: kohya's own scripts pass over {printable(layers)} of {len(self.passed_over)} adapters ({which}), so "
+                "there their images will differ. The files hold these layers, as those in the run's adapters/ do, and "
+                "diffusers, WebUI and ComfyUI read them. For kohya's scripts, train without them (finetune.target_modules, "
+                "shared.target_modules)"
+            )
+        return lines
+
+
+def export_kohya(run: Path, target: Path) -> Exported:
+    """Write every adapter of a run as ``<group>--<cluster>.safetensors`` in kohya's naming.
 
     That which all groups share is ``shared--0.safetensors``. Raises ConfigError if the run has no adapters, or if ``target`` exists and is no earlier export.
     """
@@ -33,14 +56,16 @@ def export_kohya(run: Path, target: Path) -> int:
             "and finetune.parameters: adapter"
         )
     private = new_export(target, _is_export)
+    passed_over = dict[str, list[str]]()
     try:
         for name, source in sources.items():
-            to_kohya(source, private / f"{name}.safetensors")
+            if layers := to_kohya(source, private / f"{name}.safetensors"):
+                passed_over[name] = layers
         shutil.rmtree(target, ignore_errors=True)
         private.rename(target)
     finally:
         shutil.rmtree(private, ignore_errors=True)
-    return len(sources)
+    return Exported(len(sources), passed_over)
 
 
 def _is_export(folder: Path) -> bool:

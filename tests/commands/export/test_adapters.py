@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from fairsynth.commands.export.adapters import export_kohya
 from fairsynth.config.load import load_config
@@ -136,9 +136,52 @@ def test_the_adapter_that_all_groups_share_is_exported_too(run: Path, tmp_path: 
     shared = run / "adapters" / "shared" / adapters.FILE_NAME
     shared.parent.mkdir()
     shared.write_bytes(file(run, LOW, 10).read_bytes())
-    assert export_kohya(run, tmp_path / "out") == len(NAMES) + 1
+    assert export_kohya(run, tmp_path / "out") == (len(NAMES) + 1, {})
     assert {path.name for path in (tmp_path / "out").iterdir()} == NAMES | {"shared--0.safetensors"}
     twins = [(tmp_path / "out" / f"{name}.safetensors").read_bytes() for name in ("shared--0", "low--flower--10")]
     assert twins[0] == twins[1]
     # And again, over what is known to be an earlier export.
-    assert export_kohya(run, tmp_path / "out") == len(NAMES) + 1
+    assert export_kohya(run, tmp_path / "out") == (len(NAMES) + 1, {})
+
+
+def put_shared(run: Path, targets: tuple[str, ...]) -> Path:
+    """Give the run a shared adapter of these layers; returns its file."""
+    stack = stack_of(pipeline().unet, DEMO.finetune.model_copy(update={"target_modules": targets}))
+    row, folder = (
+        torch.randn(stack.size, generator=torch.Generator().manual_seed(9)) * 0.05,
+        run / "adapters" / "shared",
+    )
+    folder.mkdir()
+    adapters.save_adapter(stack.state(row), folder, DEMO.finetune.rank, DEMO.finetune.alpha, targets, {"cluster": 0})
+    return folder / adapters.FILE_NAME
+
+
+def test_layers_that_kohyas_scripts_pass_over_are_written_and_named(run: Path) -> None:
+    """sd-scripts looks into attentions, resnets and samplers alone; the shared adapter of the demo has more."""
+    target = run / "adapters-kohya"
+    shared = put_shared(run, (*DEMO.shared.target_modules, "linear_1", "linear_2"))
+    code, out, complaints = export(run, *FORMAT)
+    (count, warned) = out.splitlines()
+    assert (code, count, complaints) == (0, f"4 adapters in {target}", "")
+    layers = "conv_in, conv_out, time_embedding.linear_1, time_embedding.linear_2"
+    assert warned.startswith(f"warning: kohya's own scripts pass over {layers} of 1 adapters (shared--0), ")
+    assert "shared.target_modules" in warned
+    written = load_file(target / "shared--0.safetensors")
+    assert {f"lora_unet_{layer.replace('.', '_')}.lora_up.weight" for layer in layers.split(", ")} <= written.keys()
+    assert len(written) == len(load_file(shared)) * 3 / 2
+
+
+@pytest.mark.slow
+def test_those_layers_count_in_diffusers(run: Path) -> None:
+    original = put_shared(run, ("conv_in", "conv_out", "linear_1", "linear_2"))
+    export_kohya(run, run / "adapters-kohya")
+    exported, plain = run / "adapters-kohya" / "shared--0.safetensors", image()
+    assert abs(image(exported) - image(original)).max() <= 1 and abs(image(original) - plain).max() > 10
+
+
+def test_of_many_adapters_the_first_are_named(run: Path, tmp_path: Path) -> None:
+    source = put_shared(run, ("conv_in",))
+    for group, cluster in MADE:
+        file(run, group, cluster).write_bytes(source.read_bytes())
+    assert "pass over conv_in of 4 adapters (low--flower--0, low--flower--10, " in export(run, *FORMAT)[1]
+    assert ", ...), so" in export(run, *FORMAT)[1]

@@ -8,7 +8,7 @@ import yaml
 
 from fairsynth import __version__
 from fairsynth.escaping import code, plain
-from fairsynth.exports.set_facts import GroupFacts, SetFacts, licence, limits, privacy, purpose
+from fairsynth.exports.set_facts import GroupFacts, SetFacts, licence, limits, privacy, purpose, sampling
 
 Layout = Literal["folder", "parquet", "webdataset"]
 _FILES = {"folder": ["metadata.csv", "images/**"], "parquet": ["data/train-*.parquet"], "webdataset": ["*.tar"]}
@@ -71,8 +71,7 @@ def _made(facts: SetFacts) -> list[str]:
         + (f", {plain(facts.created)}." if facts.created else "."),
         f"- base model: {code(facts.diffusion)}, version {code(facts.diffusion_revision)}, {plain(facts.dtype)}",
         *([f"- adapters: {plain(facts.finetune)}"] if facts.finetune else []),
-        f"- sampling: {plain(facts.scheduler)}, {facts.steps} steps, guidance {facts.guidance:g}, {facts.image_size} px; "
-        f"the run's seed is {facts.seed}, each image has its own",
+        f"- sampling: {plain(sampling(facts))}; {facts.image_size} px; the run's seed is {facts.seed}, each image has its own",
         f"- filter: {plain(facts.filter)}; CLIP: {code(facts.clip)}, version {code(facts.clip_revision)}",
         f"- files: {plain(facts.file_format)}, {facts.side} x {facts.side} px, as most images of the source dataset are",
     ]

@@ -95,10 +95,21 @@ def test_the_numbers_are_those_of_the_groups() -> None:
     assert "Groups that are smaller than was wanted: (high, sea) has 120 of 300." in shown
     for known in (
         "base model: org/diffusion, version abc123, float32", "adapters: LoRA of rank 8", "the best 75 % by score",
-        "DDIMScheduler, 12 steps, guidance 2.5, 32 px; the run's seed is 7", "CLIP: org/clip, version def456",
+        "DDIMScheduler, 12 steps, guidance 2.5; 32 px; the run's seed is 7", "CLIP: org/clip, version def456",
         "files: JPEG, 48 x 48 px",
     ):  # fmt: skip
         assert known in shown, known
+
+
+def test_guidance_that_ends_before_the_last_step_is_told() -> None:
+    half = text(dataset_card(facts(guidance_until=0.5), "folder"))
+    assert "12 steps, guidance 2.5 in the first 50% of the steps; 32 px" in half
+
+
+def test_a_way_with_two_guidances_has_both() -> None:
+    one, other = (group._replace(generator="own") for group in facts().groups)
+    shown = text(dataset_card(facts(groups=(one, other._replace(guidance=(4.0, 2.5)))), "folder"))
+    assert "guidance 2.5 and 4; 32 px" in shown
 
 
 def test_groups_that_were_not_made_are_told_and_not_called_small() -> None:

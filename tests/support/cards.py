@@ -16,11 +16,22 @@ HOSTILE = [
 
 def facts(**changed: Any) -> SetFacts:
     groups = (
-        GroupFacts("low", "flower", 15, 300, 300, "own", {"low_score": 90, "copy": 10}, ("a sks low", "a sks flower")),
-        GroupFacts("high", "sea", 0, 120, 300, "prompt", {}, ("a high",), "no training images"),
+        GroupFacts(
+            "low",
+            "flower",
+            15,
+            300,
+            300,
+            "own",
+            {"low_score": 90, "copy": 10},
+            ("a sks low", "a sks flower"),
+            "",
+            (2.5,),
+        ),
+        GroupFacts("high", "sea", 0, 120, 300, "prompt", {}, ("a high",), "no training images", (2.5,)),
     )
     plain = SetFacts(
         "Digits, balanced", "bb90e427", groups, "demo digits", "org/diffusion", "abc123", "org/clip", "def456",
-        32, 48, "JPEG", "DDIMScheduler", 12, 2.5, 7, "the best 75 % by score", "LoRA of rank 8",
+        32, 48, "JPEG", "DDIMScheduler", 12, 7, "the best 75 % by score", "LoRA of rank 8",
     )  # fmt: skip
     return replace(plain, **changed)

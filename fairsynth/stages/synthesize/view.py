@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, write_json
+from fairsynth.config import RunConfig
 from fairsynth.exports.croissant import croissant
 from fairsynth.exports.dataset_card import Layout, dataset_card
 from fairsynth.exports.formats import write_folder
 from fairsynth.exports.set_facts import GroupFacts, SetFacts
+from fairsynth.groups import Group
 from fairsynth.models.schedule import SCHEDULERS
 from fairsynth.models.sources import public_name
 from fairsynth.stages.context import Context
 from fairsynth.stages.synthesize.codec import Codec
-from fairsynth.stages.synthesize.output import TABLE, accepted, group_records
+from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, accepted, group_records
 from fairsynth.stages.views import is_current, new_folder, publish
 
 
@@ -59,6 +63,7 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
     """The facts of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
     config, record = context.config, artifact.record
     codec, identity = Codec.from_dict(record["codec"]), context.model_identity
+    records, guidance = group_records(artifact), _guidance(artifact)
     groups = tuple(
         GroupFacts(
             label=group.group.label,
@@ -70,8 +75,9 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
             rejected=group.rejected,
             prompts=group.prompts,
             remark=(group.not_made and group.why) or group.remark or group.why,
+            guidance=tuple(guidance.get(group.group, ())),
         )
-        for group in group_records(artifact)
+        for group in records
     )
     keep = f"the best {config.filter.keep:.0%} of each group's images by CLIP score (arXiv 2511.08711), without those"
     return SetFacts(
@@ -88,10 +94,10 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         file_format=codec.format,
         scheduler=SCHEDULERS[config.synthesize.scheduler],
         steps=config.synthesize.steps,
-        guidance=config.synthesize.guidance,
+        guidance_until=config.synthesize.guidance_until,
         seed=config.seed,
         filter=f"{keep} that were unusable, showed another group, or repeated an image",
-        finetune=_finetune(context),
+        finetune=_finetune(context.config, shared=any(group.origin == "shared" for group in records)),
         dtype=config.models.dtype,
         audit=privacy,
     )
@@ -103,10 +109,30 @@ def _source(context: Context) -> str:
     return data.root.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
 
 
-def _finetune(context: Context) -> str:
-    config = context.config.finetune
-    if config.generator == "vanilla":
+def _guidance(artifact: Artifact) -> dict[Group, list[float]]:
+    """The guidance of each group's accepted images, as their rows say: routes may differ in it."""
+    columns = ["label", "attribute", "guidance"]
+    rows = pq.read_table(artifact.path / TABLE, columns=[*columns, "verdict"])
+    rows = rows.filter(pc.equal(rows["verdict"], ACCEPTED)).select(columns)
+    text = {name: rows[name].cast(pa.string()) for name in columns[:2]}
+    found: dict[Group, list[float]] = {}
+    for row in pa.table(text | {"guidance": rows["guidance"]}).group_by(columns).aggregate([]).to_pylist():
+        found.setdefault(Group(row["label"], row["attribute"]), []).append(row["guidance"])
+    return {group: sorted(values) for group, values in found.items()}
+
+
+def _finetune(config: RunConfig, shared: bool) -> str:
+    """How adapters were trained; with ``shared`` also that of all groups, which has settings of its own."""
+    if config.finetune.generator == "vanilla":
         return ""
+    clusters, everyone = config.finetune, config.shared
+    told = (
+        f"{clusters.generator}, at most {clusters.steps} steps of {clusters.batch_size} images, "
+        f"learning rate {clusters.rate:g}"
+    )
+    if not shared:
+        return told
     return (
-        f"{config.generator}, at most {config.steps} steps of {config.batch_size} images, learning rate {config.rate:g}"
+        f"{told}; that of all groups: {everyone.steps} steps of {everyone.batch_size} images, "
+        f"learning rate {everyone.learning_rate:g}"
     )

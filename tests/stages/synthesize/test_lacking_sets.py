@@ -141,6 +141,43 @@ def test_the_view_and_its_cards_tell_what_is_there(tmp_path: Path, context: Any,
     assert f"{3 * len(made)} synthetic images in {there}" in described["description"]
 
 
+# Of the config guidance is 7.5, and no row has that.
+WAYS = {LB: ("own", 6.0), HB: ("same-attribute", 3.0), LF: ("shared", 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("made", "ways", "said"),
+    [
+        (BUILDINGS, {}, "20 steps, guidance 5; 512 px"),
+        (
+            ALL,
+            WAYS,
+            "20 steps, guidance 3 by borrowed adapters, 6 by the groups' own adapters, 5 by the base model alone, "
+            "2 by the adapter of all groups; 512 px",
+        ),
+        ((), {}, "20 steps; 512 px"),
+    ],
+)
+def test_the_cards_tell_the_guidance_that_was_used(
+    tmp_path: Path, context: Any, made: tuple[Any, ...], ways: Any, said: str
+) -> None:
+    show(context, stage(tmp_path, made, ways), fresh=True)
+    used = f"DPMSolverMultistepScheduler, {said}"
+    assert used in (tmp_path / "synthetic" / "README.md").read_text("utf-8")
+    described = (tmp_path / "synthetic" / "croissant.json").read_text("utf-8")
+    assert f"({used.partition(';')[0]})" in json.loads(described)["prov:wasGeneratedBy"]["sc:description"]
+
+
+@pytest.mark.parametrize("made", [(LB,), (LB, LF)])
+def test_the_card_tells_how_the_shared_adapter_was_trained_if_it_made_a_group(
+    tmp_path: Path, context: Any, made: tuple[Any, ...]
+) -> None:
+    show(context, stage(tmp_path, made, WAYS), fresh=True)
+    card, how = (tmp_path / "synthetic" / "README.md").read_text("utf-8"), CONFIG.shared
+    told = f"that of all groups: {how.steps} steps of {how.batch_size} images, learning rate {how.learning_rate:g}"
+    assert (told in card) == (LF in made)
+
+
 @pytest.mark.parametrize("layout", ["parquet", "webdataset"])
 def test_other_layouts_have_a_card_too(tmp_path: Path, context: Any, layout: Any) -> None:
     write_cards(context, stage(tmp_path), tmp_path, None, layout)

@@ -1,9 +1,14 @@
 """Bias severity: fewer of the training images whose attribute goes against their label.
 
 At ratio r a label keeps all n images of its aligned attribute and at most ceil(n * (1 - r) / r) of the
-others, so a share of at least r is aligned, up to rounding (the rule of From Fake to Real, ECCV 2024, whose
-published levels from 0.95 on are rounded up). The order in which images go depends on seed and path alone:
-a more severe set lies inside a less severe one, on every machine.
+others, so a share of at least r is aligned, up to rounding. The order in which images go depends on seed and path
+alone: a more severe set lies inside a less severe one, on every machine.
+
+The rule is that of From Fake to Real (ECCV 2024). Of the 16 training sizes in its split files from 0.95 on (UTKFace and
+CelebA-HQ smiling, two labels, four levels) 15 are these; CelebA-HQ's not smiling at 0.97 is 166, where 5335 * 0.03 / 0.97
+is 165 exactly: its code computes in floating point, which comes out a little higher and is rounded up. Its 16 validation
+sizes at these levels are these with ``VALIDATION_FLOOR``. Its files at 0.9, the least severe level, are rounded down: one
+image less than here in each of the four training sizes.
 """
 
 from __future__ import annotations

@@ -76,6 +76,37 @@ def test_the_sizes_are_those_that_were_published(ratio: float, young_women: int,
     assert level.aligned == {"0": "young", "1": "old"}
 
 
+# CelebA-HQ of From Fake to Real: 5335 not smiling, 7797 smiling, each with the sex that most of them have.
+@pytest.mark.parametrize(
+    ("ratio", "not_smiling", "smiling"), [(0.95, 281, 411), (0.97, 166, 242), (0.99, 54, 79), (0.999, 6, 8)]
+)
+def test_of_the_published_sizes_one_is_off_by_a_rounding_error(ratio: float, not_smiling: int, smiling: int) -> None:
+    assert conflicting_allowed(7797, ratio) == smiling
+    assert conflicting_allowed(5335, ratio) == not_smiling - (ratio == 0.97)
+    # As their code has it: what goes is cut to a whole number.
+    removed = int(592 - 5335 * (1 - ratio) / (1 - (1 - ratio)))
+    assert 592 - removed == not_smiling
+
+
+@pytest.mark.parametrize(("aligned", "published"), [(934, 103), (5731, 636), (5335, 592), (7797, 866)])
+def test_at_the_least_severe_level_the_published_sizes_are_rounded_down(aligned: int, published: int) -> None:
+    assert conflicting_allowed(aligned, 0.9) == published + 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "men", "women", "not_smiling", "smiling"),
+    [(0.95, 10, 39, 36, 53), (0.97, 10, 23, 21, 31), (0.99, 10, 10, 10, 10), (0.999, 10, 10, 10, 10)],
+)
+def test_the_validation_sizes_are_those_that_were_published(
+    ratio: float, men: int, women: int, not_smiling: int, smiling: int
+) -> None:
+    aligned = {"men": 119, "women": 724, "not": 666, "smiling": 989}
+    groups = {(label, which): n for label, n in aligned.items() for which in (label, "other")}
+    found = at_severity([*entries(groups), *entries(groups, "val")], ratio, 0, {y: y for y in aligned}, validation=True)
+    kept = Counter(e.label for e in found.kept if e.split == "val" and e.attribute == "other")
+    assert [kept[label] for label in aligned] == [men, women, not_smiling, smiling]
+
+
 def test_the_arithmetic_is_exact() -> None:
     assert conflicting_allowed(950, 0.95) == 50  # 50.000000000000036 with floating point
     assert conflicting_allowed(999, 0.999) == 1

@@ -26,7 +26,8 @@ def equalized_odds_difference(
 
     For two labels it is fairlearn's figure of this name: the larger one of the gaps in true and false positive rate
     (Agarwal et al. 2018, arXiv 1803.02453). For more labels it is the largest over the labels, each against the rest.
-    Rates of attributes without such images do not count; None where no rate has two attributes to compare.
+    Rates of attributes without such images do not count (fairlearn takes them for 0); None where no rate has two
+    attributes to compare.
     """
     gaps = []
     for label in np.unique(labels_N):

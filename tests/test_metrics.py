@@ -44,7 +44,9 @@ def test_equalised_odds_for_more_labels_are_the_largest_of_each_against_the_rest
 def test_rates_without_images_do_not_count() -> None:
     # Attribute 1 has no image of label 0: its false positive rate is undefined, not 0.
     labels, attribute = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 0, 0, 0, 1, 1])
-    assert equalized_odds_difference(labels, np.array([1, 1, 1, 1, 1, 0]), attribute) == 0.5
+    predicted = np.array([1, 1, 1, 1, 1, 0])
+    assert equalized_odds_difference(labels, predicted, attribute) == 0.5
+    assert fairlearns(labels, predicted, sensitive_features=attribute) == 1.0, "there it is 0"
     assert equalized_odds_difference(np.array([0, 1]), np.array([0, 1]), np.array([0, 1])) is None
 
 

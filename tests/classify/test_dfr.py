@@ -40,6 +40,19 @@ def test_halves_share_out_every_group() -> None:
     ]
 
 
+def test_all_settings_are_judged_by_the_same_half_of_each_group() -> None:
+    """Trials of one seed differ in their features, which here are scaled otherwise; an image's last one is its number."""
+    known, found = rows((10, 6, 8, 4), seed=1), []
+    known.features_ND[:, 5] = np.arange(28)
+    for seed in range(3):
+        train = rows((30,) * 4, seed=seed)
+        _, held_out, _ = refit(train, known, "dfr", 2, np.random.default_rng(9))
+        scale, middle = train.features_ND[:, 5].std(), train.features_ND[:, 5].mean()
+        found.append(np.rint(held_out.features_ND[:, 5] * scale + middle).astype(int).tolist())
+    assert found[0] == found[1] == found[2] and len({*found[0]}) == 14
+    assert np.bincount(known.groups_N[found[0]]).tolist() == [5, 3, 4, 2]
+
+
 def test_a_fit_is_scikit_learns() -> None:
     data = rows((40, 40, 40, 40))
     known = LogisticRegression(C=0.3, l1_ratio=1, solver="liblinear", max_iter=1000, random_state=0)

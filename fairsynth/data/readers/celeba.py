@@ -59,8 +59,8 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
         _read(storage, name, needed) for name, needed in zip(LISTS, (fields.needed, (PARTITION,)), strict=True)
     )
     folder = _image_folder(storage, attributes.values)
-    for name, values in attributes.values.items():
-        if not (path := inside(storage, name, storage.name(attributes.path), found)):
+    for number, (name, values) in enumerate(attributes.values.items(), start=1):
+        if not (path := inside(storage, name, attributes.path, number, found)):
             continue
         if name not in partition.values:
             found.quarantined.append(SetAside(folder + path, "no_partition", f"not in {partition.path}"))

@@ -129,7 +129,7 @@ def _read(storage: Storage, config: DataConfig, options: Options, fields: Fields
     for number, row in read_table(
         storage, table, (name_column, *fields.needed, *asked), found, (column,) if column else ()
     ):
-        path = inside(storage, row[name_column], f"{storage.name(table)}, row {number}", found)
+        path = inside(storage, row[name_column], table, number, found)
         if path:
             split = row.get(column, "") or beside
             found.entries.append(fields.entry(codes.known(row), f"{folder}/{path}" if folder else path, split))

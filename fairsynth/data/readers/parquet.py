@@ -107,7 +107,7 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
             name, location = f"{path}/{number:08d}", parquet_location(path, group, place, image)
             number += 1
             if beside:
-                name, location = inside(storage, beside, f"{where}, row {number - 1}", found), ""
+                name, location = inside(storage, beside, path, number - 1, found), ""
             elif absent[place]:
                 found.quarantined.append(SetAside(name, "empty", "no image in the row"))
                 continue

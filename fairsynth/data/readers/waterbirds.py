@@ -36,6 +36,6 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
         if code not in CODES:
             problem = f"{place}: split is {row['split']!r}; allowed: 0 (train), 1 (validation), 2 (test)"
             found.refuse(row["img_filename"], "unknown_split", problem)
-        elif path := inside(storage, row["img_filename"], place, found):
+        elif path := inside(storage, row["img_filename"], TABLE, number, found):
             found.entries.append(fields.entry(row, path, CODES[code]))
     return found.metadata

@@ -23,7 +23,7 @@ def respelled(storage: Storage, metadata: Metadata) -> Metadata:
     Only names with such a mark are looked for, so that others cost nothing.
     """
     own = f"{PurePosixPath(storage.root.rstrip('/')).name}/"
-    odd = [entry for entry in metadata.entries if not entry.location and _is_odd(entry.path, own)]
+    odd = [entry for entry in metadata.entries if _is_odd(entry.path, own) and not entry.location]
     if not odd:
         return metadata
     there, names, changed = _lookup(storage, len(odd)), dict[str, str](), Counter[str]()

@@ -35,7 +35,7 @@ def with_splits(config: DataConfig, metadata: Metadata, usual: Sequence[float] |
         if split == DROP:
             found.excluded.append(SetAside(entry.path, "split_dropped", f"split {entry.split!r}"))
         elif split:
-            found.entries.append(entry._replace(split=split))
+            found.entries.append(entry if split == entry.split else entry._replace(split=split))
         else:
             found.quarantined.append(SetAside(entry.path, "no_split" if not entry.split else "unknown_split"))
     _tell_of_unknown(metadata, words, meant, found)

@@ -33,7 +33,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.env
 def machine() -> dict[str, Any]:
     """On what CPU, when and how this was measured."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.split(":")[1].strip() for line in info.read_text("utf-8").splitlines() if line.startswith("model name")
+    ]
     return {
         "cpu": (names or [platform.processor()])[0],
         "cores": os.cpu_count(),
@@ -124,4 +126,4 @@ def markdown_table(head: Sequence[str], rows: Iterable[str]) -> str:
 def write_json(path: Path | None, content: Any) -> None:
     """Write results to a file, if one is named; paths among them are written as text."""
     if path:
-        path.write_text(json.dumps(content, indent=1, default=os.fspath) + "\n")
+        path.write_text(json.dumps(content, indent=1, default=os.fspath) + "\n", "utf-8")

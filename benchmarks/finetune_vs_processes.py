@@ -34,6 +34,7 @@ from safetensors import safe_open
 
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
+from fairsynth.console import prepare_streams
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.sources import demo_folder
@@ -62,7 +63,7 @@ def write_config(root: Path, k: int, steps: int) -> Path:
         },
     }
     path = root / "config.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content), "utf-8")
     return path
 
 
@@ -76,7 +77,7 @@ def stage(name: str, path: Path) -> float:
 def record_of(run_folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
     """The only artifact of a stage, and its record."""
     (folder,) = (run_folder / "stages").glob(f"{name}-*")
-    return folder, json.loads((folder / "artifact.json").read_text())
+    return folder, json.loads((folder / "artifact.json").read_text("utf-8"))
 
 
 def lay_out(root: Path, config: RunConfig) -> list[tuple[AdapterJob, Path]]:
@@ -199,6 +200,7 @@ def table(seconds: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--k", type=int, default=4, help="clusters in each of the four groups")
     parser.add_argument("--steps", type=int, default=100)

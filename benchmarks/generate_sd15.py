@@ -26,6 +26,7 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusio
 from sd15_trainers import RANK, SD15, TARGETS, TINY, TOKENS
 from torch.utils.flop_counter import FlopCounterMode
 
+from fairsynth.console import prepare_streams
 from fairsynth.models.image_maker import on_device
 from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
 from fairsynth.models.schedule import Sampling
@@ -181,6 +182,7 @@ def cell(chosen: argparse.Namespace, facts: dict[str, Any], name: str, batch: in
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
     parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32])
@@ -209,7 +211,7 @@ def main() -> None:
         print(rows[-1], flush=True)
         content = {"machine": facts, "settings": vars(chosen), "rows": rows}
         write_json(chosen.out.with_suffix(".json"), content)
-        chosen.out.with_suffix(".md").write_text(text(facts, rows))
+        chosen.out.with_suffix(".md").write_text(text(facts, rows), "utf-8")
     print("\n" + text(facts, rows))
     sys.exit(0)
 

@@ -30,6 +30,7 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig, ResourcesConfig
 from fairsynth.config.load import load_config
+from fairsynth.console import prepare_streams
 from fairsynth.data.copies import THUMBNAIL_BYTES
 from fairsynth.data.vectors import vectors
 from fairsynth.groups import Group
@@ -152,6 +153,7 @@ SIDES = {"fairsynth": ours, "loop": loop, "loop, fused": partial(loop, fuse=True
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)

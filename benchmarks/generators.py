@@ -24,6 +24,7 @@ from judging import Judged, Row, demo_judges, groups_of, pixels_of
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fairsynth.console import prepare_streams
 from fairsynth.groups import Group
 
 GENERATORS = {
@@ -83,6 +84,7 @@ def sheet(rows: dict[str, list[Row]], target: Path, per_group: int = 8) -> None:
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="keep the runs here; without it they are thrown away")
     parser.add_argument("--generators", nargs="+", choices=list(GENERATORS), default=list(GENERATORS))

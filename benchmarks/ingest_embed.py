@@ -32,7 +32,7 @@ def write_dataset(root: Path, n: int) -> None:
     from sklearn.datasets import load_sample_image
 
     photos, rng = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")], np.random.default_rng(0)
-    with open(root / "metadata.csv", "w", newline="") as handle:
+    with open(root / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle)
         table.writerow(["file_name", "split", "label", "attribute"])
         for i in range(n):
@@ -56,7 +56,7 @@ def plain_loop(root: Path) -> float:
 
     models = load_config(preset="demo").models
     encoder, pipeline = ClipEncoder(models), load_pipeline(models)
-    with open(root / "metadata.csv", newline="") as handle:
+    with open(root / "metadata.csv", encoding="utf-8", newline="") as handle:
         files = [row["file_name"] for row in csv.DictReader(handle) if row["split"] == "train"]
     encode_posteriors(pipeline, np.zeros((2, 32, 32, 3), np.uint8))
     began, vectors, latents = time.monotonic(), [], []

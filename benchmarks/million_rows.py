@@ -136,7 +136,7 @@ def watch(peaks: list[float], stop: threading.Event) -> None:
     """This process's memory in GB, every five seconds."""
     page = os.sysconf("SC_PAGE_SIZE")
     while not stop.wait(5):
-        peaks.append(int(Path("/proc/self/statm").read_text().split()[1]) * page / 1e9)
+        peaks.append(int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * page / 1e9)
 
 
 def main() -> None:

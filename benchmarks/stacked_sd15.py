@@ -27,6 +27,8 @@ from diffusers import UNet2DConditionModel, logging
 from sd15_trainers import Batch, Step, alone_by, batch_of, build, stacked
 from torch.utils.flop_counter import FlopCounterMode
 
+from fairsynth.console import prepare_streams
+
 # Seconds that a cell may take: what is not started cannot overrun the budget. Compiling is told by --compile-s.
 ORDINARY = 12.0
 BROKEN = "failed:"
@@ -94,7 +96,7 @@ class Bench:
         """Write what there is."""
         out, content = self.chosen.out, {"machine": self.facts, "settings": vars(self.chosen), "rows": self.rows}
         write_json(out.with_suffix(".json"), content)
-        out.with_suffix(".md").write_text(self.text())
+        out.with_suffix(".md").write_text(self.text(), "utf-8")
 
     def text(self) -> str:
         """All cells in Markdown; ``x NAME`` is how many times the samples/s of that one-adapter trainer at the same batch."""
@@ -157,6 +159,7 @@ def measure(chosen: argparse.Namespace) -> Bench:
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
     parser.add_argument("--adapters", type=int, nargs="+", default=[1, 2, 4, 8, 16])

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.config.load import load_config
+from fairsynth.console import prepare_streams
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_pipeline, load_unet
@@ -187,6 +188,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--adapters", type=int, default=16)
     parser.add_argument("--steps", type=int, default=50)

@@ -20,6 +20,7 @@ from common import in_words, machine, markdown_row, markdown_table, newest, run_
 from judging import Judges, Row, demo_judges, groups_of, pixels_of
 
 from fairsynth.config.load import load_config
+from fairsynth.console import prepare_streams
 from fairsynth.groups import Group
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")
@@ -92,6 +93,7 @@ def line(entry: dict[str, Any], prompt: dict[str, float]) -> str:
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--severities", type=float, nargs="+", default=[0.95, 0.99, 0.999])
     parser.add_argument("--out", type=Path, help="keep the runs here; without it they are thrown away")

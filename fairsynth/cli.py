@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
 from fairsynth import __version__
-from fairsynth.errors import ConfigError, DataError, FairsynthError
-from fairsynth.escaping import printable
+from fairsynth.console import complain, guarded, in_utf8_mode, leave, prepare_streams, say
+from fairsynth.errors import ConfigError, DataError, InfrastructureError
 
 if TYPE_CHECKING:
     from fairsynth.config import RunConfig
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
-INTERRUPTED = 130
 _HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.
 
 Any setting can be given as --section.key VALUE, for example --data.root DIR or --cluster.k 5.
@@ -28,26 +26,6 @@ Exit codes: 0 ok, 1 internal error, 2 config or usage, 3 data refused, 5 infrast
 
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    """Do the work; errors become one line and an exit code."""
-    try:
-        return work()
-    except FairsynthError as error:
-        print(f"fairsynth: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("fairsynth: interrupted; finished work is kept, the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
-        if os.environ.get("FAIRSYNTH_DEBUG"):
-            raise
-        print(
-            f"fairsynth: internal error: {type(error).__name__}: {' '.join(str(error).split())[:400]} (FAIRSYNTH_DEBUG=1 shows where)",
-            file=sys.stderr,
-        )
-        return 1
 
 
 def _config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:
@@ -72,15 +50,15 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
     with locked(root):
         from fairsynth.pipeline import run
 
-        outcome = run(config, only, metadata=metadata)
+        outcome = run(config, only, say, metadata)
     if only in (None, "report"):
         from fairsynth.stages.report.step import summary_lines
 
-        print("\n".join(["", *summary_lines(root)]))
+        say("\n".join(["", *summary_lines(root)]))
     if not outcome.made:
-        print(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
+        say(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
     else:
-        print(f"done in {outcome.seconds:.0f} s")
+        say(f"done in {outcome.seconds:.0f} s")
     return 0
 
 
@@ -95,12 +73,12 @@ def run(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> i
     out
         Output folder; on a cluster it must be shared by all nodes.
     """
-    return _guarded(lambda: _run(tokens, preset, out, None))
+    return guarded(lambda: _run(tokens, preset, out, None))
 
 
 def _add_stage(stage: str) -> None:
     def command(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
-        return _guarded(lambda: _run(tokens, preset, out, stage))
+        return guarded(lambda: _run(tokens, preset, out, stage))
 
     command.__doc__ = f"Run the stage {stage} alone; the earlier ones must be finished."
     app.command(command, name=stage)
@@ -127,7 +105,7 @@ def bench(*tokens: Tokens, preset: str | None = None, out: str | None = None) ->
     out
         Output folder; on a cluster it must be shared by all nodes.
     """
-    return _guarded(lambda: _bench(tokens, preset, out))
+    return guarded(lambda: _bench(tokens, preset, out))
 
 
 def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
@@ -140,9 +118,9 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
 
     check(config, root)
     with locked(root):
-        done = bench(config)
-    print((done.folder / "table.md").read_text("utf-8"))
-    print(f"table, curve and all values: {done.folder}")
+        done = bench(config, say)
+    say((done.folder / "table.md").read_text("utf-8"))
+    say(f"table, curve and all values: {done.folder}")
     if done.failed:
         raise DataError(
             f"{done.failed} of {done.cells} cells failed for a reason of their data; the table says which and why"
@@ -170,7 +148,7 @@ def inspect(
     json
         Everything as JSON, file names uncut.
     """
-    return _guarded(lambda: _inspect(tokens, format, preset, json))
+    return guarded(lambda: _inspect(tokens, format, preset, json))
 
 
 def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_json: bool) -> int:
@@ -193,9 +171,9 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
 
     findings = inspect_dataset(config)
     if as_json:
-        print(json.dumps(findings, indent=1, allow_nan=False))
+        say(json.dumps(findings, indent=1, allow_nan=False))
     else:
-        print("\n".join(lines(findings)))
+        say("\n".join(lines(findings)))
     return 3 if findings["problems"] else 0
 
 
@@ -225,8 +203,8 @@ def export(
         Output folder of the run.
     """
     if format == "kohya":
-        return _guarded(lambda: _export_adapters(tokens, to, preset or out))
-    return _guarded(lambda: _export_images(tokens, format, to, preset, out))
+        return guarded(lambda: _export_adapters(tokens, to, preset or out))
+    return guarded(lambda: _export_images(tokens, format, to, preset, out))
 
 
 def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
@@ -238,7 +216,8 @@ def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) 
         )
     run = Path(tokens[0])
     target = to or run / "adapters-kohya"
-    print("\n".join(export_kohya(run, target).lines(target)))
+    say("
+".join(export_kohya(run, target).lines(target)))
     return 0
 
 
@@ -256,7 +235,7 @@ def _export_images(
 
     from fairsynth.commands.export.images import export_set
 
-    print(export_set(config, form, to))
+    say(export_set(config, form, to))
     return 0
 
 
@@ -270,28 +249,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from cyclopts import CycloptsError
 
+    prepare_streams()
     # A stopped job ends as an interrupted command does.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        print(f"fairsynth: {' '.join(str(error).split())}; 'fairsynth --help' lists the commands", file=sys.stderr)
-        return 2
+        complain(f"{' '.join(str(error).split())}; 'fairsynth --help' lists the commands")
+        return ConfigError.exit_code
+    except OSError as error:  # while the help is printed; those of commands are told before
+        complain(f"the output cannot be written: {error.strerror or error}")
+        return InfrastructureError.exit_code
     return result if isinstance(result, int) else 0
 
 
 def script(argv: Sequence[str] | None = None) -> NoReturn:
-    """The console command: ``main`` and the end of the process.
-
-    An interrupted command leaves at once: Ray's threads are still at work then, and tearing Ray down
-    under them can crash. Its processes end with this one, as they do when it is killed.
-    """
-    code = main(argv)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code == INTERRUPTED:
-        os._exit(code)
-    raise SystemExit(code)
+    """The console command: ``main`` and the end of the process."""
+    in_utf8_mode()
+    leave(main(argv))
 
 
 if __name__ == "__main__":

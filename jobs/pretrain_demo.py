@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fairsynth.console import prepare_streams
+
 STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "judge": 900}
 
 
@@ -20,6 +22,7 @@ def _finished(folder: Path) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run the steps; returns the exit code."""
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the state and the finished models")
     parser.add_argument("--only", choices=list(STEPS), help="run this step alone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.support.architecture import (
     science_that_knows_the_pipeline,
     second_doors_to_the_engine,
     stages_of_each_other,
+    text_without_encoding,
     unsafe_reading,
 )
 from tests.support.structure import (
@@ -42,10 +44,16 @@ Rule = Callable[[str, str], list[str]]
         stages_of_each_other,
         imports_from_above,
         unsafe_reading,
+        text_without_encoding,
     ],
 )
 def test_the_project_keeps_the_rule(rule: Rule) -> None:
     assert [problem for module, source in SOURCES.items() for problem in rule(module, source)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=str)
+def test_benchmarks_open_no_text_in_the_locales_encoding(path: Path) -> None:
+    assert text_without_encoding(path.stem, path.read_text("utf-8")) == []
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -12,6 +12,7 @@ from tests.support.architecture import (
     science_that_knows_the_pipeline,
     second_doors_to_the_engine,
     stages_of_each_other,
+    text_without_encoding,
     unsafe_reading,
 )
 from tests.support.structure import PACKAGES, SOURCES
@@ -194,3 +195,49 @@ def test_unsafe_reading_is_found(source: str) -> None:
 )
 def test_safe_reading_is_not_reported(source: str) -> None:
     assert not unsafe_reading("fairsynth.models.encoder", source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path)",
+        "open(path, 'w', newline='')",
+        "open(path, mode='a+')",
+        "path.open('w')",
+        "path.open(mode='r')",
+        "path.read_text()",
+        "path.write_text(text)",
+        "path.write_text(text, newline='')",
+        "def f():\n    with os.fdopen(n, 'w') as file:\n        pass",
+        "NamedTemporaryFile('w')",
+        "tempfile.TemporaryFile(mode='w+')",
+        "io.TextIOWrapper(raw)",
+    ],
+)
+def test_text_without_an_encoding_is_found(source: str) -> None:
+    assert text_without_encoding("fairsynth.lock", source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path, 'rb')",
+        "open(path, 'w', encoding='utf-8')",
+        "open(path, 'w', -1, 'utf-8')",
+        "open(path, **options)",
+        "path.open('rb')",
+        "path.read_text('utf-8')",
+        "path.write_text(text, 'utf-8')",
+        "path.write_text(text, encoding='ascii')",
+        "storage.open(path)",
+        "storage.open('w.csv')",
+        "tarfile.open(path, 'w')",
+        "os.open(path, os.O_RDONLY)",
+        "artifact.open()",
+        "read_text(storage, path)",
+        "NamedTemporaryFile()",
+        "io.TextIOWrapper(raw, 'utf-8')",
+    ],
+)
+def test_bytes_and_named_encodings_are_not_reported(source: str) -> None:
+    assert not text_without_encoding("fairsynth.lock", source)

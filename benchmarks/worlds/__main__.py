@@ -13,9 +13,11 @@ from typing import Any
 
 from benchmarks.worlds.worlds import WORLDS
 from benchmarks.worlds.write import write
+from fairsynth.console import prepare_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worlds", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAMES", help=f"of {', '.join(WORLDS)}")
     parser.add_argument("--out", type=Path, required=True, help="folder for the worlds, one folder in it for each")

@@ -26,6 +26,7 @@ from benchmarks.judging import Judges, Pictures, groups_of, pixels_of
 from benchmarks.worlds.worlds import WORLDS, World
 from benchmarks.worlds.write import WorldImage, build
 from fairsynth.config.load import load_config
+from fairsynth.console import prepare_streams
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN
 from fairsynth.models.diffusion import encode_posteriors, load_pipeline
@@ -120,6 +121,7 @@ def lines(world: str, severity: float, result: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
+    prepare_streams()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worlds.sets", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAMES", help=f"of {', '.join(WORLDS)}")
     parser.add_argument("--worlds", type=Path, required=True)

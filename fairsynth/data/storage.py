@@ -204,6 +204,10 @@ def _check_folder(folder: Path, given: str) -> None:
         raise DataError(f"{given!r} is an archive; unpack it and give the folder (tar shards: the folder they are in)")
     if folder.is_file():
         raise DataError(f"{given!r} is a file; give the folder it is in")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:  # the libraries that open files take names in UTF-8 alone
+        raise DataError(f"the name of the folder {given!r} is not UTF-8; rename it, or give a link to it") from None
     if not folder.is_dir():
         raise DataError(f"dataset folder {given!r} does not exist; set --data.root to the dataset's folder")
 

@@ -187,7 +187,7 @@ class Session:
 
 @contextmanager
 def session_of(resources: ResourcesConfig) -> Iterator[Session]:
-    """A session that is closed at the end, except after an interrupt: ``fairsynth.cli.script`` says why."""
+    """A session that is closed at the end, except after an interrupt: ``fairsynth.console.leave`` says why."""
     session = Session(resources)
     try:
         yield session

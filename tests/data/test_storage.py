@@ -136,6 +136,15 @@ def test_names_that_are_not_utf_8_load_and_stay_apart(tmp_path: Path) -> None:
     assert found == {image(number, "PNG") for number in range(4)}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_dataset_in_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    root = os.fsencode(tmp_path) + b"/b\xfcffel"
+    os.mkdir(root)
+    assert "b\\udcfcffel' is not UTF-8; rename it, or give a link to it" in refusal(os.fsdecode(root))
+    os.symlink(root, tmp_path / "link")
+    assert paths(tmp_path / "link") == []
+
+
 def test_names_that_differ_in_unicode_form_alone_are_two_files(tmp_path: Path) -> None:
     put(tmp_path / "x" / "a" / NFC, image(0, "PNG"))
     put(tmp_path / "x" / "a" / NFD, image(1, "PNG"))

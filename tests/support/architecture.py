@@ -133,6 +133,37 @@ def unsafe_reading(module: str, source: str) -> list[str]:
     return wrong
 
 
+def text_without_encoding(module: str, source: str) -> list[str]:
+    """No file is opened as text in the encoding that the locale happens to have."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [f"{module}, line {call.lineno}: {ast.unparse(call.func)}" for call in calls if _by_the_locale(call)]
+
+
+def _by_the_locale(call: ast.Call) -> bool:
+    """Whether a call reads or writes text and names no encoding."""
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = len(call.args)
+    if any(keyword.arg in ("encoding", None) for keyword in call.keywords):
+        return False
+    if method and name in ("read_text", "write_text"):
+        return given < (1 if name == "read_text" else 2)
+    if name == "TextIOWrapper":
+        return given < 2
+    if name == "open" and not method:
+        return "b" not in _mode(call, 1, "r") and given < 4
+    # Of other things that can be opened only the mode tells whether it is as text.
+    mode = _mode(call, 0 if name in ("open", "NamedTemporaryFile", "TemporaryFile") else 1, "")
+    is_file = name in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile")
+    return is_file and mode[:1] in ("r", "w", "a", "x") and set(mode) <= {*"rwaxt+"}
+
+
+def _mode(call: ast.Call, place: int, default: str) -> str:
+    """The mode in which a call opens a file; the default where it is no plain text."""
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"] or call.args[place : place + 1]
+    return str(given[0].value) if given and isinstance(given[0], ast.Constant) else default
+
+
 def cycles(graph: Mapping[str, set[str]]) -> list[str]:
     """Modules that import themselves by way of others."""
     wrong = []

@@ -70,7 +70,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     _write(artifact, decided)
     write_json(artifact.path / "not_named.json", unnamed)
     if level:
-        (artifact.path / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids))
+        (artifact.path / "kept_ids.txt").write_text("".join(f"{i}\n" for i in level.kept_ids), "utf-8")
     return Made(
         decided.counts,
         _summary(decided),

@@ -1,0 +1,99 @@
+"""The process around a command: its streams, what ends it, and the one line and exit code of an error."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.escaping import printable
+
+INTERRUPTED = 130
+
+
+def prepare_streams() -> None:
+    """Let standard output and error take every character: one that their encoding lacks is escaped (``\\u732b``).
+
+    A stream that is closed becomes the null device.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lasts as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def in_utf8_mode() -> None:
+    """Begin the process anew in Python's UTF-8 mode, if the locale gives file names another encoding.
+
+    Datasets name their files in UTF-8, and libraries open them so: by a Latin-1 locale ``Büffel.jpg`` would be
+    another file. What is printed keeps the terminal's encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", getattr(sys.stdout, "encoding", "utf-8"))
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def say(text: str) -> None:
+    """Print lines, without characters that could steer a terminal.
+
+    Raises InfrastructureError if they cannot be written: a full disk, a closed pipe.
+    """
+    try:
+        print("\n".join(map(printable, text.split("\n"))), flush=True)
+    except OSError as error:
+        _drop_output()
+        raise InfrastructureError(f"the output cannot be written: {error.strerror or error}") from None
+
+
+def complain(text: str) -> None:
+    """Print a line of complaint; control characters that data put into it are replaced."""
+    print(f"fairsynth: {printable(text)}", file=sys.stderr)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do the work; errors become one line and an exit code."""
+    try:
+        return work()
+    except FairsynthError as error:
+        complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        complain("interrupted; finished work is kept, the same command goes on")
+        return INTERRUPTED
+    except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
+        if os.environ.get("FAIRSYNTH_DEBUG"):
+            raise
+        what = " ".join(str(error).split())[:400]
+        complain(f"internal error: {type(error).__name__}: {what} (FAIRSYNTH_DEBUG=1 shows where)")
+        return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End the process.
+
+    An interrupted command leaves at once: Ray's threads are still at work then, and tearing Ray down
+    under them can crash. Its processes end with this one, as they do when it is killed.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    sys.stderr.flush()
+    if code == INTERRUPTED:
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def _drop_output() -> None:
+    """Send what is still in the buffer nowhere: Python writes it at the end, and would fail again."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream without a file behind it
+        return

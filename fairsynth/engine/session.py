@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairsynth.config import ResourcesConfig
+from fairsynth.engine.ray_start import not_started, ray_folder
 from fairsynth.errors import InfrastructureError
 
 _QUIET = {
@@ -72,9 +73,10 @@ class Session:
         try:
             with _stderr_closed():
                 self._init(ray)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = os.environ.get("RAY_ADDRESS") or "a local Ray"
-            raise InfrastructureError(f"cannot connect to {where}: {' '.join(str(error).split())[:300]}") from error
+        except InfrastructureError:
+            raise
+        except Exception as error:  # Ray raises almost anything, even a plain Exception, where it does not start
+            raise not_started(error) from error
         self._connected = True
         self.startup_seconds += time.monotonic() - began
 
@@ -90,6 +92,7 @@ class Session:
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         ray.init(
             address="local",
+            _temp_dir=ray_folder(),
             # Four logical CPUs at least: Ray Data needs one beside its actors to read.
             num_cpus=max(4, os.cpu_count() or 1),
             include_dashboard=False,

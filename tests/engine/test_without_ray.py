@@ -10,12 +10,13 @@ import pytest
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import Session
+from fairsynth.errors import InfrastructureError
 
 REFUSED = "only-tests-marked-slow-may-start-ray"
 
 
 def test_ray_does_not_start_here() -> None:
-    with pytest.raises(NotADirectoryError, match=REFUSED):
+    with pytest.raises(InfrastructureError, match=REFUSED):
         Session(ResourcesConfig()).connect()
 
 

@@ -24,7 +24,7 @@ from fairsynth.data.metadata import BadImage
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _PLAINER = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", "RGBX": "RGB"}
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # the name in a profile for the colours of a mode
-_LARGEST_PROFILE = 4 << 20  # profiles of printing presses have about 2 MB
+LARGEST_PROFILE = 4 << 20  # profiles of printing presses have about 2 MB
 _NOTICEABLE = 2  # levels; the sRGB profiles that vendors embed differ by 1
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0102, 0x0106, 0
 
@@ -102,7 +102,7 @@ def _range(mode: str, highest: float) -> float:
 
 def _managed(image: Image.Image, profile: object) -> Image.Image | None:
     """The image in sRGB by its profile; None if the profile is unusable."""
-    if not isinstance(profile, bytes) or image.mode not in _SPACES or len(profile) > _LARGEST_PROFILE:
+    if not isinstance(profile, bytes) or image.mode not in _SPACES or len(profile) > LARGEST_PROFILE:
         return None
     transform = _transform(profile, image.mode)
     return None if transform is None else transform.apply(image)

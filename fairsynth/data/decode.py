@@ -18,6 +18,8 @@ from PIL import Image, ImageOps
 from fairsynth.config import ImageRules
 from fairsynth.data.colour import scale_key, to_srgb
 from fairsynth.data.metadata import BadImage
+from fairsynth.data.png import essentials
+from fairsynth.escaping import printable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _RULES = ImageRules()
@@ -90,8 +92,12 @@ def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Ima
 def _opened(content: bytes, rules: ImageRules) -> Image.Image:
     if not content:
         raise BadImage("empty")
+    pixels, info = essentials(content)
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(pixels), formats=FORMATS)
+        for key, value in info.items():
+            image.info.setdefault(key, value)
+        return image
     except _BOMB as error:  # Pillow has a limit of its own, 179 million pixels
         raise BadImage("too_large", f"{error} The limit here is {rules.max_pixels:,} pixels.") from None
     except Exception:  # a damaged file makes Pillow raise almost anything
@@ -99,7 +105,23 @@ def _opened(content: bytes, rules: ImageRules) -> Image.Image:
     other = _other_format(content)
     if other:
         raise BadImage("format", f"{other}; allowed are {allowed}")
-    raise BadImage("unidentified", f"none of {allowed}, or of a kind or with a header that cannot be read")
+    raise BadImage("unidentified", _why(pixels) or f"none of {allowed}")
+
+
+def _why(content: bytes) -> str:
+    """Why the parser of the format that a file begins with refuses it, in Pillow's words; empty if none claims it."""
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        try:
+            if accept is None or accept(content[:16]):
+                factory(io.BytesIO(content), "")
+        except Exception as error:
+            return f"{name} that cannot be read: {_words(error)}"
+    return ""
+
+
+def _words(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
 def _other_format(content: bytes) -> str | None:
@@ -164,7 +186,7 @@ def _loaded(image: Image.Image, rules: ImageRules) -> Image.Image:
     except BadImage:
         raise
     except Exception as error:
-        raise BadImage("truncated", str(error)[:200] or type(error).__name__) from None
+        raise BadImage("truncated", _words(error)) from None
     turn = _turn(image)
     return rgb if turn is None else rgb.transpose(turn)
 

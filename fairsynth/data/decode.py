@@ -7,6 +7,7 @@ of rare formats are where files do harm.
 
 from __future__ import annotations
 
+import codecs
 import io
 from dataclasses import dataclass
 from typing import cast
@@ -19,11 +20,13 @@ from fairsynth.config import ImageRules
 from fairsynth.data.colour import scale_key, to_srgb
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.png import essentials
+from fairsynth.data.pointers import is_html, pointer_hint
 from fairsynth.escaping import printable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _RULES = ImageRules()
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_LOOK, _SHOWN = 256, 60  # bytes by which text is known, and characters of it that are shown
 _ONE_COLOUR = 2  # levels between the darkest and the brightest pixel of an image without content
 _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 0x0112, 0x0142, 0x0143
 _TURNS = {
@@ -76,7 +79,7 @@ def decode(content: bytes, size: int | None = None, rules: ImageRules = _RULES) 
 def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Image, Facts]:
     """Decode to a Pillow RGB image of full size, without metadata; returns the header's facts too.
 
-    Raises BadImage: empty, format, unidentified, too_large, several_frames, too_small, aspect,
+    Raises BadImage: empty, pointer, format, unidentified, too_large, several_frames, too_small, aspect,
     truncated, not_finite, low_information.
     """
     image = _opened(content, rules)
@@ -102,10 +105,14 @@ def _opened(content: bytes, rules: ImageRules) -> Image.Image:
         raise BadImage("too_large", f"{error} The limit here is {rules.max_pixels:,} pixels.") from None
     except Exception:  # a damaged file makes Pillow raise almost anything
         allowed = ", ".join(FORMATS)
+    if hint := pointer_hint(content):
+        raise BadImage("pointer", hint)
+    if is_html(content):
+        raise BadImage("format", f"HTML text, not an image; allowed are {allowed}")
     other = _other_format(content)
     if other:
         raise BadImage("format", f"{other}; allowed are {allowed}")
-    raise BadImage("unidentified", _why(pixels) or f"none of {allowed}")
+    raise BadImage("unidentified", _why(pixels) or _text(content) or f"none of {allowed}")
 
 
 def _why(content: bytes) -> str:
@@ -120,6 +127,16 @@ def _why(content: bytes) -> str:
     return ""
 
 
+def _text(content: bytes) -> str:
+    """What a file of plain text says, such as a server's refusal; empty if it is no text."""
+    try:
+        start = codecs.getincrementaldecoder("utf-8-sig")().decode(content[:_LOOK])  # its end may cut a character
+    except UnicodeDecodeError:
+        return ""
+    is_text = start.strip() and all(c.isprintable() or c.isspace() for c in start)
+    return f"text, not an image: {' '.join(start.split())[:_SHOWN]!r}" if is_text else ""
+
+
 def _words(error: Exception) -> str:
     return printable(" ".join(str(error).split()))[:200] or type(error).__name__
 
@@ -130,8 +147,8 @@ def _other_format(content: bytes) -> str | None:
         brand = content[8:12]
         return "HEIC" if brand in _HEIF else _BRANDS.get(brand, "ISO media (MP4)")
     text = content[:256].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith((b"<?xml", b"<svg", b"<!doctype", b"<html")):
-        return "HTML" if b"html" in text else "SVG or other XML"
+    if text.startswith((b"<?xml", b"<svg", b"<!doctype")):
+        return "SVG or other XML"
     if content.startswith(b"RIFF") and content[8:12] in (b"AVI ", b"WAVE"):
         return "AVI or WAV"
     if content[128:132] == b"DICM":

@@ -23,6 +23,7 @@ import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from fairsynth.data.metadata import BadImage
+from fairsynth.data.pointers import absence_hint
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, InfrastructureError
 
@@ -149,13 +150,13 @@ def _local(storage: Storage, path: str) -> bytes:
     full = os.path.join(storage.local, path)
     try:
         if not storage.follow_links and not storage.inside(full):
-            raise BadImage("outside_root")
+            raise BadImage("outside_root", "" if os.path.exists(full) else absence_hint(full, str(storage.local)))
         if not stat.S_ISREG(os.stat(full).st_mode):
             raise BadImage("unreadable", "not a regular file")
         with open(full, "rb") as handle:
             return handle.read()
     except FileNotFoundError:
-        raise BadImage("missing_file", _other_form(full)) from None
+        raise BadImage("missing_file", absence_hint(full, str(storage.local)) or _other_form(full)) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR):
             why = "a loop of links" if error.errno == errno.ELOOP else str(error.strerror)

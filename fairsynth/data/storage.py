@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as fs
 
+from fairsynth.data.pointers import LONGEST_POINTER, is_html, pointer_hint
 from fairsynth.errors import DataError
 
 SCHEMES = ("s3", "gs")
@@ -85,20 +86,31 @@ class Storage:
         return sorted(name for name in entries if not _hidden(name))
 
     def open(self, path: str) -> pa.NativeFile:
-        """A seekable binary file. Raises DataError for a missing file and for a link that leaves the dataset."""
+        """A seekable binary file.
+
+        Raises DataError: a missing file, a link that leaves the dataset, a pointer in the file's place (Git LFS, git-annex).
+        """
         if not self.may_open(path):
             raise DataError(
                 f"{self.name(path)} is a link that leaves the dataset; if that is meant: --data.follow_links true"
             )
         try:
-            return self.filesystem.open_input_file(self.full(path))
+            file = self.filesystem.open_input_file(self.full(path))
+            hint = pointer_hint(file.read()) if file.size() <= LONGEST_POINTER else ""
+            file.seek(0)
         except OSError as error:
             raise DataError(f"cannot read {self.name(path)}: {_first_line(error)}") from None
+        if hint:
+            raise DataError(f"{self.name(path)} is {hint}")
+        return file
 
     def content(self, path: str) -> bytes:
-        """All bytes of a small file such as a metadata table. Raises DataError if it is missing."""
+        """All bytes of a small file such as a metadata table. Raises DataError as ``open`` does, and for a web page."""
         with self.open(path) as handle:
-            return handle.read()  # type: ignore[no-any-return]
+            content: bytes = handle.read()
+        if is_html(content):
+            raise DataError(f"{self.name(path)} is HTML text, not a table; get the file again")
+        return content
 
     def files(self) -> list[FileEntry]:
         """Every file below the folder, sorted by path; hidden files are left out.

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from fairsynth.data.pointers import is_html
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 
@@ -37,7 +38,10 @@ def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tu
     """
     where = storage.name(shard)
     with storage.open(shard) as handle, _Shard(handle, _BUFFER) as file:
-        if shard.lower().endswith(COMPRESSED) or file.read(8).startswith(_MAGIC):
+        start = file.read(_BLOCK)
+        if is_html(start):
+            raise DataError(f"{where} is HTML text, not a tar; get the file again")
+        if shard.lower().endswith(COMPRESSED) or start.startswith(_MAGIC):
             raise DataError(f"{where} is compressed; unpack it, or make plain .tar shards of it")
         file.seek(0)
         try:

@@ -85,7 +85,8 @@ def test_nothing_but_pixels_comes_out() -> None:
 MAGIC: list[tuple[str, bytes]] = [
     ("FITS", b"SIMPLE  =                    T"), ("PDF", b"%PDF-1.4 "), ("PSD", b"8BPS\0\1\0\0\0\0\0\0\0\3"),
     ("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n"), ("PostScript", b"\xc5\xd0\xd3\xc6\x20\0\0\0"),
-    ("SVG or other XML", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("HTML", b"<!DOCTYPE html><html>404"),
+    ("SVG or other XML", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("HTML text, not an image", b"<!DOCTYPE html><html>404"),
+    ("HTML text, not an image", b"\n<?xml version='1.0'?>\n<html>"),
     ("SVG or other XML", b"\xef\xbb\xbf \n<?xml version='1.0'?><svg/>"),
     ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), ("AVIF", b"\0\0\0\x20ftypavif\0\0\0\0avifmif1"),
     ("CR3", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"), ("ISO media (MP4)", b"\0\0\0\x20ftypisom\0\0\2\0"),

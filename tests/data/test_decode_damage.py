@@ -63,7 +63,7 @@ def usable_or_bad(content: bytes) -> None:
         pixels = decode(content, 8)
     except BadImage as bad:
         assert bad.reason in {
-            *("empty", "format", "unidentified", "too_large", "several_frames"),
+            *("empty", "pointer", "format", "unidentified", "too_large", "several_frames"),
             *("too_small", "aspect", "truncated", "not_finite", "low_information"),
         }
         return

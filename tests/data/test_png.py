@@ -185,7 +185,7 @@ def test_the_reason_is_pillows_own_and_short() -> None:
     assert refused(bytes(twelve_bits)).args == ("unidentified", "JPEG that cannot be read: cannot handle 12-bit layers")
     named = with_chunk(b"IDAT", b"")[:AFTER_HEADER] + b"\0\0\0\1\x1b[2J" + bytes(9)
     assert refused(named).detail == r"PNG that cannot be read: broken PNG file (chunk b'\x1b[2J')"
-    assert refused(b"no image").detail == "none of JPEG, PNG, WEBP, BMP, TIFF, GIF"
+    assert refused(bytes(99)).detail == "none of JPEG, PNG, WEBP, BMP, TIFF, GIF"
 
 
 def test_long_words_are_cut_and_cannot_steer_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

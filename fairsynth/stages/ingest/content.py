@@ -156,9 +156,11 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
     bad, total = [*metadata.quarantined, *examined.bad], len(metadata.entries) + len(metadata.quarantined)
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(image.reason for image in bad).most_common())
     if len(bad) > config.max_bad_fraction * total:
+        why = f", {bad[0].detail}" if bad[0].detail else ""
         raise DataError(
             f"{len(bad)} of {total} images cannot be used ({reasons}), more than data.max_bad_fraction "
-            f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}{_way_out(examined)}. 'fairsynth inspect' lists them all"
+            f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}{why}{_way_out(examined)}. 'fairsynth inspect' "
+            "lists them all"
         )
     lost = {image.path for image in bad}
     sizes = Counter(Group(e.label, e.attribute) for e in examined.entries)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fairsynth.errors import FairsynthError, InfrastructureError
-from fairsynth.escaping import printable
+from fairsynth.escaping import printable, shortened
 
 INTERRUPTED = 130
 
@@ -53,8 +53,8 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line of complaint; control characters that data put into it are replaced."""
-    print(f"fairsynth: {printable(text)}", file=sys.stderr)
+    """Print a line of complaint, cut if a value in it is very long; characters that could steer a terminal are replaced."""
+    print(f"fairsynth: {shortened(printable(text))}", file=sys.stderr)
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -1,10 +1,13 @@
-"""Text from data is hostile: labels, prompts and file names made harmless for a terminal and for Markdown."""
+"""Text from data is hostile: labels, prompts and file names made harmless for a terminal and for Markdown, and short."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
+
+SHOWN = 10
+_LONGEST_LINE = 2000
 
 
 def plain(value: Any) -> str:
@@ -26,7 +29,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def listed(items: Sequence[str], most: int = 10) -> str:
-    """Items in a sentence: the first of them, and how many more there are."""
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+def enumerated(items: Iterable[object], between: str = ", ", most: int = SHOWN) -> str:
+    """The first ten items in a line, and how many more there are."""
+    texts = [printable(str(item)) for item in items]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return between.join(texts[:most]) + more
+
+
+def shortened(line: str) -> str:
+    """The line without its middle if it has more than 2,000 characters: what went wrong, and what to do."""
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}"

@@ -47,6 +47,7 @@ _ALL = (
     Stage("report", report.artifact, report.make, report.show),
 )
 STAGES = {stage.name: stage for stage in _ALL}
+_NOTES = 20  # of a stage, on the terminal
 # Needed only by methods that learn from synthetic images; the first two also where attributes are discovered.
 _GENERATION = ("embed", "cluster", "finetune", "synthesize", "audit")
 
@@ -107,5 +108,7 @@ def through(context: Context, last: str, say: Callable[[str], None], only: str |
 
 def _tell(say: Callable[[str], None], name: str, done: Done, seconds: float) -> None:
     say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({seconds:.1f} s)"))
-    for remark in done.remarks:
+    for remark in done.remarks[:_NOTES]:
         say(f"{'':<10} note: {remark}")
+    if len(done.remarks) > _NOTES:
+        say(f"{'':<10} and {len(done.remarks) - _NOTES} more notes: {done.artifact.path}/artifact.json")

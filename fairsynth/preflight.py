@@ -11,6 +11,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError
+from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 
@@ -64,4 +65,4 @@ def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"synthesize.routes names {name!r}{hint}, but the groups are: {', '.join(names[:20])}")
+            raise ConfigError(f"synthesize.routes names {name!r}{hint}, but the groups are: {enumerated(names)}")

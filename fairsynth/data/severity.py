@@ -23,7 +23,7 @@ from typing import Any
 
 from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
-from fairsynth.escaping import printable
+from fairsynth.escaping import enumerated, printable
 from fairsynth.manifest import TRAIN, VALIDATION, image_id, seed_for
 
 VALIDATION_FLOOR = 10
@@ -133,8 +133,8 @@ def _pairs(members: Mapping[str, Mapping[str, list[Entry]]], given: dict[str, st
     for label, attribute in given.items():
         if label not in members or attribute not in attributes:
             raise DataError(
-                f"data.aligned says {label}: {attribute}, but the training split has the labels {', '.join(sorted(members))} "
-                f"and the attributes {', '.join(sorted(attributes))}"
+                f"data.aligned says {label}: {attribute}, but the training split has the labels {enumerated(sorted(members))} "
+                f"and the attributes {enumerated(sorted(attributes))}"
             )
         if attribute not in members[label]:
             raise DataError(

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts
 from fairsynth.data.vectors import matrix
+from fairsynth.escaping import enumerated
 from fairsynth.manifest import Manifest
 from fairsynth.stages.cluster.output import CLUSTERS, with_discovered
 from fairsynth.stages.context import Context
@@ -38,7 +39,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), artifact.path / CLUSTERS)
     # A rule's change against the config is news; the choice of auto is not.
     remarks += [f"group {g}: {f['remark']}" for g, f in facts if f["remark"] and not f["remark"].startswith("auto")]
-    k = ", ".join(f"{group} {fact['k']}" for group, fact in facts)
+    k = enumerated(f"{group} {fact['k']}" for group, fact in facts)
     counts = Counts(images, len(rows), 0, images - len(rows))
     groups = {group.slug: fact for group, fact in facts}
     return Made(counts, f"clusters: {k}", Ran(len(facts)), facts={"groups": groups, "remarks": remarks})

@@ -16,6 +16,7 @@ from fairsynth.artifacts import Counts
 from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.metadata import Entry, Metadata, SetAside
 from fairsynth.errors import DataError
+from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
 from fairsynth.manifest import SET_ASIDE, SPLITS, TEST, TRAIN, VALIDATION, Manifest, image_id
 from fairsynth.stages.ingest import content
@@ -41,7 +42,7 @@ def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
     unseen = sorted({e.label for e in entries} - labels)
     if unseen:
         raise DataError(
-            f"label {unseen[0]!r} occurs only outside the training split; training has: {', '.join(sorted(labels))}"
+            f"label {unseen[0]!r} occurs only outside the training split; training has: {enumerated(sorted(labels))}"
         )
     if len(labels) < 2:
         raise DataError(f"the training split has the single label {labels.pop()!r}; a classifier needs two or more")

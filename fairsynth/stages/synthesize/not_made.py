@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
 from fairsynth.models.calibration import ENOUGH
 from fairsynth.models.probe import Recognised
@@ -92,6 +93,6 @@ def alike(found: Mapping[Group, NotMade], real: Mapping[Group, int], groups: Col
     for group in sorted(set(groups) - found.keys()):
         others = [str(other) for other in sorted(found) if other.attribute == group.attribute and real.get(other)]
         if others:
-            why = f"groups of an attribute are made alike: {', '.join(others)} cannot be shown"
+            why = f"groups of an attribute are made alike: {enumerated(others)} cannot be shown"
             also[group] = NotMade("alike", why)
     return also

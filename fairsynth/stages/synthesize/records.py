@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from fairsynth.artifacts import Units
 from fairsynth.config import RunConfig
+from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
 from fairsynth.models.probe import SEEN_FROM, Recognised
 from fairsynth.models.sources import public_name
@@ -77,8 +78,8 @@ def shortfall(records: Sequence[GroupRecord]) -> str:
         for record in records
         if not record.not_made and record.accepted < record.quota
     ]
-    told = [f"NOT MADE: {', '.join(left)}"] if left else []
-    return "".join(f"; {text}" for text in told + ([f"SHORTFALL {', '.join(lacking)}"] if lacking else []))
+    told = [f"NOT MADE: {enumerated(left)}"] if left else []
+    return "".join(f"; {text}" for text in told + ([f"SHORTFALL {enumerated(lacking)}"] if lacking else []))
 
 
 def trial_facts(tried: pa.Table, trials: Mapping[tuple[Group, str], TrialBatch]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fairsynth.config import SynthesizeConfig
+from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize.trial_batches import TrialBatch, clearly_less, shows
 
@@ -80,7 +81,7 @@ def overrides(config: SynthesizeConfig, possible: Mapping[Group, Sequence[str]])
         names.setdefault(f"{group.label}/{group.attribute}", []).append(group)
     for name, route in config.routes.items():
         if name not in names:
-            raise ValueError(f"synthesize.routes names {name!r}, but the groups are: {', '.join(sorted(names))}")
+            raise ValueError(f"synthesize.routes names {name!r}, but the groups are: {enumerated(sorted(names))}")
         if len(names[name]) > 1:
             raise ValueError(
                 f"synthesize.routes names {name!r}, which are {len(names[name])} groups: choose other names"

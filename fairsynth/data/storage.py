@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,12 @@ from fairsynth.data.pointers import LONGEST_POINTER, is_html, pointer_hint
 from fairsynth.errors import DataError
 
 SCHEMES = ("s3", "gs")
+# What systems, network disks and archivers put among people's files: previews, snapshots and what was deleted.
+_SYSTEM_FOLDERS = {
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot", "$recycle.bin"),
+    *("system volume information", "lost+found", "__macosx"),
+}
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".tar.bz2", ".tar.xz")
 
 
@@ -42,6 +49,7 @@ class Storage:
     def __init__(self, root: str, follow_links: bool = False) -> None:
         self.root, self.follow_links = root, follow_links
         self.not_followed: list[str] = []
+        self.hidden: Counter[str] = Counter()
         if not root:
             raise DataError("no dataset given; set --data.root FOLDER (or data.root in the config)")
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", root)
@@ -83,7 +91,7 @@ class Storage:
         else:
             selector = fs.FileSelector(self.full(folder).rstrip("/"), allow_not_found=True)
             entries = [info.base_name for info in self.filesystem.get_file_info(selector)]
-        return sorted(name for name in entries if not _hidden(name))
+        return sorted(name for name in entries if not is_hidden(name))
 
     def open(self, path: str) -> pa.NativeFile:
         """A seekable binary file.
@@ -115,6 +123,8 @@ class Storage:
     def files(self) -> list[FileEntry]:
         """Every file below the folder, sorted by path; hidden files are left out.
 
+        Files below folders of the system (``@eaDir``, ``#recycle``, ``lost+found``) are left out too, and counted in
+        ``hidden`` by the folder's name.
         On a disk each folder is visited once, whatever links lead to it. Links that leave the dataset are
         not followed unless ``follow_links`` is set: such files are listed and refuse to be read, such
         folders are named in ``not_followed``.
@@ -125,14 +135,22 @@ class Storage:
 
     def _listing(self) -> Iterator[FileEntry]:
         base = self._base.rstrip("/") + "/"
+        self.hidden.clear()
         for info in self.filesystem.get_file_info(fs.FileSelector(base.rstrip("/"), recursive=True)):
             path = info.path.removeprefix(base)
-            if info.type == fs.FileType.File and not any(_hidden(part) for part in path.split("/")):
+            if info.type != fs.FileType.File:
+                continue
+            *folders, name = path.split("/")
+            hidden = next((part for part in (*folders, name) if is_hidden(part)), None)
+            if hidden is None:
                 yield FileEntry(path, "", int(info.size or 0), int(info.mtime_ns or 0))
+            elif hidden in folders and _is_system_folder(hidden):
+                self.hidden[hidden] += 1
 
     def _walk(self) -> Iterator[FileEntry]:
         assert self.local is not None
         top = os.fsencode(self.local)
+        self.hidden.clear()
         links: list[tuple[bytes, bytes]] = []
         seen, waiting = set(), [(b"", top)]
         while waiting or links:
@@ -147,7 +165,9 @@ class Storage:
                 continue
             seen.add((status.st_dev, status.st_ino))
             for entry in entries:
-                if _hidden(os.fsdecode(entry.name)):
+                if is_hidden(name := os.fsdecode(entry.name)):
+                    if _is_system_folder(name) and entry.is_dir(follow_symlinks=False):
+                        self.hidden += Counter({name: _files_below(entry.path)})  # keeps no zeros
                     continue
                 if entry.is_symlink() and not self._may_follow(entry.path):
                     if os.path.isdir(entry.path):
@@ -203,8 +223,18 @@ def named(raw: bytes) -> tuple[str, str]:
         return f"{escaped}~{hashlib.sha256(raw).hexdigest()[:8]}", f"hex:{raw.hex()}"
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def is_hidden(name: str) -> bool:
+    """True for names that people do not see or did not give: with a leading dot, and those of a system's files."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES or _is_system_folder(name)
+
+
+def _is_system_folder(name: str) -> bool:
+    return name.lower() in _SYSTEM_FOLDERS
+
+
+def _files_below(folder: bytes) -> int:
+    """Files in a folder and in all below; none where it may not be listed."""
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def _first_line(error: Exception) -> str:

@@ -216,8 +216,7 @@ def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) 
         )
     run = Path(tokens[0])
     target = to or run / "adapters-kohya"
-    say("
-".join(export_kohya(run, target).lines(target)))
+    say("\n".join(export_kohya(run, target).lines(target)))
     return 0
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from fairsynth.config import DataConfig
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 from fairsynth.groups import SEPARATOR, Group
 
 
@@ -37,7 +37,7 @@ def wordless(template: str, data: DataConfig, groups: Iterable[Group]) -> list[s
         ]
         if bare:
             values = sorted({part for group in bare for part in getattr(group, what).split(SEPARATOR)})
-            asked = listed([f'"{value}": WORD' for value in values], 4)
+            asked = enumerated([f'"{value}": WORD' for value in values], most=4)
             remarks.append(
                 f"{what} {', '.join(map(repr, values[:4]))}: a number says nothing to a model; a prompt now is "
                 f"{fill(template, data, bare[0])!r}; give words: --data.{what}_names '{{{asked}}}'"

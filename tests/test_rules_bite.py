@@ -55,7 +55,7 @@ def test_what_only_looks_like_ray_is_not_reported(source: str) -> None:
         ("fairsynth.something_new", "from fairsynth.data.storage import Storage"),
         ("fairsynth.data.storage", "from fairsynth.stages.ingest.content import CheckImages"),
         ("fairsynth.models.encoder", "def f():\n    from fairsynth.stages.embed import embedding"),
-        ("fairsynth.data.tables.table", "from ..engine.session import Session"),
+        ("fairsynth.data.tables.table", "from ...engine.session import Session"),
         ("fairsynth.classify.losses", "from fairsynth.stages.finetune.denoising import Latents"),
         ("fairsynth.exports.formats", "from fairsynth.stages.context import Context"),
         ("fairsynth.engine.units", "from fairsynth.stages.context import Context"),

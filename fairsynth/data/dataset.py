@@ -16,6 +16,7 @@ from fairsynth.data.rules.values import apart
 from fairsynth.data.severity import Level, at_severity
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
+from fairsynth.escaping import printable
 
 
 class Dataset:
@@ -86,10 +87,14 @@ def survey(config: DataConfig, storage: Storage) -> Metadata:
         metadata = left_out(storage, metadata)
     metadata = known(config, unique(metadata))
     metadata = apart(with_splits(config, metadata, getattr(reader(name), "SPLIT_FRACTIONS", None)))
-    hints = _not_followed(storage)
+    hints = [*_not_followed(storage), *_passed_over(storage)]
     if not metadata.entries and not metadata.problems:
         raise DataError("; ".join([f"{storage.root}: no usable images were found (format {name})", *hints]))
     return replace(metadata, remarks=[*metadata.remarks, *hints])
+
+
+def _passed_over(storage: Storage) -> list[str]:
+    return [f"{n} files in {printable(name)} folders are left out" for name, n in sorted(storage.hidden.items())]
 
 
 def _not_followed(storage: Storage) -> list[str]:

@@ -14,7 +14,7 @@ from fairsynth.data.rules.split_words import plain_split, split_of
 from fairsynth.data.storage import FileEntry, Storage
 from fairsynth.data.tables.columns import places
 from fairsynth.errors import DataError
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 
 LEVELS = ("label", "attribute")
 _TABULAR = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
@@ -92,7 +92,7 @@ def _are_splits(storage: Storage, tops: list[str], top: str) -> bool:
         return False
     if others and (top == "split" or len({split_of(name) for name in splits}) > 1):
         raise DataError(
-            f"{storage.root}: the folders {listed(splits) or '(none)'} are named like splits, but {listed(others)} not; "
+            f"{storage.root}: the folders {enumerated(splits) or '(none)'} are named like splits, but {enumerated(others)} not; "
             "move or rename what does not belong there, or, if they all are labels: --data.options '{top: label}'"
         )
     return bool(splits) and not others
@@ -116,10 +116,10 @@ def _remarks(others: int, tops: list[str], with_splits: bool) -> list[str]:
     if words and not with_splits:
         rest = next((name for name in tops if not split_of(name)), "")
         why = f"because {rest!r} is no split" if rest else "as data.options.top says"
-        remarks.append(f"folders named like splits ({listed(words)}) were taken as labels, {why}")
+        remarks.append(f"folders named like splits ({enumerated(words)}) were taken as labels, {why}")
     unusual = [f"{name} as {split_of(name)}" for name in words if not plain_split(name)]
     if unusual and with_splits:
         remarks.append(
-            f"folders are taken as splits: {listed(unusual)} (if they are labels: --data.options '{{top: label}}')"
+            f"folders are taken as splits: {enumerated(unusual)} (if they are labels: --data.options '{{top: label}}')"
         )
     return remarks

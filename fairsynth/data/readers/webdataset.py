@@ -18,12 +18,12 @@ from fairsynth.data.image_names import is_image
 from fairsynth.data.layout import is_table, shard_split, shards, split_folders
 from fairsynth.data.location import tar_location
 from fairsynth.data.metadata import Fields, Found, Metadata, SetAside
-from fairsynth.data.storage import Storage, named
+from fairsynth.data.storage import Storage, is_hidden, named
 from fairsynth.data.tables.columns import places, value_of
 from fairsynth.data.tables.table import Row, read_object
 from fairsynth.data.tar import COMPRESSED, is_safe, members
 from fairsynth.errors import DataError
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 
 SUFFIX = ".tar"
 TEXTS = (".json", ".cls", ".txt")
@@ -100,7 +100,7 @@ def _chosen(sample: _Sample, options: Options, where: str) -> str | None:
         return options.image.lower() if options.image.lower() in sample.images else None
     if len(sample.images) > 1:
         raise DataError(
-            f"{where} has several images: {listed([*sample.images])}; say which is meant: "
+            f"{where} has several images: {enumerated([*sample.images])}; say which is meant: "
             f"--data.options '{{image: {next(iter(sample.images))}}}'"
         )
     return next(iter(sample.images), None)
@@ -162,7 +162,7 @@ def _parted(name: str, options: Options) -> tuple[str, str, str]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part == "__MACOSX" or (part[0] == "." and part != "..") for part in PurePosixPath(name).parts)
+    return any(part != ".." and is_hidden(part) for part in PurePosixPath(name).parts)
 
 
 def _put(

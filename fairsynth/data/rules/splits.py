@@ -9,7 +9,7 @@ from itertools import islice
 from fairsynth.config import DataConfig
 from fairsynth.data.metadata import Entry, Found, Metadata, SetAside
 from fairsynth.data.rules.split_words import CODES, SPLIT_WORDS, split_of
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 from fairsynth.manifest import SPLITS, TRAIN, seed_for
 
 DROP = "drop"
@@ -98,7 +98,7 @@ def _taken(config: DataConfig, found: Found) -> list[Entry]:
         found.remarks.append("data.split_fractions is not used: the dataset has splits of its own")
     for missing, source in config.split_from.items():
         if missing in there or source not in there:
-            has = listed(sorted(there)) or "none"
+            has = enumerated(sorted(there)) or "none"
             found.problem("split_from", f"data.split_from takes {missing} from {source}, but the dataset has: {has}")
             continue
         share = _share(config, missing, source)

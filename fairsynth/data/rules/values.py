@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from fairsynth.data.metadata import Found, Metadata
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 
 _LONGEST = 40  # of a number: what is longer is a name
 
@@ -45,7 +45,7 @@ def _alike(values: Iterable[str], key: object) -> list[Sequence[str]]:
 
 
 def _all(values: Sequence[str]) -> str:
-    return listed([repr(value) for value in values])
+    return enumerated([repr(value) for value in values])
 
 
 def _number(value: str) -> Fraction | None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from fairsynth.errors import DataError
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 
 _SHOWN = 30
 
@@ -41,7 +41,7 @@ def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str])
     if not alike:
         near = difflib.get_close_matches(column, found, n=1, cutoff=0.6)
         guess = f" (did you mean {near[0]!r}?)" if near else ""
-        has = listed([*found], _SHOWN) or "none"
+        has = enumerated(found, most=_SHOWN) or "none"
         raise DataError(f"{where} has no column {column!r}{guess}; it has: {has}; needed: {', '.join(needed)}")
     return alike[0]
 

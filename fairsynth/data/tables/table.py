@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.data.metadata import Found
+from fairsynth.data.pointers import absence_hint
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import places, present, value_of
 from fairsynth.data.tables.text import csv_header, csv_lines, first_line, read_text
@@ -29,12 +30,14 @@ def read_table(
 ) -> Iterator[tuple[int, Row]]:
     """The rows of a .jsonl, .parquet or else CSV table as text, numbered as people count them.
 
-    A row has the needed columns, and those of the optional ones that are there. A missing value is the empty text. Columns are found by ``columns.places``. Rows that cannot be read are set
-    aside in ``found`` with a problem. Raises DataError: no file, not readable, a needed column missing or there
-    twice, no rows.
+    A row has the needed columns, and those of the optional ones that are there; they are found by ``columns.places``. A
+    missing value is the empty text. Rows that cannot be read are set aside in ``found`` with a problem.
+    Raises DataError: no file, not readable, a needed column missing or there twice, no rows.
     """
     if not storage.is_file(path):
-        raise DataError(f"{storage.name(path)} does not exist; it must have the columns {', '.join(needed)}")
+        where = storage.name(path)
+        hint = absence_hint(storage.full(path), str(storage.local)) if storage.local is not None else ""
+        raise DataError(f"{where} does not exist; {hint or 'it must have the columns ' + ', '.join(needed)}")
     number = 0
     for number, row in _reader(path)(storage, path, needed, optional, found):
         yield number, row

@@ -15,7 +15,7 @@ from fairsynth.data.layout import not_named
 from fairsynth.data.location import container
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
-from fairsynth.escaping import listed
+from fairsynth.escaping import enumerated
 from fairsynth.models.sources import check_sources
 from fairsynth.prompts import wordless
 from fairsynth.stages.context import Context
@@ -137,7 +137,11 @@ def _check_files(context: Context, artifact: Artifact, metadata: Metadata) -> Ra
 
 def _not_named(paths: list[str], artifact: Artifact) -> list[str]:
     where = f"listed in {artifact.path / 'not_named.json'}"
-    return [f"{len(paths)} image files are not named by the metadata: {listed(paths, 3)} ({where})"] if paths else []
+    return (
+        [f"{len(paths)} image files are not named by the metadata: {enumerated(paths, most=3)} ({where})"]
+        if paths
+        else []
+    )
 
 
 def _reason_lines(reasons: dict[str, dict[str, int]]) -> list[str]:

@@ -162,7 +162,8 @@ def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
         put(tmp_path / f"train/cat/indoor/other.{suffix}", "x")
     metadata = load(tmp_path)
     assert len(metadata.entries) == len(MEMBERS) + 7
-    assert metadata.remarks == ["2 files are no images by their names and were ignored"]
+    ignored = "2 files are no images by their names and were ignored"
+    assert metadata.remarks == [ignored, "1 files in __MACOSX folders are left out"]
 
 
 @pytest.mark.parametrize("place", ["", "a/b/c/", "train/", "train/a/b/c/"])

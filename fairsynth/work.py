@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,14 @@ class Ran:
         """Two passes, one after the other."""
         startup = self.startup_seconds + other.startup_seconds
         return Ran(self.made + other.made, self.cached + other.cached, startup)
+
+
+def startup(began: float, ready: float) -> float:
+    """Seconds from ``began``, by this machine's clock, until a worker was ``ready``, by its own (both of ``time.time``).
+
+    The clocks of two machines differ: never less than 0, nor more than has passed here by now.
+    """
+    return min(max(0.0, ready - began), max(0.0, time.time() - began))
 
 
 def write_tables(tables: Tables, folder: Path) -> None:

@@ -20,7 +20,7 @@ from fairsynth.engine.heartbeat import Heartbeat
 from fairsynth.engine.session import Room, Session
 from fairsynth.engine.train import run_jobs
 from fairsynth.errors import FairsynthError
-from fairsynth.work import Ran, Tables, Task, Work, write_tables
+from fairsynth.work import Ran, Tables, Task, Work, startup, write_tables
 
 if TYPE_CHECKING:
     from fairsynth.models.data_parallel import Ranks
@@ -49,7 +49,7 @@ def run_data_parallel(
         if isinstance(ended, FairsynthError):
             raise ended
         first.append(ended)
-    return Ran(len(pending), len(names) - len(pending), max(0.0, min(first) - began))
+    return Ran(len(pending), len(names) - len(pending), startup(began, min(first)))
 
 
 def _data_parallel_unit(
@@ -102,8 +102,7 @@ def run_units(
         compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
     )
     beat = Heartbeat(stage, len(names), len(names) - len(pending))
-    startup = _drained(stage, dataset, began, beat.tick)
-    return Ran(len(pending), len(names) - len(pending), startup)
+    return Ran(len(pending), len(names) - len(pending), _drained(stage, dataset, began, beat.tick))
 
 
 def _drained(stage: str, dataset: Any, began: float, tick: Callable[[], None]) -> float:
@@ -115,7 +114,7 @@ def _drained(stage: str, dataset: Any, began: float, tick: Callable[[], None]) -
         for row in dataset.iter_rows():
             if row["failure"]:
                 raise unpacked(stage, row["failure"])
-            ready.setdefault(row["worker"], row["began"] - began)
+            ready.setdefault(row["worker"], startup(began, row["began"]))
             tick()
     except ray.exceptions.RayError as error:
         raise translated(stage, error) from error

@@ -17,7 +17,7 @@ import pytest
 
 from fairsynth.artifacts import Units
 from fairsynth.engine.failures import unpacked
-from fairsynth.engine.units import _blocks, _UnitActor
+from fairsynth.engine.units import _blocks, _drained, _UnitActor
 from fairsynth.errors import DataError
 
 
@@ -143,3 +143,22 @@ def test_units_are_handed_out_a_few_at_a_time_but_all_workers_have_some(
     pending: int, workers: int, per_call: int, blocks: int
 ) -> None:
     assert _blocks(pending, workers, per_call) == blocks
+
+
+class Drained:
+    """A dataset whose rows say when their workers began, by clocks that differ from this one's by so many seconds."""
+
+    def __init__(self, skews: Mapping[str, float]) -> None:
+        self.rows = [{"worker": name, "began": time.time() + skew, "failure": ""} for name, skew in skews.items()]
+
+    def iter_rows(self) -> list[dict[str, Any]]:
+        return self.rows
+
+
+def test_start_up_takes_neither_less_than_no_time_nor_more_than_has_passed_whatever_the_workers_clocks_say() -> None:
+    now = time.time()
+    assert _drained("embed", Drained({"late": -3600}), now, lambda: None) == 0
+    assert 0 <= _drained("embed", Drained({"early": 3600}), now, lambda: None) < 60
+    # A worker whose clock is wrong takes nothing from the others' seconds.
+    both = _drained("embed", Drained({"late": -3600, "right": 0}), now - 10, lambda: None)
+    assert both == pytest.approx(5, abs=2)

@@ -32,7 +32,7 @@ from fairsynth.stages.finetune.output import (
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from fairsynth.stages.stage import Made
 from fairsynth.stages.views import is_current, new_folder, publish
-from fairsynth.work import Ran
+from fairsynth.work import Ran, startup
 
 VERSION = 2
 # Threads that an adapter alone on its machine has at most.
@@ -134,7 +134,7 @@ def train_adapters(
     work = {task.name: partial(train_lot, task) for task in left}
     ended = context.run_jobs(artifact, work, room, len(names), lambda: len(names & units.done()))
     first = min(_without_failures(ended))
-    return Ran(len(names - done), len(names & done), max(0.0, first - began))
+    return Ran(len(names - done), len(names & done), startup(began, first))
 
 
 def _lot_tasks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.ray_start import not_started, ray_folder
+from fairsynth.engine import nodes
 from fairsynth.errors import InfrastructureError
 
 _QUIET = {
@@ -115,37 +115,38 @@ class Session:
         Raises InfrastructureError if they are missing, or if the local machine can never hold a worker.
         """
         self.connect()
-        import ray
-
-        total, wanted = ray.cluster_resources(), self.resources
-        on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+        there, wanted = nodes.alive(), self.resources
+        on_demand = bool(os.environ.get("RAY_ADDRESS") and wanted.workers)
         gpus = wanted.gpus_per_worker
-        gpus = (1.0 if total.get("GPU") else 0.0) if gpus is None else gpus
-        if gpus > total.get("GPU", 0) and not (on_cluster and wanted.workers):
+        gpus = (1.0 if nodes.total(there, "GPU") else 0.0) if gpus is None else gpus
+        if gpus and not on_demand and not nodes.room_for(there, 1.0, gpus):
             raise InfrastructureError(
-                f"one worker needs {gpus:g} GPUs, but there are {total.get('GPU', 0):g}; lower resources.gpus_per_worker, "
-                "or, on a cluster that starts its nodes on demand, set resources.workers too"
+                f"one worker needs {gpus:g} GPUs and a CPU of one node, and no node has them (GPUs of the largest: "
+                f"{nodes.most(there, 'GPU'):g}); lower resources.gpus_per_worker, or, on a cluster that starts its nodes on "
+                "demand, set resources.workers too"
             )
-        if wanted.workers:
-            count = wanted.workers
-        elif gpus:
-            count = math.floor(total["GPU"] / gpus)
-        elif total.get("CPU", 0) < 1:
+        if not on_demand and not gpus and nodes.total(there, "CPU") < 1:
             raise InfrastructureError(
                 "the cluster has no CPUs yet; set resources.workers and resources.gpus_per_worker so that it starts nodes"
             )
-        else:
-            # Off this machine one CPU stays free for Ray Data's own tasks.
-            cores = total["CPU"] - 1 if on_cluster else min(total["CPU"], os.cpu_count() or 1)
-            count = math.floor(cores / wanted.threads)
+        count = wanted.workers or (nodes.room_for(there, 1.0, gpus) if gpus else self._by_cores(wanted.threads))
         return Worker(max(1, count), 1.0, gpus, wanted.threads)
+
+    @staticmethod
+    def _by_cores(threads: int) -> int:
+        """Workers with a core per thread. Off this machine one CPU stays free for Ray Data's own tasks."""
+        there = nodes.alive()
+        if os.environ.get("RAY_ADDRESS"):
+            return nodes.room_for_threads(there, threads, spare=True)
+        # Ray may have been given more CPUs than there are.
+        return nodes.room_for_threads([{"CPU": min(nodes.total(there, "CPU"), os.cpu_count() or 1)}], threads, False)
 
     def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
         """Place jobs of several workers each; ``lanes``: how many pieces of a job may train side by side.
 
         On a machine without GPUs one job has all cores, a lane each, because each start costs seconds of every core.
         Raises InfrastructureError, which names ``setting``, if the cluster can never run that many workers at once
-        (Ray would wait forever).
+        (Ray would wait forever): workers that are counted on each node, for none lies on two.
         """
         worker, lanes = self._with_lanes(self.worker(), lanes if workers == 1 else 1)
         self._require(worker, workers, setting)
@@ -158,26 +159,20 @@ class Session:
         return Worker(1, worker.cpus * lanes, 0.0, worker.threads), lanes
 
     def _require(self, worker: Worker, workers: int, setting: str) -> None:
-        import ray
-
         if os.environ.get("RAY_ADDRESS") and self.resources.workers:
             return  # its nodes may start on demand
-        total = ray.cluster_resources()
-        for resource, each in (("GPU", worker.gpus), ("CPU", worker.cpus)):
-            if workers * each > total.get(resource, 0):
-                raise InfrastructureError(
-                    f"{workers} workers that train together need {workers * each:g} {resource}s, but there are "
-                    f"{total.get(resource, 0):g}; lower {setting}"
-                )
+        room = nodes.room_for(nodes.alive(), worker.cpus, worker.gpus)
+        if workers > room:
+            size = f"{worker.gpus:g} GPUs and {worker.cpus:g} CPUs" if worker.gpus else f"{worker.cpus:g} CPUs"
+            raise InfrastructureError(
+                f"{workers} workers that train together need {size} each, all of one node, and the nodes have room for "
+                f"{room}; lower {setting}" + (" or resources.gpus_per_worker" if worker.gpus else "")
+            )
 
     def cpu_worker(self) -> Worker:
         """A worker for work without models: one CPU, no GPU; as many as the config says, else one per CPU."""
         self.connect()
-        import ray
-
-        cpus = ray.cluster_resources().get("CPU", 0)
-        cores = cpus - 1 if os.environ.get("RAY_ADDRESS") else min(cpus, os.cpu_count() or 1)
-        return Worker(max(1, self.resources.workers or math.floor(cores)), 1.0, 0.0, 1)
+        return Worker(max(1, self.resources.workers or self._by_cores(1)), 1.0, 0.0, 1)
 
     def close(self) -> None:
         """Disconnect, if this session connected."""

@@ -130,7 +130,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_only_where_there_are_no_gpus_one_run_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(adapters: int, gpus: float = 0.0, **resources: Any) -> tuple[Worker, int]:
         monkeypatch.setattr(Session, "worker", lambda self: Worker(8, 1.0, gpus, 2))
-        monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8, "GPU": 8})
+        monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8, "GPU": 8}}])
         room = Session(ResourcesConfig(**resources)).room(1, "resources.workers_per_cluster", lanes=adapters)
         assert room == Room(room.worker, 1, room.lanes, room.worker.count)
         return room.worker, room.lanes

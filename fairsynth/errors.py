@@ -5,6 +5,7 @@
     FairsynthError          1  internal error
     ├── ConfigError         2  config or usage
     ├── DataError           3  data refused
+    │   └── DivergedError
     ├── InfrastructureError 5  infrastructure, worth a retry
     └── OutputLockedError   6  output folder in use by another run
 
@@ -31,6 +32,10 @@ class DataError(FairsynthError):
     """The dataset cannot be used as it is."""
 
     exit_code = 3
+
+
+class DivergedError(DataError):
+    """A classifier's training came to values that are no numbers; nothing can be learnt after them."""
 
 
 class InfrastructureError(FairsynthError):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.errors import DivergedError
+
 Rule = Literal["worst-group", "worst-class", "accuracy"]
+Values = TypeVar("Values", float, NDArray[np.float32])
+
+
+def finite(values: Values, name: str) -> Values:
+    """The same values. Raises DivergedError, which names them, if one of them is infinite or no number."""
+    if not np.isfinite(values).all():
+        raise DivergedError(f"its {name} became {'nan' if np.isnan(values).any() else 'infinite'}")
+    return values
 
 
 def figures(

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+# exp of more overflows float32 soon.
+_MOST = 80.0
 FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The loss of a batch from its features (N, D), labels and groups (N,)."""
 
@@ -42,7 +44,7 @@ class GroupDRO:
 
     Per batch: L_g = mean loss of group g (0 if absent), q_g <- q_g exp(step_size (L_g + adjustment / sqrt(n_g))),
     renormalised before the weighted sum; q starts uniform. n_g: images of the group in training; a group without any
-    is not adjusted.
+    is not adjusted. An infinite loss makes q no number for good.
     """
 
     def __init__(self, n_groups: int, step_size: float, adjustment: float, counts_G: NDArray[np.int64]) -> None:
@@ -56,9 +58,17 @@ class GroupDRO:
         one_hot = torch.nn.functional.one_hot(groups_N, len(self.q_G)).to(losses_N.dtype)
         means_G = (one_hot.T @ losses_N) / one_hot.sum(0).clamp(min=1)
         adjusted_G = means_G.detach() + self.adjustments_G.to(means_G)
-        q_G = self.q_G.to(losses_N.device) * torch.exp(self.step_size * adjusted_G)
+        grown_G = self.step_size * adjusted_G
+        # Renormalising takes away what is taken from all alike: so much that the largest does not overflow.
+        q_G = self.q_G.to(losses_N.device) * torch.exp(grown_G - (grown_G.max() - _MOST).clamp(min=0))
         self.q_G = q_G / q_G.sum()
         return self.q_G @ means_G
+
+
+def group_dro(groups_N: NDArray[np.int64], n_groups: int, setting: Mapping[str, float]) -> GroupDRO:
+    """Group-DRO of images of these groups, with a setting's step size and adjustment."""
+    counts_G = np.bincount(groups_N, minlength=n_groups)
+    return GroupDRO(n_groups, setting["step_size"], setting["adjustment"], counts_G)
 
 
 def feature_loss(

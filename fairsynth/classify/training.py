@@ -17,15 +17,15 @@ from fairsynth.classify import images as batches
 from fairsynth.classify.batch_loss import Parts
 from fairsynth.classify.checkpoint import Loop, Point, average_of, read_point, write_point
 from fairsynth.classify.dfr import Labelled, Linear
-from fairsynth.classify.epoch import Epoch, Rule, figures, merit
+from fairsynth.classify.epoch import Epoch, Rule, figures, finite, merit
 from fairsynth.classify.images import Data, Images
-from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_weights
+from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_dro, group_weights
 from fairsynth.classify.methods import TITLES, Phase, numbers, phases
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.refits import LINEAR, Refitter
 from fairsynth.classify.special import special_loss
 from fairsynth.config import ClassifyConfig
-from fairsynth.errors import DataError, InfrastructureError
+from fairsynth.errors import DataError, DivergedError, InfrastructureError
 from fairsynth.models.classifier import Classifier, build_classifier
 from fairsynth.models.data_parallel import Ranks, share_norms
 from fairsynth.models.device import pick_device
@@ -58,6 +58,7 @@ class Training:
         self.phases, self.numbers = phases(method, setting, config), numbers(setting)
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
+        self.diverged = ""  # how, if it did
         self._best_state: dict[str, Tensor] = {}
         self._loop: Loop | None = None
         self._restored: Point | None = None
@@ -74,15 +75,22 @@ class Training:
         return model
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train; yields each epoch, first those of the restored state. At the end the best state is loaded."""
+        """Train; yields each epoch, first those of the restored state. At the end the best state is loaded.
+
+        A training that diverges ends there: what it had reached before counts. Raises DivergedError if that is nothing.
+        """
         yield from list(self.history)
-        behind = len(self.history)
-        for phase in self.phases:
-            if behind >= phase.epochs:
-                behind -= phase.epochs
-                continue
-            yield from self._run(phase, behind)
-            behind = 0
+        try:
+            behind = len(self.history)
+            for phase in self.phases:
+                if behind < phase.epochs:
+                    yield from self._run(phase, behind)
+                behind = max(0, behind - phase.epochs)
+        except DivergedError as error:
+            self.diverged = f"{error} in epoch {len(self.history) + 1}, at learning rate {phase.learning_rate:g}"
+            if self.best is None:
+                more = "try more settings (tune.trials), or leave the method out (tune.methods)"
+                raise DivergedError(f"{TITLES[self.method]} diverged: {self.diverged}; {more}") from None
         self.model.load_state_dict(self._best_state)
         self.model.eval()
 
@@ -109,7 +117,7 @@ class Training:
         networks = (self.model, *(special.networks if special else ()))
         trained = torch.nn.ModuleList(network.head if phase.head_only else network for network in networks)
         optimizer = torch.optim.AdamW(trained.parameters(), lr=phase.learning_rate, weight_decay=phase.weight_decay)
-        dro = self._dro(images) if phase.loss == "group-dro" else None
+        dro = group_dro(images.groups, self.data.n_groups, self.numbers) if phase.loss == "group-dro" else None
         if point:
             point.put_back(optimizer, dro, special)
         features = self._features(images) if phase.head_only else None
@@ -123,10 +131,6 @@ class Training:
 
     def _images(self, phase: Phase) -> Images:
         return batches.learnt(phase, self.data, self.seed)
-
-    def _dro(self, images: Images) -> GroupDRO:
-        counts = np.bincount(images.groups, minlength=self.data.n_groups)
-        return GroupDRO(self.data.n_groups, self.numbers["step_size"], self.numbers["adjustment"], counts)
 
     def _loss(self, phase: Phase, images: Images, dro: GroupDRO | None) -> FeatureLoss:
         weights = group_weights(images.groups, self.data.n_groups).to(self.device)
@@ -152,7 +156,7 @@ class Training:
             loop.optimizer.step()
             if loop.average:
                 loop.average.update(self.model.state_dict())
-            losses.append(loss.item())
+            losses.append(finite(loss.item(), "loss"))
         return float(np.mean(losses))
 
     def _batch_loss(self, loop: Loop, index: NDArray[np.int64]) -> Tensor:
@@ -184,7 +188,7 @@ class Training:
     @torch.no_grad()
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, labels)."""
-        return self.model.head(self._features(images)).softmax(1).cpu().numpy()  # type: ignore[no-any-return]
+        return finite(self.model.head(self._features(images)).softmax(1).cpu().numpy(), "predictions")
 
     def _wrong(self, images: Images) -> NDArray[np.bool_]:
         """Which images the classifier gets wrong."""
@@ -217,8 +221,6 @@ class Training:
     def _refit(self, phase: Phase) -> Epoch:
         """A refitted linear layer; DFR's figures are of validation images that a layer like it has not seen."""
         train, known = (self._labelled(images) for images in (self._images(phase), self.data.validation))
-        if not (np.isfinite(train.features_ND).all() and np.isfinite(known.features_ND).all()):
-            return self._validated(phase, float("nan"))  # its training diverged, and its figures say so
         try:
             layer, held_out, predicted = self._refitter().refit(phase.loss, train, known)
         except ValueError as error:
@@ -239,7 +241,7 @@ class Training:
         return Refitter(erm, self.numbers, self.data.n_labels, self.seed, looks, worth)
 
     def _labelled(self, images: Images) -> Labelled:
-        return Labelled(self._features(images).cpu().numpy(), images.labels, images.groups)
+        return Labelled(finite(self._features(images).cpu().numpy(), "features"), images.labels, images.groups)
 
     def save(self, path: Path) -> None:
         """Write the state between two epochs; of several processes the first does it."""

@@ -51,7 +51,7 @@ def test_group_dro_sees_every_group_equally_often(data: Data, monkeypatch: pytes
             seen.append(groups_N)
             return super().__call__(losses_N, groups_N)
 
-    monkeypatch.setattr(classify, "GroupDRO", Spy)
+    monkeypatch.setattr("fairsynth.classify.losses.GroupDRO", Spy)
     train(data, "group-dro", epochs=8)
     drawn = torch.cat(seen)
     # 480 draws with deviation .02 around one quarter; without balancing the smallest group had .067.

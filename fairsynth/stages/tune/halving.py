@@ -44,6 +44,8 @@ class Trial:
     """Of all workers that trained it; not part of its identity."""
     predicted: tuple[int, ...] | None = None
     """Of a cross-fitted trial: the class of every validation image, by a training that had not seen it."""
+    diverged: str = ""
+    """How its training diverged, if it did; what it had reached before counts."""
 
     def merit(self, rule: Rule) -> tuple[float, float]:
         """The key by which trials are chosen: as ``Epoch.merit``; below all others where no epoch may be chosen."""
@@ -60,8 +62,9 @@ def trial_of(
     best: Epoch | None,
     rule: Rule,
     whole: bool,
+    diverged: str = "",
 ) -> Trial:
-    """A trial's record after some epochs."""
+    """A trial's record after some epochs, perhaps none."""
     return Trial(
         method,
         number,
@@ -69,9 +72,10 @@ def trial_of(
         best.worst_group_accuracy if best else None,
         best.worst_class_accuracy if best else None,
         best.accuracy if best else None,
-        max(epoch.merit(rule) for epoch in history),
+        max((epoch.merit(rule) for epoch in history), default=(-1.0, -1.0)),
         len(history),
         whole,
+        diverged=diverged,
     )
 
 

@@ -12,6 +12,8 @@ from fairsynth.classify.methods import TITLES
 from fairsynth.stages.tune.halving import Trial
 
 _FIGURES = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
+# Behind the setting, so that no column changes its place.
+_LAST = ("diverged",)
 
 
 def to_csv(trials: Sequence[Trial], chosen: Collection[Trial]) -> str:
@@ -19,12 +21,13 @@ def to_csv(trials: Sequence[Trial], chosen: Collection[Trial]) -> str:
     names = sorted({name for trial in trials for name in trial.setting})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["method", "trial", *_FIGURES, "epochs", "finished", "chosen", "seconds", *names])
+    writer.writerow(["method", "trial", *_FIGURES, "epochs", "finished", "chosen", "seconds", *names, *_LAST])
     of_chosen = {(trial.method, trial.number) for trial in chosen}
     for trial in trials:
         figures = [getattr(trial, name) for name in _FIGURES]
         facts = [trial.epochs, trial.finished, (trial.method, trial.number) in of_chosen, trial.seconds]
         line = [trial.method, trial.number, *figures, *facts, *(trial.setting.get(name) for name in names)]
+        line += [trial.diverged]
         writer.writerow([_cell(value) for value in line])
     return sink.getvalue()
 

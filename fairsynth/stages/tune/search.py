@@ -23,7 +23,7 @@ from fairsynth.classify.packs import has_synthetic, load_data
 from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
-from fairsynth.errors import DataError
+from fairsynth.errors import DataError, DivergedError
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.tune.evidence import Judged, preferred
 from fairsynth.stages.tune.halving import Trial, best, cross_fitted, promoted, read_trial, rungs, trial_of
@@ -113,10 +113,11 @@ class Search:
             run_rung(tasks_of_rung)
             for method in self.config.methods:
                 trials = [self._read(task) for task in tasks_of_rung if task.method == method]
-                stay = promoted(trials)
+                # One that diverged has nothing to go on with.
+                stay = promoted(trials) - {trial.number for trial in trials if trial.finished}
                 for trial in trials:
                     # Its seconds are in the rung's record.
-                    if trial.number not in stay or trial.finished:
+                    if trial.number not in stay:
                         self._commit(replace(trial, seconds=0.0), 0)
                 alive = [task for task in alive if task.method != method or not trials or task.number in stay]
         run_rung(alive)
@@ -200,16 +201,18 @@ class Search:
             self._cross_fitted(task, checkpoint, checkpoint_seconds, note, ranks)
             return
         run = Training(task.method, task.setting, self._data(task), self.classify, self.seed, rule, ranks)
-        for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-            note(count, epoch)
-            if count == until:
-                break
-        whole = count == sum(phase.epochs for phase in run.phases)
+        with suppress(DivergedError):
+            for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
+                note(count, epoch)
+                if count == until:
+                    break
+        whole = bool(run.diverged) or count == sum(phase.epochs for phase in run.phases)
         if count == until and not whole:
             run.save(checkpoint)
         if ranks is not None and not ranks.first:
             return
-        trial = trial_of(task.method, task.number, task.setting, run.history[:count], run.best, rule, whole)
+        told = run.history[:count], run.best, rule, whole, run.diverged
+        trial = trial_of(task.method, task.number, task.setting, *told)
         self._commit(replace(trial, seconds=_seconds(began, ranks)), until)
         if whole:
             checkpoint.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairsynth.classify.packs import Packer
     from fairsynth.stages.tune.search import Search
 
-VERSION = 5
+VERSION = 6
 
 
 def artifact(context: Context) -> Artifact:

@@ -224,6 +224,7 @@ def loss_weights(scheduler: DDPMScheduler, times_N: torch.Tensor, ceiling: float
     if ceiling is None:
         return torch.ones(len(times_N))
     alphas = scheduler.alphas_cumprod[times_N].float()
-    snr = alphas / (1 - alphas)
+    # At zero terminal SNR the weight is the limit, 1 for the noise, and not 0 / 0.
+    snr = (alphas / (1 - alphas)).clamp(min=torch.finfo(torch.float32).tiny)
     ratio = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
     return snr.clamp(max=ceiling) / ratio[scheduler.config.prediction_type]

@@ -187,6 +187,17 @@ def test_an_unknown_kind_of_prediction_is_not_trained() -> None:
         target_of(scheduler("flow_prediction"), torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE), torch.tensor([3]))
 
 
+@pytest.mark.parametrize(("prediction", "last"), [("epsilon", 1.0), ("v_prediction", 0.0)])
+def test_at_zero_terminal_snr_the_last_timestep_has_the_limit_of_its_weight(prediction: str, last: float) -> None:
+    noise = DDPMScheduler.from_config(scheduler(prediction).config, rescale_betas_zero_snr=True)
+    assert noise.alphas_cumprod[-1] == 0
+    found = loss_weights(noise, torch.tensor([997, 998, 999]), 5.0)
+    assert found[2] == pytest.approx(last, abs=1e-9) and found[1] == pytest.approx(found[2].item(), abs=1e-3)
+    draws = [replace(sampler_of(spread=0.1)(0), times=torch.full((6,), 999))]
+    losses, powers = batch_of(PLAIN, draws, noise).losses(torch.ones(6, *SHAPE), torch.ones(3, *SHAPE))
+    assert torch.isfinite(losses).all() and torch.isfinite(powers).all()
+
+
 def batch_of(config: FinetuneConfig, draws: list[Draw], noise: DDPMScheduler | None = None, **options: object) -> Batch:
     """The batch of draws of ``batch_size`` own samples, in float64."""
     texts = torch.arange(len(draws) * 2.0)[:, None, None].expand(-1, 5, 8).reshape(len(draws), 2, 5, 8)

@@ -24,6 +24,8 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # each group, because else how real an image looks would tell its group; few, because real ones teach more (tint, one of
 # the worlds to settle by: docs/worlds.md).
 SYNTHETIC_SHARE = 0.25
+# torch.multinomial refuses more places.
+_MOST_PLACES = 2**24
 
 
 class Pixels(Protocol):
@@ -165,12 +167,20 @@ def order(
     marks ``times`` times (JTT).
     """
     if sampling == "groups":
-        weights_N = torch.from_numpy(_alike(images))
-        return torch.multinomial(weights_N, len(images), True, generator=rng).numpy()  # type: ignore[no-any-return]
+        return drawn(torch.from_numpy(_alike(images)), len(images), rng).numpy()  # type: ignore[no-any-return]
     places = np.arange(len(images))
     if sampling == "errors" and errors is not None:
         places = np.repeat(places, np.where(errors, times, 1))
     return places[torch.randperm(len(places), generator=rng).numpy()]
+
+
+def drawn(weights_N: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """``n`` places, int64, drawn with replacement in proportion to the weights (float64, of any number of places)."""
+    if len(weights_N) <= _MOST_PLACES:
+        return torch.multinomial(weights_N, n, True, generator=rng)
+    ends_N = weights_N.cumsum(0)
+    found = torch.searchsorted(ends_N, torch.rand(n, dtype=torch.float64, generator=rng) * ends_N[-1], right=True)
+    return found.clamp(max=len(weights_N) - 1)
 
 
 def _alike(images: Images) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""One run per output folder."""
+"""One run per output folder, or any number of those who only read it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from fairsynth.errors import ConfigError, OutputLockedError
 
@@ -19,7 +20,7 @@ def locked(root: Path) -> Iterator[None]:
     """Hold the output folder for this process.
 
     The lock is the kernel's (flock) and dies with its owner, so a killed run leaves nothing stale.
-    Raises OutputLockedError if another run holds it, ConfigError if the folder cannot be written.
+    Raises OutputLockedError if another run holds it or others read it, ConfigError if the folder cannot be written.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -29,18 +30,41 @@ def locked(root: Path) -> Iterator[None]:
             f"cannot write to the output folder {root}: {error.strerror}; choose another with --out"
         ) from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            raise OutputLockedError(
-                f"the output folder {root} is in use by {_owner(handle.read())}; "
-                "wait for it, or choose another with --out"
-            ) from None
+        _take(handle, root, fcntl.LOCK_EX)
         handle.truncate(0)
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}, handle)
         handle.flush()
+        try:
+            yield
+        finally:
+            # Whoever only reads the folder later has no name there.
+            handle.truncate(0)
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[None]:
+    """Keep runs out of an output folder while this process, and others like it, read it; nothing is written there.
+
+    A folder in which no run has been has no lock to take. Raises OutputLockedError if a run holds it.
+    """
+    try:
+        handle = open(root / ".lock", encoding="utf-8")  # noqa: SIM115 - closed by the with below
+    except OSError:
         yield
+        return
+    with handle:
+        _take(handle, root, fcntl.LOCK_SH)
+        yield
+
+
+def _take(handle: TextIO, root: Path, kind: int) -> None:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError:
+        handle.seek(0)
+        raise OutputLockedError(
+            f"the output folder {root} is in use by {_owner(handle.read())}; wait for it, or choose another with --out"
+        ) from None
 
 
 def _owner(text: str) -> str:
@@ -48,4 +72,4 @@ def _owner(text: str) -> str:
         owner = json.loads(text)
         return f"process {owner['pid']} on {owner['host']} (for {time.time() - owner['since']:.0f} s)"
     except (ValueError, KeyError):
-        return "another run"
+        return "another run or an export"

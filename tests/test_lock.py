@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fairsynth.errors import ConfigError, OutputLockedError
-from fairsynth.lock import locked
+from fairsynth.lock import locked, reading
 
 HOLD = """
 import sys
@@ -90,3 +90,33 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
         locked(tmp_path / "file" / "out"),
     ):
         pass
+
+
+def test_a_folder_that_is_read_is_closed_to_runs_and_open_to_others_who_read(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pass
+    with (
+        reading(tmp_path),
+        reading(tmp_path),
+        pytest.raises(OutputLockedError, match="in use by another run or an export"),
+        locked(tmp_path),
+    ):
+        pytest.fail("a run where somebody reads")
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_in_which_a_run_works_cannot_be_read(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(OutputLockedError, match=f"in use by process {holder.pid} on"), reading(tmp_path / "out"):
+        pytest.fail("read what a run is writing")
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with reading(folder):
+            assert not list(tmp_path.iterdir())
+    with locked(tmp_path):
+        pass
+    (tmp_path / ".lock").chmod(0o400)
+    with reading(tmp_path):
+        assert (tmp_path / ".lock").read_bytes() == b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fairsynth.artifacts import Artifact
@@ -31,6 +32,28 @@ def new_export(target: Path, is_export: Callable[[Path], bool]) -> Path:
         return new_folder(target)
     except OSError as error:
         raise ConfigError(f"cannot write to {target}: {error.strerror}; choose another folder with --to") from error
+
+
+def put_export(private: Path, target: Path, is_export: Callable[[Path], bool]) -> None:
+    """Put a filled folder in the place of ``target``; an earlier export there is removed.
+
+    That is moved aside and looked at once more first: files may have come since. Raises ConfigError if some have, or if
+    another folder came; nothing is lost.
+    """
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with suppress(FileNotFoundError):
+            target.rename(aside)
+        if aside.exists() and not is_export(aside):
+            aside.rename(target)
+            raise ConfigError(f"other files came into {target} while it was exported to; give a new folder with --to")
+        private.rename(target)
+    except OSError as error:
+        kept = f"; what was there is in {aside}" if aside.exists() else ""
+        raise ConfigError(
+            f"cannot write to {target}: {error.strerror}{kept}; choose another folder with --to"
+        ) from error
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_current(target: Path, artifact: Artifact) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fairsynth.errors import ConfigError
-from fairsynth.escaping import printable
-from fairsynth.stages.views import new_export
+from fairsynth.escaping import enumerated, printable
+from fairsynth.lock import reading
+from fairsynth.stages.views import new_export, put_export
 
 
 class Exported(NamedTuple):
@@ -22,7 +23,7 @@ class Exported(NamedTuple):
         lines = [f"{self.adapters} adapters in {target}"]
         if self.passed_over:
             layers = ", ".join(sorted({layer for its in self.passed_over.values() for layer in its}))
-            which = ", ".join([*sorted(self.passed_over)[:3], *(["..."] if len(self.passed_over) > 3 else [])])
+            which = enumerated(sorted(self.passed_over), most=3)
             lines.append(
                 f"warning: kohya's own scripts pass over {printable(layers)} of {len(self.passed_over)} adapters ({which}), so "
                 "there their images will differ. The files hold these layers, as those in the run's adapters/ do, and "
@@ -36,11 +37,16 @@ def export_kohya(run: Path, target: Path) -> Exported:
     """Write every adapter of a run as ``<group>--<cluster>.safetensors`` in kohya's naming.
 
     That which all groups share is ``shared--0.safetensors``. Raises ConfigError if the run has no adapters, or if ``target`` exists and is no earlier export.
+    Raises OutputLockedError while a run writes there.
     """
+    with reading(run):
+        # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
+        return _export(run, target.resolve())
+
+
+def _export(run: Path, target: Path) -> Exported:
     from fairsynth.models.adapters import FILE_NAME, to_kohya
 
-    # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
-    target = target.resolve()
     sources = {
         f"{path.parent.parent.name}--{path.parent.name}": path
         for path in sorted((run / "adapters").glob(f"*/*/{FILE_NAME}"))
@@ -61,8 +67,7 @@ def export_kohya(run: Path, target: Path) -> Exported:
         for name, source in sources.items():
             if layers := to_kohya(source, private / f"{name}.safetensors"):
                 passed_over[name] = layers
-        shutil.rmtree(target, ignore_errors=True)
-        private.rename(target)
+        put_export(private, target, _is_export)
     finally:
         shutil.rmtree(private, ignore_errors=True)
     return Exported(len(sources), passed_over)

@@ -17,13 +17,14 @@ from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
 from fairsynth.errors import DataError
 from fairsynth.exports.formats import extension, write_folder, write_parquet, write_webdataset
+from fairsynth.lock import reading
 from fairsynth.pipeline import STAGES, needed
 from fairsynth.stages.audit.output import privacy, read_audit
 from fairsynth.stages.context import Context, opened
 from fairsynth.stages.stage import find_finished
 from fairsynth.stages.synthesize.output import TABLE, accepted
 from fairsynth.stages.synthesize.view import write_cards
-from fairsynth.stages.views import new_export
+from fairsynth.stages.views import new_export, put_export
 
 MARK = ".fairsynth-export"
 
@@ -34,20 +35,19 @@ def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset
     ``target`` is ``<out>/synthetic-<form>`` if not given. Nothing is generated, and only an unchanged earlier
     export is replaced.
     Raises ConfigError if the stage is not finished, or ``target`` holds anything else or cannot be written;
-    DataError if no image was accepted or the stage's files are damaged.
+    DataError if no image was accepted or the stage's files are damaged, OutputLockedError while a run writes there.
     """
     root = Path(config.out).expanduser().resolve()
     # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
     target = (target or root / f"synthetic-{form}").resolve()
-    with finished_stages(config) as (context, audited):
+    with reading(root), finished_stages(config) as (context, audited):
         artifact = context.artifacts["synthesize"]
         private = new_export(target, _is_export)
         try:
             count = _write(artifact, form, private)
             write_cards(context, artifact, private, privacy(read_audit(audited)) if audited else None, form)
             (private / MARK).write_text(_listing(private), "utf-8")
-            shutil.rmtree(target, ignore_errors=True)
-            private.rename(target)
+            put_export(private, target, _is_export)
         finally:
             shutil.rmtree(private, ignore_errors=True)
     return f"{count} images in {target}"

@@ -19,15 +19,27 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Judged:
-    """Right or wrong predictions of each trial (T, N) on validation images of these labels and groups (N,)."""
+    """Right or wrong predictions of each trial (T, N) on validation images of these labels and groups (N,).
+
+    ``learnt_labels``, ``learnt_groups``: those of the training images. Of one without validation images nothing is
+    known, so no lead over the worst of them is sure.
+    """
 
     right_TN: NDArray[np.bool_]
     labels_N: NDArray[np.int64]
     groups_N: NDArray[np.int64]
+    learnt_labels: NDArray[np.int64]
+    learnt_groups: NDArray[np.int64]
 
     def _parts(self, rule: Rule) -> list[NDArray[np.int64]]:
-        of = {"worst-group": self.groups_N, "worst-class": self.labels_N}.get(rule, np.zeros_like(self.groups_N))
-        return [np.flatnonzero(of == value) for value in np.unique(of)]
+        """The places of each group's or class's images; none of one that validation lacks."""
+        nothing = np.zeros_like(self.groups_N), np.zeros(0, np.int64)
+        of = {
+            "worst-group": (self.groups_N, self.learnt_groups),
+            "worst-class": (self.labels_N, self.learnt_labels),
+        }
+        of_N, learnt = of.get(rule, nothing)
+        return [np.flatnonzero(of_N == value) for value in np.union1d(of_N, learnt)]
 
     def lead(self, rule: Rule, newcomer: int, incumbent: int) -> float:
         """Share of resamplings inside every group or class in which one trial's figure is above another's.

@@ -155,9 +155,11 @@ class Search:
                 "no way in which fairsynth can learn from these data could be judged: a label has too few validation images"
             )
         its.sort(key=lambda trial: (self._place(trial), trial.number))
-        validation = load_data(self.packs, method).validation
-        right_TN = np.array([np.array(trial.predicted) == validation.labels for trial in its])
-        return its[preferred(Judged(right_TN, validation.labels, validation.groups), self.config.select)]
+        data = load_data(self.packs, method)
+        known, learnt = data.validation, data.train
+        right_TN = np.array([np.array(trial.predicted) == known.labels for trial in its])
+        judged = Judged(right_TN, known.labels, known.groups, learnt.labels, learnt.groups)
+        return its[preferred(judged, self.config.select)]
 
     def compared(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
         """The policies of fairsynth that were cross-fitted, in order of preference, each with its best trial's figures."""

@@ -123,3 +123,20 @@ def test_what_was_compared_is_on_record_in_order_with_each_policys_best_trial(pa
     found = one.compared(made)
     assert [Policy(**{part: entry[part] for part in Policy._fields}) for entry in found] == [POLICIES[0], POLICIES[2]]
     assert [entry["worst_group_accuracy"] for entry in found] == [0.5, 0.6]
+
+
+@pytest.mark.parametrize(("sizes", "chosen"), [((40, 40, 40, 20), 1), ((40, 40, 40, 0), 0)])
+def test_the_order_stands_where_a_group_that_is_learnt_has_no_validation_images(
+    sizes: tuple[int, ...], chosen: int, packs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images(sizes, 1))
+    labels = load_pack(tmp_path / "packs" / "pack-val").labels
+    wrong = tuple(np.where(np.arange(len(labels)) % 3, 1 - labels, labels).tolist())
+    trials = [
+        Trial("fairsynth", number, policy._asdict(), 0.5, 0.5, 0.5, (0.5, 0.5), 0, True, predicted=predicted)
+        for number, (policy, predicted) in enumerate(zip(POLICIES, (wrong, tuple(labels.tolist())), strict=False))
+    ]
+    one = search(tmp_path / "packs", tmp_path, TUNE.model_copy(update={"methods": ("fairsynth",)}))
+    assert one.best(trials, "fairsynth").number == chosen

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from fairsynth.stages.tune.evidence import Judged, preferred
+
+
+def of(right_TN: np.ndarray, groups_N: np.ndarray, learnt: Sequence[int] = ()) -> Judged:
+    """Predictions of labels that are the groups; training has those of validation, and these more."""
+    known = np.union1d(groups_N, np.array(learnt, np.int64))
+    return Judged(right_TN, groups_N, groups_N, known, known)
 
 
 def judged(n: int, *rates: tuple[float, float]) -> Judged:
@@ -13,7 +21,7 @@ def judged(n: int, *rates: tuple[float, float]) -> Judged:
     rng = np.random.default_rng(0)
     right = [np.concatenate([rng.permutation(np.arange(n) < round(rate * n)) for rate in one]) for one in rates]
     groups = np.repeat([0, 1], n)
-    return Judged(np.array(right), groups, groups)
+    return of(np.array(right), groups)
 
 
 @pytest.mark.parametrize(("n", "chosen"), [(10, 0), (400, 1)])
@@ -27,7 +35,7 @@ def test_a_large_lead_counts_with_few_images_too() -> None:
 
 def test_equals_stay_in_their_order() -> None:
     same = judged(50, (0.8, 0.8))
-    assert preferred(Judged(np.repeat(same.right_TN, 3, 0), same.labels_N, same.groups_N), "worst-group") == 0
+    assert preferred(of(np.repeat(same.right_TN, 3, 0), same.groups_N), "worst-group") == 0
 
 
 def test_the_rule_decides() -> None:
@@ -48,7 +56,7 @@ def test_one_or_two_images_decide_nothing(n: int, chosen: int) -> None:
 def test_the_share_of_resamplings_is_that_of_a_multinomial() -> None:
     """One group of five images: all resamplings, beside the two images that are added, counted out."""
     right = np.array([[True, True, False, True, False], [True, False, False, True, True]])
-    one = Judged(right, np.zeros(5, np.int64), np.zeros(5, np.int64))
+    one = of(right, np.zeros(5, np.int64))
     differences = np.concatenate([right[0].astype(int) - right[1], [1, -1]])
     totals = {0: 1.0}
     for _ in range(len(differences)):
@@ -60,3 +68,15 @@ def test_the_share_of_resamplings_is_that_of_a_multinomial() -> None:
     expected = sum(chance * (total > 0) + chance * (total == 0) / 2 for total, chance in totals.items())
     assert one.lead("worst-group", 0, 1) == pytest.approx(expected, abs=0.03)
     assert one.lead("worst-group", 0, 1) + one.lead("worst-group", 1, 0) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(("last", "chosen"), [(0, 0), (10, 1), (60, 1)])
+def test_a_group_without_validation_images_is_too_small_for_any_lead(last: int, chosen: int) -> None:
+    """Counts (60, 60, 60, last); the newcomer is right everywhere, the incumbent in a third of each group."""
+    groups = np.repeat([0, 1, 2, 3], [60, 60, 60, last])
+    right = np.array([np.arange(len(groups)) % 3 == 0, np.ones(len(groups), bool)])
+    for rule in ("worst-group", "worst-class"):
+        assert preferred(of(right, groups, (0, 1, 2, 3)), rule) == chosen  # type: ignore[arg-type]
+    # The mean accuracy asks for no group; a group that no training image has is none that could be learnt.
+    assert preferred(of(right, groups, (0, 1, 2, 3)), "accuracy") == 1
+    assert preferred(of(right[:, :180], groups[:180]), "worst-group") == 1

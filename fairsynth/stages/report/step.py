@@ -26,7 +26,7 @@ from fairsynth.stages.evaluate.output import classifier_folder, predictions_file
 from fairsynth.stages.report.use import TOLD, use_of_images, used_as
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records, members, read_files
-from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings, compared_policies
+from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings, compared_policies, search_note
 from fairsynth.work import Ran
 
 VERSION = 4
@@ -107,6 +107,7 @@ def _content(context: Context) -> dict[str, Any]:
         "audit": read_audit(context.artifacts["audit"]),
         "settings": chosen_settings(context.artifacts["tune"]),
         "policies": compared_policies(context.artifacts["tune"]),
+        "search_note": search_note(context.artifacts["tune"]),
         "config": context.config.model_dump(exclude={"out", "resources", "bench"}),
     }
 

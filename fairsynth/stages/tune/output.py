@@ -16,6 +16,11 @@ def chosen_settings(artifact: Artifact) -> dict[str, Mapping[str, float | str]]:
     return settings
 
 
+def search_note(artifact: Artifact) -> str:
+    """Why the trials' validation figures do not compare methods; empty where they do."""
+    return str(artifact.record["note"])
+
+
 def compared_policies(artifact: Artifact) -> list[dict[str, Any]]:
     """The policies of fairsynth that were compared by validation images that they had not seen, with their figures."""
     policies: list[dict[str, Any]] = artifact.record["policies"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from fairsynth.stages.tune.halving import Trial
 
 _FIGURES = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
 # Behind the setting, so that no column changes its place.
-_LAST = ("diverged",)
+_LAST = ("diverged", "validation")
 
 
 def to_csv(trials: Sequence[Trial], chosen: Collection[Trial]) -> str:
-    """A line for each trial, and whether it is among the ``chosen``; values that a method lacks, and figures that a trial lacks, are empty."""
+    """A line for each trial, and whether it is among the ``chosen``; values that a method lacks, and figures that a trial lacks, are empty.
+
+    ``validation``: whether the figures are of images that the trial's trainings had not seen, or of images that chose its
+    epoch (of DFR's, its strength): figures of the two kinds are not comparable.
+    """
     names = sorted({name for trial in trials for name in trial.setting})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
@@ -27,9 +32,27 @@ def to_csv(trials: Sequence[Trial], chosen: Collection[Trial]) -> str:
         figures = [getattr(trial, name) for name in _FIGURES]
         facts = [trial.epochs, trial.finished, (trial.method, trial.number) in of_chosen, trial.seconds]
         line = [trial.method, trial.number, *figures, *facts, *(trial.setting.get(name) for name in names)]
-        line += [trial.diverged]
+        line += [trial.diverged, "" if trial.accuracy is None else "chose" if trial.predicted is None else "unseen"]
         writer.writerow([_cell(value) for value in line])
     return sink.getvalue()
+
+
+def note(trials: Sequence[Trial]) -> str:
+    """Why validation figures of these methods cannot be compared with each other; empty where they can."""
+    methods = {trial.method for trial in trials}
+    unseen = {trial.method for trial in trials if trial.predicted is not None}
+    of = list[str]()
+    if unseen:
+        of.append("fairsynth's figures are of validation images that its training, with the other half, had not seen")
+    if "dfr" in methods:
+        of.append("DFR's are of the half that chose its strength")
+    if methods - unseen - {"dfr"}:
+        of.append(f"{'the others' if of else 'all'} are of the images that chose their epochs")
+    if any(trial.setting.get("synthetic", "none") != "none" for trial in trials):
+        of.append("half of the images have taught the filter of fairsynth's images")
+    if len(methods) < 2 or len(of) < 2:
+        return ""
+    return f"This compares the settings of a method, not methods: {'; '.join(of)}. Methods are compared on test images."
 
 
 def _cell(value: object) -> object:
@@ -63,6 +86,7 @@ def draw(trials: Sequence[Trial], chosen: Collection[Trial], rule: Rule, target:
         if rule != "accuracy"
         else "accuracy on validation images, %"
     )
+    axes.set_xlabel(textwrap.fill(note(trials), round(14 * figure.get_figwidth())), fontsize=7, loc="left")
     axes.set_ylim(0, 100)
     axes.set_title("trials in order; hollow: stopped early; line: the one chosen", fontsize=9)
     axes.grid(axis="y", alpha=0.3)

@@ -41,7 +41,7 @@ def artifact(context: Context) -> Artifact:
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Search every method's settings with the same number of trials."""
-    from fairsynth.stages.tune.picture import draw, to_csv
+    from fairsynth.stages.tune.picture import draw, note, to_csv
     from fairsynth.stages.tune.search import Search
 
     config, units, manifest = context.config, artifact.units(), context.manifest
@@ -62,7 +62,12 @@ def make(context: Context, artifact: Artifact) -> Made:
         Counts(len(manifest), used, 0, len(manifest) - used),
         each + _policy(search, chosen.get("fairsynth")),
         Ran(len(units.done() - before), len(before)),
-        facts={"settings": chosen, "policies": search.compared(trials), "worker_seconds": search.seconds()},
+        facts={
+            "settings": chosen,
+            "policies": search.compared(trials),
+            "worker_seconds": search.seconds(),
+            "note": note(trials),
+        },
     )
 
 

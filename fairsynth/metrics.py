@@ -88,6 +88,7 @@ def _figures(rows: pa.Table, label_names: Sequence[str]) -> dict[str, float | No
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     """The difference of two methods over the same seeds: its mean, 95 % Student-t interval, and the verdict.
 
+    Of what is not repeated, such as test images that all seeds share, nothing is in it: see ``fairsynth.verdict``.
     ``improved`` if the interval lies above 0, ``not improved`` if it lies at or below 0, else ``inconclusive``; so,
     too, for a single seed, which has no interval. Raises ValueError for numbers of seeds that differ.
     """
@@ -254,11 +255,6 @@ def score_methods(
             )
         result.append(MethodScores(method, tuple(seeds), tuple(scores)))
     return result
-
-
-def verdict(ours: MethodScores, baseline: MethodScores) -> str:
-    """``improved``, ``not improved`` or ``inconclusive``, by the paired difference in WGA (``metrics.paired``)."""
-    return str(paired(ours.values("worst_group_accuracy"), baseline.values("worst_group_accuracy"))["verdict"])
 
 
 def agreement(labels_N: Sequence[str], pseudo_N: Sequence[str], truth_N: Sequence[str]) -> list[dict[str, Any]]:

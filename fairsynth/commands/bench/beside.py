@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from fairsynth.commands.bench.rows import Row
-from fairsynth.metrics import paired
+from fairsynth.metrics import MethodScores, paired
+from fairsynth.verdict import Figure, compared
 
-WORST_GROUP, ACCURACY = "worst_group_accuracy", "accuracy"
+WORST_GROUP: Figure = "worst_group_accuracy"
+ACCURACY: Figure = "accuracy"
 # How far below the best rival fairsynth may be, at most: the goal in every cell.
-MARGINS = {WORST_GROUP: 0.02, ACCURACY: 0.03}
+MARGINS: Mapping[Figure, float] = {WORST_GROUP: 0.02, ACCURACY: 0.03}
 # Differences are of shares; what floating point adds to one of exactly the margin is no miss.
 _DIGITS = 9
 
@@ -24,16 +26,16 @@ class Beside:
 
     ``rival``: the one with the highest mean worst-group accuracy on the test images over the repetitions that both have;
     of equals, with the higher accuracy. None if there is none, or if fairsynth failed. ``differences``: fairsynth minus
-    rival by figure, in shares of 1, as ``fairsynth.metrics.paired`` gives them. ``over``: what was paired.
+    rival by figure, in shares of 1, as ``fairsynth.verdict.compared`` gives them. ``over``: what was paired.
     """
 
     ours: Row
     rival: Row | None = None
-    differences: Mapping[str, Mapping[str, Any]] | None = None
+    differences: Mapping[Figure, Mapping[str, Any]] | None = None
     over: str = ""
 
     @property
-    def missed(self) -> tuple[str, ...]:
+    def missed(self) -> tuple[Figure, ...]:
         """The figures in which fairsynth is further below the rival than its margin."""
         found = self.differences or {}
         return tuple(name for name, each in found.items() if round(each["mean"], _DIGITS) < -MARGINS[name])
@@ -60,7 +62,7 @@ def _beside(ours: Row, rivals: Sequence[Row]) -> Beside:
     return Beside(ours, rival, differences, _over(ours, rival))
 
 
-def difference(ours: Row, theirs: Row, figure: str) -> dict[str, Any]:
+def difference(ours: Row, theirs: Row, figure: Figure) -> dict[str, Any]:
     """Ours minus theirs, paired: the means of the repetitions that both have, or the training seeds of a single one.
 
     Without an interval where a single repetition has another number of training seeds. Raises ValueError if no
@@ -69,11 +71,11 @@ def difference(ours: Row, theirs: Row, figure: str) -> dict[str, Any]:
     common = _common(ours, theirs)
     if not common:
         raise ValueError("no repetition is common to both")
-    means = _means(ours, figure, common), _means(theirs, figure, common)
-    if len(common) > 1:
-        return paired(*means)
-    seeds = [row.values[figure][row.repetitions.index(common[0])] for row in (ours, theirs)]
-    return paired(*(seeds if len(seeds[0]) == len(seeds[1]) else means))
+    return compared(_scores(ours, common), _scores(theirs, common), figure)
+
+
+def _scores(row: Row, repetitions: Sequence[int]) -> list[MethodScores]:
+    return [row.scores[row.repetitions.index(number)] for number in repetitions]
 
 
 def _common(one: Row, other: Row) -> list[int]:
@@ -92,7 +94,7 @@ def _over(ours: Row, theirs: Row) -> str:
     return f"{seeds[0]} training seeds" if seeds[0] == seeds[1] > 1 else "a single pair"
 
 
-def average(found: Sequence[Beside], figure: str) -> dict[str, Any]:
+def average(found: Sequence[Beside], figure: Figure) -> dict[str, Any]:
     """The mean of the datasets' differences, and Student's interval of it over the datasets.
 
     Raises ValueError if none has a difference.

@@ -53,7 +53,7 @@ def _differences(found: Sequence[Beside]) -> str:
     ]
     return (
         "**fairsynth beside the best rival**: fairsynth minus rival in points, paired, with its 95 % interval over the "
-        "repetitions, or over the training seeds of a single one. The best rival is the one with the highest mean "
+        "repetitions, or over the training seeds of a single one, and over the test images. The best rival is the one with the highest mean "
         f"worst-group accuracy on the test images. The goal is missed by more than {_GOAL} below it.\n\n"
     ) + lined_up(["dataset", "bias", "row", "best rival", *(_NAMES[f] for f in MARGINS), "over", "goal"], body)
 

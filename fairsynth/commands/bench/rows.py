@@ -56,7 +56,7 @@ class Row:
     """One method on one dataset at one severity, over all repetitions and seeds.
 
     An interval is Student's over the repetitions' means if there are two or more, else over the training seeds; None
-    for a single one of both. ``repetitions``: the number of each that ``values`` hold. ``failed``: reasons of those that
+    for a single one of both. ``repetitions``: the number of each that ``values`` and ``scores`` hold. ``failed``: reasons of those that
     failed, by number; ``values`` are empty if all did.
     """
 
@@ -71,6 +71,7 @@ class Row:
     dataset: str = ""
     validation: str = "given"
     repetitions: tuple[int, ...] = ()
+    scores: tuple[MethodScores, ...] = ()
     failed: Mapping[int, str] = field(default_factory=dict)
 
     @property
@@ -139,6 +140,7 @@ def _measured(parts: Sequence[Measured]) -> dict[str, Any]:
     images, seconds = (sum(getattr(part, name) for part in parts) / len(parts) for name in ("images", "seconds"))
     return {
         "values": values,
+        "scores": tuple(part.scores for part in parts),
         "worst_group": str(group),
         "worst_group_n": n,
         "images": round(images),

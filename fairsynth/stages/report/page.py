@@ -17,7 +17,8 @@ from fairsynth.classify.policies import Policy, in_words
 from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import decode
 from fairsynth.escaping import printable
-from fairsynth.metrics import MethodScores, mean_interval, paired, wilson
+from fairsynth.metrics import MethodScores, mean_interval, wilson
+from fairsynth.verdict import compared
 
 
 def method_entry(
@@ -39,8 +40,7 @@ def method_entry(
         for g, n, accuracy in method.pooled_groups()
     ]
     if ours is not None and ours.name != method.name and ours.seeds == method.seeds:
-        figures = (m.values("worst_group_accuracy") for m in (ours, method))
-        entry["fairsynth_minus_this"] = paired(*figures)
+        entry["fairsynth_minus_this"] = compared([ours], [method])
     return entry
 
 
@@ -60,7 +60,7 @@ def _wilson(accuracy: float | None, n: int) -> list[float] | None:
 
 def table_lines(report: Mapping[str, Any]) -> list[str]:
     """The table that the command line prints."""
-    lines = [f"{'method':<12} {'worst-group accuracy (95 % interval)':<38} {'mean accuracy':<14} worst group (n)"]
+    lines = [f"{'method':<12} {'worst-group accuracy (95 % over seeds)':<38} {'mean accuracy':<14} worst group (n)"]
     for method in report["methods"]:
         wga, group = method["worst_group_accuracy"], method["worst_group"]
         interval = f"({wga['ci95'][0]:.1%} - {wga['ci95'][1]:.1%})" if wga["ci95"] else "(one seed)"
@@ -68,6 +68,12 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
         worst = f"{printable(group['label'])}, {printable(group['attribute'])} ({group['n']})"
         lines.append(f"{name:<12} {wga['mean']:>6.1%} {interval:<31} {method['accuracy']['mean']:>8.1%}       {worst}")
     return lines
+
+
+def verdict_line(report: Mapping[str, Any]) -> str:
+    """The verdict and what stands in its way, for the command line."""
+    why = report["verdict_why"]
+    return f"verdict: {report['verdict']}" + (f" ({printable(why)})" if why else "")
 
 
 def use_lines(report: Mapping[str, Any]) -> list[str]:

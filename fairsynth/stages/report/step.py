@@ -18,7 +18,7 @@ from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
 from fairsynth.data.location import same_content
 from fairsynth.data.samples import spread
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
-from fairsynth.metrics import agreement, more_figures, score_methods, test_counts, verdict
+from fairsynth.metrics import agreement, more_figures, score_methods, test_counts
 from fairsynth.stages.audit.output import read_audit
 from fairsynth.stages.cluster.output import read_agreement
 from fairsynth.stages.context import Context
@@ -29,7 +29,7 @@ from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records, m
 from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings, compared_policies, search_note
 from fairsynth.work import Ran
 
-VERSION = 4
+VERSION = 5
 GRID_IMAGES = 24
 
 
@@ -41,14 +41,14 @@ def artifact(context: Context) -> Artifact:
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Write report.json and report.html."""
-    from fairsynth.stages.report.page import embedded, page
+    from fairsynth.stages.report.page import embedded, page, verdict_line
 
     content, folder = _content(context), artifact.path
     write_json(folder / "report.json", content)
     search = embedded((context.artifacts["tune"].path / PICTURE).read_bytes())
     (folder / "report.html").write_text(page(content, _grids(context), search), "utf-8")
     n = len(context.manifest)
-    return Made(Counts(n, n, 0, 0), f"verdict: {content['verdict']}", Ran(1))
+    return Made(Counts(n, n, 0, 0), verdict_line(content), Ran(1))
 
 
 def show(context: Context, artifact: Artifact, fresh: bool) -> None:
@@ -85,7 +85,8 @@ def _content(context: Context) -> dict[str, Any]:
     groups = context.groups
     methods = score_methods(predictions, groups, splits[TRAIN])
     by_name, more = {method.name: method for method in methods}, more_figures(predictions, context.group_names[0])
-    comparable = {"fairsynth", "erm"} <= by_name.keys()
+    entries = {m.name: method_entry(m, more[m.name], by_name.get("fairsynth")) for m in methods}
+    against_erm = entries.get("erm", {}).get("fairsynth_minus_this", {})
     dataset = {
         split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups]
         for split, counts in splits.items()
@@ -93,13 +94,14 @@ def _content(context: Context) -> dict[str, Any]:
     synthesized = context.artifacts["synthesize"].record
     return {
         "schema": 1,
-        "verdict": verdict(by_name["fairsynth"], by_name["erm"]) if comparable else "inconclusive",
+        "verdict": against_erm.get("verdict", "inconclusive"),
+        "verdict_why": against_erm.get("why", "fairsynth and ERM were not both trained"),
         "seed": context.config.seed,
         "generator": context.config.finetune.generator,
         "dataset": dataset,
         "data": _data_facts(context),
         "discovered": _discovered(context, predictions),
-        "methods": [method_entry(m, more[m.name], by_name.get("fairsynth")) for m in methods],
+        "methods": list(entries.values()),
         "stages": [_stage_entry(name, artifact.record) for name, artifact in context.artifacts.items()],
         "synthetic_images": _use_of_images(context),
         "groups": synthesized["groups"],
@@ -200,8 +202,8 @@ def _grids(context: Context) -> list[dict[str, Any]]:
 
 def summary_lines(root: Path) -> list[str]:
     """The table and the path of the report, for the end of a run."""
-    from fairsynth.stages.report.page import table_lines, use_lines
+    from fairsynth.stages.report.page import table_lines, use_lines, verdict_line
 
     content = json.loads((root / "report.json").read_text("utf-8"))
     lines = [*table_lines(content), *use_lines(content)]
-    return [*lines, f"verdict: {content['verdict']}", f"report: {root / 'report.html'}"]
+    return [*lines, verdict_line(content), f"report: {root / 'report.html'}"]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fairsynth.commands.bench.beside import Beside, average, beside, difference, to_entries
+from fairsynth.commands.bench.beside import ACCURACY, Beside, average, beside, difference, to_entries
+from fairsynth.commands.bench.beside import WORST_GROUP as WORST
 from fairsynth.commands.bench.rows import Failed, Measured, rows
 from fairsynth.groups import Group
 from fairsynth.metrics import MethodScores, score
 
 GROUPS = [Group(y, a) for y in "xy" for a in "pq"]
-WORST, ACCURACY = "worst_group_accuracy", "accuracy"
 Right = tuple[int, int, int, int]
 
 
@@ -46,10 +46,12 @@ def test_repetitions_means_are_paired() -> None:
     expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert found.differences is not None
     assert found.differences[WORST]["mean"] == pytest.approx(0.05)
-    assert found.differences[WORST]["ci95"] == pytest.approx([expected.low, expected.high])
+    assert found.differences[WORST]["ci95_repeats"] == pytest.approx([expected.low, expected.high])
+    # Test images, ten of each group, leave more open.
+    assert found.differences[WORST]["ci95"][0] < expected.low and found.differences[WORST]["ci95"][1] > expected.high
     # One of four groups differs, so accuracy differs by a quarter of that.
     assert found.differences[ACCURACY]["mean"] == pytest.approx(0.05 / 4)
-    assert found.differences[ACCURACY]["ci95"] == pytest.approx([expected.low / 4, expected.high / 4])
+    assert found.differences[ACCURACY]["ci95_repeats"] == pytest.approx([expected.low / 4, expected.high / 4])
     assert found.over == "3 repetitions" and found.missed == ()
 
 
@@ -58,7 +60,7 @@ def test_training_seeds_are_paired_where_there_is_one_repetition() -> None:
     low, high = stats.t.interval(0.95, 2, 0.2, stats.sem([0.2, 0.1, 0.3]))
     assert found.differences is not None and found.over == "3 training seeds"
     assert found.differences[WORST]["mean"] == pytest.approx(0.2)
-    assert found.differences[WORST]["ci95"] == pytest.approx([low, high])
+    assert found.differences[WORST]["ci95_repeats"] == pytest.approx([low, high])
     single = one(*repeated("dfr", (5,)), *repeated("fairsynth", (7,)))
     assert single.differences is not None and single.differences[WORST]["ci95"] is None
     assert single.over == "a single pair"
@@ -155,3 +157,13 @@ def test_the_average_is_over_datasets() -> None:
     assert mean["mean"] == pytest.approx(7 / 30) and mean["ci95"] == pytest.approx([low, high])
     with pytest.raises(ValueError, match="no dataset has a difference"):
         average(found[3:], WORST)
+
+
+def test_repetitions_that_agree_to_the_last_digit_have_an_interval_of_their_test_images() -> None:
+    """A world with 100 test images a group was once a point above its rival, +1.0 (+1.0 to +1.0)."""
+    parts = [measured("dfr", (99, 99, 99, 99), repetition=r, n=100) for r in range(2)]
+    found = one(*parts, *(measured("fairsynth", (100,) * 4, repetition=r, n=100) for r in range(2)))  # type: ignore[arg-type]
+    assert found.differences is not None
+    assert found.differences[WORST]["ci95_repeats"] == pytest.approx([0.01, 0.01])
+    low, high = found.differences[WORST]["ci95"]
+    assert low < -0.02 and high > 0.03 and found.differences[WORST]["verdict"] == "inconclusive"

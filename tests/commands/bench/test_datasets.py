@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fairsynth.commands.bench.beside import MARGINS, beside
 from fairsynth.commands.bench.datasets import markdown_of_datasets
 from fairsynth.commands.bench.picture import draw
 from fairsynth.commands.bench.rows import Failed, Measured, rows
@@ -55,14 +56,21 @@ def test_differences_averages_and_misses_are_told() -> None:
         ["tint", "95 %", "fairsynth, vanilla", "DFR"],
         [r"b¦c \`$x$\` \<i\>", "95 %", "fairsynth, vanilla", "DFR"],
     ]
-    # 0.1, 0.2, 0.1 above; 0.2, 0.2, 0.3 below: Student's half width is 4.303 x 0.0577 / sqrt(3).
-    assert found[0][4:] == ["+13.3 (-1.0 to +27.7)", "+3.3 (-0.3 to +6.9)", "3 repetitions", "kept"]
-    assert found[1][4:] == [
-        "-23.3 (-37.7 to -9.0)",
-        "-5.8 (-9.4 to -2.2)",
-        "3 repetitions",
-        "**missed**: worst group and accuracy",
-    ]
+    for line, one, goal in zip(
+        found, beside(rows(outcomes())), ("kept", "**missed**: worst group and accuracy"), strict=False
+    ):
+        assert one.differences is not None
+        differences = [one.differences[figure] for figure in MARGINS]
+        points = [(100 * each["mean"], *(100 * bound for bound in each["ci95"])) for each in differences]
+        assert line[4:] == [
+            *(f"{m:+.1f} ({low:+.1f} to {high:+.1f})" for m, low, high in points),
+            "3 repetitions",
+            goal,
+        ]
+        # 0.1, 0.2, 0.1 above; 0.2, 0.2, 0.3 below: Student's half width is 4.303 x 0.0577 / sqrt(3).
+        low, high = differences[0]["ci95_repeats"]
+        assert (high - low) / 2 == pytest.approx(4.303 * 0.0577 / np.sqrt(3), rel=1e-3)
+    assert [line[4].split()[0] for line in found[:2]] == ["+13.3", "-23.3"]
     averages = lines_below(text, "**Average of these differences**")
     assert [line[0] for line in averages] == ["95 %", "99 %"]
     assert averages[0][2].startswith("-5.0 (") and averages[0][4:] == ["2 of 2", "1"]

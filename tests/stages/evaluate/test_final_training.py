@@ -1,4 +1,4 @@
-"""From predictions to figures and to the verdict."""
+"""From predictions to figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from fairsynth.groups import Group
-from fairsynth.metrics import GroupAccuracy, MethodScores, Scores, score_methods, verdict
+from fairsynth.metrics import score_methods
 from fairsynth.metrics import test_counts as counts_of_test
 
 GROUPS = [Group(y, a) for y in "xy" for a in "pq"]
@@ -76,44 +76,3 @@ def test_the_sizes_of_the_test_groups_are_those_of_one_method_and_seed() -> None
 def test_a_group_that_is_always_wrong_is_the_worst() -> None:
     (erm,) = score_methods(predictions({("erm", 0): (5, 1, 0, 4)}), GROUPS, TRAIN)
     assert erm.worst_group() == (GROUPS[2], 4) and erm.pooled_groups()[2] == (GROUPS[2], 4, 0.0)
-
-
-def method(*worst: float) -> MethodScores:
-    """A method with these worst-group accuracies."""
-    scores = [Scores((), 0, 0, 0, GroupAccuracy(GROUPS[0], 1000, round(w * 1000))) for w in worst]
-    return MethodScores("m", tuple(range(len(worst))), tuple(scores))
-
-
-@pytest.mark.parametrize(
-    ("ours", "baseline", "expected"),
-    [
-        ((0.80, 0.82, 0.81), (0.70, 0.71, 0.70), "improved"),
-        ((0.70, 0.71, 0.70), (0.80, 0.82, 0.81), "not improved"),
-        ((0.70, 0.71, 0.72), (0.70, 0.71, 0.72), "not improved"),
-        ((0.90, 0.60, 0.80), (0.60, 0.70, 0.70), "inconclusive"),  # mean +.1, interval -.397 to .597
-        ((0.99, 0.99), (0.01, 0.02), "improved"),
-        ((0.80, 0.90), (0.70, 0.60), "inconclusive"),  # +.1 and +.3: two seeds, t = 12.7
-        # Paired: each seed gains .05 though the seeds themselves lie far apart.
-        ((0.30, 0.60, 0.90), (0.25, 0.551, 0.851), "improved"),
-    ],
-)
-def test_the_verdict_is_the_interval_of_the_paired_difference(
-    ours: tuple[float, ...], baseline: tuple[float, ...], expected: str
-) -> None:
-    assert verdict(method(*ours), method(*baseline)) == expected
-
-
-def test_one_seed_decides_nothing() -> None:
-    assert verdict(method(0.9), method(0.1)) == verdict(method(0.1), method(0.9)) == "inconclusive"
-
-
-def test_the_interval_is_the_one_of_a_paired_t_test() -> None:
-    from scipy.stats import ttest_rel
-
-    seen = set()
-    for gain in (0.02, 0.03, 0.04, 0.05, 0.06, 0.08):
-        ours, baseline = (0.70 + gain, 0.72 + gain / 2, 0.75 + gain), (0.71, 0.70, 0.74)
-        low = ttest_rel(ours, baseline).confidence_interval(0.95).low
-        assert (verdict(method(*ours), method(*baseline)) == "improved") == (low > 0)
-        seen.add(bool(low > 0))
-    assert seen == {True, False}

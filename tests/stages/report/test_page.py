@@ -114,11 +114,9 @@ def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict) 
 def test_methods_are_compared_with_fairsynth_seed_by_seed(report: dict) -> None:
     erm, ours = report["methods"]
     # 8 of 10 and 7 of 10 against 5 of 10 and 4 of 10.
-    assert erm["fairsynth_minus_this"] == {
-        "mean": pytest.approx(0.3),
-        "ci95": [pytest.approx(0.3)] * 2,
-        "verdict": "improved",
-    }
+    found = erm["fairsynth_minus_this"]
+    assert (found["mean"], found["ci95_repeats"]) == (pytest.approx(0.3), [pytest.approx(0.3)] * 2)
+    assert found["ci95"][0] < 0 and found["verdict"] == "inconclusive" and "10 are needed" not in found["why"]
     assert "fairsynth_minus_this" not in ours
     text = Page(page(report, [])).text
     assert "fairsynth against ERM: +30.0 points" in " ".join(text.split())
@@ -164,7 +162,7 @@ def test_one_seed_has_no_interval() -> None:
 
 def test_the_table_has_the_values_of_each_method(report: dict) -> None:
     head, erm, ours = table_lines(report)
-    assert "worst-group accuracy (95 % interval)" in head and "worst group (n)" in head
+    assert "worst-group accuracy (95 % over seeds)" in head and "worst group (n)" in head
     assert [word for word in erm.split() if "%" in word] == ["45.0%", "(0.0%", "100.0%)", "66.0%"]
     assert erm.startswith("ERM ") and erm.endswith(f"{EVIL}, q (10)")
     assert ours.startswith("fairsynth ") and ours.split()[1] == "75.0%"

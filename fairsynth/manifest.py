@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,27 @@ def seed_for(*parts: object) -> int:
     """A 63-bit seed from any parts; the same on every machine and in every process."""
     text = json.dumps([str(part) for part in parts])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def noise_of(seed: int) -> int:
+    """What torch's generator on the CPU makes of a seed: its low 32 bits decide all that it draws."""
+    return seed & 0xFFFF_FFFF
+
+
+def seeds_apart(draw: Callable[[int, int], int], n: int, taken: Collection[int] = ()) -> list[int]:
+    """A seed for each of ``n`` numbers, ``draw(number, 0)``, such that no two give the same noise.
+
+    One that would give the noise of an earlier number, or of ``taken`` (see ``noise_of``), is drawn again with 1, 2 and
+    so on in place of 0. So the first k seeds are the same for every ``n``.
+    """
+    seen, seeds = set(taken), list[int]()
+    for number in range(n):
+        again = 0
+        while (noise := noise_of(seed := draw(number, again))) in seen:
+            again += 1
+        seen.add(noise)
+        seeds.append(seed)
+    return seeds
 
 
 class Manifest:

@@ -55,7 +55,8 @@ class RunConfig(Section):
 
     out: Annotated[str, Field(min_length=1)] = "runs/default"
     """Output folder; on a cluster it must be shared by all nodes."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides all draws of the run but those of data.split_seed and data.severity_seed; torch's generators take no more than 32 bits."""
     data: DataConfig = DataConfig()
     models: ModelsConfig = ModelsConfig()
     embed: EmbedConfig = EmbedConfig()

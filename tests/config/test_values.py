@@ -53,6 +53,8 @@ def test_all_wrong_values_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("seed", 2**32),
+        ("seed", -1),
         ("finetune.steps", "many"),
         ("finetune.steps", 0),
         ("finetune.steps", 2.5),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.vectors import vectors
-from fairsynth.manifest import seed_for
+from fairsynth.manifest import seed_for, seeds_apart
 from fairsynth.models.diffusion import generate, load_pipeline
 
 
@@ -33,7 +34,7 @@ class ClassLatents:
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         prompt, size = self.prompts[task["name"]], self.synthesize.unit_size
-        seeds = [seed_for(self.seed, "class", prompt, i) for i in range(self.config.class_images)]
+        seeds = seeds_apart(partial(_seed, self.seed, prompt), self.config.class_images)
         parts = [
             generate(
                 self.pipeline,
@@ -49,3 +50,7 @@ class ClassLatents:
         ]
         latents = np.concatenate(parts)
         return {"latents": pa.table({"mean": vectors(latents.reshape(len(latents), -1))})}
+
+
+def _seed(seed: int, prompt: str, number: int, again: int) -> int:
+    return seed_for(seed, "class", prompt, number, *([again] if again else []))

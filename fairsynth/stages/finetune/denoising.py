@@ -123,6 +123,7 @@ def _members(of_image: Sequence[int]) -> list[list[int]]:
 
 
 def _generator(*key: object) -> torch.Generator:
+    # Two keys in 2**32 share their draws (manifest.noise_of). Steps that do see other images with the same noise.
     return torch.Generator().manual_seed(seed_for(*key))
 
 

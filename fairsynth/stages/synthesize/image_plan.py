@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fairsynth.groups import Group
-from fairsynth.manifest import image_id
+from fairsynth.manifest import image_id, noise_of, seeds_apart
 from fairsynth.models.schedule import stackable
 from fairsynth.stages.finetune.output import SHARED
 
@@ -101,12 +101,13 @@ def plan_images(
     uniform: bool = False,
     trial: bool = False,
     stack: bool = True,
+    earlier: pa.Table | None = None,
 ) -> pa.Table:
     """One row per image to make (``SCHEMA``): the rows of a unit contiguous, the units in the adapters' order.
 
     A group's images are shared out among its sources by their weights, or evenly with ``uniform``. A row's seed
-    depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are.
-    The rows of a ``trial`` have seeds and units of their own. Without ``stack`` no unit has rows of two sources:
+    depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are. Two
+    rows of a source never begin with the same noise; ``earlier``: the rows of the rounds before. The rows of a ``trial`` have seeds and units of their own. Without ``stack`` no unit has rows of two sources:
     whole UNets cannot share a batch.
     Raises ValueError if a group that needs images has no source.
     """
@@ -118,7 +119,11 @@ def plan_images(
         to_make += [(group, s, n) for s, n in zip(sources.get(group, ()), shares(total, weights), strict=True) if n]
     to_make.sort(key=lambda entry: (entry[1].adapter or "", *entry[0], entry[1].name))
     units = _units([(source, n) for _, source, n in to_make], name, unit_size, stack)
-    blocks = [_block(*entry, seed, name, round_index, unit) for entry, unit in zip(to_make, units, strict=True)]
+    taken = _noise(earlier) if earlier is not None and earlier.num_rows else {}
+    blocks = [
+        _block(*entry, seed, name, round_index, unit, taken.get(_key(*entry[:2]), ()))
+        for entry, unit in zip(to_make, units, strict=True)
+    ]
     table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
     # Codes count the units as they first appear, so that the adapters' order is kept; stable within.
     codes = table["unit"].combine_chunks().dictionary_encode().indices.to_numpy()
@@ -152,7 +157,14 @@ def _short(source: Source, place: int) -> str:
 
 
 def _block(
-    group: Group, source: Source, count: int, seed: int, round_name: str, round_index: int, units: np.ndarray[Any, Any]
+    group: Group,
+    source: Source,
+    count: int,
+    seed: int,
+    round_name: str,
+    round_index: int,
+    units: np.ndarray[Any, Any],
+    taken: Collection[int],
 ) -> pa.Table:
     keys = [f"{round_name}/{group.slug}/{source.name}/{number:06d}" for number in range(count)]
     start = hashlib.sha256(repr((seed, tuple(group))).encode())
@@ -161,7 +173,7 @@ def _block(
     varying = {
         # Slugs of hostile names can be equal.
         "image_id": [image_id(f"synthetic/{tuple(group)!r}/{key}") for key in keys],
-        "seed": [_seed(start, key) for key in keys],
+        "seed": seeds_apart(lambda i, again: _seed(start, f"{keys[i]}/{again}" if again else keys[i]), count, taken),
         "unit": units,
     }
     columns = [
@@ -171,6 +183,24 @@ def _block(
         for field in SCHEMA
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+_SOURCE = ("label", "attribute", "route", "adapter", "second_adapter")
+
+
+def _key(group: Group, source: Source) -> tuple[str | None, ...]:
+    return (*group, source.route, source.adapter, source.second_adapter)
+
+
+def _noise(earlier: pa.Table) -> dict[tuple[str | None, ...], list[int]]:
+    """The noise that each source's images began with, by ``_key``."""
+    plain = pa.schema([*((name, pa.string()) for name in _SOURCE), ("seed", pa.int64())])
+    by_source = earlier.select(plain.names).cast(plain).group_by(_SOURCE).aggregate([("seed", "list")])
+    keys = zip(*(by_source[name].to_pylist() for name in _SOURCE), strict=True)
+    return {
+        key: [noise_of(seed) for seed in seeds]
+        for key, seeds in zip(keys, by_source["seed_list"].to_pylist(), strict=True)
+    }
 
 
 def _seed(start: Any, key: str) -> int:

@@ -70,7 +70,7 @@ class Rounds:
         if not any(needed.values()):
             return images, verdict
         for index in range(self.filter.max_rounds):
-            made = self._made(f"plan-{index}", partial(self._plan, needed, sources, index))
+            made = self._made(f"plan-{index}", partial(self._plan, needed, sources, index, earlier=images))
             images = pa.concat_tables([images, made]) if index else made
             verdict = selection.verdicts(images, quota, self.filter, self.copy_threshold)
             needed = selection.next_round(images, verdict, quota, self.filter.keep)
@@ -121,9 +121,10 @@ class Rounds:
         sources: Mapping[Group, Sequence[Source]],
         index: int,
         trial: bool = False,
+        earlier: pa.Table | None = None,
     ) -> pa.Table:
-        uniform = self.config.cluster_shares == "uniform"
-        return plan_images(needed, sources, self.seed, index, self.config.unit_size, uniform, trial, self.stack)
+        uniform, size = self.config.cluster_shares == "uniform", self.config.unit_size
+        return plan_images(needed, sources, self.seed, index, size, uniform, trial, self.stack, earlier)
 
     def _made(self, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """The images of a plan. Only its units' names are held while they are made."""

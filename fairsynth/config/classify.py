@@ -87,7 +87,7 @@ class BenchConfig(Section):
     generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
     """What makes the images that fairsynth learns from: a row of the table each."""
     seeds: Positive = 1
-    """Repetitions of everything; evaluate.seeds trainings each. Repetition r adds r to three seeds. data.severity_seed: which images of rare groups stay, at a severity. data.split_seed: the split, where the dataset has none of its own. seed: all the rest, that is clusters, adapters, images, settings that are tried, trainings, and of the built-in dataset every image with its split and background. Pretrained models stay, and so do a dataset's own split and, at original, its images."""
+    """Repetitions of everything; evaluate.seeds trainings each. The first repetition has the config's own seeds, each further one a hash of them and its number in place of three. data.severity_seed: which images of rare groups stay, at a severity. data.split_seed: the split, where the dataset has none of its own. seed: all the rest, that is clusters, adapters, images, settings that are tried, trainings, and of the built-in dataset every image with its split and background. Pretrained models stay, and so do a dataset's own split and, at original, its images."""
     ablation: bool = False
     """Also run fairsynth with other k, text_weight, beta and per_group, one at a time, by the paper's policy; and by each policy alone."""
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

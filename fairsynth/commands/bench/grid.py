@@ -16,6 +16,7 @@ from fairsynth.config import RunConfig
 from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import plain
+from fairsynth.manifest import seed_for
 
 _POLICIES = {
     ", ".join(policy): {f"classify.{part}": value for part, value in policy._asdict().items()} for policy in POLICIES
@@ -77,12 +78,18 @@ def _recognised(base: RunConfig, settings: Mapping[str, Any]) -> Mapping[str, An
 
 
 def _redrawn(config: RunConfig, repetition: int) -> dict[str, int]:
-    """All seeds of a repetition: those of the config for the first one."""
-    return {
-        "seed": config.seed + repetition,
-        "data.severity_seed": config.data.severity_seed + repetition,
-        "data.split_seed": config.data.split_seed + repetition,
+    """All seeds of a repetition: those of the config for the first one, for others a hash of them and the number.
+
+    So benches with other seeds share no repetition, as they would if the number were added.
+    """
+    seeds = {
+        "seed": config.seed,
+        "data.severity_seed": config.data.severity_seed,
+        "data.split_seed": config.data.split_seed,
     }
+    if not repetition:
+        return seeds
+    return {name: seed_for("repetition", seed, repetition) % 2**32 for name, seed in seeds.items()}
 
 
 def cells(config: RunConfig) -> list[Cell]:

@@ -153,7 +153,7 @@ def test_a_repetition_splits_a_dataset_without_a_split_anew(tmp_path: Path) -> N
 
 def test_a_repetition_draws_the_built_in_dataset_anew() -> None:
     (_, one), (_, other) = configs(base(seeds=2, methods=["erm"], severities=["95%"]))
-    assert (one.seed, other.seed) == (0, 1)
+    assert one.seed == 0 != other.seed
     first, second = (build(0.95, own.seed) for own in (one, other))
     for split in ("train", "test"):
         digits = [{i.source for i in images if i.split == split} for images in (first, second)]
@@ -162,3 +162,27 @@ def test_a_repetition_draws_the_built_in_dataset_anew() -> None:
     pixels = [{(i.source, i.attribute): i.pixels.tobytes() for i in images} for images in (first, second)]
     both = pixels[0].keys() & pixels[1].keys()
     assert len(both) > 100 and all(pixels[0][key] != pixels[1][key] for key in both)
+
+
+def seeds(config: RunConfig) -> tuple[int, int, int]:
+    return config.seed, config.data.severity_seed, config.data.split_seed
+
+
+def test_benches_of_other_seeds_share_no_repetition_and_the_first_is_the_runs() -> None:
+    drawn = []
+    for seed in range(4):
+        own = {"seed": seed, "data.severity_seed": seed + 20, "data.split_seed": -seed}
+        config = load_config(
+            None, "demo", {**own, "bench.seeds": 6, "bench.methods": ["erm"], "bench.severities": ["95%"]}
+        )
+        found = [seeds(cell) for _, cell in configs(config)]
+        assert found[0] == (seed, seed + 20, -seed) and found == [seeds(cell) for _, cell in configs(config)]
+        drawn += found
+    for part in zip(*drawn, strict=True):
+        assert len({*part}) == 24 and max(part) < 2**32, "torch's generators take 32 bits"
+
+
+def test_a_dataset_with_a_seed_of_its_own_has_repetitions_of_its_own() -> None:
+    found = configs(base(datasets={"own": {}, "named": {"seed": 40}}, seeds=2, methods=["erm"]))
+    (first, second), (named, again) = ([own.seed for c, own in found if c.dataset == name] for name in ("own", "named"))
+    assert (first, named) == (0, 40) and len({first, second, named, again}) == 4

@@ -67,7 +67,8 @@ def test_every_method_is_trained_once_on_its_images() -> None:
 def test_a_cells_config_differs_in_its_own_settings_alone() -> None:
     base = load_config(None, "demo", {"seed": 7})
     config = Cell(0.99, 2, ("erm",), "k 2", {"cluster.k": 2}).config(base)
-    assert (config.data.severity, config.seed, config.tune.methods, config.cluster.k) == (0.99, 9, ("erm",), 2)
+    assert (config.data.severity, config.tune.methods, config.cluster.k) == (0.99, ("erm",), 2)
+    assert config.seed not in (7, 9)
     same = config.model_copy(update={"data": base.data, "seed": base.seed, "tune": base.tune, "cluster": base.cluster})
     assert same == base
 

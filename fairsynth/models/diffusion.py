@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import Sampling, check_prediction
 from fairsynth.models.sources import diffusion_source
@@ -72,7 +73,9 @@ def load_unet(models: ModelsConfig) -> tuple[UNet2DConditionModel, DDPMScheduler
 
 @torch.no_grad()
 def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Embeddings:
-    """Text embeddings, (N, tokens, width), on the pipeline's device."""
+    """Text embeddings, (N, tokens, width), on the pipeline's device. Raises DataError for a prompt that would be cut."""
+    limit = min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+    require_whole(pipeline.tokenizer, prompts, limit, "models.diffusion")
     return pipeline.encode_prompt(list(prompts), pipeline.device, 1, False)[0]
 
 

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source
 
 
@@ -32,8 +33,10 @@ class ClipEncoder:
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embed texts (cut to the model's context): float32 (N, D), each row of length 1."""
-        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
+        """Embed texts: float32 (N, D), each row of length 1. Raises DataError for a text that would be cut."""
+        limit = min(self.tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings)
+        require_whole(self.tokenizer, texts, limit, "models.clip")
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.device)
         return self._unit(self.model.get_text_features(**tokens).pooler_output)
 
     def _unit(self, features_ND: torch.Tensor) -> NDArray[np.float32]:

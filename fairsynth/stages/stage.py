@@ -95,6 +95,16 @@ def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:
     return Done(artifact, made.summary, cached=False, remarks=tuple(map(printable, made.facts.get("remarks", ()))))
 
 
+def check_prompts(context: Context) -> None:
+    """Before a stage uses a GPU for images that are to be made: are all prompts read to their ends?
+
+    Raises DataError for one that is not. Tokenizers are loaded, no weights.
+    """
+    from fairsynth.models.prompt_lengths import check_prompts
+
+    check_prompts(context.config, *context.group_names)
+
+
 def find_finished(context: Context, stage: Stage, why: str) -> Artifact:
     """The stage's artifact, which must be finished; puts it into the context.
 

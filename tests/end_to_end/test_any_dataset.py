@@ -83,7 +83,9 @@ def test_three_labels_and_three_attributes_with_unicode_names(tmp_path: Path) ->
     changed = {"cluster__k": 1, "cluster__min_group": 10, "synthesize__routing": "same-attribute", "evaluate__seeds": 1}
     # Adapters of six steps draw what they draw: no quota shall hang on it.
     changed |= {"filter__min_probability": 0, "filter__near_duplicates": False}
-    result = fairsynth(*arguments(root, out, **changed))
+    # The demo's models read 32 tokens.
+    words = ["--finetune.prompt", "a {token} {label} on {attribute}", "--synthesize.prompt", "a {label} on {attribute}"]
+    result = fairsynth(*arguments(root, out, **changed), *words)
     assert result.returncode == 0, result.stderr[-2000:]
     assert tree(root) == before
     report = json.loads((out / "report.json").read_text())

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts
+from fairsynth.classify.methods import need_synthetic
 from fairsynth.data.unit_rows import PlanRows, write_plans
 from fairsynth.errors import DataError
 from fairsynth.manifest import TEST
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.embedding import PREFIXES, VERSION, DecodeUnit, EmbedUnit, plan_rows
-from fairsynth.stages.stage import Made
+from fairsynth.stages.stage import Made, check_prompts
 
 
 def artifact(context: Context) -> Artifact:
@@ -26,6 +27,8 @@ def artifact(context: Context) -> Artifact:
 def make(context: Context, artifact: Artifact) -> Made:
     """CLIP vectors of training and validation images, VAE posteriors of the training images."""
     config, plan = context.config, artifact.path / "plan.parquet"
+    if need_synthetic(config.tune.methods, config.classify):
+        check_prompts(context)
     wanted = [row for row in context.ingested.rows() if row["split"] != TEST and not row["duplicate_of"]]
     parts = {prefix: plan_rows(row for row in wanted if row["split"] == split) for split, prefix in PREFIXES.items()}
     names = write_plans(plan, parts, config.embed.unit_size)

@@ -30,7 +30,7 @@ from fairsynth.stages.finetune.output import (
     words,
 )
 from fairsynth.stages.finetune.worker import LotTask, train_lot
-from fairsynth.stages.stage import Made
+from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.views import is_current, new_folder, publish
 from fairsynth.work import Ran, startup
 
@@ -54,6 +54,7 @@ def artifact(context: Context) -> Artifact:
 
 def make(context: Context, artifact: Artifact) -> Made:
     """One adapter per cluster (or as the generator says)."""
+    check_prompts(context)
     clusters, generator = context.artifacts["cluster"], context.config.finetune.generator
     jobs = planned_jobs(context.config, clusters, context.manifest)
     group_of = embedded_groups(context.artifacts["embed"], context.manifest)

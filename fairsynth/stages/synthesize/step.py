@@ -21,7 +21,7 @@ from fairsynth.stages.finetune.output import (
     trained_adapters,
     words,
 )
-from fairsynth.stages.stage import Made
+from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.synthesize import filter_setup, image_plan
 from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possible_sources
 from fairsynth.stages.synthesize.output import TABLE, group_texts
@@ -47,6 +47,7 @@ def artifact(context: Context) -> Artifact:
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Decide which groups are made and how; then plan, generate, filter, until every quota holds or rounds are used up."""
+    check_prompts(context)
     config = context.config
     quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
     possible, real = _possible_sources(context, list(quota)), context.train_counts

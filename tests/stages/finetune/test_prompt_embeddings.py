@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from fairsynth.config import ModelsConfig
+from fairsynth.errors import DataError
 from fairsynth.models.diffusion import encode_prompts, load_text_encoder
 from fairsynth.stages.finetune.prompt_embeddings import read_texts, write_texts
 
@@ -17,7 +18,6 @@ PLAIN = ["a photo of a sks low number on a building", "a photo of a low number o
 HOSTILE = [
     "", " ", "a|b`c`*d*", "<script>alert('x')</script>", 'quote " and \\ back', "line\nbreak\r\n\ttab", "nul\x00byte",
     "../../etc/passwd", "=1+1", "grün 🙂 日本語", "gru\u0308n", "\u202eright to left", "<|endoftext|>", "(a:1.5) [b]",
-    "many words " * 500,
 ]  # fmt: skip
 
 
@@ -53,6 +53,12 @@ def test_every_prompt_has_the_embedding_that_it_has_alone(encoder: StableDiffusi
 def test_one_prompt_is_enough(encoder: StableDiffusionPipeline, tmp_path: Path) -> None:
     found = stored(PLAIN[:1], tmp_path)
     assert list(found) == PLAIN[:1] and as_alone(found, encoder)
+
+
+def test_a_prompt_that_would_be_cut_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'many words many .* tokens, and models\.diffusion reads 32"):
+        write_texts(MODELS, [*PLAIN, "many words " * 500], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_hostile_prompts_survive(encoder: StableDiffusionPipeline, tmp_path: Path) -> None:

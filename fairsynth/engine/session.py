@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairsynth.config import ResourcesConfig
-from fairsynth.engine.ray_start import not_started, ray_folder
 from fairsynth.engine import nodes
+from fairsynth.engine.ray_start import not_started, ray_folder
 from fairsynth.errors import InfrastructureError
 
 _QUIET = {

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fairsynth.commands.export import images
 from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
@@ -172,3 +173,19 @@ def test_a_row_named_twice_in_two_spellings_is_one_file(tmp_path: Path) -> None:
         "1 images are named in another Unicode form (NFC, NFD): the files that are meant are there, and are taken"
     ]
     assert HEADER[0] in table
+
+
+def test_exports_find_a_run_whose_words_came_from_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words are part of what names the stages' results: an export that looked without them would find none."""
+    asked: list[RunConfig] = []
+
+    def opened(config: RunConfig, metadata: object) -> object:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "opened", opened)
+    config = RunConfig(out=str(tmp_path / "out"), data=DataConfig(root=str(class_labels(tmp_path / "data"))))
+    with pytest.raises(KeyboardInterrupt), images.finished_stages(config):
+        pass
+    assert asked[0].data.label_names == {"0": "cat", "1": "dog"}
+    assert asked[0].data.attribute_names == {"0": "in", "1": "out"}

@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
+from fairsynth.data.dataset import Dataset
 from fairsynth.errors import DataError
 from fairsynth.exports.formats import extension, write_folder, write_parquet, write_webdataset
 from fairsynth.lock import reading
 from fairsynth.pipeline import STAGES, needed
+from fairsynth.preflight import worded
 from fairsynth.stages.audit.output import privacy, read_audit
 from fairsynth.stages.context import Context, opened
 from fairsynth.stages.stage import find_finished
@@ -59,7 +61,8 @@ def finished_stages(config: RunConfig) -> Iterator[tuple[Context, Artifact | Non
 
     Raises ConfigError that names the command whose result is missing.
     """
-    with opened(config) as context:
+    metadata = Dataset(config.data).metadata if config.data.format != "demo" else None
+    with opened(worded(config, metadata), metadata) as context:
         for name in needed(config, "synthesize"):
             find_finished(context, STAGES[name], "nothing to export yet: the result of {} is")
         audited = STAGES["audit"].artifact(context)

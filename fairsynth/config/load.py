@@ -17,6 +17,9 @@ from pydantic import BaseModel, ValidationError
 from fairsynth.config import RunConfig
 from fairsynth.errors import ConfigError
 
+# Label and attribute of the formats that presets have, where nothing else is asked for.
+_USUAL = {"waterbirds": ("y", "place"), "celeba": ("Blond_Hair", "Male"), "utkface": ("gender", "age")}
+
 
 def preset_names() -> list[str]:
     """Names of the presets in the package."""
@@ -49,7 +52,10 @@ def load_config(
         merged = _merge(merged, _parse(text, path))
     for key, value in (overrides or {}).items():
         whole_section = "." not in key and isinstance(value, dict)
-        merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
+        if key == "data.options" and isinstance(value, dict):
+            merged = _merge(merged, {"data": {"options": value}})
+        else:
+            merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
     return _validated(_without_foreign_words(given, merged))
 
 
@@ -59,11 +65,17 @@ def _without_foreign_words(preset: Mapping[str, Any], merged: dict[str, Any]) ->
     if not isinstance(was, dict) or not isinstance(now, dict):
         return merged
     foreign = set()
-    for what in ("label", "attribute"):
-        columns = [(data.get(f"{what}_column"), (data.get("options") or {}).get(what)) for data in (was, now)]
+    for place, what in enumerate(("label", "attribute")):
+        columns = [_column(data, what) or _USUAL.get(was.get("format", ""), ("", ""))[place] for data in (was, now)]
         if columns[0] != columns[1]:
             foreign |= {f"{what}_names", "aligned"}
     return merged | {"data": {k: v for k, v in now.items() if k not in foreign or v != was.get(k)}}
+
+
+def _column(data: Mapping[str, Any], what: str) -> str:
+    """The column that was asked for; several as one text."""
+    asked = data.get(f"{what}_column") or (data.get("options") or {}).get(what) or ""
+    return asked if isinstance(asked, str) else ", ".join(map(str, asked))
 
 
 def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from fairsynth.config.values import plain_value
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -18,10 +20,16 @@ Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
 
 
 def _text_keys(value: object) -> object:
-    """YAML reads the key of ``0: landbird`` as a number; in the dataset it is text."""
+    """YAML reads the key of ``0: landbird`` as a number; in the dataset it is text. Keys are spelled as values are."""
     if isinstance(value, dict):
-        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: v for k, v in value.items()}
+        return {
+            plain_value(key.strip()) if isinstance(key := _text(k), str) else key: _text(v) for k, v in value.items()
+        }
     return value
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _ratio(value: object) -> object:

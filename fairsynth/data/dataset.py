@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,9 +11,9 @@ from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import Metadata, SetAside
 from fairsynth.data.recognise import check_options, reader, recognise
 from fairsynth.data.rules.missing import left_out, respelled
-from fairsynth.data.rules.rows import known, unique
+from fairsynth.data.rules.rows import without_repeats, without_unknown
 from fairsynth.data.rules.splits import with_splits
-from fairsynth.data.rules.values import apart
+from fairsynth.data.rules.values import compared
 from fairsynth.data.severity import Level, at_severity
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
@@ -85,11 +86,13 @@ def survey(config: DataConfig, storage: Storage) -> Metadata:
     metadata = respelled(storage, reader(name).read(storage, config))
     if config.missing_files == "leave_out":
         metadata = left_out(storage, metadata)
-    metadata = known(config, unique(metadata))
-    metadata = apart(with_splits(config, metadata, getattr(reader(name), "SPLIT_FRACTIONS", None)))
+    metadata = without_unknown(config, without_repeats(config, metadata))
+    metadata = compared(with_splits(config, metadata, getattr(reader(name), "SPLIT_FRACTIONS", None)))
     hints = [*_not_followed(storage), *_passed_over(storage)]
     if not metadata.entries and not metadata.problems:
-        raise DataError("; ".join([f"{storage.root}: no usable images were found (format {name})", *hints]))
+        away = Counter(image.reason for image in (*metadata.quarantined, *metadata.excluded))
+        why = [f"{reason} {n}" for reason, n in away.most_common()]
+        raise DataError("; ".join([f"{storage.root}: no usable images were found (format {name})", *why, *hints]))
     return replace(metadata, remarks=[*metadata.remarks, *hints])
 
 

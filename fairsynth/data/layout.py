@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 from fairsynth.data.image_names import is_image_file
 from fairsynth.data.location import container
 from fairsynth.data.metadata import Metadata
-from fairsynth.data.rules.split_words import split_in, split_of
+from fairsynth.data.rules.split_words import meaning, split_in
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
+from fairsynth.escaping import enumerated
 
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -17,9 +23,9 @@ def is_table(name: str) -> bool:
     return name.lower() in TABLES
 
 
-def split_folders(storage: Storage) -> list[str]:
-    """Folders at the root that are named like splits."""
-    return [name for name in storage.names() if split_of(name) and storage.is_folder(name)]
+def split_folders(storage: Storage, names: Mapping[str, str] = NO_NAMES) -> list[str]:
+    """Folders at the root that are named like splits; ``names``: further words for splits (``data.split_names``)."""
+    return [name for name in storage.names() if meaning(name, names) and storage.is_folder(name)]
 
 
 def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
@@ -33,20 +39,25 @@ def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
     return [file.path for file in files]
 
 
-def shard_split(path: str) -> str:
-    """The split of a shard or a table: by the words of its name, else the nearest folder named like a split, else empty."""
+def shard_split(path: str, names: Mapping[str, str] = NO_NAMES) -> str:
+    """The word for the split of a shard or a table: in its name, else the nearest folder named like a split, else empty."""
     *folders, name = path.split("/")
-    return split_in(name.partition(".")[0]) or next(
-        (split for word in reversed(folders) if (split := split_of(word))), ""
-    )
+    return split_in(name, names) or next((word for word in reversed(folders) if meaning(word, names)), "")
+
+
+def ignored_files(paths: Sequence[str]) -> list[str]:
+    """A remark on files that a reader passes over because of their names."""
+    what = f"{len(paths)} files are no images by their names and were ignored"
+    return [f"{what}: {enumerated(paths, most=3)}"] if paths else []
 
 
 def not_named(storage: Storage, metadata: Metadata) -> list[str]:
     """Paths of image files below the root that the metadata does not name."""
     named = {container(entry.path, entry.location) for entry in metadata.entries}
     named |= {image.path for image in (*metadata.quarantined, *metadata.excluded)}
-    return [
-        file.path
-        for file in storage.files()
-        if is_image_file(file) and not {container(file.path, file.location), file.path} & named
-    ]
+    files = [file for file in storage.files() if is_image_file(file)]
+    if storage.local is not None:  # a file that is named by way of a link is listed by its own name
+        root = os.path.realpath(storage.local)
+        linked = named - {file.path for file in files}
+        named |= {os.path.relpath(os.path.realpath(storage.full(path)), root) for path in linked if "\0" not in path}
+    return [file.path for file in files if not {container(file.path, file.location), file.path} & named]

@@ -27,6 +27,8 @@ from fairsynth.data.pointers import absence_hint
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, InfrastructureError
 
+_LINKED = "a link that leaves the dataset; if that is meant: --data.follow_links true"
+
 
 def tar_location(file: str, offset: int, size: int) -> str:
     """Bytes ``offset`` to ``offset + size`` of a file."""
@@ -134,7 +136,7 @@ class ImageReader:
 
     def _check_inside(self, file: str) -> None:
         if not self.storage.may_open(file):
-            raise BadImage("outside_root")
+            raise BadImage("outside_root", _LINKED)
 
 
 def _passing(storage: Storage, path: str, error: Exception) -> InfrastructureError:
@@ -150,7 +152,7 @@ def _local(storage: Storage, path: str) -> bytes:
     full = os.path.join(storage.local, path)
     try:
         if not storage.follow_links and not storage.inside(full):
-            raise BadImage("outside_root", "" if os.path.exists(full) else absence_hint(full, str(storage.local)))
+            raise BadImage("outside_root", _LINKED if os.path.exists(full) else absence_hint(full, str(storage.local)))
         if not stat.S_ISREG(os.stat(full).st_mode):
             raise BadImage("unreadable", "not a regular file")
         with open(full, "rb") as handle:

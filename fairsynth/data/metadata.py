@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fairsynth.config import DataConfig
+from fairsynth.config.values import plain_value
+from fairsynth.errors import DataError
 from fairsynth.groups import SEPARATOR
-
-_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,14}))\.0*")
 
 
 class Entry(NamedTuple):
@@ -68,9 +66,19 @@ class Found:
         start = start or Metadata([])
         self.entries: list[Entry] = []
         self.quarantined, self.excluded = list(start.quarantined), list(start.excluded)
-        self.remarks, self.words = list(start.remarks), dict(start.words)
+        self.remarks = list(start.remarks)
+        self.words = {what: dict(named) for what, named in start.words.items()}
         self._first = {problem: problem for problem in start.problems}
         self._more = Counter[str]()
+
+    def name_values(self, words: Mapping[str, Mapping[str, str]], where: str) -> None:
+        """Note the words that a file of the dataset gives; two files must not give a value different ones."""
+        for what, named in words.items():
+            known = self.words.setdefault(what, {})
+            for value, word in named.items():
+                if known.setdefault(value, word) != word:
+                    problem = f"{what} {value!r} is {known[value]!r} in one file and {word!r} in {where}; write the files alike"
+                    self.problem(f"words {what} {value}", problem)
 
     def refuse(self, path: str, reason: str, problem: str) -> None:
         """Set an image aside for which a run refuses the dataset."""
@@ -101,10 +109,15 @@ class Fields:
 
     @classmethod
     def of(cls, config: DataConfig, label: str, attribute: str) -> Fields:
-        """From the config, with a format's own fields as default."""
+        """From the config, with a format's own fields as default. Raises DataError for a field that is both."""
         discover = config.attribute == "discover"
         attributes = config.attribute_column or (() if discover or not attribute else (attribute,))
-        return cls(config.label_column or label, attributes, discover)
+        label = config.label_column or label
+        if label in attributes:
+            raise DataError(
+                f"{label} is both label and attribute; choose another: --data.label_column or --data.attribute_column"
+            )
+        return cls(label, attributes, discover)
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -115,15 +128,7 @@ class Fields:
         """The entry of a row."""
         attribute = combine(self.attributes, [plain_value(row[name]) for name in self.attributes])
         visible, hidden = ("", attribute) if self.discover else (attribute, "")
-        return Entry(path, split, plain_value(row[self.label]), visible, location, hidden)
-
-
-def plain_value(text: str) -> str:
-    """A value in one spelling: whole numbers without a point (1.0 is 1, as in typed tables), Unicode composed (NFC)."""
-    if text.isascii():
-        whole = _WHOLE.fullmatch(text) if "." in text else None
-        return str(int(whole[1])) if whole else text
-    return unicodedata.normalize("NFC", text)
+        return Entry(path, plain_value(split.strip()), plain_value(row[self.label]), visible, location, hidden)
 
 
 def combine(names: Sequence[str], values: Sequence[str]) -> str:
@@ -133,7 +138,7 @@ def combine(names: Sequence[str], values: Sequence[str]) -> str:
     """
     if len(names) == 1:
         return values[0]
-    return SEPARATOR.join(f"{n}={v}" for n, v in zip(names, values, strict=True)) if all(values) else ""
+    return SEPARATOR.join(f"{n}={v}" for n, v in zip(names, values, strict=True)) if all(map(str.strip, values)) else ""
 
 
 class BadImage(Exception):

@@ -116,7 +116,9 @@ def _members(entries: Sequence[Entry], split: str) -> dict[str, dict[str, list[E
     """The entries of a split by label and attribute."""
     members: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        if entry.split == split:
+        if (
+            entry.split == split and _attribute(entry).strip()
+        ):  # what is not known goes neither with nor against a label
             members[entry.label][_attribute(entry)].append(entry)
     return members
 

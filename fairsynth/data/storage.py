@@ -102,6 +102,8 @@ class Storage:
             raise DataError(
                 f"{self.name(path)} is a link that leaves the dataset; if that is meant: --data.follow_links true"
             )
+        if self.local is not None and os.path.exists(self.full(path)) and not os.path.isfile(self.full(path)):
+            raise DataError(f"{self.name(path)} is not a regular file")  # opening a pipe would wait for ever
         try:
             file = self.filesystem.open_input_file(self.full(path))
             hint = pointer_hint(file.read()) if file.size() <= LONGEST_POINTER else ""

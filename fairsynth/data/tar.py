@@ -30,11 +30,10 @@ class _Shard(io.BufferedReader):
         return super().read(size)
 
 
-def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str]]:
-    """All members in order, with the text of regular files that end like one of ``texts``, else an empty text.
+def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """All members in order, with the bytes of regular files that end like one of ``texts``, at most 1 MB; else none.
 
-    Raises DataError: compressed, truncated, damaged, no tar, a text that is not UTF-8 or over 1 MB, more than
-    ten million members.
+    Raises DataError: compressed, truncated, damaged, no tar, more than ten million members.
     """
     where = storage.name(shard)
     with storage.open(shard) as handle, _Shard(handle, _BUFFER) as file:
@@ -59,7 +58,7 @@ def is_safe(member: tarfile.TarInfo) -> bool:
     return inside and member.isreg() and not member.issparse()
 
 
-def _walk(tar: tarfile.TarFile, file: _Shard, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str]]:
+def _walk(tar: tarfile.TarFile, file: _Shard, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     at = -1
     for _ in range(MAX_MEMBERS):
         member = tar.next()
@@ -72,10 +71,10 @@ def _walk(tar: tarfile.TarFile, file: _Shard, texts: tuple[str, ...]) -> Iterato
         text = b""
         if is_safe(member) and member.name.lower().endswith(texts):
             file.seek(member.offset_data)
-            text = file.read(member.size)
-            if len(text) < member.size:
+            text = file.read(min(member.size, MAX_TEXT))
+            if len(text) < min(member.size, MAX_TEXT):
                 raise tarfile.ReadError(f"{member.name!r} is cut off")
-        yield member, _decoded(member, text)
+        yield member, text
     else:
         raise tarfile.ReadError(f"more than {MAX_MEMBERS} members")
     # The standard library takes an unreadable header for the end.
@@ -83,10 +82,3 @@ def _walk(tar: tarfile.TarFile, file: _Shard, texts: tuple[str, ...]) -> Iterato
     rest = file.read(MAX_TEXT)
     if len(rest) < _BLOCK or rest.strip(b"\0"):
         raise tarfile.ReadError(f"no end mark at byte {tar.offset}")
-
-
-def _decoded(member: tarfile.TarInfo, text: bytes) -> str:
-    try:
-        return text.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise tarfile.ReadError(f"{member.name!r} is not UTF-8") from None

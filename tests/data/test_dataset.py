@@ -262,4 +262,4 @@ def test_a_layout_that_two_readers_know_is_refused(tmp_path: Path) -> None:
 
 def test_a_dataset_without_a_usable_row_is_refused(tmp_path: Path) -> None:
     text = refusal(tmp_path, [("a.png", "train", "", "p")], unknown="drop")
-    assert text == f"{tmp_path}: no usable images were found (format folder)"
+    assert text == f"{tmp_path}: no usable images were found (format folder); unknown_label 1"

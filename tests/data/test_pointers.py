@@ -125,7 +125,7 @@ def test_an_annex_link_without_its_content_is_told(tmp_path: Path) -> None:
     assert problem(root, "a.jpg") == ("missing_file", ANNEX_HINT)
     assert problem(root, "b.jpg") == problem(root, "c.jpg") == ("outside_root", ANNEX_HINT)
     put(tmp_path / "repository" / ".git" / "annex" / "objects" / "zm" / "8w" / "KEY" / "KEY", image(1))
-    assert problem(root, "b.jpg") == ("outside_root", "")
+    assert problem(root, "b.jpg")[0] == "outside_root" and "--data.follow_links true" in problem(root, "b.jpg")[1]
     assert ImageReader(Storage(str(root), follow_links=True)).read("b.jpg").content == image(1)
 
 

@@ -20,6 +20,7 @@ from fairsynth.models.schedule import PREDICTIONS, SCHEDULERS, Sampling, check_p
 from fairsynth.models.sources import check_sources, demo_folder
 from fairsynth.stages.finetune.denoising import target_of
 from tests.support.calling import call, refused
+from tests.support.lots import scheduler
 
 SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -119,3 +120,8 @@ def test_a_run_with_such_a_model_ends_at_once(tmp_path: Path) -> None:
     base = model(tmp_path / "base", prediction_type="flow_prediction")
     words = ("run", "--preset", "demo", "--models.diffusion", base, "--out", tmp_path / "out")
     assert "'flow_prediction'" in refused(call(*words))
+
+
+def test_an_unknown_kind_of_prediction_is_not_trained() -> None:
+    with pytest.raises(ValueError, match="no training target is known for prediction_type 'flow_prediction'"):
+        target_of(scheduler("flow_prediction"), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), torch.tensor([3]))

@@ -38,7 +38,7 @@ def test_split_folders_by_other_names(tmp_path: Path, train: str, val: str, test
     assert splits_of(tmp_path) == {"train": 8, "val": 8, "test": 8}
     found = read(tmp_path)
     assert {(e.label, e.attribute) for e in found.entries} == {(y, a) for y in ("cat", "dog") for a in ("in", "out")}
-    assert any(remark.startswith("folders are taken as splits: ") for remark in found.remarks)
+    assert any(remark.startswith("taken as splits: ") for remark in found.remarks)
 
 
 def test_folders_of_which_only_some_are_splits_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.data.rules.missing import why_missing
+from fairsynth.data.rules.why_missing import why_missing
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import image, load, put
 from tests.support.ingesting import LENIENT, decided, ingested, inspected

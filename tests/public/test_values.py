@@ -32,11 +32,11 @@ def test_codes_with_and_without_a_point_are_one(tmp_path: Path) -> None:
     image_folder(tmp_path, lambda row: (row[0], coded(next(numbers), tuple(row)), *row[2:]))
     expected = [entry._replace(label={"cat": "1", "dog": "0"}[entry.label]) for entry in plain(tmp_path)]
     assert read(tmp_path).entries == expected
-    combined = read(tmp_path, attribute_column=("label", "attribute"), label_column="attribute").entries
-    assert {e.attribute for e in combined} == {f"label={y}, attribute={a}" for y in "01" for a in ("in", "out")}
+    combined = read(tmp_path, attribute_column=("label", "split"), label_column="attribute").entries
+    assert {e.attribute for e in combined} == {f"label={y}, split={s}" for y in "01" for s in ("train", "val", "test")}
 
 
-@pytest.mark.parametrize(("one", "other"), [("1", "01"), ("1", "+1"), ("1", " 1"), ("10", "1e1"), ("0.5", "0.50")])
+@pytest.mark.parametrize(("one", "other"), [("1", "01"), ("1", "+1"), ("1", " 1"), ("0.5", "0.50")])
 def test_two_spellings_of_a_number_are_refused(tmp_path: Path, one: str, other: str) -> None:
     numbers = iter(range(len(ROWS)))
     image_folder(tmp_path, lambda row: (row[0], (one, other, "7")[next(numbers) % 3], *row[2:]))

@@ -18,7 +18,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
 from fairsynth.prompts import fill, wordless
 from fairsynth.stages.ingest.content import LIMITS, Examined, examine, wrong_extensions
-from fairsynth.stages.ingest.decide import check_groups, check_k
+from fairsynth.stages.ingest.decide import check_k, group_problems
 
 SCHEMA = 1
 
@@ -62,9 +62,8 @@ def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: S
 
 def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list[str]:
     """Every reason for which a run would refuse the dataset."""
-    problems = list(metadata.problems)
+    problems = [*metadata.problems, *(group_problems(metadata.entries, config.data) if metadata.entries else ())]
     try:
-        check_groups(metadata.entries, config.data)
         if config.data.attribute == "column":
             train = (entry for entry in metadata.entries if entry.split == TRAIN)
             check_k(config, Counter(Group(entry.label, entry.attribute) for entry in train))

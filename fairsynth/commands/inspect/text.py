@@ -23,7 +23,7 @@ def lines(findings: Mapping[str, Any]) -> Iterator[str]:
     yield from _groups(findings["groups"])
     yield from _association(findings["association"])
     for group, prompt in list(findings["prompts"].items())[:1]:
-        yield f"prompt of {group}: {printable(prompt)}"
+        yield shortened(f"prompt of {printable(group)}: {printable(prompt)}")
     yield from _appearance(findings)
     for title, part in (("quarantined", findings["quarantine"]), ("left out", findings["excluded"])):
         yield from _set_aside(title, part)
@@ -46,7 +46,7 @@ def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     width = max([len("group (label, attribute)"), *map(len, names)])
     yield ""
     yield f"{'group (label, attribute)':<{width}} {''.join(f'{split:>9}' for split in SPLITS)}  in a run"
-    for name, group in zip(names, groups, strict=False):
+    for name, group in zip(names, groups[:_ROWS], strict=True):
         yield f"{name:<{width}} {''.join(f'{group[split]:>9}' for split in SPLITS)}  {group['fate']}"
     if len(groups) > _ROWS:
         yield f"and {len(groups) - _ROWS} more (--json lists all)"

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from fairsynth.config import DataConfig
-from fairsynth.data.metadata import Fields, Found, Metadata, SetAside, plain_value
+from fairsynth.config.values import plain_value
+from fairsynth.data.image_names import is_image
+from fairsynth.data.metadata import Fields, Found, Metadata, SetAside
 from fairsynth.data.rules.split_words import CODES
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import places
@@ -66,9 +69,10 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
             found.quarantined.append(SetAside(folder + path, "no_partition", f"not in {partition.path}"))
             continue
         code = plain_value(partition.values[name][0])
-        if code in CODES:
+        if code in CODES or code in config.split_names:
             row = dict(zip(fields.needed, values, strict=True))
-            found.entries.append(fields.entry(row, folder + path, CODES[code]))
+            split = code if code in config.split_names else CODES[code]
+            found.entries.append(fields.entry(row, folder + path, split))
         else:
             where, allowed = storage.name(partition.path), "0 (train), 1 (validation), 2 (test)"
             problem = f"{where}: the partition of {name!r} is {code!r}; allowed: {allowed}"
@@ -89,9 +93,13 @@ def _find(storage: Storage, name: str) -> str:
 def _image_folder(storage: Storage, names: Collection[str]) -> str:
     """Where most of the listed images are, however few of them were fetched."""
     wanted = set(names)
-    held = {place: len(wanted.intersection(storage.names(place))) for place in IMAGE_PLACES}
-    best = max(held, key=lambda place: held[place])
-    if held[best]:
+    stems = {PurePosixPath(name).stem for name in wanted}
+    there = {place: storage.names(place) for place in IMAGE_PLACES}
+    held = {place: len(wanted.intersection(there[place])) for place in IMAGE_PLACES}
+    # Converted to another format: the reason why the listed ones are missing is told by whoever looks for them.
+    alike = {p: len(stems.intersection(PurePosixPath(n).stem for n in there[p] if is_image(n))) for p in IMAGE_PLACES}
+    best = max(IMAGE_PLACES, key=lambda place: (held[place], alike[place]))
+    if held[best] or alike[best]:
         return best
     looked = ", ".join(place or "the folder itself" for place in IMAGE_PLACES)
     first = ", ".join([*names][:2])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
 from fairsynth.config import DataConfig, Section
 from fairsynth.data.image_names import is_image, is_image_file
-from fairsynth.data.layout import is_table
+from fairsynth.data.layout import ignored_files, is_table
 from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.readers import celeba, folder, utkface
-from fairsynth.data.rules.split_words import plain_split, split_of
+from fairsynth.data.rules.split_words import exact_split, meaning
 from fairsynth.data.storage import FileEntry, Storage
 from fairsynth.data.tables.columns import places
 from fairsynth.errors import DataError
@@ -29,12 +30,21 @@ class Options(Section):
 
 def recognises(storage: Storage) -> bool:
     """True for folders with images one to three levels down, no table and no other layout's marks."""
+    return _holds_classes(storage, len(LEVELS) + 1) and not any(is_image(name) for name in storage.names())
+
+
+def resembles(storage: Storage) -> bool:
+    """The same with further levels, and with images beside the folders."""
+    return _holds_classes(storage, len(LEVELS) + 3)
+
+
+def _holds_classes(storage: Storage, levels: int) -> bool:
     names = storage.names()
-    if any(is_image(name) or name.lower().endswith(_TABULAR) for name in names):
+    if any(name.lower().endswith(_TABULAR) for name in names) or utkface.recognises(storage):
         return False
     if any(other.recognises(storage) or other.resembles(storage) for other in (celeba, folder)):
         return False
-    return not utkface.recognises(storage) and any(_holds_images(storage, name, len(LEVELS) + 1) for name in names[:8])
+    return any(_holds_images(storage, name, levels) for name in names[:8])
 
 
 def _holds_images(storage: Storage, place: str, levels: int) -> bool:
@@ -59,7 +69,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     found = [(file, file.path.split("/")[:-1]) for file in files if is_image_file(file)]
     images = [(file, folders) for file, folders in found if not any(map(is_image, folders))]
     tops = sorted({folders[0] for _, folders in images if folders})
-    with_splits = _are_splits(storage, tops, Options.model_validate(config.options).top)
+    with_splits = _are_splits(storage, tops, Options.model_validate(config.options).top, config.split_names)
     levels = {file.path: folders[1:] if with_splits else folders for file, folders in images}
     depth = _usual_depth(storage, [len(folders) for folders in levels.values()])
     if depth < len(fields.needed):
@@ -74,26 +84,28 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
             detail = f"{len(values)} folders; most images have {depth}"
             quarantined.append(SetAside(file.path, "unexpected_depth", detail))
             continue
-        split = split_of(folders[0]) if with_splits else None
-        entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split or "", file.location))
-    excluded = _thumbnails(found)
-    return Metadata(entries, quarantined, excluded, _remarks(len(files) - len(found), tops, with_splits))
+        split = folders[0] if with_splits else ""
+        entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split, file.location))
+    ignored = [file.path for file in files if not is_image_file(file)]
+    remarks = [*ignored_files(ignored), *([] if with_splits else _taken_as_labels(tops))]
+    return Metadata(entries, quarantined, _thumbnails(found), remarks)
 
 
 def _thumbnails(found: list[tuple[FileEntry, list[str]]]) -> list[SetAside]:
     return [SetAside(file.path, "beside_an_image") for file, folders in found if any(map(is_image, folders))]
 
 
-def _are_splits(storage: Storage, tops: list[str], top: str) -> bool:
+def _are_splits(storage: Storage, tops: list[str], top: str, names: Mapping[str, str]) -> bool:
     """Whether the folders at the root are splits. Raises DataError if only some of them look like it."""
-    splits = [name for name in tops if split_of(name)]
-    others = [name for name in tops if not split_of(name)]
+    meant = {name: meaning(name, names) for name in tops}
+    splits, others = ([name for name in tops if bool(meant[name]) is wanted] for wanted in (True, False))
     if top == "label":
         return False
-    if others and (top == "split" or len({split_of(name) for name in splits}) > 1):
+    if others and (top == "split" or len({meant[name] for name in splits}) > 1):
         raise DataError(
             f"{storage.root}: the folders {enumerated(splits) or '(none)'} are named like splits, but {enumerated(others)} not; "
-            "move or rename what does not belong there, or, if they all are labels: --data.options '{top: label}'"
+            "move or rename what does not belong there, say what it is (data.split_names), or, if they all are labels: "
+            "--data.options '{top: label}'"
         )
     return bool(splits) and not others
 
@@ -110,16 +122,8 @@ def _usual_depth(storage: Storage, depths: list[int]) -> int:
     return usual
 
 
-def _remarks(others: int, tops: list[str], with_splits: bool) -> list[str]:
-    remarks = [f"{others} files are no images by their names and were ignored"] if others else []
-    words = [name for name in tops if split_of(name)]
-    if words and not with_splits:
-        rest = next((name for name in tops if not split_of(name)), "")
-        why = f"because {rest!r} is no split" if rest else "as data.options.top says"
-        remarks.append(f"folders named like splits ({enumerated(words)}) were taken as labels, {why}")
-    unusual = [f"{name} as {split_of(name)}" for name in words if not plain_split(name)]
-    if unusual and with_splits:
-        remarks.append(
-            f"folders are taken as splits: {enumerated(unusual)} (if they are labels: --data.options '{{top: label}}')"
-        )
-    return remarks
+def _taken_as_labels(tops: list[str]) -> list[str]:
+    words = [name for name in tops if exact_split(name)]
+    rest = next((name for name in tops if not exact_split(name)), "")
+    why = f"because {rest!r} is no split" if rest else "as data.options.top says"
+    return [f"folders named like splits ({enumerated(words)}) were taken as labels, {why}"] if words else []

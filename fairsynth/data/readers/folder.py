@@ -7,18 +7,19 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from fairsynth.config import DataConfig, Section
-from fairsynth.data.layout import TABLES, is_table, shard_split, split_folders
+from fairsynth.data.layout import NO_NAMES, TABLES, is_table, shard_split, split_folders
 from fairsynth.data.metadata import Fields, Found, Metadata
+from fairsynth.data.rules.split_words import meaning
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.class_labels import Codes
-from fairsynth.data.tables.columns import spelled
-from fairsynth.data.tables.table import column_names, inside, read_table
+from fairsynth.data.tables.columns import places, present, spelled
+from fairsynth.data.tables.table import column_names, inside, read_table, safe_path
 from fairsynth.errors import DataError
 
 NAME = "file_name"
@@ -26,6 +27,8 @@ NAME = "file_name"
 _NAMES = (NAME, "filename", "file")
 _ENDING = "_file_name"
 _TABULAR = (".csv", ".tsv", ".jsonl", ".parquet")
+
+HAS_SPLIT_COLUMN = True
 
 
 class Options(Section):
@@ -82,7 +85,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     column. Problems: rows that cannot be read, file names that leave the dataset.
     """
     options, fields, found = Options.model_validate(config.options), Fields.of(config, "label", "attribute"), Found()
-    tables = list(options.table) or _tables(storage)
+    tables = [safe_path(storage, table) for table in options.table] or _tables(storage, config.split_names)
     if not tables:
         raise DataError(
             f"{storage.root} has no metadata table; it must hold {', '.join(TABLES[:-1])} or {TABLES[-1]} with the columns "
@@ -95,9 +98,9 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     return found.metadata
 
 
-def _tables(storage: Storage) -> list[str]:
-    """Paths of the metadata tables, by their names."""
-    folders = ("", *(f"{name}/" for name in split_folders(storage)))
+def _tables(storage: Storage, names: Mapping[str, str] = NO_NAMES) -> list[str]:
+    """Paths of the metadata tables, by their names; ``names``: further words for splits."""
+    folders = ("", *(f"{name}/" for name in split_folders(storage, names)))
     return [folder + name for folder in folders for name in storage.names(folder) if is_table(name)]
 
 
@@ -118,19 +121,35 @@ def _check_places(storage: Storage, tables: Sequence[str]) -> None:
 
 def _read(storage: Storage, config: DataConfig, options: Options, fields: Fields, table: str, found: Found) -> None:
     header = column_names(storage, table)
-    name_column = options.file_column or file_column(header) or NAME
-    if spelled(name_column) != NAME and not options.file_column:
-        found.remarks.append(f"{table}: column {name_column!r} is taken as {NAME}")
-    folder = "" if options.table else table.rpartition("/")[0]
-    codes, column = Codes.of_table(storage, table, fields), "" if folder else config.split_column
+    name_column = _name_column(storage.name(table), header, options, found)
+    in_folder = "" if options.table else table.rpartition("/")[0]
+    codes, column = Codes.of_table(storage, table, fields), config.split_column
     # A column of the split that was asked for by another name than the usual one must be there.
     asked = (column,) if column not in ("", DataConfig().split_column) else ()
-    beside = shard_split(table) if folder or options.table else ""
-    for number, row in read_table(
-        storage, table, (name_column, *fields.needed, *asked), found, (column,) if column else ()
-    ):
+    has_split = bool(column) and (bool(asked) or bool(present(header, (column,))))
+    beside = shard_split(table, config.split_names) if in_folder or (options.table and not has_split) else ""
+    optional = (column,) if column else ()
+    for number, row in read_table(storage, table, (name_column, *fields.needed, *asked), found, optional):
         path = inside(storage, row[name_column], table, number, found)
-        if path:
-            split = row.get(column, "") or beside
-            found.entries.append(fields.entry(codes.known(row), f"{folder}/{path}" if folder else path, split))
-    found.words |= codes.words
+        if not path:
+            continue
+        path, said = f"{in_folder}/{path}" if in_folder else path, row.get(column, "").strip()
+        if in_folder and said and meaning(said, config.split_names) != meaning(beside, config.split_names):
+            problem = f"{storage.name(table)}, row {number}: the split is {said!r} in the folder of {beside!r}; say one of them"
+            found.refuse(path, "two_splits", problem)
+        else:
+            found.entries.append(fields.entry(codes.known(row), path, said or beside))
+    found.name_values(codes.words, table)
+
+
+def _name_column(where: str, header: Sequence[str], options: Options, found: Found) -> str:
+    """The column that names the files. Raises DataError if nobody can know it."""
+    name = options.file_column or file_column(header)
+    if not name:
+        places(
+            f"{where}", header, (NAME,), "; if another column names the files: --data.options '{file_column: COLUMN}'"
+        )
+    remark = f"column {name!r} is taken as {NAME}"
+    if spelled(name) != NAME and not options.file_column and remark not in found.remarks:
+        found.remarks.append(remark)
+    return name

@@ -21,6 +21,8 @@ from fairsynth.errors import DataError
 SUFFIX = ".parquet"
 _BATCH = 16
 
+HAS_SPLIT_COLUMN = True
+
 
 class Options(Section):
     """Settings of this format (``data.options``)."""
@@ -61,7 +63,11 @@ def _image_columns(storage: Storage, path: str) -> list[str]:
 def _is_image(arrow_type: pa.DataType) -> bool:
     if pa.types.is_struct(arrow_type):
         place = arrow_type.get_field_index("bytes")
-        return place >= 0 and _is_image(arrow_type.field(place).type)
+        return place >= 0 and _is_binary(arrow_type.field(place).type)
+    return _is_binary(arrow_type)
+
+
+def _is_binary(arrow_type: pa.DataType) -> bool:
     return pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
 
 
@@ -91,7 +97,7 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
     wanted = (*fields.needed, *(asked or present(schema.names, (config.split_column,))))
     columns = {name: schema.names[place] for name, place in places(where, schema.names, wanted).items()}
     codes = Codes(schema, fields)
-    found.words |= codes.words
+    found.name_values(codes.words, path)
     arrow_type = schema.field(image).type
     has_path = pa.types.is_struct(arrow_type) and arrow_type.get_field_index("path") >= 0
     leaf = f"{image}.bytes" if pa.types.is_struct(arrow_type) else image
@@ -102,7 +108,9 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
         absent = _absent(file, group, leaf)
         for place in range(file.metadata.row_group(group).num_rows):
             row = {name: as_text(rows[place][c], f"{where}, row {number}: {name}") for name, c in columns.items()}
-            split = row[config.split_column] if len(wanted) > len(fields.needed) else shard_split(path)
+            split = (
+                row[config.split_column] if len(wanted) > len(fields.needed) else shard_split(path, config.split_names)
+            )
             beside = (rows[place][image] or {}).get("path") if has_path and absent[place] else None
             name, location = f"{path}/{number:08d}", parquet_location(path, group, place, image)
             number += 1

@@ -10,11 +10,10 @@ from pydantic import field_validator
 
 from fairsynth.config import DataConfig, Section
 from fairsynth.data.image_names import SUFFIXES, is_image, is_image_file
-from fairsynth.data.layout import is_table
+from fairsynth.data.layout import ignored_files, is_table
 from fairsynth.data.metadata import Entry, Fields, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import places
-from fairsynth.errors import DataError
 
 FIELDS = ("age", "gender", "race")
 # The dataset has no official split; these are the shares of From Fake to Real (ECCV 2024), datasets/utk_face.py.
@@ -77,15 +76,10 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     options = Options.model_validate(config.options)
     fields = Fields.of(config, options.label, options.attribute)
     places(f"the file names of {storage.root}", FIELDS, fields.needed)
-    if fields.label in fields.attributes:
-        raise DataError(
-            f"{fields.label} is both label and attribute; choose another: --data.label_column or --data.attribute_column "
-            f"({', '.join(FIELDS)})"
-        )
     entries: list[Entry] = []
     quarantined: list[SetAside] = []
     excluded: list[SetAside] = []
-    ignored = 0
+    ignored: list[str] = []
     for file in storage.files():
         name = file.path.rpartition("/")[2]
         match = None if file.location else _PATTERN.fullmatch(name)
@@ -93,7 +87,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
             if is_image_file(file) or _ATTEMPT.match(name):
                 quarantined.append(SetAside(file.path, "malformed_name", _fault(name)))
             else:
-                ignored += 1
+                ignored.append(file.path)
             continue
         row = match.groupdict()
         row["age"] = _bin(options, int(row["age"]))
@@ -101,8 +95,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
             excluded.append(SetAside(file.path, "outside_age_bins"))
         else:
             entries.append(fields.entry(row, file.path, ""))
-    remarks = [f"{ignored} files are no images by their names and were ignored"] if ignored else []
-    return Metadata(entries, quarantined, excluded, remarks)
+    return Metadata(entries, quarantined, excluded, ignored_files(ignored))
 
 
 def _fault(name: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fairsynth.config import DataConfig
-from fairsynth.data.metadata import Fields, Found, Metadata, plain_value
+from fairsynth.config.values import plain_value
+from fairsynth.data.metadata import Fields, Found, Metadata
 from fairsynth.data.rules.split_words import CODES
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import present
@@ -32,10 +33,10 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     """
     fields, found, where = Fields.of(config, "y", "place"), Found(), storage.name(TABLE)
     for number, row in read_table(storage, TABLE, (*COLUMNS, *fields.needed), found):
-        place, code = f"{where}, row {number}", plain_value(row["split"])
-        if code not in CODES:
+        place, code = f"{where}, row {number}", plain_value(row["split"].strip())
+        if code not in CODES and code not in config.split_names:
             problem = f"{place}: split is {row['split']!r}; allowed: 0 (train), 1 (validation), 2 (test)"
             found.refuse(row["img_filename"], "unknown_split", problem)
         elif path := inside(storage, row["img_filename"], TABLE, number, found):
-            found.entries.append(fields.entry(row, path, CODES[code]))
+            found.entries.append(fields.entry(row, path, code if code in config.split_names else CODES[code]))
     return found.metadata

@@ -1,19 +1,20 @@
-"""Files that a dataset names and that are not there by that name: found under another spelling, or explained."""
+"""Files that a dataset names and that are not there by that name: found under another spelling, or left out."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Literal
-from urllib.parse import unquote
 
-from fairsynth.data.image_names import is_image
+from fairsynth.data.layout import not_named
 from fairsynth.data.metadata import Found, Metadata, SetAside
+from fairsynth.data.rules.why_missing import why_missing
 from fairsynth.data.storage import Storage
 
 _FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+_SLASHES, _FORM = "with backslashes", "in another Unicode form (NFC, NFD)"
 
 
 def respelled(storage: Storage, metadata: Metadata) -> Metadata:
@@ -22,15 +23,19 @@ def respelled(storage: Storage, metadata: Metadata) -> Metadata:
     These are: Windows' backslashes, another Unicode form than the disk's, and the dataset folder's own name in front.
     Only names with such a mark are looked for, so that others cost nothing.
     """
-    own = f"{PurePosixPath(storage.root.rstrip('/')).name}/"
+    own = f"{(storage.local.resolve() if storage.local else PurePosixPath(storage.root.rstrip('/'))).name}/"
     odd = [entry for entry in metadata.entries if _is_odd(entry.path, own) and not entry.location]
     if not odd:
         return metadata
-    there, names, changed = _lookup(storage, len(odd)), dict[str, str](), Counter[str]()
-    own_rows = {entry.path for entry in metadata.entries}
+    others = {entry.path: dict(_others(entry.path, own)) for entry in odd}
+    there = storage.stamp({*others, *(name for its in others.values() for name in its)})
+    names, changed = dict[str, str](), Counter[str]()
+    rows = {entry.path for entry in metadata.entries}
     for entry in odd:
-        if not there(entry.path):
-            right = {name: what for name, what in _others(entry.path, own) if there(name) and name not in own_rows}
+        if there[entry.path] is None:
+            right = {name: what for name, what in others[entry.path].items() if there[name] is not None}
+            # A file in another Unicode form that has a row of its own is another file.
+            right = {name: what for name, what in right.items() if what != _FORM or name not in rows}
             if len(right) == 1:
                 names[entry.path] = next(iter(right))
                 changed[right[names[entry.path]]] += 1
@@ -53,82 +58,31 @@ def _others(path: str, own: str) -> Iterator[tuple[str, str]]:
         return
     plain = str(PurePosixPath(slashed))
     if "\\" in path:
-        yield plain, "with backslashes"
+        yield plain, _SLASHES
     for form in _FORMS:
         if (other := unicodedata.normalize(form, plain)) != plain:
-            yield other, "with backslashes" if "\\" in path else "in another Unicode form (NFC, NFD)"
+            yield other, _SLASHES if "\\" in path else _FORM
     if plain.startswith(own):
         yield plain.removeprefix(own), f"with the dataset folder's own name, {own!r}, in front"
 
 
-def _lookup(storage: Storage, n: int) -> Callable[[str], bool]:
-    if storage.local is not None and n < 1000:
-        return storage.is_file
-    paths = {file.path for file in storage.files() if not file.location}
-    return paths.__contains__
-
-
 def left_out(storage: Storage, metadata: Metadata) -> Metadata:
-    """Leave out what is named and not there: for a dataset of which a part was fetched (``data.missing_files``)."""
-    paths = {file.path for file in storage.files() if not file.location}
+    """Leave out what is named and not there: for a dataset of which a part was fetched (``data.missing_files``).
+
+    If the files seem to be there under other names, that is a problem.
+    """
+    there = storage.stamp({entry.path for entry in metadata.entries if not entry.location})
     found = Found(metadata)
     for entry in metadata.entries:
-        if entry.location or entry.path in paths:
+        if entry.location or there[entry.path] is not None:
             found.entries.append(entry)
         else:
             found.excluded.append(SetAside(entry.path, "not_there"))
-    n = len(metadata.entries) - len(found.entries)
-    if n:
+    missing = [entry.path for entry in metadata.entries if not entry.location and there[entry.path] is None]
+    if missing:
         found.remarks.append(
-            f"{n} of {len(metadata.entries)} images are named and not there: they are left out (data.missing_files)"
+            f"{len(missing)} of {len(metadata.entries)} images are named and not there: they are left out (data.missing_files)"
         )
+        if hint := why_missing(missing, not_named(storage, metadata)):
+            found.problem("missing_files", f"{hint}; data.missing_files would leave them out")
     return found.metadata
-
-
-def why_missing(missing: Sequence[str], there: Iterable[str]) -> str:
-    """What one rule explains of missing files by image files that nobody names; empty if none explains most of them.
-
-    ``missing``: paths as the metadata has them; ``there``: paths of image files that the metadata does not name.
-    """
-    others = [*there]
-    explained = {what: n for what, key in _RULES.items() if (n := _explained(missing, others, key))}
-    explained |= {what: n for what, n in _folders(missing, others).items() if n}
-    if not explained:
-        return ""
-    what = max(explained, key=lambda rule: explained[rule])
-    n = explained[what]
-    return f"{n} of {len(missing)} missing files are there {what}" if 2 * n > len(missing) else ""
-
-
-def _explained(missing: Sequence[str], there: Sequence[str], key: Callable[[str], str]) -> int:
-    keys = {key(path) for path in there}
-    return sum(key(path) in keys for path in missing)
-
-
-def _without_ending(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix("")) if is_image(path) else path
-
-
-# Of two rules that explain equally much the first is told.
-_RULES: dict[str, Callable[[str], str]] = {
-    "with / in place of \\: write the paths with /": lambda path: path.replace("\\", "/"),
-    "in other case (A for a): correct the names in the metadata": str.casefold,
-    "with another ending (such as .png for .jpg): correct the endings in the metadata": _without_ending,
-    "with %-signs decoded (such as a blank for %20): decode the names in the metadata": unquote,
-    "without blanks around the name: remove them in the metadata": lambda path: path.strip().replace(" /", "/"),
-    "in other case and with another ending: correct the names in the metadata": lambda p: _without_ending(p.casefold()),
-}  # fmt: skip
-
-
-def _folders(missing: Sequence[str], there: Sequence[str]) -> dict[str, int]:
-    """Folders that all names have in front and should not have, or the other way round."""
-    paths, explained = {*there}, dict[str, int]()
-    first = missing[0] if missing else ""
-    for depth in range(1, first.count("/") + 1):
-        front = "/".join(first.split("/")[:depth]) + "/"
-        explained[f"without {front!r} in front: remove it in the metadata"] = sum(
-            path.startswith(front) and path.removeprefix(front) in paths for path in missing
-        )
-    for front in sorted({path.removesuffix(first) for path in there if path.endswith(f"/{first}")}):
-        explained[f"with {front!r} in front: add it in the metadata"] = sum(front + path in paths for path in missing)
-    return explained

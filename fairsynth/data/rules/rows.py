@@ -6,19 +6,24 @@ from collections import Counter
 
 from fairsynth.config import DataConfig
 from fairsynth.data.metadata import Entry, Found, Metadata, SetAside
+from fairsynth.data.rules.split_words import meaning
 from fairsynth.escaping import printable
 
 UNKNOWN = "unknown"
 
 
-def unique(metadata: Metadata) -> Metadata:
-    """Merge equal rows; of a file with different rows none can be used, and the dataset is refused."""
+def without_repeats(config: DataConfig, metadata: Metadata) -> Metadata:
+    """Merge equal rows; for a file with different rows the dataset is refused."""
+
+    def said(entry: Entry) -> Entry:
+        return entry._replace(split=meaning(entry.split, config.split_names) or entry.split)
+
     found, seen = Found(metadata), dict[str, Entry]()
     for entry in metadata.entries:
         first = seen.setdefault(entry.path, entry)
         if first is entry:
             found.entries.append(entry)
-        elif first == entry:
+        elif said(first) == said(entry):
             found.excluded.append(SetAside(entry.path, "equal_row"))
         else:
             problem = f"the metadata gives {entry.path!r} twice with different label, attribute or split; keep one of the rows"
@@ -26,7 +31,7 @@ def unique(metadata: Metadata) -> Metadata:
     return found.metadata
 
 
-def known(config: DataConfig, metadata: Metadata) -> Metadata:
+def without_unknown(config: DataConfig, metadata: Metadata) -> Metadata:
     """Apply ``data.unknown`` to rows whose label or attribute is empty."""
     checked = (("label", 2), ("attribute", 3)) if config.attribute == "column" else (("label", 2),)
     found, refused = Found(metadata), set[str]()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from fairsynth.config.values import plain_value
 from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION
 
 SPLIT_WORDS = "train (training), val (valid, validation, dev), test (testing)"
@@ -24,7 +26,7 @@ _THINGS = "set|sets|data|dataset|image|images|img|imgs|photos|pictures|pics|file
 _JOINED = re.compile(rf"({'|'.join(sorted(_SPLITS, key=len, reverse=True))})({_THINGS})")
 
 
-def plain_split(word: str) -> str | None:
+def exact_split(word: str) -> str | None:
     """train, val or test from the very word or a usual synonym; None for any other word."""
     return _SPLITS.get(word.strip().casefold())
 
@@ -45,8 +47,13 @@ def split_of(word: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-def split_in(name: str) -> str | None:
-    """The split that a file's name speaks of: by its first word, else by the only split among its words."""
-    words = re.split(r"[^A-Za-z]+", name)
-    found = {split for word in words if (split := split_of(word))}
-    return split_of(words[0]) or (found.pop() if len(found) == 1 else None)
+def meaning(word: str, names: Mapping[str, str]) -> str | None:
+    """What a word means: as ``names`` (``data.split_names``) says, else by itself; None for a word that is no split."""
+    return names.get(plain_value(word.strip())) or split_of(word)
+
+
+def split_in(name: str, names: Mapping[str, str]) -> str:
+    """The word of a file's name that is its split; empty if there is none, or if there are several that differ."""
+    words = [*re.findall(r"[^\W_]+", name), *re.findall(r"[^\W\d_]+", name)]
+    found = {split: word for word in reversed(words) if (split := meaning(word, names))}
+    return next(iter(found.values())) if len(found) == 1 else ""

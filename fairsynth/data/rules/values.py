@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,10 +11,12 @@ from fractions import Fraction
 from fairsynth.data.metadata import Found, Metadata
 from fairsynth.escaping import enumerated
 
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_NOTHING = {"nan", "none", "null", "n/a", "na", "<na>", "nat"}
 _LONGEST = 40  # of a number: what is longer is a name
 
 
-def apart(metadata: Metadata) -> Metadata:
+def compared(metadata: Metadata) -> Metadata:
     """Compare the labels with one another, and the attributes.
 
     Two spellings of one number (1 and 01) are a problem; values that differ by case, blanks, invisible signs or
@@ -23,6 +26,20 @@ def apart(metadata: Metadata) -> Metadata:
     found.entries += metadata.entries
     for what, index in (("label", 2), ("attribute", 3)):
         values = sorted({str(entry[index]) for entry in metadata.entries})
+        nothing = [value for value in values if value.strip().lower() in _NOTHING]
+        if nothing:
+            found.remarks.append(
+                f"{what}: {_all(nothing)} taken as a value; where nothing is known, leave the cell empty"
+            )
+        words: dict[str, list[str]] = defaultdict(list)
+        for value in values:
+            if value in metadata.words.get(what, {}):
+                words[metadata.words[what][value]].append(value)
+        for word, codes in words.items():
+            if len(codes) > 1:
+                found.remarks.append(
+                    f"{what}: {_all(codes)} have one word, {word!r}, and are different values all the same"
+                )
         for numbers in _alike(values, _number):
             found.problem(
                 what, f"{what}: {_all(numbers)} are the same number, taken as different values; write them alike"
@@ -50,12 +67,7 @@ def _all(values: Sequence[str]) -> str:
 
 def _number(value: str) -> Fraction | None:
     text = value.strip()
-    if not text.isascii() or len(text) > _LONGEST or not any(sign.isdigit() for sign in text):
-        return None
-    try:
-        return Fraction(text) if "/" not in text and abs(int(text.lower().partition("e")[2] or 0)) < 99 else None
-    except ValueError:
-        return None
+    return Fraction(text) if len(text) <= _LONGEST and _DECIMAL.fullmatch(text) else None
 
 
 def _folded(value: str) -> str:

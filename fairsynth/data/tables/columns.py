@@ -22,15 +22,16 @@ def spelled(name: str) -> str:
     return re.sub(r"[\s-]+", "_", plain)
 
 
-def places(where: str, found: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
+def places(where: str, found: Sequence[str], needed: Sequence[str], way: str = "") -> dict[str, int]:
     """The place of each needed column among those found: by its name, else by its only other spelling.
 
-    Raises DataError if a needed column is missing or there twice, with a guess at what was meant.
+    Raises DataError if a needed column is missing or there twice, with a guess at what was meant, and ``way``: what else
+    there is to do.
     """
-    return {column: _place(where, found, column, needed) for column in needed}
+    return {column: _place(where, found, column, needed, way) for column in needed}
 
 
-def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str]) -> int:
+def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str], way: str) -> int:
     exact = [place for place, name in enumerate(found) if name == column]
     if len(exact) > 1:
         raise DataError(f"{where} has the column {column!r} {len(exact)} times; keep one")
@@ -42,7 +43,7 @@ def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str])
         near = difflib.get_close_matches(column, found, n=1, cutoff=0.6)
         guess = f" (did you mean {near[0]!r}?)" if near else ""
         has = enumerated(found, most=_SHOWN) or "none"
-        raise DataError(f"{where} has no column {column!r}{guess}; it has: {has}; needed: {', '.join(needed)}")
+        raise DataError(f"{where} has no column {column!r}{guess}; it has: {has}; needed: {', '.join(needed)}{way}")
     return alike[0]
 
 

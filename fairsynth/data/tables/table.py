@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -20,8 +21,10 @@ from fairsynth.errors import DataError
 
 Row = dict[str, str]
 # What can be raised by reading a file that is damaged or no Parquet.
-UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 _BATCH = 1 << 16
+# Columns by which the separator of a table is known before its reader is.
+_USUAL = ("file_name", "filename", "file", "label", "attribute", "split", "img_filename", "place", "y")
 _LOOK_CLOSER = ("//", "/.", ":", "\\", "\0")
 
 
@@ -61,14 +64,14 @@ def column_names(storage: Storage, path: str) -> list[str]:
     if kind == "jsonl":
         start = first_line(storage, path).lstrip()
         return list(read_object(storage.name(path), start.split("\n", 1)[0], ())) if start else []
-    return csv_header(storage, path)
+    return csv_header(storage, path, _USUAL)
 
 
 def _read_csv(
     storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
 ) -> Iterator[tuple[int, Row]]:
     where = storage.name(path)
-    lines = csv_lines(where, read_text(storage, path))
+    lines = csv_lines(where, read_text(storage, path), needed)
     header = next(lines, None)
     names = header.values if header else []
     at, width = places(where, names, [*needed, *present(names, optional)]), len(names)
@@ -84,7 +87,7 @@ def _read_csv(
 def _read_jsonl(
     storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
 ) -> Iterator[tuple[int, Row]]:
-    where, first = storage.name(path), True
+    where, seen = storage.name(path), dict[str, None]()
     for number, line in enumerate(read_text(storage, path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -93,10 +96,11 @@ def _read_jsonl(
         except DataError as error:
             found.refuse(f"{path}, line {number}", "malformed_row", str(error))
             continue
-        if first:
-            places(where, list(row), needed)
-            first = False
+        seen |= dict.fromkeys(row)
         yield number, {column: value_of(row, column) or "" for column in (*needed, *optional)}
+
+    if seen:  # a row may lack what others have
+        places(where, list(seen), needed)
 
 
 def read_object(where: str, text: str, needed: Sequence[str]) -> Row:
@@ -105,7 +109,7 @@ def read_object(where: str, text: str, needed: Sequence[str]) -> Row:
     Raises DataError, with ``where``, for anything else than an object, and for a needed field that holds several values.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_repeats)
         if not isinstance(value, dict):
             raise DataError(f"{where}: must be an object such as {{'file_name': ...}}")
         row = dict.fromkeys(value, "")
@@ -118,6 +122,14 @@ def read_object(where: str, text: str, needed: Sequence[str]) -> Row:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON: {str(error)[:200]}") from None
     return row
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
 
 def _read_parquet(

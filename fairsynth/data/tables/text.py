@@ -6,11 +6,13 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from fairsynth.data.pointers import is_html
 from fairsynth.data.storage import Storage
+from fairsynth.data.tables.columns import present
 from fairsynth.errors import DataError
 
 # What may stand between the cells of a row. Of two that fit equally well the first is taken.
@@ -70,14 +72,14 @@ def _encoding(where: str, start: bytes) -> str:
     return encoding
 
 
-def csv_lines(where: str, text: str) -> Iterator[Line]:
+def csv_lines(where: str, text: str, wanted: Sequence[str] = ()) -> Iterator[Line]:
     """The rows of a CSV text, the header first, without empty lines.
 
-    Cells are separated by what separates the header: comma, semicolon, tab or bar, or what Excel's first line
-    ``sep=`` says. Strict about quotes: one that is never closed would otherwise swallow all lines after it.
+    Cells are separated by comma, semicolon, tab or bar: by that which finds most of the wanted columns in the header, of
+    equals the most columns; or by what Excel's first line ``sep=`` says. Strict about quotes: one that is never closed would otherwise swallow all lines after it.
     Raises DataError with the line.
     """
-    rest, separator, skipped = _separated(text)
+    rest, separator, skipped = _separated(text, wanted)
     lines = csv.reader(io.StringIO(rest, newline=""), delimiter=separator, strict=True)
     try:
         yield from (Line(lines.line_num + skipped, values) for values in lines if values)
@@ -85,37 +87,41 @@ def csv_lines(where: str, text: str) -> Iterator[Line]:
         raise DataError(f"{where}, line {lines.line_num + skipped}: not valid CSV: {error}") from None
 
 
-def csv_header(storage: Storage, path: str) -> list[str]:
+def csv_header(storage: Storage, path: str, wanted: Sequence[str] = ()) -> list[str]:
     """The column names, from the start of a CSV file. Raises DataError as ``csv_lines`` does."""
     where = storage.name(path)
-    return next((line.values for line in csv_lines(where, first_line(storage, path))), [])
+    return next((line.values for line in csv_lines(where, first_line(storage, path), wanted)), [])
 
 
 def first_line(storage: Storage, path: str) -> str:
     """The first two lines and what was read beyond them; at most 64 MB. Raises DataError as ``decoded`` does."""
-    text, length = "", 0
+    pieces: list[str] = []
+    lines = length = 0
     with storage.open(path) as handle:
         piece = handle.read(_PIECE)
+        if is_html(piece):
+            raise DataError(f"{storage.name(path)} is HTML text, not a table; get the file again")
         decoder = codecs.getincrementaldecoder(_encoding(storage.name(path), piece))()
         while piece and length < _HEAD:
             try:
-                text += decoder.decode(piece)
+                pieces.append(decoder.decode(piece))
             except UnicodeDecodeError:
                 return read_text(storage, path)  # it says which line
-            if text.count("\n") > 1:  # the first may be Excel's
+            lines, length = lines + pieces[-1].count("\n"), length + len(piece)
+            if lines > 1:  # the first may be Excel's
                 break
-            length += len(piece)
             piece = handle.read(_PIECE)
-    return text
+    return "".join(pieces)
 
 
-def _separated(text: str) -> tuple[str, str, int]:
+def _separated(text: str, wanted: Sequence[str]) -> tuple[str, str, int]:
     """The text without Excel's line, the separator, and how many lines were left out."""
     excel = _EXCEL.match(text)
     if excel:
         return text[excel.end() :], excel[1], 1
-    columns, start = dict.fromkeys(SEPARATORS, 0), text[:_PIECE].lstrip("\r\n")
+    fits, start = dict.fromkeys(SEPARATORS, (0, 0)), text[:_PIECE].lstrip("\r\n")
     for separator in SEPARATORS:
         with suppress(csv.Error):
-            columns[separator] = len(next(csv.reader(io.StringIO(start, newline=""), delimiter=separator), []))
-    return text, max(columns, key=lambda separator: columns[separator]), 0
+            header = next(csv.reader(io.StringIO(start, newline=""), delimiter=separator), [])
+            fits[separator] = len(present(header, wanted)), len(header)
+    return text, max(fits, key=lambda separator: fits[separator]), 0

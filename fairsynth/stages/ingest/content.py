@@ -16,7 +16,7 @@ from fairsynth.data.image_names import SUFFIXES
 from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage, Entry, Metadata, SetAside
 from fairsynth.data.near_duplicates import HASH_BYTES, LOOK_BYTES, look, perceptual_hash
-from fairsynth.data.rules.missing import why_missing
+from fairsynth.data.rules.why_missing import why_missing
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.groups import Group
@@ -159,7 +159,7 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
         why = f", {bad[0].detail}" if bad[0].detail else ""
         raise DataError(
             f"{len(bad)} of {total} images cannot be used ({reasons}), more than data.max_bad_fraction "
-            f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}{why}{_way_out(examined)}. 'fairsynth inspect' "
+            f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}{why}{_way_out(config, examined)}. 'fairsynth inspect' "
             "lists them all"
         )
     lost = {image.path for image in bad}
@@ -169,15 +169,15 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
         if n > config.max_bad_group_fraction * sizes[group]:
             raise DataError(
                 f"{n} of {sizes[group]} images of group {group} cannot be used, more than data.max_bad_group_fraction "
-                f"{config.max_bad_group_fraction:g} allows ({reasons} in the whole dataset){_way_out(examined)}"
+                f"{config.max_bad_group_fraction:g} allows ({reasons} in the whole dataset){_way_out(config, examined)}"
             )
 
 
-def _way_out(examined: Examined) -> str:
+def _way_out(config: DataConfig, examined: Examined) -> str:
     """What explains missing files, or how one works with a part of a dataset."""
     if examined.hint:
         return f"; {examined.hint}"
-    missing = any(image.reason == "missing_file" for image in examined.bad)
+    missing = any(image.reason == "missing_file" for image in examined.bad) and config.missing_files == "quarantine"
     return "; if only a part was fetched: --data.missing_files leave_out" if missing else ""
 
 
@@ -199,7 +199,8 @@ def check_leaks(config: DataConfig, metadata: Metadata, examined: Examined) -> N
     if len(leaking_paths) > config.max_leak_fraction * len(train):
         raise DataError(
             f"{len(leaking_paths)} of {len(train)} training images are in another split too, more than data.max_leak_fraction "
-            f"{config.max_leak_fraction:g} allows; first: {leaking_paths[0]!r}, {examined.leaks[leaking_paths[0]]}"
+            f"{config.max_leak_fraction:g} allows; first: {leaking_paths[0]!r}, {examined.leaks[leaking_paths[0]]}; up to that share "
+            "they are left out of training: --data.max_leak_fraction 0.1"
         )
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -27,58 +27,73 @@ _EXTRA = {"location": pa.string(), "duplicate_of": pa.string(), "true_attribute"
 
 
 def check_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
-    """Remarks on groups that a split lacks.
+    """Remarks on groups that a split lacks. Raises DataError with the first of ``group_problems``."""
+    for problem in group_problems(entries, config):
+        raise DataError(problem)
+    return [] if config.attribute == "discover" else _remarks(entries)
 
-    Raises DataError unless every split has images, the dataset has two labels and two attributes, and (or
-    ``allow_missing``) every group has validation images.
+
+def group_problems(entries: Sequence[Entry], config: DataConfig) -> Iterator[str]:
+    """Why nothing fair can be learnt from these groups.
+
+    Every split must have images, the dataset two labels and two attributes, and (or ``allow_missing``) every group
+    validation images.
     """
     splits = Counter(entry.split for entry in entries)
-    for split in SPLITS:
-        if not splits[split]:
-            raise DataError(
-                f"the dataset has no images in split {split!r}; found: {dict(splits)}{_way_out(split, splits)}"
-            )
+    lacking = [split for split in SPLITS if not splits[split]]
+    for split in lacking:
+        yield f"the dataset has no images in split {split!r}; found: {dict(splits)}{_way_out(lacking)}"
     labels = {e.label for e in entries if e.split == TRAIN}
     unseen = sorted({e.label for e in entries} - labels)
-    if unseen:
-        raise DataError(
-            f"label {unseen[0]!r} occurs only outside the training split; training has: {enumerated(sorted(labels))}"
-        )
-    if len(labels) < 2:
-        raise DataError(f"the training split has the single label {labels.pop()!r}; a classifier needs two or more")
+    if unseen and labels:
+        yield f"label {unseen[0]!r} occurs only outside the training split; training has: {enumerated(sorted(labels))}"
+    if len(labels) == 1:
+        yield f"the training split has the single label {next(iter(labels))!r}; a classifier needs two or more"
     if config.attribute == "discover":
-        return []
+        return
     if len({e.attribute for e in entries}) < 2:
-        raise DataError(
+        yield (
             "every image has the same attribute; there is no group to be fair to. If the attribute is not known, "
             "let it be discovered: --data.attribute discover"
         )
-    return _missing_groups(entries, config)
+    unjudged = _unjudged(entries)
+    if unjudged and splits[VALIDATION] and not config.allow_missing:
+        more = f" (nor {len(unjudged) - 1} more groups)" if unjudged[1:] else ""
+        yield (
+            f"group {unjudged[0]} has no validation images, so worst-group accuracy cannot be judged on it{more}; add some, or "
+            "go on without: --data.allow_missing true"
+        )
 
 
-def _way_out(split: str, there: Counter[str]) -> str:
-    """How a split that is not there is taken from another one."""
-    source = next((other for other in (VALIDATION, TEST, TRAIN) if there[other] and other != split), None)
-    return (
-        f"; let it be taken from another, seeded: --data.split_from '{{{split}: {source}}}'"
-        if source and split != TRAIN
-        else ""
-    )
+def _way_out(lacking: Sequence[str]) -> str:
+    """How splits that are not there are taken from others."""
+    if TRAIN in lacking:
+        return ""
+    sources = {
+        VALIDATION: TEST if TEST not in lacking else TRAIN,
+        TEST: VALIDATION if VALIDATION not in lacking else TRAIN,
+    }
+    asked = ", ".join(f"{split}: {sources[split]}" for split in lacking)
+    return f"; let it be taken from another, seeded: --data.split_from '{{{asked}}}'"
 
 
-def _missing_groups(entries: Sequence[Entry], config: DataConfig) -> list[str]:
+def _by_split(entries: Sequence[Entry]) -> dict[str, set[Group]]:
     present: dict[str, set[Group]] = {split: set() for split in SPLITS}
     for entry in entries:
         present[entry.split].add(Group(entry.label, entry.attribute))
+    return present
+
+
+def _unjudged(entries: Sequence[Entry]) -> list[Group]:
+    present = _by_split(entries)
+    return sorted((present[TRAIN] | present[TEST]) - present[VALIDATION])
+
+
+def _remarks(entries: Sequence[Entry]) -> list[str]:
+    present = _by_split(entries)
     labels, attributes = {e.label for e in entries}, {e.attribute for e in entries}
     every = {Group(label, attribute) for label in labels for attribute in attributes}
-    lacking = sorted((present[TRAIN] | present[TEST]) - present[VALIDATION])
-    if lacking and not config.allow_missing:
-        raise DataError(
-            f"group {lacking[0]} has no validation images, so worst-group accuracy cannot be judged on it"
-            f"{f' (nor {len(lacking) - 1} more groups)' if lacking[1:] else ''}; add some, or go on without: --data.allow_missing true"
-        )
-    remarks = [f"group {g} has no validation images: settings are chosen without it" for g in lacking]
+    remarks = [f"group {g} has no validation images: settings are chosen without it" for g in _unjudged(entries)]
     remarks += [
         f"group {g} has no training images: nothing to learn it from, it is not synthesised"
         for g in sorted(every - present[TRAIN])

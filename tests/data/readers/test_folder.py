@@ -162,7 +162,7 @@ def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
         put(tmp_path / f"train/cat/indoor/other.{suffix}", "x")
     metadata = load(tmp_path)
     assert len(metadata.entries) == len(MEMBERS) + 7
-    ignored = "2 files are no images by their names and were ignored"
+    ignored = "2 files are no images by their names and were ignored: README.md, train/cat/indoor/notes.txt"
     assert metadata.remarks == [ignored, "1 files in __MACOSX folders are left out"]
 
 

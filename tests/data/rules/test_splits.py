@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.data.metadata import Entry, combine
+from fairsynth.data.rules.split_making import assign_splits, split_sizes
 from fairsynth.data.rules.split_words import split_of
-from fairsynth.data.rules.splits import assign_splits, split_sizes
 from fairsynth.manifest import SPLITS
 
 SHARES = (0.7, 0.1, 0.2)

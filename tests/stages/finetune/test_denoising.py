@@ -182,11 +182,6 @@ def test_the_three_kinds_of_prediction_have_one_loss() -> None:
     assert len({round(loss, 6) for loss in found[0]}) > 4
 
 
-def test_an_unknown_kind_of_prediction_is_not_trained() -> None:
-    with pytest.raises(ValueError, match="no training target is known for prediction_type 'flow_prediction'"):
-        target_of(scheduler("flow_prediction"), torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE), torch.tensor([3]))
-
-
 @pytest.mark.parametrize(("prediction", "last"), [("epsilon", 1.0), ("v_prediction", 0.0)])
 def test_at_zero_terminal_snr_the_last_timestep_has_the_limit_of_its_weight(prediction: str, last: float) -> None:
     noise = DDPMScheduler.from_config(scheduler(prediction).config, rescale_betas_zero_snr=True)

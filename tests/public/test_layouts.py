@@ -154,3 +154,31 @@ def test_the_split_of_a_shard_by_a_word_of_its_name(tmp_path: Path, name: str) -
     write_tar(tmp_path / name, sample("a", 1))
     (found,) = load(tmp_path, format="webdataset").entries
     assert found.split in name or (found.split == "test" and "testing" in name)
+
+
+def test_copies_in_a_dataset_without_a_split(tmp_path: Path) -> None:
+    for number, (name, y, a, _) in enumerate(ROWS):
+        put(tmp_path / y / a / name, image(number if number != 9 else 8))
+    found = inspected(tmp_path)
+    assert found["problems"][0].startswith("the dataset has no split; add a column") and found["images"]["input"] == 24
+
+
+def test_shares_that_leave_a_split_nothing(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"train": "train", "val": "val", "test": "val"})
+    for fractions in ((1, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5)):
+        with pytest.raises(DataError, match=r"data\.split_fractions leaves nothing to test or to val"):
+            load(tmp_path, split_from={"test": "val"}, split_fractions=fractions)
+
+
+def test_one_split_alone(tmp_path: Path) -> None:
+    class_folders(tmp_path, dict.fromkeys(BY_PATH, "train"))
+    asked = "--data.split_from '{val: train, test: train}'"
+    assert sum(asked in problem for problem in inspected(tmp_path)["problems"]) == 2
+    assert all(splits_of(tmp_path, split_from={"val": "train", "test": "train"}).values())
+
+
+def test_the_shard_says_the_split_and_not_the_member(tmp_path: Path) -> None:
+    for number, (name, *_) in enumerate(ROWS[:2]):
+        members = [(f"test_{name}", image(number)), (f"test_{name[:-4]}.json", b'{"label": "x", "attribute": "p"}')]
+        write_tar(tmp_path / f"train-{number}.TAR", members)
+    assert {e.split for e in load(tmp_path).entries} == {"train"}

@@ -54,6 +54,8 @@ def meaning(word: str, names: Mapping[str, str]) -> str | None:
 
 def split_in(name: str, names: Mapping[str, str]) -> str:
     """The word of a file's name that is its split; empty if there is none, or if there are several that differ."""
-    words = [*re.findall(r"[^\W_]+", name), *re.findall(r"[^\W\d_]+", name)]
+    whole = re.findall(r"[^\W_]+", name)
+    # A word that was given a meaning goes before those that have one by themselves.
+    words = [word for word in whole if word in names] or [*whole, *re.findall(r"[^\W\d_]+", name)]
     found = {split: word for word in reversed(words) if (split := meaning(word, names))}
     return next(iter(found.values())) if len(found) == 1 else ""

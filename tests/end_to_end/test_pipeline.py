@@ -30,7 +30,7 @@ def test_the_end_is_a_table_a_verdict_and_the_path_of_the_report(finished_run: P
         "ERM",
         "Group-DRO",
         "fairsynth",
-        "worst-group accuracy (95 % interval)",
+        "worst-group accuracy (95 % over seeds)",
         "mean accuracy",
         "verdict:",
         "report:",

@@ -139,7 +139,7 @@ ODD = (
     "train/cat/in/deep/f.png",
     "test/y/g.tif",
 )
-LAYOUTS = ("table", "classes", "utkface", "parquet", "tar")
+LAYOUTS = ("table", "classes", "utkface", "parquet", "tar", "waterbirds", "celeba")
 
 
 @settings(max_examples=40, deadline=None)
@@ -155,12 +155,26 @@ def test_every_file_that_looks_like_an_image_is_counted(layout: str, odd: set[st
             for path in sorted(root.rglob("*"))
             if path.suffix.lower() in (".jpg", *{Path(n).suffix.lower() for n in ODD})
         ]
-        for path in [path for path in files if path.parent.name == "images"][:gone]:
+        for path in [path for path in files if path.parent.name in ("images", "birds", "img_align_celeba")][:gone]:
             path.unlink()
         names = {"table": "folder", "classes": "classfolder", "tar": "webdataset"}
         found = inspected(root, format=names.get(layout, layout))["images"]
         assert found["input"] == found["used"] + found["quarantined"] + found["excluded"]
         assert found["input"] + found["not_named"] == len(files) + inside
+
+
+def _write_lists(root: Path, layout: str) -> None:
+    """Waterbirds' table or CelebA's lists, and their images."""
+    codes = [(name, int(y == "dog"), int(a == "out"), ("train", "val", "test").index(s)) for name, y, a, s in ROWS]
+    for number, (name, *_) in enumerate(codes):
+        put(root / ("birds" if layout == "waterbirds" else "img_align_celeba") / name, image(number))
+    if layout == "waterbirds":
+        rows = [(str(i), f"birds/{name}", str(y), str(s), str(a)) for i, (name, y, a, s) in enumerate(codes)]
+        put(root / "metadata.csv", csv_text([("img_id", "img_filename", "y", "split", "place"), *rows]))
+    else:
+        attributes = "".join(f"{name} {2 * y - 1} {2 * a - 1}\n" for name, y, a, _ in codes)
+        put(root / "list_attr_celeba.txt", f"{len(codes)}\nBlond_Hair Male\n{attributes}")
+        put(root / "list_eval_partition.txt", "".join(f"{name} {s}\n" for name, _, _, s in codes))
 
 
 def _write_layout(root: Path, layout: str) -> int:
@@ -170,6 +184,8 @@ def _write_layout(root: Path, layout: str) -> int:
 
     if layout == "table":
         image_folder(root)
+    elif layout in ("waterbirds", "celeba"):
+        _write_lists(root, layout)
     elif layout == "parquet":
         table = {
             "image": [image(n) for n in range(len(ROWS))],

@@ -184,4 +184,4 @@ def test_of_many_adapters_the_first_are_named(run: Path, tmp_path: Path) -> None
     for group, cluster in MADE:
         file(run, group, cluster).write_bytes(source.read_bytes())
     assert "pass over conv_in of 4 adapters (low--flower--0, low--flower--10, " in export(run, *FORMAT)[1]
-    assert ", ...), so" in export(run, *FORMAT)[1]
+    assert " and 1 more), so" in export(run, *FORMAT)[1]

@@ -17,7 +17,8 @@ from fairsynth.classify.methods import Phase
 from fairsynth.config import ClassifyConfig
 
 # Mean and deviation of ImageNet, which transformers' ResNets were trained with.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# ImageNet's, by channel, of pixels from 0 to 1.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 # Share of each group's draws that are of synthetic images, where groups with both kinds are drawn alike. As many of
@@ -209,7 +210,7 @@ def to_tensor(pixels_NHW3: NDArray[np.uint8], device: str) -> Tensor:
 
 def normalised(images_N3HW: Tensor) -> Tensor:
     """Images normalised by ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(v, device=images_N3HW.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+    mean, std = (torch.tensor(v, device=images_N3HW.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     return (images_N3HW - mean) / std
 
 

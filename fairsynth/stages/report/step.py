@@ -9,14 +9,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
-from fairsynth.data.location import same_content
-from fairsynth.data.samples import spread
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.metrics import agreement, more_figures, score_methods, test_counts
 from fairsynth.stages.audit.output import read_audit
@@ -25,12 +21,11 @@ from fairsynth.stages.context import Context
 from fairsynth.stages.evaluate.output import classifier_folder, predictions_file, read_predictions
 from fairsynth.stages.report.use import TOLD, use_of_images, used_as
 from fairsynth.stages.stage import Made
-from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records, members, read_files
+from fairsynth.stages.synthesize.output import group_records
 from fairsynth.stages.tune.output import PICTURE, TRIALS, chosen_settings, compared_policies, search_note
 from fairsynth.work import Ran
 
 VERSION = 5
-GRID_IMAGES = 24
 
 
 def artifact(context: Context) -> Artifact:
@@ -41,12 +36,14 @@ def artifact(context: Context) -> Artifact:
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Write report.json and report.html."""
+    from fairsynth.stages.report.grids import grids
     from fairsynth.stages.report.page import embedded, page, verdict_line
 
     content, folder = _content(context), artifact.path
     write_json(folder / "report.json", content)
+    shown = grids(context.artifacts["synthesize"], context.manifest.split(TRAIN), context.dataset.images)
     search = embedded((context.artifacts["tune"].path / PICTURE).read_bytes())
-    (folder / "report.html").write_text(page(content, _grids(context), search), "utf-8")
+    (folder / "report.html").write_text(page(content, shown, search), "utf-8")
     n = len(context.manifest)
     return Made(Counts(n, n, 0, 0), verdict_line(content), Ran(1))
 
@@ -59,11 +56,12 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     published, folder = context.root / "report.json", artifact.path
     if not fresh and published.exists() and published.read_bytes() == (folder / "report.json").read_bytes():
         return
-    evaluated, tuned, classifier = context.artifacts["evaluate"], context.artifacts["tune"], context.root / "classifier"
+    evaluated, tuned = context.artifacts["evaluate"], context.artifacts["tune"]
+    from fairsynth.exports.classifier import publish
+
+    report = json.loads((folder / "report.json").read_text("utf-8"))
     ours = classifier_folder(evaluated, "fairsynth", 0)
-    shutil.rmtree(classifier, ignore_errors=True)
-    if ours.exists():
-        shutil.copytree(ours, classifier)
+    publish(ours, context.root / "classifier", context.group_names[0], context.config.classify.image_size, report)
     trials = (tuned.path / name for name in (TRIALS, PICTURE))
     for source in (*trials, predictions_file(evaluated), folder / "report.html", folder / "report.json"):
         _place(source, context.root / source.name)
@@ -169,35 +167,6 @@ def _discovered(context: Context, predictions: pa.Table) -> dict[str, Any] | Non
 
 def _runs(predictions: pa.Table) -> list[tuple[str, int]]:
     return list(zip(*(predictions.column(name).to_pylist() for name in ("method", "seed")), strict=True))
-
-
-def _grids(context: Context) -> list[dict[str, Any]]:
-    """Real, accepted and rejected images of each group."""
-    from fairsynth.stages.report.page import sheet
-
-    synthesized = context.artifacts["synthesize"]
-    table = pq.read_table(synthesized.path / TABLE, columns=["image_id", "unit", "label", "attribute", "verdict"])
-    places, good = members(table), pc.equal(table["verdict"], ACCEPTED).to_numpy()
-    train = context.manifest.split(TRAIN)
-    grids = []
-    for group in sorted({*train.counts(), *places}):
-        rows = places.get(group, np.zeros(0, np.int64))
-        kept, dropped = (
-            table.take(pa.array(spread(rows[good[rows] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
-            for wanted in (True, False)
-        )
-        files = read_files(synthesized, kept + dropped)
-        chosen = spread(train.of_group(group).rows(), GRID_IMAGES)
-        real = [same_content(context.dataset.images, row) for row in chosen]
-        images = [
-            ("real", sheet(real)),
-            *(
-                (caption, sheet([files[row["image_id"]] for row in part]))
-                for caption, part in (("synthetic, accepted", kept), ("synthetic, rejected", dropped))
-            ),
-        ]
-        grids.append({"title": f"{group.label}, {group.attribute}", "images": images})
-    return grids
 
 
 def summary_lines(root: Path) -> list[str]:

@@ -1,0 +1,132 @@
+"""A run's classifier at home: transformers, fairsynth predict and the run's own predictions agree."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from fairsynth.classify.images import normalised, to_tensor
+from fairsynth.config import ClassifyConfig
+from fairsynth.data.decode import decode
+from fairsynth.exports.classifier import write_classifier
+from fairsynth.exports.classifier_card import classifier_card
+from fairsynth.models.classifier import build_classifier, save_classifier
+from tests.support.calling import call, refused
+from tests.support.data.dataset_files import put
+from tests.support.datasets import encoded, picture
+
+LABELS = ["=cat", "dog\n", "<b>"]
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with a classifier of random weights, whose running means are not the first ones."""
+    root = tmp_path_factory.mktemp("run")
+    model = build_classifier(ClassifyConfig(backbone="small"), len(LABELS), 3)
+    torch.manual_seed(0)
+    for _ in range(3):
+        model.train()(torch.randn(8, 3, SIZE, SIZE) * 2 + 1)
+    save_classifier(model, root / "unit")
+    write_classifier(root / "unit", root / "classifier", LABELS, SIZE)
+    images = {}
+    for number in range(7):
+        images[f"a/{number}.png"] = encoded(picture(number % 2, number // 2 % 2, number, side=48))
+        put(root / "images" / f"a/{number}.png", images[f"a/{number}.png"])
+    pixels = np.stack([decode(content, SIZE) for content in images.values()])
+    with torch.inference_mode():
+        expected = model.eval()(normalised(to_tensor(pixels, "cpu"))).softmax(1).numpy()
+    np.save(root / "expected.npy", expected)
+    return root
+
+
+def expected_of(run: Path) -> np.ndarray:
+    """What the trained network itself says of the images, in the order of their names."""
+    return np.load(run / "expected.npy")
+
+
+def test_transformers_says_what_the_trained_network_says(run: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which of its image processors it takes
+        from transformers import pipeline
+
+        classify = pipeline("image-classification", model=str(run / "classifier"), top_k=len(LABELS))
+    for path, probabilities in zip(sorted((run / "images").rglob("*.png")), expected_of(run), strict=True):
+        found = {entry["label"]: entry["score"] for entry in classify(Image.open(path))}
+        assert [found[label] for label in LABELS] == pytest.approx(probabilities.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_predict_says_the_same(run: Path, tmp_path: Path, ending: str) -> None:
+    to = tmp_path / "new" / f"table.{ending}"
+    code, out, err = call("predict", run / "images", "--run", run, "--to", to)
+    assert code == 0 and not err and out.startswith(f"7 images in {to}: ")
+    if ending == "parquet":
+        rows = pq.read_table(to).to_pylist()
+        columns = [f"p: {label}" for label in LABELS]
+    else:
+        with open(to, encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        columns = [f"p: {label}" for label in LABELS]
+    assert [row["path"] for row in rows] == [f"a/{n}.png" for n in range(7)]
+    found = np.array([[float(row[name]) for name in columns] for row in rows])
+    assert np.allclose(found, expected_of(run), atol=1e-5)
+    best = [LABELS[i] for i in expected_of(run).argmax(1)]
+    assert [row["label"].removeprefix("'") for row in rows] == best
+    assert not any(row["label"].startswith("=") for row in rows) or ending == "parquet"
+
+
+def test_what_cannot_be_read_has_a_reason(run: Path, tmp_path: Path) -> None:
+    put(tmp_path / "images" / "good.png", (run / "images" / "a" / "0.png").read_bytes())
+    put(tmp_path / "images" / "bad.jpg", b"\xff\xd8\xffxx")
+    put(tmp_path / "images" / "phone.HEIC", b"\0\0\0\x18ftypheic" + bytes(99))
+    put(tmp_path / "images" / "notes.txt", b"no image")
+    to = tmp_path / "t.parquet"
+    code, out, _ = call("predict", tmp_path / "images", "--run", run / "classifier", "--to", to)
+    assert code == 0 and "3 images in" in out and "2 cannot be read (column reason)" in out
+    rows = {row["path"]: row for row in pq.read_table(to).to_pylist()}
+    assert rows["good.png"]["label"] and rows["good.png"]["reason"] == ""
+    assert rows["phone.HEIC"]["reason"].startswith("format: HEIC") and rows["phone.HEIC"]["label"] == ""
+    (tmp_path / "images" / "good.png").unlink()
+    code, _, err = call("predict", tmp_path / "images", "--run", run, "--to", to)
+    assert code == 3 and "none of 2 images can be read, first: bad.jpg" in err
+
+
+def test_wrong_calls_are_one_line(run: Path, tmp_path: Path) -> None:
+    assert "predict what with which run?" in refused(call("predict", run / "images"))
+    assert "has no classifier/; finish the run first" in refused(call("predict", run / "images", "--run", tmp_path))
+    assert "must end in .csv or .parquet" in refused(call("predict", run / "images", "--run", run, "--to", "x.txt"))
+    (tmp_path / "empty").mkdir()
+    code, _, err = call("predict", tmp_path / "empty", "--run", run)
+    assert code == 3 and "holds no image files" in err
+
+
+def test_the_card_tells_the_groups_and_keeps_hostile_names_text() -> None:
+    group = {"label": "<script>", "attribute": "a|b", "n": 4, "accuracy": None}
+    figures = {name: {"mean": 0.5, "per_seed": [0.5, 0.5]} for name in ("worst_group_accuracy", "accuracy", "ece")}
+    report = {
+        "seed": 3,
+        "verdict": "improved",
+        "methods": [{"name": "erm"}, {"name": "fairsynth", "groups": [group], **figures}],
+    }
+    card = classifier_card(report, 224)
+    assert r"| \<script\> | a\|b | 4 |  |" in card and "224 x 224" in card and "<script>" not in card
+    assert card.startswith("---\nlibrary_name: transformers") and "mean over 2 training seeds: 50.0%" in card
+
+
+def test_the_labels_are_in_the_config(run: Path) -> None:
+    config = json.loads((run / "classifier" / "config.json").read_text("utf-8"))
+    assert config["id2label"] == {str(i): label for i, label in enumerate(LABELS)}
+    assert {path.name for path in (run / "classifier").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from fairsynth.errors import FairsynthError, InfrastructureError
@@ -54,7 +55,8 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print a line of complaint, cut if a value in it is very long; characters that could steer a terminal are replaced."""
-    print(f"fairsynth: {shortened(printable(text))}", file=sys.stderr)
+    with suppress(OSError, ValueError):  # nobody is left to tell
+        print(f"fairsynth: {shortened(printable(text))}", file=sys.stderr, flush=True)
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -85,7 +87,9 @@ def leave(code: int) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _drop_output()
-    sys.stderr.flush()
+        code = code or InfrastructureError.exit_code
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     if code == INTERRUPTED:
         os._exit(code)
     raise SystemExit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -60,7 +61,13 @@ def reading(root: Path) -> Iterator[None]:
 def _take(handle: TextIO, root: Path, kind: int) -> None:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            if kind == fcntl.LOCK_SH:
+                return  # a disk without locks: whoever reads a finished folder goes on
+            raise ConfigError(
+                f"the output folder {root} cannot be locked: {error.strerror}; choose a disk with file locks with --out"
+            ) from None
         handle.seek(0)
         raise OutputLockedError(
             f"the output folder {root} is in use by {_owner(handle.read())}; wait for it, or choose another with --out"
@@ -68,8 +75,22 @@ def _take(handle: TextIO, root: Path, kind: int) -> None:
 
 
 def _owner(text: str) -> str:
+    """Who holds the lock: those who read write no name, and a run that was killed leaves its own."""
     try:
         owner = json.loads(text)
-        return f"process {owner['pid']} on {owner['host']} (for {time.time() - owner['since']:.0f} s)"
-    except (ValueError, KeyError):
+        pid, host, since = int(owner["pid"]), str(owner["host"]), float(owner["since"])
+    except (ValueError, KeyError, TypeError):
         return "another run or an export"
+    if host == socket.gethostname() and not _alive(pid):
+        return "another run or an export"
+    return f"process {pid} on {host} (for {time.time() - since:.0f} s)"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -87,7 +87,7 @@ def compared(
     group, n = _smallest_worst(pairs)
     why = ""
     if verdict == "inconclusive" and by_repeats["verdict"] != verdict:
-        why = f"the test images are too few to show it: the smallest worst group, {group}, has {n}"
+        why = f"the test images are too few to show it: {_least_known(pairs, figure)}"
     if n < FEWEST and figure == "worst_group_accuracy":
         images = "1 test image" if n == 1 else f"{n} test images"
         verdict, why = "inconclusive", f"a worst group, {group}, has {images}; at least {FEWEST} are needed"
@@ -108,6 +108,16 @@ def _of_difference(pairs: Sequence[tuple[MethodScores, MethodScores]], figure: F
         ours, theirs = (np.mean([by_images(scores, figure) for scores in method.scores], 0) for method in pair)
         each.append((math.hypot(ours[0], theirs[1]), math.hypot(ours[1], theirs[0])))
     return Deviation(*np.mean(each, 0).tolist())
+
+
+def _least_known(pairs: Sequence[tuple[MethodScores, MethodScores]], figure: Figure) -> str:
+    """Of which group more test images would make the interval narrower."""
+    everything = [scores for pair in pairs for method in pair for scores in method.scores]
+    if figure == "accuracy":
+        return f"there are {min(sum(group.n for group in scores.groups) for scores in everything)}"
+    groups = [group for scores in everything for group in scores.groups if group.n]
+    least = min(groups, key=lambda group: (exact(group.correct, group.n).low, group.n, group.group))
+    return f"{least.group} has {least.n}"
 
 
 def _smallest_worst(pairs: Sequence[tuple[MethodScores, MethodScores]]) -> tuple[Group, int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,3 +123,37 @@ def test_reading_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / ".lock").chmod(0o400)
     with reading(tmp_path):
         assert (tmp_path / ".lock").read_bytes() == b""
+
+
+def test_the_name_of_a_run_that_was_killed_is_nobodys(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    for name in (
+        {"pid": child.pid, "host": socket.gethostname(), "since": 0},
+        5,
+        [],
+        {"pid": "x", "host": 1, "since": None},
+    ):
+        (tmp_path / ".lock").write_text(json.dumps(name), "utf-8")
+        with (
+            reading(tmp_path),
+            pytest.raises(OutputLockedError, match="in use by another run or an export"),
+            locked(tmp_path),
+        ):
+            pass
+
+
+def test_a_disk_without_locks_can_be_read_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".lock").write_text("", "utf-8")
+
+    def flock(handle: object, kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with reading(tmp_path):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"cannot be locked: No locks available; choose a disk with file locks"),
+        locked(tmp_path),
+    ):
+        pass

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fairsynth.config import RunConfig
+from fairsynth.config.values import spelled
 from fairsynth.errors import ConfigError
 
 # Label and attribute of the formats that presets have, where nothing else is asked for.
@@ -52,10 +53,7 @@ def load_config(
         merged = _merge(merged, _parse(text, path))
     for key, value in (overrides or {}).items():
         whole_section = "." not in key and isinstance(value, dict)
-        if key == "data.options" and isinstance(value, dict):
-            merged = _merge(merged, {"data": {"options": value}})
-        else:
-            merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
+        merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
     return _validated(_without_foreign_words(given, merged))
 
 
@@ -64,18 +62,21 @@ def _without_foreign_words(preset: Mapping[str, Any], merged: dict[str, Any]) ->
     was, now = preset.get("data"), merged.get("data")
     if not isinstance(was, dict) or not isinstance(now, dict):
         return merged
-    foreign = set()
-    for place, what in enumerate(("label", "attribute")):
-        columns = [_column(data, what) or _USUAL.get(was.get("format", ""), ("", ""))[place] for data in (was, now)]
-        if columns[0] != columns[1]:
-            foreign |= {f"{what}_names", "aligned"}
+    if was.get("format") != now.get("format"):
+        foreign = {"label_names", "attribute_names", "aligned", "options", "label_column", "attribute_column"}
+    else:
+        pairs = zip(_columns(was), _columns(now), ("label", "attribute"), strict=True)
+        foreign = {name for one, other, what in pairs if one != other for name in (f"{what}_names", "aligned")}
     return merged | {"data": {k: v for k, v in now.items() if k not in foreign or v != was.get(k)}}
 
 
-def _column(data: Mapping[str, Any], what: str) -> str:
-    """The column that was asked for; several as one text."""
-    asked = data.get(f"{what}_column") or (data.get("options") or {}).get(what) or ""
-    return asked if isinstance(asked, str) else ", ".join(map(str, asked))
+def _columns(data: Mapping[str, Any]) -> tuple[str, str]:
+    """Label and attribute, spelled alike: what was asked for, or the format's own; several as one text."""
+    found = []
+    for what, usual in zip(("label", "attribute"), _USUAL.get(data.get("format", ""), ("", "")), strict=True):
+        asked = data.get(f"{what}_column") or (data.get("options") or {}).get(what) or usual
+        found.append(spelled(asked if isinstance(asked, str) else ", ".join(map(str, asked))))
+    return found[0], found[1]
 
 
 def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

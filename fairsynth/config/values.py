@@ -1,9 +1,10 @@
-"""The one spelling of a value, in datasets and in the settings that name it."""
+"""The one spelling of a value and of a column's name, in datasets and in the settings that name them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,14}))\.0*")
 
@@ -14,3 +15,10 @@ def plain_value(text: str) -> str:
         whole = _WHOLE.fullmatch(text) if "." in text else None
         return str(int(whole[1])) if whole else text
     return unicodedata.normalize("NFC", text)
+
+
+@lru_cache(maxsize=4096)
+def spelled(name: str) -> str:
+    """A column's name without what differs between programs: case, outer blanks, marks, blank or hyphen for _."""
+    plain = unicodedata.normalize("NFC", name).replace("\ufeff", "").strip().casefold()
+    return re.sub(r"[\s-]+", "_", plain)

@@ -13,7 +13,7 @@ from fairsynth.data.recognise import check_options, reader, recognise
 from fairsynth.data.rules.missing import left_out, respelled
 from fairsynth.data.rules.rows import without_repeats, without_unknown
 from fairsynth.data.rules.splits import with_splits
-from fairsynth.data.rules.values import compared
+from fairsynth.data.rules.values import with_spellings_compared
 from fairsynth.data.severity import Level, at_severity
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
@@ -87,7 +87,7 @@ def survey(config: DataConfig, storage: Storage) -> Metadata:
     if config.missing_files == "leave_out":
         metadata = left_out(storage, metadata)
     metadata = without_unknown(config, without_repeats(config, metadata))
-    metadata = compared(with_splits(config, metadata, getattr(reader(name), "SPLIT_FRACTIONS", None)))
+    metadata = with_spellings_compared(with_splits(config, metadata, getattr(reader(name), "SPLIT_FRACTIONS", None)))
     hints = [*_not_followed(storage), *_passed_over(storage)]
     if not metadata.entries and not metadata.problems:
         away = Counter(image.reason for image in (*metadata.quarantined, *metadata.excluded))

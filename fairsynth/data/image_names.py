@@ -23,12 +23,18 @@ _NOT_READ = (
     ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".dds", ".exr", ".hdr", ".qoi", ".dcm",
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".raw",
 )  # fmt: skip
-IMAGE_SUFFIXES = (*dict.fromkeys(suffix for suffixes in SUFFIXES.values() for suffix in suffixes), *_NOT_READ)
+_READ = tuple(dict.fromkeys(suffix for suffixes in SUFFIXES.values() for suffix in suffixes))
+IMAGE_SUFFIXES = (*_READ, *_NOT_READ)
 
 
 def is_image(name: str) -> bool:
     """True if a file's name ends like an image's."""
     return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_read(name: str) -> bool:
+    """True if it ends like an image's of a format that is read."""
+    return name.lower().endswith(_READ)
 
 
 def is_image_file(file: FileEntry) -> bool:

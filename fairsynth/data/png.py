@@ -44,7 +44,8 @@ def essentials(content: bytes) -> tuple[bytes, dict[str, str | bytes]]:
         if name[0] & _ANCILLARY and name not in _ANIMATION:
             whole = zlib.crc32(view[place + 4 : end - 4]) == struct.unpack_from(">I", content, end - 4)[0]
             if not (whole and name in _LOOK):
-                kept.append(view[begin:place])
+                if begin < place:
+                    kept.append(view[begin:place])
                 begin = end
             if whole:
                 _note(name, view[place + 8 : end - 4], found)

@@ -29,8 +29,8 @@ class Sample:
     row: Row | None = None
     cls: str = ""
     txt: str = ""
-    malformed: bool = False
-    """Its JSON cannot be read."""
+    malformed: str = ""
+    """Why its JSON cannot be read."""
     others: bool = False
     """It has members that are neither images nor texts."""
     dotted: bool = False
@@ -48,7 +48,7 @@ class Sample:
 
     def has(self, ending: str) -> bool:
         """True if there is a member with this ending already."""
-        texts = {"json": self.row is not None or self.malformed, "cls": bool(self.cls), "txt": bool(self.txt)}
+        texts = {"json": self.row is not None or bool(self.malformed), "cls": bool(self.cls), "txt": bool(self.txt)}
         return ending in self.images or texts.get(ending, False)
 
 
@@ -101,8 +101,8 @@ def _put(
         try:
             sample.row = read_object(where, _text(where, member, text), fields)
         except DataError as error:
-            sample.malformed = True
-            found.refuse(f"{shard}/{name}", "malformed_json", str(error))
+            sample.malformed = str(error)
+            found.problem("malformed_json", str(error))
     elif ending in ("cls", "txt"):
         setattr(sample, ending, text.decode("utf-8-sig", "replace").strip())
     else:

@@ -200,3 +200,15 @@ def test_long_words_are_cut_and_cannot_steer_a_terminal(monkeypatch: pytest.Monk
 def test_nothing_of_the_metadata_comes_out() -> None:
     image, _ = inspect_image(with_chunk(b"tEXt", b"Raw profile type exif\0a secret place"))
     assert image.info == {} and encoded(image) == PLAIN
+
+
+def test_a_million_empty_chunks_take_no_memory() -> None:
+    plain = encoded(PICTURE)
+    end = plain.index(b"IEND") - 4
+    chunk = b"\0\0\0\0aaAa" + zlib.crc32(b"aaAa").to_bytes(4, "big")
+    content = plain[:end] + chunk * 200_000 + plain[end:]
+    tracemalloc.start()
+    pixels, _ = essentials(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pixels == plain and peak < 5_000_000

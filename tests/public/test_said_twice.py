@@ -177,5 +177,28 @@ def test_an_image_behind_a_link_says_how_it_is_read(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_a_presets_words_are_of_its_own_columns(preset: str, overrides: dict[str, object], kept: bool) -> None:
     assert bool(load_config(None, preset, overrides).data.label_names) is kept
-    if "data.options" in overrides:
-        assert load_config(None, preset, overrides).data.options["attribute"] == "age"
+
+
+def test_a_folder_that_was_given_a_meaning_is_never_a_label(tmp_path: Path) -> None:
+    for number, (name, y, a, _) in enumerate(ROWS):
+        put(tmp_path / y / a / name, image(number))
+    put(tmp_path / "holdout" / "in" / "x.jpg", image(98))
+    made = {"split_fractions": (0.5, 0.25, 0.25)}
+    found = read(tmp_path, split_names={"holdout": "drop"}, **made)
+    assert {e.label for e in found.entries} == {"cat", "dog"} and len(found.entries) == 24
+    assert [(image.path, image.reason) for image in found.excluded] == [("holdout/in/x.jpg", "split_dropped")]
+    with pytest.raises(DataError, match="the folders holdout are named like splits, but cat, dog not"):
+        load(tmp_path, split_names={"holdout": "test"}, **made)
+
+
+def test_only_folders_named_like_images_that_are_read_are_thumbnails(tmp_path: Path) -> None:
+    for number, (name, y, a, s) in enumerate(ROWS):
+        put(tmp_path / s / y / {"in": "nikon.raw", "out": "canon.hdr"}[a] / name, image(number))
+    assert {e.attribute for e in read(tmp_path).entries} == {"nikon.raw", "canon.hdr"}
+
+
+def test_a_preset_leaves_its_options_with_its_format() -> None:
+    data = load_config(None, "utkface", {"data.format": "folder", "data.options": {"table": "t.csv"}}).data
+    assert (data.options, data.label_names, data.aligned) == ({"table": "t.csv"}, {}, {})
+    assert load_config(None, "utkface", {"data.format": "folder"}).data.options == {}
+    assert load_config(None, "celeba", {"data.label_column": "blond_hair"}).data.label_names["1"] == "blond"

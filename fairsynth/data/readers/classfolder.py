@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Literal
 
 from fairsynth.config import DataConfig, Section
-from fairsynth.data.image_names import is_image, is_image_file
+from fairsynth.config.values import plain_value
+from fairsynth.data.image_names import is_image, is_image_file, is_read
 from fairsynth.data.layout import ignored_files, is_table
 from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.readers import celeba, folder, utkface
-from fairsynth.data.rules.split_words import exact_split, meaning
+from fairsynth.data.rules.split_words import DROP, exact_split, meaning
 from fairsynth.data.storage import FileEntry, Storage
 from fairsynth.data.tables.columns import places
 from fairsynth.errors import DataError
@@ -67,7 +68,10 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     places(f"the folder layout of {storage.root}", LEVELS, fields.needed)
     files = storage.files()
     found = [(file, file.path.split("/")[:-1]) for file in files if is_image_file(file)]
-    images = [(file, folders) for file, folders in found if not any(map(is_image, folders))]
+    images = [(file, folders) for file, folders in found if not any(map(is_read, folders))]
+    dropped = {name for name in {folders[0] for _, folders in images if folders} if _means(config, name) == DROP}
+    left_out = [SetAside(file.path, "split_dropped") for file, folders in images if folders and folders[0] in dropped]
+    images = [(file, folders) for file, folders in images if not folders or folders[0] not in dropped]
     tops = sorted({folders[0] for _, folders in images if folders})
     with_splits = _are_splits(storage, tops, Options.model_validate(config.options).top, config.split_names)
     levels = {file.path: folders[1:] if with_splits else folders for file, folders in images}
@@ -88,11 +92,15 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
         entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split, file.location))
     ignored = [file.path for file in files if not is_image_file(file)]
     remarks = [*ignored_files(ignored), *([] if with_splits else _taken_as_labels(tops))]
-    return Metadata(entries, quarantined, _thumbnails(found), remarks)
+    return Metadata(entries, quarantined, [*_thumbnails(found), *left_out], remarks)
+
+
+def _means(config: DataConfig, name: str) -> str | None:
+    return config.split_names.get(plain_value(name.strip()))
 
 
 def _thumbnails(found: list[tuple[FileEntry, list[str]]]) -> list[SetAside]:
-    return [SetAside(file.path, "beside_an_image") for file, folders in found if any(map(is_image, folders))]
+    return [SetAside(file.path, "beside_an_image") for file, folders in found if any(map(is_read, folders))]
 
 
 def _are_splits(storage: Storage, tops: list[str], top: str, names: Mapping[str, str]) -> bool:
@@ -101,7 +109,8 @@ def _are_splits(storage: Storage, tops: list[str], top: str, names: Mapping[str,
     splits, others = ([name for name in tops if bool(meant[name]) is wanted] for wanted in (True, False))
     if top == "label":
         return False
-    if others and (top == "split" or len({meant[name] for name in splits}) > 1):
+    said = any(plain_value(name.strip()) in names for name in splits)
+    if others and (top == "split" or said or len({meant[name] for name in splits}) > 1):
         raise DataError(
             f"{storage.root}: the folders {enumerated(splits) or '(none)'} are named like splits, but {enumerated(others)} not; "
             "move or rename what does not belong there, say what it is (data.split_names), or, if they all are labels: "

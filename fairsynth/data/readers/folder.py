@@ -13,12 +13,13 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from fairsynth.config import DataConfig, Section
+from fairsynth.config.values import spelled
 from fairsynth.data.layout import NO_NAMES, TABLES, is_table, shard_split, split_folders
 from fairsynth.data.metadata import Fields, Found, Metadata
 from fairsynth.data.rules.split_words import meaning
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.class_labels import Codes
-from fairsynth.data.tables.columns import places, present, spelled
+from fairsynth.data.tables.columns import places, present
 from fairsynth.data.tables.table import column_names, inside, read_table, safe_path
 from fairsynth.errors import DataError
 

@@ -97,7 +97,8 @@ def _chosen(sample: Sample, asked: str, where: str) -> str | None:
 def _image(sample: Sample, chosen: str | None, name: str, found: Found) -> tuple[str, str] | None:
     """Path and location of the sample's image, if it can be used; the others are set aside."""
     if sample.malformed:
-        found.quarantined += [SetAside(path, "malformed_json") for path, _ in sample.images.values()]
+        paths = [path for path, _ in sample.images.values()] or [name]
+        found.quarantined += [SetAside(path, "malformed_json", sample.malformed) for path in paths]
         return None
     others = [path for ending, (path, _) in sample.images.items() if ending != chosen]
     found.excluded += [SetAside(path, "other_image") for path in others]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from fairsynth.config.values import plain_value
 from fairsynth.manifest import SPLITS, TEST, TRAIN, VALIDATION
 
+# What data.split_names says of images that are left out.
+DROP = "drop"
 SPLIT_WORDS = "train (training), val (valid, validation, dev), test (testing)"
 # WILDS, Group-DRO and CelebA write numbers.
 CODES = dict(zip(("0", "1", "2"), SPLITS, strict=True))
@@ -48,7 +50,10 @@ def split_of(word: str) -> str | None:
 
 
 def meaning(word: str, names: Mapping[str, str]) -> str | None:
-    """What a word means: as ``names`` (``data.split_names``) says, else by itself; None for a word that is no split."""
+    """What a word means: as ``names`` (``data.split_names``) says, else by itself; None for a word that is no split.
+
+    May be ``DROP``: the images are to be left out.
+    """
     return names.get(plain_value(word.strip())) or split_of(word)
 
 

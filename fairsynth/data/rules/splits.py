@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from fairsynth.config import DataConfig
 from fairsynth.data.metadata import Found, Metadata, SetAside
 from fairsynth.data.rules.split_making import made, taken
-from fairsynth.data.rules.split_words import CODES, SPLIT_WORDS, exact_split, meaning
+from fairsynth.data.rules.split_words import CODES, DROP, SPLIT_WORDS, exact_split, meaning
 from fairsynth.escaping import enumerated
 
-DROP = "drop"
 # What YAML reads as something else than text if it has no quotes.
 _NOT_TEXT = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
 
@@ -25,7 +24,10 @@ def with_splits(config: DataConfig, metadata: Metadata, usual: Sequence[float] |
     """
     found = Found(metadata)
     words = Counter(entry.split for entry in metadata.entries)
-    unused = sorted({*config.split_names} - {*words})
+    dropped = {image.reason for image in metadata.excluded} & {"split_dropped"}  # by the reader, with their folder
+    unused = sorted(
+        name for name, split in config.split_names.items() if name not in words and not (dropped and split == DROP)
+    )
     if unused:
         found.remarks.append(f"data.split_names: no image has the split {enumerated(map(repr, unused))}")
     if [*words] == [""] and "" not in config.split_names:

@@ -16,7 +16,7 @@ _NOTHING = {"nan", "none", "null", "n/a", "na", "<na>", "nat"}
 _LONGEST = 40  # of a number: what is longer is a name
 
 
-def compared(metadata: Metadata) -> Metadata:
+def with_spellings_compared(metadata: Metadata) -> Metadata:
     """Compare the labels with one another, and the attributes.
 
     Two spellings of one number (1 and 01) are a problem; values that differ by case, blanks, invisible signs or

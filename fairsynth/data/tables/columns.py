@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
+from fairsynth.config.values import spelled
 from fairsynth.errors import DataError
 from fairsynth.escaping import enumerated
 
 _SHOWN = 30
-
-
-@lru_cache(maxsize=4096)
-def spelled(name: str) -> str:
-    """A column's name without what differs between programs: case, outer blanks, marks, blank or hyphen for _."""
-    plain = unicodedata.normalize("NFC", name).replace("\ufeff", "").strip().casefold()
-    return re.sub(r"[\s-]+", "_", plain)
 
 
 def places(where: str, found: Sequence[str], needed: Sequence[str], way: str = "") -> dict[str, int]:

@@ -27,7 +27,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_EXCEL = re.compile(r"sep=(.)\r?\n")
+_EXCEL = re.compile(r"sep=([^\w\s\"']|\t)\r?\n")
 _LOOK = 200
 _PIECE, _HEAD = 1 << 16, 1 << 26
 

@@ -111,10 +111,13 @@ def rungs(stages: Sequence[Phase], grace: int) -> list[int]:
     return [grace * FACTOR**i for i in range(64) if grace * FACTOR**i < longest]
 
 
-def promoted(trials: list[Trial]) -> set[int]:
-    """Numbers of the trials of one method that go on: the best third, ties to the earlier ones."""
+def promoted(trials: list[Trial], of: int | None = None) -> set[int]:
+    """Numbers of the trials of one method that go on: the best third, ties to the earlier ones.
+
+    ``of``: a third of so many, where some of them have ended already.
+    """
     ranked = sorted(trials, key=lambda trial: (*(-part for part in trial.promise), trial.number))
-    return {trial.number for trial in ranked[: math.ceil(len(trials) / FACTOR)]}
+    return {trial.number for trial in ranked[: math.ceil((of or len(trials)) / FACTOR)]}
 
 
 def best(trials: list[Trial], rule: Rule) -> Trial:

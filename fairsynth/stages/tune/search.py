@@ -114,7 +114,7 @@ class Search:
             for method in self.config.methods:
                 trials = [self._read(task) for task in tasks_of_rung if task.method == method]
                 # One that diverged has nothing to go on with.
-                stay = promoted(trials) - {trial.number for trial in trials if trial.finished}
+                stay = promoted([trial for trial in trials if not trial.finished], len(trials))
                 for trial in trials:
                     # Its seconds are in the rung's record.
                     if trial.number not in stay:
@@ -149,7 +149,10 @@ class Search:
         its = [trial for trial in trials if trial.method == method]
         if not self._cross_fits(method):
             return best(its, self.config.select)
+        diverged = [trial.diverged for trial in its if trial.diverged]
         its = [trial for trial in its if trial.predicted is not None]
+        if not its and diverged:
+            raise DataError(f"every way in which fairsynth learns from these data diverged, the first: {diverged[0]}")
         if not its:
             raise DataError(
                 "no way in which fairsynth can learn from these data could be judged: a label has too few validation images"
@@ -231,12 +234,17 @@ class Search:
         began, data = time.monotonic(), self._data(task)
         fit = CrossFit(task.method, task.setting, data, self.classify, self.seed, self.config.select, ranks)
         known: NDArray[np.int64] | None = None
-        with suppress(DataError):
+        diverged = ""
+        try:
             known = fit.predicted(checkpoint, checkpoint_seconds, note)
+        except DivergedError as error:
+            diverged = str(error)
+        except DataError:  # of these data the policy cannot learn
+            pass
         if ranks is not None and not ranks.first:
             return
         trial = cross_fitted(task.method, task.number, task.setting, known, data.validation, self.config.select)
-        self._commit(replace(trial, seconds=_seconds(began, ranks)), 0)
+        self._commit(replace(trial, seconds=_seconds(began, ranks), diverged=diverged), 0)
         fit.forget(checkpoint)
 
     def _data(self, task: TrialTask) -> Data:

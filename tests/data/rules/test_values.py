@@ -6,13 +6,13 @@ import pytest
 
 from fairsynth.config.values import plain_value
 from fairsynth.data.metadata import Entry, Metadata
-from fairsynth.data.rules.values import compared
+from fairsynth.data.rules.values import with_spellings_compared
 
 
 def labels(*values: str, as_attribute: bool = False) -> Metadata:
     """A dataset with these labels, or these attributes."""
     pairs = [("x", value) if as_attribute else (value, "p") for value in values]
-    return compared(Metadata([Entry(f"{i}.jpg", "train", *pair) for i, pair in enumerate(pairs)]))
+    return with_spellings_compared(Metadata([Entry(f"{i}.jpg", "train", *pair) for i, pair in enumerate(pairs)]))
 
 
 @pytest.mark.parametrize(("text", "value"), [

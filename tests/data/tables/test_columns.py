@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fairsynth.data.tables.columns import places, present, spelled, value_of
+from fairsynth.config.values import spelled
+from fairsynth.data.tables.columns import places, present, value_of
 from fairsynth.errors import DataError
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.manifest import noise_of, seed_for, seeds_apart
 from fairsynth.stages.finetune import class_images
 from fairsynth.stages.synthesize import image_plan
@@ -98,10 +101,22 @@ def test_the_rounds_of_a_run_look_back(few: int, tmp_path: Path, monkeypatch: py
     assert {*images["round"].to_pylist()} == {0, 1} and len({*low(images)}) == images.num_rows > 60
 
 
-def test_class_images_have_noise_of_their_own(few: int) -> None:
-    seeds = seeds_apart(lambda number, again: class_images._seed(3, "a dog", number, again), 120)
-    assert len({seed & 127 for seed in seeds}) == 120
-    assert seeds[0] == seed_for(3, "class", "a dog", 0) and image_plan.noise_of is not noise_of
+def test_class_images_have_noise_of_their_own(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def generate(
+        pipeline: object, prompts: object, negative: object, seeds: Sequence[int], *rest: object, **named: object
+    ) -> np.ndarray:
+        asked.extend(seeds)
+        return np.zeros((len(seeds), 4))
+
+    monkeypatch.setattr(class_images, "generate", generate)
+    monkeypatch.setattr(class_images, "load_pipeline", lambda models: None)
+    config = FinetuneConfig(class_images=120)
+    make = class_images.ClassLatents(ModelsConfig(), config, SynthesizeConfig(), {"x": "a dog"}, 3)
+    make({"name": "x"})
+    assert len({seed & 127 for seed in asked}) == 120
+    assert asked[0] == seed_for(3, "class", "a dog", 0) and image_plan.noise_of is not noise_of
 
 
 def test_what_is_taken_is_not_given_again() -> None:

@@ -70,3 +70,9 @@ def test_the_best_trial_is_by_the_rule_then_by_accuracy_then_the_earlier() -> No
         trial(4, wga=None, accuracy=None),
     ]
     assert [best(trials, rule).number for rule in ("worst-group", "worst-class", "accuracy")] == [2, 0, 0]
+
+
+def test_what_has_ended_takes_no_place_of_those_that_go_on() -> None:
+    """Of nine trials three go on; the three that led and diverged are not among those that are ranked."""
+    led = [trial(n, promise=1 - n / 100) for n in range(9)]
+    assert promoted(led[3:], 9) == {3, 4, 5} and promoted(led[3:]) == {3, 4} and promoted([], 9) == set()

@@ -240,7 +240,8 @@ def test_what_other_lots_had_begun_survives_another_stop(new_stage: NewStage, al
 
 def test_so_many_workers_as_there_never_are_is_an_error(new_stage: NewStage) -> None:
     with pytest.raises(
-        InfrastructureError, match=r"need 999 CPUs, but there are .*; lower resources.workers_per_cluster"
+        InfrastructureError,
+        match=r"999 workers that train together .* have room for 4; lower resources\.workers_per_cluster",
     ):
         new_stage().train(JOBS[:1], FULL.model_copy(update={"batch_size": 999}), workers_per_cluster=999)
 

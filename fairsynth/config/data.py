@@ -106,3 +106,9 @@ class DataConfig(Section):
     follow_links: bool = False
     """Follow symbolic links that leave the dataset's folder."""
     images: ImageRules = ImageRules()
+
+    @property
+    def other_split_column(self) -> str:
+        """The split's column if it was asked for by another name than the usual one, so that it must be there; else empty."""
+        usual = type(self).model_fields["split_column"].default
+        return "" if self.split_column == usual else self.split_column

@@ -42,7 +42,7 @@ def _nothing(storage: Storage) -> str:
 
 def check_options(config: DataConfig, name: str) -> None:
     """Raise ConfigError for an option that the format does not know, and for a column of the split where it has none."""
-    if config.split_column != DataConfig().split_column and not getattr(reader(name), "HAS_SPLIT_COLUMN", False):
+    if config.other_split_column and not getattr(reader(name), "HAS_SPLIT_COLUMN", False):
         raise ConfigError(f"the format {name} has no column of the split by another name (data.split_column)")
     options: type[BaseModel] | None = getattr(reader(name), "Options", None)
     allowed = sorted(options.model_fields) if options else []

@@ -125,8 +125,7 @@ def _read(storage: Storage, config: DataConfig, options: Options, fields: Fields
     name_column = _name_column(storage.name(table), header, options, found)
     in_folder = "" if options.table else table.rpartition("/")[0]
     codes, column = Codes.of_table(storage, table, fields), config.split_column
-    # A column of the split that was asked for by another name than the usual one must be there.
-    asked = (column,) if column not in ("", DataConfig().split_column) else ()
+    asked = (column,) if config.other_split_column else ()
     has_split = bool(column) and (bool(asked) or bool(present(header, (column,))))
     beside = shard_split(table, config.split_names) if in_folder or (options.table and not has_split) else ""
     optional = (column,) if column else ()

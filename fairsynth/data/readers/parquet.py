@@ -92,8 +92,7 @@ def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile,
     """Add the images of one file."""
     fields, where, schema = Fields.of(config, "label", "attribute"), storage.name(path), file.schema_arrow
     _check_image_column(storage, path, image, schema)
-    # A split column of another name than the usual one was asked for and must be there.
-    asked = (config.split_column,) if config.split_column != DataConfig().split_column else ()
+    asked = (config.split_column,) if config.other_split_column else ()
     wanted = (*fields.needed, *(asked or present(schema.names, (config.split_column,))))
     columns = {name: schema.names[place] for name, place in places(where, schema.names, wanted).items()}
     codes = Codes(schema, fields)

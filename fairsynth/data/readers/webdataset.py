@@ -75,8 +75,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     if texts:
         found.remarks.append(f"{len(texts)} texts belong to no image and were ignored: {enumerated(texts, most=3)}")
     if seen:
-        # A split field of another name than the usual one was asked for and must be there.
-        asked = (config.split_column,) if config.split_column != DataConfig().split_column else ()
+        asked = (config.split_column,) if config.other_split_column else ()
         places(f"the JSON in {storage.root}", list(seen), (*fields.needed, *asked))
     return found.metadata
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fairsynth.errors import DataError
@@ -127,6 +129,13 @@ def test_values_that_are_lists_or_objects(tmp_path: Path) -> None:
     put(tmp_path / "metadata.jsonl", json_lines([row | {"attribute": {"place": "in"}} for row in rows]))
     with pytest.raises(DataError, match="line 1: attribute is an object; one value is needed"):
         load(tmp_path)
+    table = pa.table(
+        {"file_name": ["a.jpg"] * 2, "label": [["x"], ["y"]], "attribute": ["p"] * 2, "split": ["train"] * 2}
+    )
+    (tmp_path / "other").mkdir()
+    pq.write_table(table, tmp_path / "other" / "metadata.parquet")
+    with pytest.raises(DataError, match=r"row 1: label is a list; one value is needed \(and 1 more like it\)"):
+        load(tmp_path / "other")
     # A further column may hold anything.
     put(tmp_path / "metadata.jsonl", json_lines([row | {"box": [1, 2]} for row in rows]))
     assert len(load(tmp_path).entries) == len(ROWS)

@@ -53,13 +53,13 @@ def resembles(storage: Storage) -> bool:
 def read(storage: Storage, config: DataConfig) -> Metadata:
     """Entries in the attribute list's order; a name in only one list is set aside.
 
-    Raises DataError: a list or all images missing, a count that is not the number of rows, a row that is too
-    short or too long, an unknown attribute, a name with two different rows. Problems: a partition other than 0, 1, 2,
-    a file name that leaves the dataset.
+    Raises DataError: a list or all images missing, a count that is not the number of rows, an unknown attribute.
+    Problems: a row that is too short or too long, a name with two different rows, a partition other than 0, 1, 2, a
+    file name that leaves the dataset.
     """
     fields, found = Fields.of(config, "Blond_Hair", "Male"), Found()
     attributes, partition = (
-        _read(storage, name, needed) for name, needed in zip(LISTS, (fields.needed, (PARTITION,)), strict=True)
+        _read(storage, name, needed, found) for name, needed in zip(LISTS, (fields.needed, (PARTITION,)), strict=True)
     )
     folder = _image_folder(storage, attributes.values)
     for number, (name, values) in enumerate(attributes.values.items(), start=1):
@@ -106,7 +106,8 @@ def _image_folder(storage: Storage, names: Collection[str]) -> str:
     raise DataError(f"{storage.root}: none of the listed images ({first}, ...) is there; looked in {looked}")
 
 
-def _read(storage: Storage, name: str, needed: tuple[str, ...]) -> _List:
+def _read(storage: Storage, name: str, needed: tuple[str, ...], told: Found) -> _List:
+    """One list; its rows that cannot be used are set aside in ``told``."""
     path = _find(storage, name)
     if not path:
         looked = ", ".join(place or "the folder itself" for place in LIST_PLACES)
@@ -116,17 +117,19 @@ def _read(storage: Storage, name: str, needed: tuple[str, ...]) -> _List:
     at = places(where, header, (NAME, *needed))
     name_at, places_of = at[NAME], [at[column] for column in needed]
     for line, values in rows:
+        number += 1
         if len(values) != len(header):
-            raise DataError(f"{where}, line {line}: {len(values)} values where {len(header)} are expected")
+            problem = f"{where}, line {line}: {len(values)} values where {len(header)} are expected"
+            told.refuse(f"{path}, line {line}", "malformed_row", problem)
+            continue
         row = tuple(values[place] for place in places_of)
         if values[name_at] in found.values:
             if found.values[values[name_at]] != row:
-                raise DataError(
-                    f"{where}, line {line}: {values[name_at]!r} is there twice with different values; keep one"
-                )
+                problem = f"{where}, line {line}: {values[name_at]!r} is there twice with different values; keep one"
+                told.refuse(f"{path}, line {line}", "different_rows", problem)
+                continue
             found.repeated.append(values[name_at])
         found.values[values[name_at]] = row
-        number += 1
     if count is not None and count != number:
         raise DataError(f"{where}, line 1: the count is {count}, but there are {number} rows; get the whole file")
     return found

@@ -145,10 +145,12 @@ def _read_parquet(
             for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(columns.values()))):
                 for values in batch.to_pylist():
                     number += 1
-                    yield (
-                        number,
-                        {c: as_text(values[name], f"{where}, row {number}: {c}") for c, name in columns.items()},
-                    )
+                    try:
+                        row = {c: as_text(values[name], f"{where}, row {number}: {c}") for c, name in columns.items()}
+                    except DataError as error:
+                        found.refuse(f"{path}, row {number}", "malformed_row", str(error))
+                        continue
+                    yield number, row
     except UNREADABLE as error:
         raise not_parquet(where, error) from None
 

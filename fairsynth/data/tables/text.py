@@ -66,8 +66,9 @@ def decoded(where: str, content: bytes) -> str:
 
 def _encoding(where: str, start: bytes) -> str:
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
-    # Read as UTF-8, western text in UTF-16 has a zero in every other place.
-    if encoding == "utf-8" and 4 * max(start[i:_LOOK:2].count(0) for i in (0, 1)) > len(start[:_LOOK]):
+    # Read as UTF-8, western text in UTF-16 has a zero in every other place, and there alone.
+    zeros = sorted(start[i:_LOOK:2].count(0) for i in (0, 1))
+    if encoding == "utf-8" and not zeros[0] and 4 * zeros[1] > len(start[:_LOOK]):
         raise DataError(f"{where} is UTF-16 without a byte order mark; save it as UTF-8")
     return encoding
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fairsynth.config import DataConfig
+from fairsynth.data.dataset import survey
 from fairsynth.data.metadata import SetAside
+from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.celeba import CELEBA, celeba, celeba_rows
 from tests.support.data.dataset_files import SPLITS, load, sizes
@@ -139,4 +142,15 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     (tmp_path / PARTITION).unlink()
     assert "has no list_eval_partition.txt or list_eval_partition.csv; looked in the folder itself, celeba/" in refusal(
         tmp_path
+    )
+
+
+def test_a_short_row_hides_no_other_fault(tmp_path: Path) -> None:
+    celeba(tmp_path, SMALL)
+    edit(tmp_path / ATTRIBUTES, f"{SMALL[1][0]} -1", SMALL[1][0])
+    edit(tmp_path / PARTITION, f"000001.jpg {SMALL[0][1]}", "000001.jpg 3")
+    config = DataConfig(root=str(tmp_path))
+    problems = survey(config, Storage(config.root)).problems
+    assert any("40 values where 41 are expected" in p for p in problems) and any(
+        "the partition of" in p for p in problems
     )

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.config import DataConfig
+from fairsynth.config.values import plain_value
 from fairsynth.data import dataset
 from fairsynth.data.metadata import Entry
 from fairsynth.data.storage import Storage
@@ -182,4 +183,5 @@ def test_any_text_is_read_as_it_was_written(rows: Rows, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as root:
         write_table(Path(root) / f"metadata.{suffix}", HEADER, rows)
         config = DataConfig(root=root, format="folder")
-        assert dataset.reader("folder").read(Storage(root), config).entries == [Entry(*row) for row in rows]
+        expected = [Entry(name, split, plain_value(y), plain_value(a)) for name, split, y, a in rows]
+        assert dataset.reader("folder").read(Storage(root), config).entries == expected

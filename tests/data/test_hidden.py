@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairsynth.data.storage import Storage, is_hidden
-from tests.support.data.dataset_files import image, load, put
+from tests.support.data.dataset_files import image, load, not_listed, put
 from tests.support.data.layouts import class_folders
 from tests.support.object_store import object_store
 
@@ -76,14 +76,7 @@ def test_empty_unreadable_and_linked_ones_are_no_remark(tmp_path: Path, monkeypa
     (tmp_path / "data" / "#recycle").mkdir()
     (tmp_path / "data" / "lost+found").mkdir()
     (tmp_path / "data" / "@eaDir").symlink_to(tmp_path / "other", target_is_directory=True)
-    listing = os.scandir
-
-    def refuse(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
-        if folder.endswith(b"lost+found"):
-            raise PermissionError(13, "Permission denied")
-        return listing(folder)
-
-    monkeypatch.setattr(os, "scandir", refuse)  # root, as which tests may run, may list anything
+    not_listed(monkeypatch, b"lost+found")
     storage = Storage(str(tmp_path / "data"), follow_links=True)
     assert [file.path for file in storage.files()] == ["a.png"]
     assert storage.hidden == Counter() and storage.not_followed == []

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
-from tests.support.data.dataset_files import image, load, put
+from tests.support.data.dataset_files import image, load, not_listed, put
 from tests.support.data.layouts import DISCOVER, FRACTIONS, LAYOUTS, class_folders
 from tests.support.object_store import object_store
 
@@ -182,14 +181,7 @@ def test_other_schemes_are_refused(uri: str) -> None:
 
 def test_folders_that_may_not_be_listed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "closed" / "x.png", "x")
-    listing = os.scandir
-
-    def refuse(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
-        if folder.endswith(b"closed"):
-            raise PermissionError(13, "Permission denied")
-        return listing(folder)
-
-    monkeypatch.setattr(os, "scandir", refuse)  # root, as which tests may run, may list anything
+    not_listed(monkeypatch, b"closed")
     with pytest.raises(DataError, match=r"cannot list .*closed.*: Permission denied"):
         paths(tmp_path)
 

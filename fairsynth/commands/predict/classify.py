@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,61 +32,69 @@ PREDICTED = pa.schema(
 _RULES = ImageRules(constant="keep", min_side=1, max_aspect=10**9)
 
 
-def labels_of(folder: Path) -> list[str]:
-    """The classifier's labels in the order of its outputs."""
-    names = json.loads((folder / "config.json").read_text("utf-8"))["id2label"]
-    return [names[str(place)] for place in range(len(names))]
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier in this process: its labels in the order of its outputs, and the side of its images in pixels."""
+
+    model: Any
+    labels: tuple[str, ...]
+    size: int
+
+
+@cache
+def load(folder: Path) -> Loaded:
+    """The classifier of a folder; once in a process, however many batches it gets."""
+    from transformers import AutoModelForImageClassification
+    from transformers.utils import logging
+
+    from fairsynth.models.device import pick_device
+
+    logging.disable_progress_bar()
+    model = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True).eval().to(pick_device())
+    names = model.config.id2label
+    crop = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))["crop_size"]
+    return Loaded(model, tuple(names[place] for place in range(len(names))), int(crop["height"]))
 
 
 class PredictImages:
-    """Rows (path, location) in, a table ``PREDICTED`` out; the model is loaded where it is first used."""
+    """Rows (path, location) in, a table ``PREDICTED`` out."""
 
     def __init__(self, storage: Storage, folder: Path) -> None:
-        self.storage, self.folder = storage, folder
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "folder": self.folder}
-
-    @cached_property
-    def _model(self) -> Any:
-        from transformers import AutoModelForImageClassification
-        from transformers.utils import logging
-
-        from fairsynth.models.device import pick_device
-
-        logging.disable_progress_bar()
-        model = AutoModelForImageClassification.from_pretrained(self.folder, use_safetensors=True)
-        return model.eval().to(pick_device())
+        self.reader, self.folder = ImageReader(storage), folder
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
-        reader, labels = ImageReader(self.storage), labels_of(self.folder)
-        size = int(json.loads((self.folder / "preprocessor_config.json").read_text("utf-8"))["crop_size"]["height"])
+        loaded = load(self.folder)
         pixels: dict[str, NDArray[np.uint8]] = {}
         reasons: dict[str, str] = {}
         for row in task["rows"]:
             try:
-                pixels[row["path"]] = decode(reader.read(row["path"], row["location"]).content, size, _RULES)
+                content = self.reader.read(row["path"], row["location"]).content
+                pixels[row["path"]] = decode(content, loaded.size, _RULES)
             except BadImage as problem:
                 reasons[row["path"]] = f"{problem.reason}: {problem.detail}" if problem.detail else problem.reason
-        found = dict(zip(pixels, self._probabilities(np.stack([*pixels.values()])), strict=True)) if pixels else {}
-        rows = []
-        for row in task["rows"]:
-            shares = found.get(row["path"])
-            best = int(shares.argmax()) if shares is not None else None
-            rows.append({
-                "path": row["path"],
-                "label": labels[best] if best is not None else "",
-                "probability": float(shares[best]) if shares is not None and best is not None else None,
-                "reason": reasons.get(row["path"], ""),
-                "probabilities": shares.tolist() if shares is not None else [None] * len(labels),
-            })  # fmt: skip
-        return {"predicted": pa.Table.from_pylist(rows, schema=PREDICTED)}
+        shares = _probabilities(loaded.model, np.stack([*pixels.values()])) if pixels else ()
+        found = {path: _seen(path, loaded.labels, one) for path, one in zip(pixels, shares, strict=True)}
+        none = {"label": "", "probability": None, "probabilities": [None] * len(loaded.labels)}
+        found |= {path: {"path": path, "reason": reason, **none} for path, reason in reasons.items()}
+        return {"predicted": pa.Table.from_pylist([found[row["path"]] for row in task["rows"]], schema=PREDICTED)}
 
-    def _probabilities(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        import torch
 
-        from fairsynth.classify.images import normalised, to_tensor
+def _seen(path: str, labels: Sequence[str], probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    best = int(probabilities.argmax())
+    return {
+        "path": path,
+        "label": labels[best],
+        "probability": float(probabilities[best]),
+        "reason": "",
+        "probabilities": probabilities.tolist(),
+    }
 
-        with torch.inference_mode():
-            logits = self._model(pixel_values=normalised(to_tensor(pixels_NHW3, str(self._model.device)))).logits
-            return logits.float().softmax(1).cpu().numpy()  # type: ignore[no-any-return]
+
+def _probabilities(model: Any, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+    import torch
+
+    from fairsynth.classify.images import normalised, to_tensor
+
+    with torch.inference_mode():
+        logits = model(pixel_values=normalised(to_tensor(pixels_NHW3, str(model.device)))).logits
+        return logits.float().softmax(1).cpu().numpy()  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairsynth.commands.predict.classify import PREDICTED, PredictImages, labels_of
+from fairsynth.commands.predict.classify import PREDICTED, PredictImages, load
 from fairsynth.config import ResourcesConfig
 from fairsynth.data.image_names import is_image_file
 from fairsynth.data.storage import Storage
@@ -38,11 +38,12 @@ def predict_images(images: str, run: Path, to: Path) -> str:
     folder = next((path for path in (run / "classifier", run) if (path / "config.json").is_file()), None)
     if folder is None:
         raise ConfigError(f"{run} has no classifier/; finish the run first: fairsynth run ... --out {run}")
-    storage, labels = Storage(images), labels_of(folder)
+    storage, folder = Storage(images), folder.resolve()  # workers have folders of their own
     rows = [{"path": file.path, "location": file.location} for file in storage.files() if is_image_file(file)]
     if not rows:
         raise DataError(f"{images} holds no image files")
     table = pa.concat_tables(_predicted(rows, PredictImages(storage, folder))).sort_by("path")
+    labels = load(folder).labels
     _write(table, labels, to)
     bad = table.filter(pc.not_equal(table["reason"], ""))
     if len(bad) == len(table):

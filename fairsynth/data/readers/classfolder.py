@@ -22,6 +22,10 @@ LEVELS = ("label", "attribute")
 _TABULAR = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
 
 
+# A file, and the folders that it lies in, from the root on.
+Placed = tuple[FileEntry, list[str]]
+
+
 class Options(Section):
     """Settings of this format (``data.options``)."""
 
@@ -68,10 +72,7 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     places(f"the folder layout of {storage.root}", LEVELS, fields.needed)
     files = storage.files()
     found = [(file, file.path.split("/")[:-1]) for file in files if is_image_file(file)]
-    images = [(file, folders) for file, folders in found if not any(map(is_read, folders))]
-    dropped = {name for name in {folders[0] for _, folders in images if folders} if _means(config, name) == DROP}
-    left_out = [SetAside(file.path, "split_dropped") for file, folders in images if folders and folders[0] in dropped]
-    images = [(file, folders) for file, folders in images if not folders or folders[0] not in dropped]
+    images, excluded = _apart(found, config.split_names)
     tops = sorted({folders[0] for _, folders in images if folders})
     with_splits = _are_splits(storage, tops, Options.model_validate(config.options).top, config.split_names)
     levels = {file.path: folders[1:] if with_splits else folders for file, folders in images}
@@ -92,15 +93,21 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
         entries.append(fields.entry(dict(zip(LEVELS, values, strict=False)), file.path, split, file.location))
     ignored = [file.path for file in files if not is_image_file(file)]
     remarks = [*ignored_files(ignored), *([] if with_splits else _taken_as_labels(tops))]
-    return Metadata(entries, quarantined, [*_thumbnails(found), *left_out], remarks)
+    return Metadata(entries, quarantined, excluded, remarks)
 
 
-def _means(config: DataConfig, name: str) -> str | None:
-    return config.split_names.get(plain_value(name.strip()))
-
-
-def _thumbnails(found: list[tuple[FileEntry, list[str]]]) -> list[SetAside]:
-    return [SetAside(file.path, "beside_an_image") for file, folders in found if any(map(is_read, folders))]
+def _apart(found: list[Placed], names: Mapping[str, str]) -> tuple[list[Placed], list[SetAside]]:
+    """The images, and those that are left out: thumbnails, and what lies in a folder of which ``names`` says so."""
+    images: list[Placed] = []
+    excluded: list[SetAside] = []
+    for file, folders in found:
+        if any(map(is_read, folders)):
+            excluded.append(SetAside(file.path, "beside_an_image"))
+        elif folders and meaning(folders[0], names) == DROP:
+            excluded.append(SetAside(file.path, "split_dropped"))
+        else:
+            images.append((file, folders))
+    return images, excluded
 
 
 def _are_splits(storage: Storage, tops: list[str], top: str, names: Mapping[str, str]) -> bool:

@@ -77,8 +77,8 @@ def csv_lines(where: str, text: str, wanted: Sequence[str] = ()) -> Iterator[Lin
     """The rows of a CSV text, the header first, without empty lines.
 
     Cells are separated by comma, semicolon, tab or bar: by that which finds most of the wanted columns in the header, of
-    equals the most columns; or by what Excel's first line ``sep=`` says. Strict about quotes: one that is never closed would otherwise swallow all lines after it.
-    Raises DataError with the line.
+    equals the most columns; or by what Excel's first line ``sep=`` says. Strict about quotes: one that is never closed
+    would otherwise swallow all lines after it. Raises DataError with the line.
     """
     rest, separator, skipped = _separated(text, wanted)
     lines = csv.reader(io.StringIO(rest, newline=""), delimiter=separator, strict=True)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from fairsynth.classify.images import normalised, to_tensor
+from fairsynth.commands.predict import run as predict
 from fairsynth.config import ClassifyConfig
 from fairsynth.data.decode import decode
 from fairsynth.exports.classifier import write_classifier
@@ -82,6 +83,19 @@ def test_predict_says_the_same(run: Path, tmp_path: Path, ending: str) -> None:
     best = [LABELS[i] for i in expected_of(run).argmax(1)]
     assert [row["label"].removeprefix("'") for row in rows] == best
     assert not any(row["label"].startswith("=") for row in rows) or ending == "parquet"
+
+
+@pytest.mark.slow
+def test_on_ray_it_says_the_same(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "FEW", 0)
+    monkeypatch.setattr(predict, "BATCH", 3)
+    monkeypatch.chdir(run.parent)
+    code, out, _ = call("predict", run / "images", "--run", run.name, "--to", tmp_path / "t.parquet")
+    assert code == 0 and "7 images in" in out
+    rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    found = np.array([[row[f"p: {label}"] for label in LABELS] for row in rows])
+    assert [row["path"] for row in rows] == [f"a/{n}.png" for n in range(7)]
+    assert np.allclose(found, expected_of(run), atol=1e-5)
 
 
 def test_what_cannot_be_read_has_a_reason(run: Path, tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from fairsynth.config import DataConfig
 from fairsynth.data import dataset
@@ -51,6 +53,18 @@ def put(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def not_listed(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    """Folders of this name may not be listed; root, as which tests may run, may list anything by itself."""
+    listing = os.scandir
+
+    def refuse(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
+        if folder.endswith(name):
+            raise PermissionError(13, "Permission denied")
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,6 +6,7 @@
     ├── ConfigError         2  config or usage
     ├── DataError           3  data refused
     │   └── DivergedError
+    ├── BudgetReached       4  a limit of the command line; the same command goes on
     ├── InfrastructureError 5  infrastructure, worth a retry
     └── OutputLockedError   6  output folder in use by another run
 
@@ -36,6 +37,12 @@ class DataError(FairsynthError):
 
 class DivergedError(DataError):
     """A classifier's training came to values that are no numbers; nothing can be learnt after them."""
+
+
+class BudgetReached(FairsynthError):
+    """The run has used what it was allowed to; finished work is kept, and the same command goes on."""
+
+    exit_code = 4
 
 
 class InfrastructureError(FairsynthError):

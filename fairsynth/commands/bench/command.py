@@ -1,0 +1,50 @@
+"""The command bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairsynth.commands.words import Tokens, config_of
+from fairsynth.console import guarded, say
+from fairsynth.errors import DataError
+
+
+def bench(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+    """Compare methods, generators, severities and datasets.
+
+    bench [CONFIG.yaml] [--preset NAME] [--out DIR] [--bench.key VALUE ...]
+
+    For example --bench.severities '[95%, 99%]' --bench.methods '[erm, group-dro, dfr, fairsynth]' --bench.generators
+    '[vanilla, clustered-dreambooth]' --evaluate.seeds 5; --bench.ablation true tries other settings one at a time.
+    --bench.datasets '{NAME: {data.root: DIR}, ...}' compares on several datasets. Writes OUT/bench: table.md, table.csv,
+    bench.json, curve.png. The same command resumes. Exit code 3: a cell failed for a reason of its data; the table says
+    which.
+
+    Parameters
+    ----------
+    preset
+        demo, waterbirds, celeba or utkface.
+    out
+        Output folder; on a cluster it must be shared by all nodes.
+    """
+    return guarded(lambda: _bench(tokens, preset, out))
+
+
+def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
+    from fairsynth.lock import locked
+
+    config, root = config_of(
+        tokens, preset, out, "compare what? give a CONFIG.yaml or a preset, for example 'fairsynth bench --preset demo'"
+    )
+    from fairsynth.commands.bench.run import bench, check
+
+    check(config, root)
+    with locked(root):
+        done = bench(config, say)
+    say((done.folder / "table.md").read_text("utf-8"))
+    say(f"table, curve and all values: {done.folder}")
+    if done.failed:
+        raise DataError(
+            f"{done.failed} of {done.cells} cells failed for a reason of their data; the table says which and why"
+        )
+    return 0

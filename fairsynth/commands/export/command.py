@@ -1,0 +1,71 @@
+"""The command export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from fairsynth.commands.words import Tokens, config_of
+from fairsynth.console import guarded, say
+from fairsynth.errors import ConfigError
+
+
+def export(
+    *tokens: Tokens,
+    format: Literal["kohya", "folder", "parquet", "webdataset"],
+    to: Path | None = None,
+    preset: str | None = None,
+    out: str | None = None,
+) -> int:
+    """Write a run's images or adapters for other programs; nothing is made anew.
+
+    Images: export [CONFIG.yaml] [--preset NAME] [--out DIR] [--section.key VALUE ...] --format parquet [--to DIR],
+    with the options of the run. Adapters: export RUN --format kohya [--to DIR].
+
+    Parameters
+    ----------
+    format
+        folder (metadata.csv and files), parquet or webdataset: the accepted images. kohya: the adapters,
+        as WebUI, ComfyUI and kohya's scripts read them; RUN is the output folder.
+    to
+        Folder to write to; OUT/synthetic-FORMAT or RUN/adapters-kohya if not given.
+    preset
+        demo, waterbirds, celeba or utkface.
+    out
+        Output folder of the run.
+    """
+    if format == "kohya":
+        return guarded(lambda: _export_adapters(tokens, to, preset or out))
+    return guarded(lambda: _export_images(tokens, format, to, preset, out))
+
+
+def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
+    from fairsynth.commands.export.adapters import export_kohya
+
+    if len(tokens) != 1 or tokens[0].startswith("-") or other:
+        raise ConfigError(
+            "export which adapters? give the output folder of a run alone: fairsynth export RUN --format kohya"
+        )
+    run = Path(tokens[0])
+    target = to or run / "adapters-kohya"
+    say("\n".join(export_kohya(run, target).lines(target)))
+    return 0
+
+
+def _export_images(
+    tokens: Sequence[str],
+    form: Literal["folder", "parquet", "webdataset"],
+    to: Path | None,
+    preset: str | None,
+    out: str | None,
+) -> int:
+    what = f"give the run's CONFIG.yaml or preset: fairsynth export CONFIG --format {form}"
+    if tokens and not tokens[0].startswith("-") and Path(tokens[0]).is_dir():
+        raise ConfigError(f"{tokens[0]} is a folder; {what}")
+    config, _ = config_of(tokens, preset, out, f"export what? {what}")
+
+    from fairsynth.commands.export.images import export_set
+
+    say(export_set(config, form, to))
+    return 0

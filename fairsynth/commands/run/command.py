@@ -1,0 +1,68 @@
+"""The commands that run the pipeline, whole or one stage of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fairsynth.commands.words import Tokens, config_of
+from fairsynth.console import guarded, say
+
+_STAGES = {
+    "ingest": "Read the dataset, check every image, write the manifest.",
+    "embed": "Turn images into CLIP vectors, and training images into latents.",
+    "cluster": "Find clusters inside each group.",
+    "finetune": "Train an adapter per cluster.",
+    "synthesize": "Generate images for each group, and keep what shows it.",
+    "audit": "Measure what was kept: what it shows, how real it is, whether it copies.",
+    "tune": "Search each method's settings by validation worst-group accuracy.",
+    "evaluate": "Train with the best settings, predict the test split.",
+    "report": "Write the report, and lay out what a run leaves.",
+}
+
+
+def run(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+    """Run the whole pipeline; the same command resumes.
+
+    run [CONFIG.yaml] [--preset NAME] [--out DIR] [--section.key VALUE ...]
+
+    Parameters
+    ----------
+    preset
+        demo, waterbirds, celeba or utkface.
+    out
+        Output folder; on a cluster it must be shared by all nodes.
+    """
+    return guarded(lambda: _run(tokens, preset, out, None))
+
+
+def stage_command(stage: str) -> Callable[..., int]:
+    """The command of one stage."""
+
+    def command(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+        return guarded(lambda: _run(tokens, preset, out, stage))
+
+    command.__doc__ = _STAGES[stage]
+    return command
+
+
+def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
+    from fairsynth.lock import locked
+    from fairsynth.preflight import check_early, worded
+
+    nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
+    config, root = config_of(tokens, preset, out, nothing)
+    metadata = check_early(config, root)
+    config = worded(config, metadata)
+    with locked(root):
+        from fairsynth.pipeline import run
+
+        outcome = run(config, only, say, metadata)
+    if only in (None, "report"):
+        from fairsynth.stages.report.step import summary_lines
+
+        say("\n".join(["", *summary_lines(root)]))
+    if not outcome.made:
+        say(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
+    else:
+        say(f"done in {outcome.seconds:.0f} s")
+    return 0

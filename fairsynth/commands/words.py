@@ -1,0 +1,27 @@
+"""What commands of the command line share: settings as words, and the config that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from fairsynth.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fairsynth.config import RunConfig
+
+Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+
+
+def config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:
+    """The config of a command line, and its output folder. Raises ConfigError(nothing) for an empty one."""
+    from fairsynth.config.load import load_config, parse_overrides
+
+    path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
+    if path is None and preset is None and not rest:
+        raise ConfigError(nothing)
+    config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
+    return config, Path(config.out).expanduser().resolve()

@@ -25,7 +25,9 @@ class ClassifyConfig(Section):
     backbone: str = "microsoft/resnet-50"
     """A transformers ResNet (hub id or folder), or ``small``: a little ResNet with random weights."""
     backbone_revision: str | None = None
+    """Commit of the hub model; pin it."""
     image_size: Positive = 224
+    """Side in pixels at which the classifier sees images."""
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 128
     """Images of a step; batch normalisation cannot learn from one."""
     pretrain_epochs: Positive = 50
@@ -71,6 +73,7 @@ class EvaluateConfig(Section):
     """The final training runs with the best setting of each method."""
 
     seeds: Positive = 3
+    """Trainings of every method with its best setting; figures and intervals are over them."""
 
 
 class BenchConfig(Section):
@@ -87,7 +90,7 @@ class BenchConfig(Section):
     generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
     """What makes the images that fairsynth learns from: a row of the table each."""
     seeds: Positive = 1
-    """Repetitions of everything; evaluate.seeds trainings each. The first repetition has the config's own seeds, each further one a hash of them and its number in place of three. data.severity_seed: which images of rare groups stay, at a severity. data.split_seed: the split, where the dataset has none of its own. seed: all the rest, that is clusters, adapters, images, settings that are tried, trainings, and of the built-in dataset every image with its split and background. Pretrained models stay, and so do a dataset's own split and, at original, its images."""
+    """Repetitions of everything; evaluate.seeds trainings each. The first has the config's own data.severity_seed (which images of rare groups stay), data.split_seed (the split, where the dataset has none) and seed (all the rest), each further one a hash of them and its number in place of three. Pretrained models stay, and so do a dataset's own split and, at original, its images."""
     ablation: bool = False
     """Also run fairsynth with other k, text_weight, beta and per_group, one at a time, by the paper's policy; and by each policy alone."""
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from fairsynth.config.types import Fraction, Positive, Section, Severity, SplitNames, Words
 
@@ -53,8 +53,10 @@ ANY_IMAGE = ImageRules(max_pixels=10**9, min_side=1, max_aspect=10**9, constant=
 class DataConfig(Section):
     """Where the dataset is, how to read it, and what is asked of it."""
 
-    format: Annotated[str, AfterValidator(_known_format)] = "auto"
-    """auto: recognise the layout; demo: the built-in digits; else a reader: waterbirds, celeba, utkface, folder, classfolder, parquet, webdataset."""
+    format: Annotated[str, AfterValidator(_known_format), WithJsonSchema({"enum": ["auto", "demo", *formats()]})] = (
+        "auto"
+    )
+    """auto: recognise the layout; demo: the built-in digits; else the reader of that name."""
     root: str = ""
     """Folder of the dataset: a path, s3://... or gs://... For demo: left empty, the dataset is written below the output folder."""
     label_column: str = ""

@@ -43,14 +43,14 @@ class ModelsConfig(Section):
 
 
 class EmbedConfig(Section):
-    """The embed stage."""
+    """The embed stage: images become CLIP vectors, training images also latents."""
 
     unit_size: Positive = 128
     """Images per unit: embedded and committed at once."""
 
 
 class ClusterConfig(Section):
-    """The cluster stage."""
+    """The cluster stage: k-means of the CLIP vectors inside each group."""
 
     k: Positive | Literal["auto"] = "auto"
     """Clusters per group, or auto: the number up to max_k with the best silhouette."""
@@ -76,21 +76,27 @@ class FinetuneConfig(Section):
     rare_tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
     """Identifiers, given to the adapters of a group in turn."""
     rank: Positive = 16
+    """Rank of the LoRA matrices: more learns more detail, and copies sooner."""
     alpha: Positive = 16
+    """Strength of an adapter: its change of a layer is multiplied by alpha / rank."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
     """Name endings of the UNet's layers that get an adapter."""
     steps: Positive = 400
+    """Optimizer steps of one adapter."""
     max_epochs: Positive | None = None
     """Upper limit of passes over a cluster's images: small clusters get fewer steps. null: no limit."""
     batch_size: Positive = 4
+    """Images of one adapter in a step; those of the prior come on top."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    """Of adapters."""
+    """Learning rate of adapters."""
     full_learning_rate: Annotated[float, Field(gt=0)] = 5e-6
-    """With parameters: full."""
+    """Learning rate with parameters: full."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps over which the learning rate rises to its value."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Weight decay of AdamW."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longer gradients of an adapter are cut to this length."""
     snr_ceiling: Annotated[float, Field(gt=0)] | None = 5.0
     """Min-SNR loss weights (arXiv 2303.09556) with this ceiling; null: uniform weights."""
     prior: Literal["teacher", "images"] = "teacher"
@@ -139,8 +145,11 @@ class SharedConfig(Section):
     """The shared adapter: one for the dataset. It learns all groups, each as often as the others, by their prompts, so it can put labels and attributes together whose words mean nothing to the base model. Not for generator: vanilla, nor parameters: full."""
 
     use: bool = True
+    """Train the shared adapter; false leaves it out, and the route of its name with it."""
     rank: Positive = 16
+    """As in finetune."""
     alpha: Positive = 16
+    """As in finetune."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "to_q",
         "to_k",
@@ -157,14 +166,17 @@ class SharedConfig(Section):
     )
     """As in finetune. A word that the base model does not know changes an image only if more than attention moves."""
     steps: Positive = 2000
+    """Optimizer steps."""
     batch_size: Positive = 8
+    """Images in a step, groups in turn."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """At first; it falls to 0 along a cosine."""
+    """Learning rate at first; it falls to 0 along a cosine."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
+    """Steps over which the learning rate rises to its value."""
     text_dropout: Fraction = 0.1
     """Share of the samples learnt without a prompt, for guidance."""
     guidance: Annotated[float, Field(ge=1)] = 2.0
-    """Of its images. It has learnt without prompts, too, so it needs less than others; more shows groups more clearly, and looks less real."""
+    """Guidance of its images. It has learnt without prompts, too, so it needs less than others; more shows groups more clearly, and looks less real."""
 
 
 class SynthesizeConfig(Section):
@@ -179,6 +191,7 @@ class SynthesizeConfig(Section):
     prompt: str = "a photo of a {label}, {attribute}"
     """Prompt of the base model and of borrowed adapters, and text that CLIP compares images with."""
     negative_prompt: str = ""
+    """What images should not show; with the route same-attribute the lender's label is added to it."""
     absent_groups: Literal["skip", "make"] = "skip"
     """Groups without any training image: leave them out, or make them as other groups without adapters."""
     routing: Literal["auto", "paper", "own", "same-attribute", "shared", "prompt"] = "auto"
@@ -198,6 +211,7 @@ class SynthesizeConfig(Section):
     steps: Positive = 20
     """Denoising steps."""
     guidance: Annotated[float, Field(ge=1)] = 7.5
+    """How strongly images follow their prompt (classifier-free guidance); 1: no guidance."""
     borrow_guidance: Annotated[float, Field(ge=1)] | None = None
     """For images by borrowed adapters; null: guidance."""
     guidance_until: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -51,7 +51,7 @@ class ResourcesConfig(Section):
 
 
 class RunConfig(Section):
-    """The whole configuration of a run."""
+    """The whole configuration of a run: where it writes, its seed, and a section for each stage."""
 
     out: Annotated[str, Field(min_length=1)] = "runs/default"
     """Output folder; on a cluster it must be shared by all nodes."""

@@ -2,6 +2,7 @@
 # make test        the tests, all of them
 # make test-fast   those that need no run and no Ray, at most two minutes: before every commit
 # make lint        style and types
+# make docs        the pages of docs/ as a site, in build/site
 PYTHON ?= python3
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 ARGS ?=
@@ -12,7 +13,7 @@ DEVELOPMENT := .venv/.installed-dev
 REQUIREMENTS := pyproject.toml constraints.txt
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test test-fast lint
+.PHONY: demo test test-fast lint docs
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -28,6 +29,9 @@ lint: $(DEVELOPMENT)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: $(DEVELOPMENT)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -1,0 +1,1 @@
+"""Tests of the pages for people that need more than their text."""

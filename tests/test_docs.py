@@ -160,6 +160,7 @@ def test_a_wrong_command_is_found(command: str, problem: str) -> None:
         "```python\nif:\n```",
         "```yaml\nclustr: {k: 5}\n```",
         "```text\nfairsynth/\n  nothing.py  x\n```",
+        "```diff\n--- a/README.md\n+++ b/README.md\n@@ -1,1 +1,1 @@\n-# fairsnyth\n+# x\n```",
     ],
 )
 def test_a_wrong_block_is_found(block: str) -> None:

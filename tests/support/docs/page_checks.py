@@ -6,6 +6,7 @@ Each check returns what it found: a text that is empty, or a list that is, where
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ from tests.support.docs.pages import (
 
 FAIRSYNTH, PYTHON = ("fairsynth", ".venv/bin/fairsynth"), ("python", ".venv/bin/python")
 TOP = ("fairsynth", "jobs", "benchmarks", "tests", "docs", ".ci")
-LANGUAGES = ("sh", "python", "yaml", "text")
+LANGUAGES = ("sh", "python", "yaml", "text", "diff")
 # What stands for any option.
 ANY_OPTION = "--section.key VALUE"
 SECTIONS = "|".join(name for name, field in RunConfig.model_fields.items() if hasattr(field.annotation, "model_fields"))
@@ -224,6 +225,8 @@ def block_problems(text: str) -> list[str]:
             wrong += [problem for words in commands(code) if (problem := command_problem(words))]
         elif language in ("python", "yaml"):
             wrong += _refused(code, language)
+        elif language == "diff":
+            wrong += _not_applied(code)
         elif code.startswith("fairsynth/"):
             wrong += [f"no path {entry}" for entry in tree_entries(code) if not (ROOT / entry).exists()]
     return wrong
@@ -235,6 +238,13 @@ def _refused(code: str, language: str) -> list[str]:
     except (SyntaxError, ConfigError) as error:
         return [str(error)]
     return []
+
+
+def _not_applied(patch: str) -> list[str]:
+    """What keeps git from applying a patch to this checkout."""
+    command = ["git", "apply", "--check", "-"]
+    done = subprocess.run(command, cwd=ROOT, input=patch, capture_output=True, text=True, check=False)
+    return [" ".join(done.stderr.split())] if done.returncode else []
 
 
 def table_problems(text: str) -> list[str]:

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
+from fairsynth.classify.passes import passes as passes
+
 CHANGES_PER_IMAGE = 4
-# Strongly changed images are harder to learn: an epoch has about as many of them, in several passes over few images.
-IMAGES_PER_EPOCH = 2500
 # The strongest changes: rotation in degrees, logarithm of the scale, shift as a share of half the side.
 _ROTATION, _SCALE, _SHIFT = 20.0, 0.3, 0.4
 _COVERED = (0.15, 0.45)  # side of the covered square, as a share of the image's
@@ -34,11 +34,6 @@ class Draws:
     def shared(self, low: float, high: float, *shape: int) -> Tensor:
         """Numbers for all images at once."""
         return (torch.rand(shape, generator=self.rng) * (high - low) + low).to(self.device)
-
-
-def passes(n_images: int) -> int:
-    """Passes over this many images in an epoch of strong changes."""
-    return max(1, round(IMAGES_PER_EPOCH / n_images))
 
 
 def strongly_augmented(images_N3HW: Tensor, rng: torch.Generator, n: int, part: slice) -> Tensor:

@@ -11,9 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 
 # Number of linear layers that are averaged, each fitted on another balanced subsample.
 REFITS = {"dfr": 20, "dfr-train": 10}
@@ -72,6 +69,11 @@ def fit(rows: Labelled, strength: float, n_labels: int) -> Linear:
     ``strength``: scikit-learn's C. Of two classes the first one's logit is 0; a class without rows has a logit that
     no other is below. Raises ValueError for rows of one class.
     """
+    # Whoever wants to know what a method does imports this module, and scikit-learn takes seconds.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
     classes = np.unique(rows.labels_N)
     if len(classes) < 2:
         raise ValueError("images of two labels are needed to refit a linear layer")

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
@@ -106,6 +105,8 @@ def _weights(points_ND: NDArray[np.float32], classes_N: Sequence[str], weights_N
     """Weights (C, D + 1) whose softmax gives the classes in sorted order; the last column is the intercept."""
     if len(set(classes_N)) == 1:
         return np.zeros((1, points_ND.shape[1] + 1), np.float32)
+    from sklearn.linear_model import LogisticRegression  # seconds, where only figures of a probe are read
+
     # By number: numpy's text loses a zero byte at the end, and two such names would be one.
     place = {name: i for i, name in enumerate(sorted(set(classes_N)))}
     codes = [place[name] for name in classes_N]

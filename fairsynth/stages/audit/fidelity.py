@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_chunked
 
 _CHUNK = 1024
 
@@ -112,6 +111,8 @@ def _radii(rows_ND: NDArray[np.float64], k: int) -> NDArray[np.float64]:
 
 def _distances(x_ND: NDArray[np.float64], y_MD: NDArray[np.float64]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Euclidean distances, some rows of x at a time: which rows, and (C, M)."""
+    from sklearn.metrics import pairwise_distances_chunked
+
     start = 0
     for part in pairwise_distances_chunked(x_ND, y_MD, working_memory=64):
         yield slice(start, start + len(part)), part

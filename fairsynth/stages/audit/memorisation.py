@@ -14,8 +14,6 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.stats import beta
-from sklearn.neighbors import NearestNeighbors
 
 from fairsynth.data.copies import CopyDetector, copy_threshold, thumbnails
 
@@ -47,6 +45,8 @@ def closer_share(
     Pearson 1934), over synthetic rows alone. Known as the DCR share. Held-out images must be of the training
     images' distribution: compare within a group. Raises ValueError if one of the three is empty.
     """
+    from scipy.stats import beta
+
     if not (len(synthetic_ND) and len(train_MD) and len(heldout_KD)):
         raise ValueError("the share needs synthetic, training and held-out images")
     rng, size = np.random.default_rng(seed), min(len(train_MD), len(heldout_KD))
@@ -77,6 +77,8 @@ def nearest_ratio(rows_ND: NDArray[np.float32], train_MD: NDArray[np.float32]) -
 
 def _distances(rows_ND: NDArray[np.float32], to_MD: NDArray[np.float32], k: int) -> NDArray[np.float64]:
     """Distances (N, k) to the k nearest rows, ascending."""
+    from sklearn.neighbors import NearestNeighbors
+
     index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(to_MD.astype(np.float64))
     return index.kneighbors(rows_ND.astype(np.float64))[0]
 

@@ -10,10 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import rankdata
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from fairsynth.groups import Group, group_index
 
@@ -38,6 +34,9 @@ def auc(higher_N: NDArray[np.float64], lower_M: NDArray[np.float64]) -> Auc:
     standard error of Hanley & McNeil (1982) at that value: so it has a width even at 0 and 1 (Newcombe 2006,
     method 5). Raises ValueError if a set is empty.
     """
+    from scipy.optimize import brentq
+    from scipy.stats import rankdata
+
     n, m = len(higher_N), len(lower_M)
     if not (n and m):
         raise ValueError("an AUC needs scores on both sides")
@@ -89,6 +88,8 @@ def realism_scores(
     in which the labels of real images differ are first removed from the embeddings (as in concept erasure, Belrose et
     al. 2023). All images are scored. None without such a group.
     """
+    from sklearn.preprocessing import StandardScaler
+
     rows = np.concatenate([real_ND, synthetic_MD]).astype(np.float64)
     real = np.arange(len(rows)) < len(real_ND)
     coded = _coded([*real_groups_N, *synthetic_groups_M])
@@ -148,6 +149,8 @@ def _direction(
     rows_ND: NDArray[np.float64], real_N: NDArray[np.bool_], groups_N: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Coefficients (D,) by which real and synthetic images of one group differ."""
+    from sklearn.linear_model import LogisticRegression
+
     cells_N = 2 * groups_N + real_N
     weights_N = 1 / np.bincount(cells_N)[cells_N]
     # Large columns, so that the penalty does not hold the groups' constants down.

@@ -7,7 +7,7 @@ same epoch, so the outcome depends on settings and seed alone, not on machines, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from fairsynth.classify.epoch import Epoch, Rule, figures, merit
 from fairsynth.classify.images import Images
-from fairsynth.classify.methods import Phase
 from fairsynth.classify.policies import Setting
-
-# One trial in this many goes on at each rung.
-FACTOR = 3
+from fairsynth.stages.tune.rungs import FACTOR
+from fairsynth.stages.tune.rungs import rungs as rungs
 
 
 @dataclass(frozen=True)
@@ -100,15 +98,6 @@ def read_trial(content: Mapping[str, Any]) -> Trial:
     predicted = content.get("predicted")
     lists = {"promise": tuple(content["promise"]), "predicted": None if predicted is None else tuple(predicted)}
     return Trial(**{**content, **lists})
-
-
-def rungs(stages: Sequence[Phase], grace: int) -> list[int]:
-    """The epochs of a method after which only the best go on, the first of them after ``grace``.
-
-    None for methods of several phases: what the first ones reach says little of the end, and they differ in length.
-    """
-    longest = sum(phase.epochs for phase in stages) if len(stages) == 1 else 0
-    return [grace * FACTOR**i for i in range(64) if grace * FACTOR**i < longest]
 
 
 def promoted(trials: list[Trial], of: int | None = None) -> set[int]:

@@ -25,25 +25,31 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
     if config.data.format == "demo":
         from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
 
-        _check_routes(config, ALIGNED, ATTRIBUTES)
+        check_routes(config, ALIGNED, ATTRIBUTES)
         return None
     from fairsynth.data.dataset import levelled, load
     from fairsynth.stages.ingest.decide import check_groups, check_k
 
     storage = Storage(config.data.root, config.data.follow_links)
-    if storage.local is not None:
-        folder = storage.local.resolve()
-        if root == folder or root.is_relative_to(folder):
-            raise ConfigError(
-                f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
-            )
+    check_place(storage, root)
     metadata = load(config.data, storage)
     check_groups(metadata.entries, config.data)
     _, kept = levelled(config.data, metadata)
     if config.data.attribute == "column":
         check_k(config, Counter(Group(e.label, e.attribute) for e in kept.entries if e.split == TRAIN))
-        _check_routes(config, {e.label for e in metadata.entries}, {e.attribute for e in metadata.entries})
+        check_routes(config, {e.label for e in metadata.entries}, {e.attribute for e in metadata.entries})
     return metadata
+
+
+def check_place(storage: Storage, root: Path) -> None:
+    """Raise ConfigError for an output folder inside the dataset."""
+    if storage.local is None:
+        return
+    folder = storage.local.resolve()
+    if root == folder or root.is_relative_to(folder):
+        raise ConfigError(
+            f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
+        )
 
 
 def worded(config: RunConfig, metadata: Metadata | None) -> RunConfig:
@@ -58,7 +64,7 @@ def worded(config: RunConfig, metadata: Metadata | None) -> RunConfig:
     return config.model_copy(update={"data": data.model_copy(update=names)})
 
 
-def _check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
+def check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
     """Raise ConfigError for a route of a group that the dataset cannot have."""
     names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))
     for name in config.synthesize.routes:

@@ -200,7 +200,7 @@ def test_of_a_large_group_a_fixed_part_is_used(monkeypatch: pytest.MonkeyPatch) 
             fitted.append((points, sample_weight))
             return super().fit(points, classes, sample_weight)
 
-    monkeypatch.setattr(stage, "LogisticRegression", Watched)
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Watched)
     fit_probe(points, groups, ids)
     used, weights = fitted[0]
     place = {point.tobytes(): group for point, group in zip(points, groups, strict=True)}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated, NamedTuple
 
+from cyclopts import Parameter
+
+from fairsynth.commands.plan.command import show_plan
 from fairsynth.commands.words import Tokens, config_of
 from fairsynth.console import guarded, say
 
@@ -20,7 +24,15 @@ _STAGES = {
 }
 
 
-def run(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+def run(
+    *tokens: Tokens,
+    preset: str | None = None,
+    out: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    confirm_above: float = 5.0,
+    yes: Annotated[bool, Parameter(negative=())] = False,
+    price_per_hour: float | None = None,
+) -> int:
     """Run the whole pipeline; the same command resumes.
 
     run [CONFIG.yaml] [--preset NAME] [--out DIR] [--section.key VALUE ...]
@@ -31,8 +43,19 @@ def run(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> i
         demo, waterbirds, celeba or utkface.
     out
         Output folder; on a cluster it must be shared by all nodes.
+    dry_run
+        Show the plan and end: the same as 'fairsynth plan'.
+    confirm_above
+        At a terminal, show the plan and ask before a run that is estimated to take more minutes.
+    yes
+        Never ask.
+    price_per_hour
+        Price of an hour of one worker, for the plan.
     """
-    return guarded(lambda: _run(tokens, preset, out, None))
+    if dry_run:
+        return guarded(lambda: show_plan(tokens, preset, out, price=price_per_hour))
+    asked = _Asked(confirm_above, price_per_hour) if not yes else None
+    return guarded(lambda: _run(tokens, preset, out, None, asked))
 
 
 def stage_command(stage: str) -> Callable[..., int]:
@@ -45,7 +68,16 @@ def stage_command(stage: str) -> Callable[..., int]:
     return command
 
 
-def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str | None) -> int:
+class _Asked(NamedTuple):
+    """When a person is asked before a run: above so many minutes; and the price that the plan goes by."""
+
+    above: float
+    price: float | None
+
+
+def _run(
+    tokens: Sequence[str], preset: str | None, out: str | None, only: str | None, asked: _Asked | None = None
+) -> int:
     from fairsynth.lock import locked
     from fairsynth.preflight import check_early, worded
 
@@ -53,6 +85,12 @@ def _run(tokens: Sequence[str], preset: str | None, out: str | None, only: str |
     config, root = config_of(tokens, preset, out, nothing)
     metadata = check_early(config, root)
     config = worded(config, metadata)
+    if asked is not None:
+        from fairsynth.commands.plan.ask import agreed
+
+        if not agreed(config, root, metadata, *asked):
+            say("nothing was done")
+            return 0
     with locked(root):
         from fairsynth.pipeline import run
 

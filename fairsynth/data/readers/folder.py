@@ -86,17 +86,27 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     column. Problems: rows that cannot be read, file names that leave the dataset.
     """
     options, fields, found = Options.model_validate(config.options), Fields.of(config, "label", "attribute"), Found()
-    tables = [safe_path(storage, table) for table in options.table] or _tables(storage, config.split_names)
+    tables = tables_of(storage, config)
     if not tables:
         raise DataError(
             f"{storage.root} has no metadata table; it must hold {', '.join(TABLES[:-1])} or {TABLES[-1]} with the columns "
             f"{', '.join((NAME, *fields.needed))}, {config.split_column}, or such a table in each of train/, validation/, test/"
         )
-    if not options.table:
-        _check_places(storage, tables)
     for table in tables:
         _read(storage, config, options, fields, table, found)
     return found.metadata
+
+
+def tables_of(storage: Storage, config: DataConfig) -> list[str]:
+    """Paths of the metadata tables to read; none if there is none.
+
+    Raises DataError: tables both at the root and in split folders, two tables in one folder.
+    """
+    options = Options.model_validate(config.options)
+    tables = [safe_path(storage, table) for table in options.table] or _tables(storage, config.split_names)
+    if tables and not options.table:
+        _check_places(storage, tables)
+    return tables
 
 
 def _tables(storage: Storage, names: Mapping[str, str] = NO_NAMES) -> list[str]:

@@ -1,0 +1,150 @@
+"""Rates from the records of an earlier run: seconds, workers and the work of each finished stage."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fairsynth.artifacts import RECORD
+from fairsynth.commands.plan.adapters import clusters_tried
+from fairsynth.commands.plan.rates import MEASURED_SPREAD, Rate
+from fairsynth.commands.plan.search import Images, final_cost, search_cost
+from fairsynth.config import ClassifyConfig, ClusterConfig, RunConfig, TuneConfig
+from fairsynth.errors import ConfigError
+from fairsynth.groups import Group
+from fairsynth.manifest import TEST, TRAIN, VALIDATION
+from fairsynth.stages.finetune.output import ADAPTER_FILE
+
+Record = Mapping[str, Any]
+
+
+# Stages that one process does, whatever workers there are.
+ALONE = ("cluster", "audit", "report")
+
+
+def measured_rates(run: Path, identity: Mapping[str, str], backbone: str, config: RunConfig) -> dict[str, Rate]:
+    """Rates of those stages of a run that did the same kind of work: same models and sizes (``identity``, ``backbone``).
+
+    Raises ConfigError for a folder without finished stages.
+    """
+    records = _records(run)
+    if not records:
+        raise ConfigError(
+            f"--rates-from {str(run)!r} has no finished stages (stages/*/artifact.json); give the output folder of an earlier run"
+        )
+    rates = {}
+    for stage, (folder, record) in records.items():
+        # What evaluate trains is named by tune's record.
+        kind = "tune" if stage == "evaluate" else stage
+        if kind not in records or not _alike(kind, records[kind][1], identity, backbone, config):
+            continue
+        pieces = _pieces(stage, folder, record, records)
+        made = 1 - record["cached"] / max(1, record["units"])
+        spent = _worker_seconds(record)
+        if pieces and spent > 0 and made > 0:
+            start = max(0.0, record["seconds"] - spent / _workers(record))
+            rates[stage] = Rate(pieces * made / spent, start, MEASURED_SPREAD, f"measured in {run}", measured=True)
+    return rates
+
+
+def _records(run: Path) -> dict[str, tuple[Path, Record]]:
+    """The newest record of each stage, with its folder."""
+    found: dict[str, tuple[Path, Record]] = {}
+    for path in sorted((run / "stages").glob(f"*/{RECORD}")):
+        try:
+            record: Record = json.loads(path.read_text("utf-8"))
+            newest = found.get(record["stage"])
+            if newest is None or newest[1]["finished_at"] < record["finished_at"]:
+                found[record["stage"]] = path.parent, record
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not ours, or damaged: it says nothing
+    return found
+
+
+def _alike(stage: str, record: Record, identity: Mapping[str, str], backbone: str, config: RunConfig) -> bool:
+    if stage in ("embed", "finetune", "synthesize"):
+        return all(record["extra"].get(name) == value for name, value in identity.items())
+    if stage == "tune":
+        known = record["config"]["classify"]["image_size"]
+        return bool(record["extra"].get("backbone") == backbone and known == config.classify.image_size)
+    return True
+
+
+def _worker_seconds(record: Record) -> float:
+    """Seconds of all workers, without start-up."""
+    known = record.get("worker_seconds")
+    if known:
+        return float(sum(known.values()))
+    return float((record["seconds"] - record["startup_seconds"]) * _workers(record))
+
+
+def _workers(record: Record) -> int:
+    return 1 if record["stage"] in ALONE else int(record["workers"])
+
+
+def _pieces(stage: str, folder: Path, record: Record, records: Mapping[str, tuple[Path, Record]]) -> float:
+    """The work of a finished stage, as ``stages.rows`` counts what is planned."""
+    counts = record["counts"]
+    if stage in ("ingest", "audit", "embed"):
+        return float(counts["input" if stage == "ingest" else "used"])
+    if stage == "report":
+        return 1.0
+    if stage == "finetune":
+        return _samples(folder, record["config"])
+    if stage == "synthesize":
+        made = counts["input"] + sum(trial["made"] for trial in record["trials"])
+        return float(made * record["config"]["synthesize"]["steps"])
+    if "ingest" not in records:
+        return 0.0
+    splits = _counts(records["ingest"][0])
+    if stage == "cluster":
+        settings = ClusterConfig(**{k: v for k, v in record["config"].items() if k in ClusterConfig.model_fields})
+        config = RunConfig(cluster=settings)
+        return float(sum(n * clusters_tried(config, n) for n in splits[TRAIN].values()))
+    return _visits(stage, records, splits)
+
+
+def _visits(stage: str, records: Mapping[str, tuple[Path, Record]], splits: Mapping[str, Counter[Group]]) -> float:
+    if "tune" not in records:
+        return 0.0
+    known = records["tune"][1]["config"]
+    made = records["synthesize"][1]["counts"]["used"] if "synthesize" in records else 0
+    train, validation, test = (sum(splits[split].values()) for split in (TRAIN, VALIDATION, TEST))
+    most = max(splits[TRAIN].values(), default=0)
+    images = Images(train, validation, test, made, sum(most - n for n in splits[TRAIN].values()))
+    config = RunConfig(
+        classify=ClassifyConfig(**known["classify"]), tune=TuneConfig(**known["tune"]), seed=known["seed"]
+    )
+    if stage == "tune":
+        return search_cost(config, images).visits
+    seeds = records["evaluate"][1]["config"]["seeds"]
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"seeds": seeds})})
+    return final_cost(config, images).visits
+
+
+def _counts(ingest: Path) -> dict[str, Counter[Group]]:
+    table = pq.read_table(ingest / "manifest.parquet", columns=["split", "label", "attribute"])
+    counts: dict[str, Counter[Group]] = {split: Counter() for split in (TRAIN, VALIDATION, TEST)}
+    for row in table.group_by(table.column_names).aggregate([([], "count_all")]).to_pylist():
+        counts[row["split"]][Group(row["label"], row["attribute"])] = row["count_all"]
+    return counts
+
+
+def _samples(folder: Path, recipe: Mapping[str, Any]) -> float:
+    """Images that went through training: own and prior ones of each step of each adapter."""
+    if recipe["generator"] == "vanilla":
+        return 0.0
+    prior = (recipe.get("prior_batch_size") or recipe["batch_size"]) if recipe.get("prior_weight", 0) > 0 else 0
+    total = 0.0
+    for file in (folder / "units").glob(f"*/{ADAPTER_FILE}"):
+        facts = json.loads(file.read_text("utf-8"))
+        if file.parent.name == "shared=":
+            total += recipe["shared"]["steps"] * recipe["shared"]["batch_size"]
+        else:
+            total += facts["steps"] * (recipe["batch_size"] + prior)
+    return total

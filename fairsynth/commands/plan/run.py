@@ -1,0 +1,47 @@
+"""Puts the plan of a command line together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fairsynth.commands.plan.data import as_data
+from fairsynth.commands.plan.look import look_at
+from fairsynth.commands.plan.plan import Plan, make_plan
+from fairsynth.commands.plan.text import lines
+from fairsynth.config import RunConfig
+from fairsynth.data.recognise import recognise
+from fairsynth.data.storage import Storage
+from fairsynth.errors import ConfigError
+from fairsynth.models.sources import check_sources
+from fairsynth.preflight import worded
+
+
+def planned(config: RunConfig, root: Path, rates_from: str | None, price: float | None, as_json: bool) -> str:
+    """The plan as text or JSON. Raises what a run raises before its work, and ConfigError for a negative price."""
+    check_price(price)
+    plan = plan_of(config, root, rates_from)
+    layout = layout_of(config)
+    if as_json:
+        return json.dumps(as_data(plan, layout, price), indent=1, allow_nan=False)
+    return "\n".join(lines(plan, layout, price))
+
+
+def plan_of(config: RunConfig, root: Path, rates_from: str | None = None) -> Plan:
+    """The plan of a config. Raises what a run raises before its work."""
+    check_sources(config.models, config.classify)
+    counted, metadata = look_at(config, root)
+    config = worded(config, metadata)
+    return make_plan(config, root, counted, metadata, Path(rates_from).expanduser() if rates_from else None)
+
+
+def layout_of(config: RunConfig) -> str:
+    """The dataset's layout, recognised if the config does not say it."""
+    data = config.data
+    return recognise(Storage(data.root, data.follow_links)) if data.format == "auto" else data.format
+
+
+def check_price(price: float | None) -> None:
+    """Raise ConfigError for a price that is none."""
+    if price is not None and not 0 <= price < float("inf"):
+        raise ConfigError(f"--price-per-hour is {price:g}; it must be 0 or more: what an hour of one worker costs")

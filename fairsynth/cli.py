@@ -12,9 +12,11 @@ from fairsynth import __version__
 from fairsynth.commands.bench.command import bench
 from fairsynth.commands.export.command import export
 from fairsynth.commands.inspect.command import inspect
+from fairsynth.commands.logs.command import logs
 from fairsynth.commands.plan.command import plan
 from fairsynth.commands.predict.command import predict
 from fairsynth.commands.run.command import run, stage_command
+from fairsynth.commands.status.command import status
 from fairsynth.console import complain, in_utf8_mode, leave, prepare_streams
 from fairsynth.errors import ConfigError, InfrastructureError
 
@@ -27,7 +29,7 @@ Exit codes: 0 ok, 1 internal error, 2 config or usage, 3 data refused, 4 budget 
 """
 
 app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
-for _command in (run, plan, bench, inspect, predict, export):
+for _command in (run, plan, bench, inspect, predict, export, status, logs):
     app.command(_command)
 for _stage in STAGES:
     app.command(stage_command(_stage), name=_stage, group="One stage alone; the earlier ones must be finished")

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.errors import BudgetReached, FairsynthError, InfrastructureError
 from fairsynth.escaping import printable, shortened
+from fairsynth.watching import log
+from fairsynth.watching.bars import aside
 
 INTERRUPTED = 130
 
@@ -46,8 +48,10 @@ def say(text: str) -> None:
 
     Raises InfrastructureError if they cannot be written: a full disk, a closed pipe.
     """
+    log.note(log.SAID, text)
     try:
-        print("\n".join(map(printable, text.split("\n"))), flush=True)
+        with aside():
+            print("\n".join(map(printable, text.split("\n"))), flush=True)
     except OSError as error:
         _drop_output()
         raise InfrastructureError(f"the output cannot be written: {error.strerror or error}") from None
@@ -55,12 +59,18 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print a line of complaint, cut if a value in it is very long; characters that could steer a terminal are replaced."""
-    with suppress(OSError, ValueError):  # nobody is left to tell
+    log.note(log.COMPLAINED, text)
+    with suppress(OSError, ValueError), aside():  # nobody is left to tell
         print(f"fairsynth: {shortened(printable(text))}", file=sys.stderr, flush=True)
 
 
 def guarded(work: Callable[[], int]) -> int:
     """Do the work; errors become one line and an exit code."""
+    with log.one_command():
+        return _guarded(work)
+
+
+def _guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except FairsynthError as error:
@@ -80,8 +90,8 @@ def guarded(work: Callable[[], int]) -> int:
 def leave(code: int) -> NoReturn:
     """End the process.
 
-    An interrupted command leaves at once: Ray's threads are still at work then, and tearing Ray down
-    under them can crash. Its processes end with this one, as they do when it is killed.
+    A command that was interrupted, or stopped by its budget, leaves at once: Ray's threads are still at work then, and
+    tearing Ray down under them can crash. Its processes end with this one, as they do when it is killed.
     """
     try:
         sys.stdout.flush()
@@ -90,7 +100,7 @@ def leave(code: int) -> NoReturn:
         code = code or InfrastructureError.exit_code
     with suppress(OSError, ValueError):
         sys.stderr.flush()
-    if code == INTERRUPTED:
+    if code in (INTERRUPTED, BudgetReached.exit_code):
         os._exit(code)
     raise SystemExit(code)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from fairsynth.errors import ConfigError, OutputLockedError
 
@@ -74,16 +74,44 @@ def _take(handle: TextIO, root: Path, kind: int) -> None:
         ) from None
 
 
-def _owner(text: str) -> str:
-    """Who holds the lock: those who read write no name, and a run that was killed leaves its own."""
+class Owner(NamedTuple):
+    """The process that wrote its name into the lock; ``since``: seconds since 1970."""
+
+    pid: int
+    host: str
+    since: float
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether the process is there; None if it is one of another host."""
+        return _alive(self.pid) if self.host == socket.gethostname() else None
+
+
+def owner(root: Path) -> Owner | None:
+    """Who named itself in the lock of an output folder, without taking it; None if nobody did.
+
+    A run that ends takes its name away; one that was killed leaves it.
+    """
+    try:
+        return _named((root / ".lock").read_text("utf-8"))
+    except OSError:
+        return None
+
+
+def _named(text: str) -> Owner | None:
     try:
         owner = json.loads(text)
-        pid, host, since = int(owner["pid"]), str(owner["host"]), float(owner["since"])
+        return Owner(int(owner["pid"]), str(owner["host"]), float(owner["since"]))
     except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _owner(text: str) -> str:
+    """Who holds the lock: those who read write no name, and a run that was killed leaves its own."""
+    owner = _named(text)
+    if owner is None or owner.alive is False:
         return "another run or an export"
-    if host == socket.gethostname() and not _alive(pid):
-        return "another run or an export"
-    return f"process {pid} on {host} (for {time.time() - since:.0f} s)"
+    return f"process {owner.pid} on {owner.host} (for {time.time() - owner.since:.0f} s)"
 
 
 def _alive(pid: int) -> bool:

@@ -34,13 +34,13 @@ _ALL = (
     # vectors -> clusters inside each group
     Stage("cluster", cluster.artifact, cluster.make),
     # clusters -> adapters
-    Stage("finetune", finetune.artifact, finetune.make, finetune.show),
+    Stage("finetune", finetune.artifact, finetune.make, finetune.show, curves=finetune.curves),
     # adapters -> balanced, filtered images
     Stage("synthesize", synthesize.artifact, synthesize.make, synthetic_view.show),
     # accepted images -> what they show, how real they are, whether they copy
     Stage("audit", audit.artifact, audit.make, audit.show),
     # real + synthetic -> best settings by validation worst-group accuracy
-    Stage("tune", tune.artifact, tune.make),
+    Stage("tune", tune.artifact, tune.make, curves=tune.curves),
     # best settings x seeds -> test predictions
     Stage("evaluate", evaluate.artifact, evaluate.make),
     # everything -> report.html, report.json
@@ -75,14 +75,15 @@ def run(
     only: str | None = None,
     say: Callable[[str], None] = print,
     metadata: Metadata | None = None,
+    max_worker_hours: float | None = None,
 ) -> Outcome:
     """Run all stages, or one alone; finished ones are kept. ``metadata``: if it was read already.
 
-    Raises ConfigError if ``only`` needs an earlier stage that has not been run, and whatever the
-    stages raise (``fairsynth.errors``).
+    Raises ConfigError if ``only`` needs an earlier stage that has not been run, BudgetReached once ``max_worker_hours``
+    are used, and whatever the stages raise (``fairsynth.errors``).
     """
     began = time.monotonic()
-    with opened(config, metadata) as context:
+    with opened(config, metadata, max_worker_hours) as context:
         cached = through(context, only or list(STAGES)[-1], say, only)
     wanted = [only] if only else list(STAGES)
     made = tuple(name for name in wanted if name not in cached)

@@ -14,14 +14,16 @@ from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
+from fairsynth.tracking.write import check
 
 
 def check_early(config: RunConfig, root: Path) -> Metadata | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
 
     Raises DataError or ConfigError: no dataset, bad metadata, an impossible severity, k larger than a group, an output
-    folder inside the dataset, a route for an unknown group.
+    folder inside the dataset, a route for an unknown group, a tracker that is not installed.
     """
+    check(config.tracking)
     if config.data.format == "demo":
         from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
 

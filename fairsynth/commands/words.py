@@ -13,6 +13,13 @@ from fairsynth.errors import ConfigError
 if TYPE_CHECKING:
     from fairsynth.config import RunConfig
 
+
+def _positive(_type: object, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        raise ValueError(f"must be a number above 0, for example 2.5; it is {value:g}")
+
+
+Hours = Annotated[float, Parameter(validator=_positive)]
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 
 

@@ -13,6 +13,7 @@ from fairsynth.config.generation import (
     SynthesizeConfig,
 )
 from fairsynth.config.run import ResourcesConfig, RunConfig
+from fairsynth.config.tracking import TrackingConfig
 from fairsynth.config.types import Section
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Section",
     "SharedConfig",
     "SynthesizeConfig",
+    "TrackingConfig",
     "TuneConfig",
     "formats",
 ]

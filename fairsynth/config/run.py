@@ -22,6 +22,7 @@ from fairsynth.config.generation import (
     SharedConfig,
     SynthesizeConfig,
 )
+from fairsynth.config.tracking import TrackingConfig
 from fairsynth.config.types import Positive, Section
 
 
@@ -70,6 +71,7 @@ class RunConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     bench: BenchConfig = BenchConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> RunConfig:

@@ -11,17 +11,22 @@ import traceback
 
 from fairsynth import errors
 from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.watching import log
 
 
-def packed(error: Exception) -> str:
-    """A failure as text that passes between processes."""
+def packed(error: Exception, unit: str = "") -> str:
+    """A failure, of a unit for one, as text that passes between processes."""
     trace = "".join(traceback.format_exception(error))
-    return json.dumps({"type": type(error).__name__, "message": str(error), "trace": trace})
+    return json.dumps({"type": type(error).__name__, "message": str(error), "trace": trace, "unit": unit})
 
 
 def unpacked(stage: str, failure: str) -> FairsynthError:
-    """The error to raise for a packed failure: the one that the work raised on purpose, else infrastructure."""
+    """The error to raise for a packed failure: the one that the work raised on purpose, else infrastructure.
+
+    The run's log gets it, with its trace.
+    """
     content = json.loads(failure)
+    log.failed(stage, content["unit"], f"{content['type']}: {content['message']}", content["trace"])
     known = getattr(errors, content["type"], None)
     if isinstance(known, type) and issubclass(known, FairsynthError):
         return known(content["message"])
@@ -31,7 +36,8 @@ def unpacked(stage: str, failure: str) -> FairsynthError:
 
 
 def translated(stage: str, error: Exception) -> FairsynthError:
-    """What a Ray error (a worker or a node that died) means to the caller."""
+    """What a Ray error (a worker or a node that died) means to the caller. The run's log gets it, with its trace."""
+    log.failed(stage, "", str(root_cause(error)) or str(error), "".join(traceback.format_exception(error)))
     cause = root_cause(error)
     if isinstance(cause, FairsynthError):
         return cause

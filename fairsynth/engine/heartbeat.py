@@ -1,32 +1,42 @@
-"""A sign of life from long stages."""
+"""A sign of life from long stages, for job logs."""
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
+
+from fairsynth.watching import log
 
 
 class Heartbeat:
-    """A line on stderr at most every ``every`` seconds, 2 on a terminal: stage done/total rate eta."""
+    """A line at most every ``every`` seconds: stage done/total rate eta. ``quiet``: into the run's log alone."""
 
-    def __init__(self, stage: str, total: int, done: int, every: float = 30.0) -> None:
-        self.stage, self.total, self.done, self.every = stage, total, done, every
+    def __init__(self, stage: str, total: int, done: int, every: float = 30.0, quiet: bool = False) -> None:
+        self.stage, self.total, self.done, self.every, self.quiet = stage, total, done, every, quiet
         self.began = self.last = time.monotonic()
         self.first = done
 
-    def tick(self) -> None:
-        """Count one more unit."""
-        self.reach(self.done + 1)
+    @property
+    def rate(self) -> float:
+        """Units per second so far; 0 before the first."""
+        return max(0, self.done - self.first) / max(1e-9, time.monotonic() - self.began)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until all units are done at the rate so far; None before the first."""
+        return max(0, self.total - self.done) / self.rate if self.done > self.first else None
 
     def reach(self, done: int) -> None:
-        """Set the number of finished units; prints a line when it is due and the number has grown."""
+        """Set the number of finished units; tells of it when it is time and the number has grown."""
         self.done = done
         now = time.monotonic()
-        if now - self.last >= (2.0 if sys.stderr.isatty() else self.every) and self.first < self.done < self.total:
-            rate = (self.done - self.first) / (now - self.began)
-            print(
-                f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {(self.total - self.done) / rate:.0f}s",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.last = now
+        left = self.seconds_left
+        if left is None or self.done >= self.total or now - self.last < self.every:
+            return
+        self.last = now
+        line = f"{self.stage} {self.done}/{self.total} {self.rate:.2f}/s eta {left:.0f}s"
+        log.note(log.BEAT, line)
+        if not self.quiet:
+            with suppress(OSError, ValueError):  # nobody is left to tell
+                print(line, file=sys.stderr, flush=True)

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine import nodes
+from fairsynth.engine.progress import Progress, watched
 from fairsynth.engine.ray_start import not_started, ray_folder
 from fairsynth.errors import InfrastructureError
 
@@ -55,9 +57,11 @@ class Room:
 class Session:
     """Connects to Ray when first needed, and disconnects if it connected."""
 
-    def __init__(self, resources: ResourcesConfig) -> None:
-        self.resources = resources
+    def __init__(self, resources: ResourcesConfig, progress: Progress | None = None) -> None:
+        self.resources, self.progress = resources, progress or Progress()
         self.startup_seconds = 0.0
+        self.jobs_left = False
+        """Whether jobs that nobody waits for are still at work."""
         self._connected = False
 
     def connect(self) -> None:
@@ -184,17 +188,24 @@ class Session:
 
 
 @contextmanager
-def session_of(resources: ResourcesConfig) -> Iterator[Session]:
-    """A session that is closed at the end, except after an interrupt: ``fairsynth.console.leave`` says why."""
-    session = Session(resources)
-    try:
-        yield session
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+def session_of(
+    resources: ResourcesConfig, root: Path | None = None, max_worker_hours: float | None = None
+) -> Iterator[Session]:
+    """A session that is closed at the end, except while jobs are at work: ``fairsynth.console.leave`` says why.
+
+    ``root``: the output folder that gets its log and its progress.
+    """
+    with watched(root, max_worker_hours) as progress:
+        session = Session(resources, progress)
+        try:
+            yield session
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            if not session.jobs_left:
+                session.close()
+            raise
         session.close()
-        raise
-    session.close()
 
 
 @contextmanager

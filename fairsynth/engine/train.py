@@ -15,7 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairsynth.engine.failures import packed, translated, unpacked
-from fairsynth.engine.heartbeat import Heartbeat
+from fairsynth.engine.progress import Work
 from fairsynth.engine.session import Room, Session
 from fairsynth.errors import FairsynthError, InfrastructureError
 
@@ -48,33 +48,38 @@ def run_jobs(
     """Run all jobs; for each that ends, yields when its first worker began (seconds of ``time.time``), or its failure.
 
     The caller decides what a failure means: jobs start only while it asks for more. Job names
-    become names of folders: no text from the data.
+    become names of folders: no text from the data. Raises BudgetReached while jobs are still at work.
     """
+    total, done = tally or Tally(len(jobs), lambda: 0)
+    with session.progress.work(stage, total, done(), 1, done) as work:
+        yield from _run_jobs(session, stage, jobs, storage, room, work)
+
+
+def _run_jobs(
+    session: Session, stage: str, jobs: Mapping[str, Job], storage: Path, room: Room, work: Work
+) -> Iterator[float | FairsynthError]:
     waiting, running = list(jobs.items()), 0
-    tick = _ticking(stage, tally) if tally else lambda: None
     results: Queue[float | FairsynthError] = Queue()
 
     def fit(name: str, job: Job) -> None:
-        results.put(_fit(stage, partial(_trainer, session, name, job, storage, room)))
+        results.put(_fit(stage, partial(_trainer, session, stage, name, job, storage, room)))
 
     while waiting or running:
         while waiting and running < room.side_by_side:
             # Daemons: an interrupted run does not wait for its jobs.
             Thread(target=fit, args=waiting.pop(0), daemon=True).start()
             running += 1
+        work.pay()
+        work.workers = running * room.workers * room.lanes
         try:
             ended = results.get(timeout=_LOOK)
         except Empty:
-            tick()
-            continue
-        running -= 1
-        tick()
-        yield ended
-
-
-def _ticking(stage: str, tally: Tally) -> Callable[[], None]:
-    beat = Heartbeat(stage, tally.total, tally.done())
-    return lambda: beat.reach(tally.done())
+            ended = None
+        running -= ended is not None
+        session.jobs_left = running > 0
+        work.look()
+        if ended is not None:
+            yield ended
 
 
 def _fit(stage: str, trainer: Callable[[], Any]) -> float | FairsynthError:
@@ -85,8 +90,10 @@ def _fit(stage: str, trainer: Callable[[], Any]) -> float | FairsynthError:
         return translated(stage, error)
 
 
-def _trainer(session: Session, name: str, job: Job, storage: Path, room: Room) -> Any:
+def _trainer(session: Session, stage: str, name: str, job: Job, storage: Path, room: Room) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    from fairsynth.engine.retries import JobRetries
 
     worker = room.worker
     resources = {"CPU": worker.cpus} | ({"GPU": worker.gpus} if worker.gpus else {})
@@ -100,6 +107,7 @@ def _trainer(session: Session, name: str, job: Job, storage: Path, room: Room) -
             name=f"{name}-{uuid.uuid4().hex[:12]}",
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=session.resources.max_failures),
+            callbacks=[JobRetries(session.progress.root, stage, name)] if session.progress.root else None,
         ),
     }
     if room.workers == 1:

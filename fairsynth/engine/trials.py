@@ -22,32 +22,54 @@ METRIC = "merit"
 _FAILURE = "failure"
 
 
-def run_trials(session: Session, stage: str, trials: Mapping[str, TrialWork], storage: Path) -> None:
-    """Run all trials, as many side by side as there are workers.
+def run_trials(
+    session: Session,
+    stage: str,
+    trials: Mapping[str, TrialWork],
+    storage: Path,
+    done: Callable[[], int] = lambda: 0,
+) -> None:
+    """Run all trials, as many side by side as there are workers; ``done`` counts those that have ended.
 
-    Raises what a trial raised on purpose, or InfrastructureError if one failed for good.
+    Raises what a trial raised on purpose, InfrastructureError if one failed for good, or BudgetReached.
     """
     session.connect()
+    workers = min(session.worker().count, len(trials))
+    with session.progress.work(stage, len(trials), done(), workers, done) as work:
+        for result in _fit(session, stage, trials, storage, work.seconds_allowed):
+            if result.error is not None:
+                raise translated(stage, result.error) from result.error
+            if failure := (result.metrics or {}).get(_FAILURE):
+                raise unpacked(stage, failure)
+        work.look()
+
+
+def _fit(session: Session, stage: str, trials: Mapping[str, TrialWork], storage: Path, seconds: float | None) -> Any:
+    """Tune's results; after so many seconds those of trials that were stopped, too."""
     from ray import tune
 
-    worker = session.worker()
+    from fairsynth.engine.retries import TrialRetries
+
+    worker, root = session.worker(), session.progress.root
     run = tune.with_parameters(_run, trials=dict(trials), threads=worker.threads)
-    results = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(run, {"cpu": worker.cpus, "gpu": worker.gpus}),
         param_space={"trial": tune.grid_search(list(trials))},
-        tune_config=tune.TuneConfig(metric=METRIC, mode="max", max_concurrent_trials=worker.count, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            max_concurrent_trials=worker.count,
+            reuse_actors=True,
+            time_budget_s=seconds,
+        ),
         run_config=tune.RunConfig(
             storage_path=str(storage),
             name="search",
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=session.resources.max_failures),
+            callbacks=[TrialRetries(root, stage)] if root else None,
         ),
     ).fit()
-    for result in results:
-        if result.error is not None:
-            raise translated(stage, result.error) from result.error
-        if failure := (result.metrics or {}).get(_FAILURE):
-            raise unpacked(stage, failure)
 
 
 def _run(space: Mapping[str, Any], trials: Mapping[str, TrialWork], threads: int) -> None:

@@ -16,9 +16,8 @@ import pyarrow as pa
 
 from fairsynth.artifacts import Units
 from fairsynth.engine.failures import packed, translated, unpacked
-from fairsynth.engine.heartbeat import Heartbeat
 from fairsynth.engine.session import Room, Session
-from fairsynth.engine.train import run_jobs
+from fairsynth.engine.train import Tally, run_jobs
 from fairsynth.errors import FairsynthError
 from fairsynth.work import Ran, Tables, Task, Work, startup, write_tables
 
@@ -45,7 +44,8 @@ def run_data_parallel(
         return Ran(0, len(names))
     jobs = {name: partial(_data_parallel_unit, units, name, make) for name in pending}
     first: list[float] = []
-    for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room()):
+    tally = Tally(len(names), lambda: len(units.done().intersection(names)))
+    for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room(), tally):
         if isinstance(ended, FairsynthError):
             raise ended
         first.append(ended)
@@ -75,7 +75,7 @@ def run_units(
     ``make`` builds the work inside each actor (models load once); ``prepare`` is CPU work that
     runs ahead of it. Without ``models`` the work is CPU work too, and no actor holds a GPU or loads
     torch. ``per_call``: units that an actor may be handed at once, so that it can begin one before it
-    finishes another. Raises the FairsynthError that a unit raised, or InfrastructureError.
+    finishes another. Raises the FairsynthError that a unit raised, InfrastructureError, or BudgetReached.
     """
     units.sweep()
     done = units.done()
@@ -87,6 +87,7 @@ def run_units(
     import ray
 
     worker = session.worker() if models else session.cpu_worker()
+    size = min(worker.count, len(pending))
     _quiet(ray)
     # What is prepared is held in memory, a block at a time.
     blocks = len(pending) if prepare is not None else _blocks(len(pending), worker.count, per_call)
@@ -99,10 +100,11 @@ def run_units(
         batch_size=None,
         num_cpus=worker.cpus,
         num_gpus=worker.gpus,
-        compute=ray.data.ActorPoolStrategy(size=min(worker.count, len(pending))),
+        compute=ray.data.ActorPoolStrategy(size=size),
     )
-    beat = Heartbeat(stage, len(names), len(names) - len(pending))
-    return Ran(len(pending), len(names) - len(pending), _drained(stage, dataset, began, beat.tick))
+    before = len(names) - len(pending)
+    with session.progress.work(stage, len(names), before, size) as work:
+        return Ran(len(pending), before, _drained(stage, dataset, began, work.tick))
 
 
 def _drained(stage: str, dataset: Any, began: float, tick: Callable[[], None]) -> float:
@@ -181,7 +183,7 @@ class _Prepare:
         try:
             prepared = self.prepare(row["name"])
         except Exception as error:
-            return {"name": row["name"], "json": json.dumps({"_failure": packed(error)})}
+            return {"name": row["name"], "json": json.dumps({"_failure": packed(error, row["name"])})}
         arrays = {key: value for key, value in prepared.items() if isinstance(value, np.ndarray)}
         rest = {key: value for key, value in prepared.items() if key not in arrays}
         # An empty array has no place in a tensor column: its shape goes with the text.
@@ -236,7 +238,7 @@ class _UnitActor:
         try:
             make = _in_two_parts(self.work, {**task, **rest})
         except Exception as error:
-            failure = packed(error)
+            failure = packed(error, name)
             return lambda: failure
         return partial(self._commit, name, make)
 
@@ -244,7 +246,7 @@ class _UnitActor:
         try:
             self.units.commit(name, lambda folder: write_tables(make(), folder))
         except Exception as error:
-            return packed(error)
+            return packed(error, name)
         return ""
 
 

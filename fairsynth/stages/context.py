@@ -134,14 +134,19 @@ class Context:
     def run_trials(self, artifact: Artifact, trials: Mapping[str, TrialWork]) -> None:
         """Run trials side by side, or one after the other on ``resources.workers_per_classifier`` workers each.
 
-        Raises what a trial raised on purpose, or InfrastructureError.
+        Each leaves a unit of its name. Raises what a trial raised on purpose, InfrastructureError or BudgetReached.
         """
-        stage, storage = artifact.identity.stage, artifact.path / "ray"
+        stage, storage, units = artifact.identity.stage, artifact.path / "ray", artifact.units()
+
+        def done() -> int:
+            return len(units.done().intersection(trials))
+
         if self.config.resources.workers_per_classifier == 1:
-            run_trials(self.session, stage, trials, storage)
+            run_trials(self.session, stage, trials, storage, done)
             return
         jobs = {name: partial(_job_of_trial, trial) for name, trial in trials.items()}
-        for ended in run_jobs(self.session, stage, jobs, storage, self._classifier_room()):
+        tally = Tally(len(trials), done)
+        for ended in run_jobs(self.session, stage, jobs, storage, self._classifier_room(), tally):
             if isinstance(ended, FairsynthError):
                 raise ended
 
@@ -162,13 +167,23 @@ class Context:
         tally = Tally(total, done)
         return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, tally))
 
+    def unit_failed(self, artifact: Artifact, unit: str, why: str) -> None:
+        """Note in the run's log that a unit has no result, and that the stage goes on without it."""
+        self.session.progress.failed(artifact.identity.stage, unit, why)
+
 
 def _job_of_trial(trial: TrialWork, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
     trial(lambda figures: None, ranks)
 
 
 @contextmanager
-def opened(config: RunConfig, metadata: Metadata | None = None) -> Iterator[Context]:
-    """The context of a run, in its output folder; at the end its connection to Ray is closed."""
-    with session_of(config.resources) as session:
-        yield Context(config, Path(config.out).expanduser().resolve(), session, metadata=metadata)
+def opened(
+    config: RunConfig, metadata: Metadata | None = None, max_worker_hours: float | None = None
+) -> Iterator[Context]:
+    """The context of a run, in its output folder, with its log and progress; at the end its connection to Ray is closed.
+
+    Work inside raises BudgetReached once it has used so many worker-hours.
+    """
+    root = Path(config.out).expanduser().resolve()
+    with session_of(config.resources, root, max_worker_hours) as session:
+        yield Context(config, root, session, metadata=metadata)

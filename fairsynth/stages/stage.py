@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from fairsynth.artifacts import Artifact, Counts
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
 from fairsynth.stages.context import Context
+from fairsynth.tracking.curves import Curve
+from fairsynth.tracking.write import track
 from fairsynth.work import Ran
 
 
@@ -42,6 +45,11 @@ def _nothing(context: Context) -> None:
     """No preparation."""
 
 
+def _no_curves(artifact: Artifact) -> Sequence[Curve]:
+    """Nothing to track."""
+    return ()
+
+
 def _not_shown(context: Context, artifact: Artifact, fresh: bool) -> None:
     """Nothing for people."""
 
@@ -52,7 +60,7 @@ class Stage:
 
     ``artifact`` names the result, from config and inputs alone, and writes nothing. ``make`` fills the artifact's open
     folder. ``show`` lays a finished artifact out for people: always if it was made just now (``fresh``), else unless it
-    is laid out already. ``before`` prepares what the name needs.
+    is laid out already. ``before`` prepares what the name needs. ``curves`` are what trackers get of a finished artifact.
     """
 
     name: str
@@ -60,17 +68,23 @@ class Stage:
     make: Callable[[Context, Artifact], Made]
     show: Callable[[Context, Artifact, bool], None] = _not_shown
     before: Callable[[Context], None] = _nothing
+    curves: Callable[[Artifact], Sequence[Curve]] = _no_curves
 
 
 def run_stage(context: Context, stage: Stage) -> Done:
     """Run a stage unless it is finished; either way its artifact is then in the context and laid out for people."""
-    stage.before(context)
-    artifact = stage.artifact(context)
-    if artifact.finished:
-        done = Done(artifact, f"nothing to do: {artifact.record.get('summary', '')}", cached=True)
-    else:
-        done = _made(context, stage, artifact)
-    stage.show(context, artifact, not done.cached)
+    with context.session.progress.stage(stage.name) as finished:
+        stage.before(context)
+        artifact = stage.artifact(context)
+        if artifact.finished:
+            done = Done(artifact, f"nothing to do: {artifact.record.get('summary', '')}", cached=True)
+        else:
+            done = _made(context, stage, artifact)
+        stage.show(context, artifact, not done.cached)
+        wrong = track(context.root, context.config.tracking, artifact, partial(stage.curves, artifact))
+        if wrong:
+            done = replace(done, remarks=(*done.remarks, f"not tracked: {printable(wrong)}"))
+        finished(artifact.path.name, artifact.record, done.cached)
     context.artifacts[stage.name] = artifact
     return done
 
@@ -116,5 +130,6 @@ def find_finished(context: Context, stage: Stage, why: str) -> Artifact:
             f"{why.format(stage.name)} not in {context.root} for this config; "
             f"run 'fairsynth {stage.name}' with the same options first (or 'fairsynth run' for everything)"
         )
+    context.session.progress.found(stage.name, artifact.path.name, artifact.record)
     context.artifacts[stage.name] = artifact
     return artifact

@@ -41,8 +41,10 @@ def assert_alike(ours: Path, theirs: Path) -> None:
         assert np.abs(one - other).max() <= 1
     elif ours.suffix == ".json" and ours.name != "croissant.json":
         one, other = (json.loads(path.read_text("utf-8")) for path in (ours, theirs))
-        validated = [dict(facts.pop("validation")) for facts in (one, other)]
-        assert one == other and validated[0] == pytest.approx(validated[1], rel=1e-4)
+        for curve in ("validation", "losses"):
+            points = [dict(facts.pop(curve)) for facts in (one, other)]
+            assert points[0] == pytest.approx(points[1], rel=1e-4)
+        assert one == other
     else:
         # Names, prompts and seeds are in the rows too; the card has its figures rounded, and the other one a hash of the rows.
         assert ours.name in ("metadata.csv", "README.md", "croissant.json"), ours

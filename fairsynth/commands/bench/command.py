@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairsynth.commands.words import Tokens, config_of
+from fairsynth.commands.words import Hours, Tokens, config_of
 from fairsynth.console import guarded, say
 from fairsynth.errors import DataError
 
 
-def bench(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
+def bench(
+    *tokens: Tokens, preset: str | None = None, out: str | None = None, max_worker_hours: Hours | None = None
+) -> int:
     """Compare methods, generators, severities and datasets.
 
     bench [CONFIG.yaml] [--preset NAME] [--out DIR] [--bench.key VALUE ...]
@@ -26,11 +28,13 @@ def bench(*tokens: Tokens, preset: str | None = None, out: str | None = None) ->
         demo, waterbirds, celeba or utkface.
     out
         Output folder; on a cluster it must be shared by all nodes.
+    max_worker_hours
+        Stop, with exit code 4, when the workers have worked so many hours together; the same command goes on.
     """
-    return guarded(lambda: _bench(tokens, preset, out))
+    return guarded(lambda: _bench(tokens, preset, out, max_worker_hours))
 
 
-def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
+def _bench(tokens: Sequence[str], preset: str | None, out: str | None, max_worker_hours: float | None) -> int:
     from fairsynth.lock import locked
 
     config, root = config_of(
@@ -40,7 +44,7 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None) -> int:
 
     check(config, root)
     with locked(root):
-        done = bench(config, say)
+        done = bench(config, say, max_worker_hours)
     say((done.folder / "table.md").read_text("utf-8"))
     say(f"table, curve and all values: {done.folder}")
     if done.failed:

@@ -60,21 +60,23 @@ def _refusal(cell: Cell, own: RunConfig, root: Path) -> DataError | None:
     return None
 
 
-def bench(config: RunConfig, say: Callable[[str], None] = print) -> Benched:
+def bench(config: RunConfig, say: Callable[[str], None] = print, max_worker_hours: float | None = None) -> Benched:
     """Run the grid and write ``bench/``: table.md, table.csv, bench.json, curve.png.
 
     A cell that ends with DataError is noted in the table. Raises ConfigError for a cell with impossible settings, before
-    anything runs, DataError for datasets that cannot be told apart, and what else the stages raise.
+    anything runs, DataError for datasets that cannot be told apart, BudgetReached once ``max_worker_hours`` are used, and
+    what else the stages raise.
     """
     grid = cells(config)
     configs = [cell.config(config) for cell in grid]
     published = published_for(configs[0]) if len(config.bench.datasets) < 2 else ()
     outcomes: list[Measured | Failed] = []
     failed = 0
-    with opened(config) as base:
+    with opened(config, None, max_worker_hours) as base:
         if len(config.bench.datasets) > 1:
             _check_apart(base, {cell.dataset: own for cell, own in zip(grid, configs, strict=True)})
         for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
+            base.session.progress.cell(number, len(grid), _title(cell, config.bench.seeds))
             say(f"[{number}/{len(grid)}] {_title(cell, config.bench.seeds)}: {', '.join(cell.methods)}")
             found = _outcomes(base, cell, own, say)
             failed += isinstance(found[0], Failed)

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from cyclopts import Parameter
 
 from fairsynth.commands.plan.command import show_plan
-from fairsynth.commands.words import Tokens, config_of
+from fairsynth.commands.words import Hours, Tokens, config_of
 from fairsynth.console import guarded, say
 
 _STAGES = {
@@ -32,6 +32,7 @@ def run(
     confirm_above: float = 5.0,
     yes: Annotated[bool, Parameter(negative=())] = False,
     price_per_hour: float | None = None,
+    max_worker_hours: Hours | None = None,
 ) -> int:
     """Run the whole pipeline; the same command resumes.
 
@@ -51,18 +52,22 @@ def run(
         Never ask.
     price_per_hour
         Price of an hour of one worker, for the plan.
+    max_worker_hours
+        Stop, with exit code 4, when the workers have worked so many hours together; the same command goes on.
     """
     if dry_run:
         return guarded(lambda: show_plan(tokens, preset, out, price=price_per_hour))
     asked = _Asked(confirm_above, price_per_hour) if not yes else None
-    return guarded(lambda: _run(tokens, preset, out, None, asked))
+    return guarded(lambda: _run(tokens, preset, out, None, max_worker_hours, asked))
 
 
 def stage_command(stage: str) -> Callable[..., int]:
     """The command of one stage."""
 
-    def command(*tokens: Tokens, preset: str | None = None, out: str | None = None) -> int:
-        return guarded(lambda: _run(tokens, preset, out, stage))
+    def command(
+        *tokens: Tokens, preset: str | None = None, out: str | None = None, max_worker_hours: Hours | None = None
+    ) -> int:
+        return guarded(lambda: _run(tokens, preset, out, stage, max_worker_hours))
 
     command.__doc__ = _STAGES[stage]
     return command
@@ -76,7 +81,12 @@ class _Asked(NamedTuple):
 
 
 def _run(
-    tokens: Sequence[str], preset: str | None, out: str | None, only: str | None, asked: _Asked | None = None
+    tokens: Sequence[str],
+    preset: str | None,
+    out: str | None,
+    only: str | None,
+    max_worker_hours: float | None,
+    asked: _Asked | None = None,
 ) -> int:
     from fairsynth.lock import locked
     from fairsynth.preflight import check_early, worded
@@ -94,7 +104,7 @@ def _run(
     with locked(root):
         from fairsynth.pipeline import run
 
-        outcome = run(config, only, say, metadata)
+        outcome = run(config, only, say, metadata, max_worker_hours)
     if only in (None, "report"):
         from fairsynth.stages.report.step import summary_lines
 

@@ -61,6 +61,7 @@ def _facts(trained: Trained, config: FinetuneConfig) -> dict[str, Any]:
         "steps": progress.step,
         "best_step": progress.best_step if progress.validation else progress.step,
         "validation": progress.validation,
+        "losses": progress.losses,
         "rolled_back": progress.fault,
         "failed": trained.failure,
     }

@@ -149,6 +149,8 @@ class FullTrainer:
         loss, power = sums.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
             return _fault(loss, job, progress)
+        if progress.loss_due(job):
+            progress.losses.append((progress.step, loss))
         optimizer.param_groups[0]["lr"] = progress.rate(job, progress.step)
         optimizer.step()
         return "" if self._finite() else _fault(math.inf, job, progress)
@@ -245,4 +247,5 @@ def load_full(path: Path) -> FullState | None:
 
 
 def _progress(facts: Mapping[str, Any]) -> Progress:
-    return Progress(**{**facts, "validation": [tuple(point) for point in facts["validation"]]})
+    points = {key: [tuple(point) for point in facts.get(key, ())] for key in ("validation", "losses")}
+    return Progress(**{**facts, **points})

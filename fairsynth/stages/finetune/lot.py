@@ -126,6 +126,10 @@ class Lot:
         )
         for slot in self.slots:
             slot.progress.step += 1
+        for index, slot in enumerate(self.slots):
+            # Each is a wait for the device, some fifty times in all.
+            if slot.progress.loss_due(slot.job) and math.isfinite(loss := float(losses[index])):
+                slot.progress.losses.append((slot.progress.step, loss))
 
     def _look(self) -> None:
         """Roll back the adapters with a bad loss, gradient or weights; those rolled back before fail."""

@@ -15,6 +15,8 @@ import torch
 from fairsynth.models.state_files import SUFFIX, read_state, write_state
 from fairsynth.stages.finetune.jobs import AdapterJob
 
+# About as many training losses are kept of an adapter.
+LOSSES = 50
 # Fields of LotState that are written unchanged.
 _PLAIN = ("ended", "steps", "waiting", "width")
 
@@ -35,10 +37,12 @@ class Progress:
     """(step, loss on held-out images), in order; all finite."""
     best: torch.Tensor | None = None
     """Weights (P,) with the lowest of these losses."""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """(step, training loss of that step), some fifty of them, for people."""
 
     def copy(self) -> Progress:
         """A copy to keep."""
-        return replace(self, validation=list(self.validation))
+        return replace(self, validation=list(self.validation), losses=list(self.losses))
 
     @property
     def best_step(self) -> int:
@@ -49,6 +53,10 @@ class Progress:
     def waited(self) -> int:
         """Validations since the best one."""
         return sum(step > self.best_step for step, _ in self.validation)
+
+    def loss_due(self, job: AdapterJob) -> bool:
+        """Whether the training loss of this step is kept."""
+        return self.step % max(1, job.steps // LOSSES) == 0
 
     def rate(self, job: AdapterJob, step: int) -> float:
         """Learning rate of a step, the first being 1; halved by every roll-back."""
@@ -70,7 +78,8 @@ class Progress:
         """
         start = self.best_step
         kept = [point for point in self.validation if point[0] <= start]
-        return Progress(self.name, start, self.attempt + 1, start, fault, kept, self.best)
+        losses = [point for point in self.losses if point[0] <= start]
+        return Progress(self.name, start, self.attempt + 1, start, fault, kept, self.best, losses)
 
 
 @dataclass(frozen=True)
@@ -164,8 +173,8 @@ def _state(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Lot
 
 
 def _progress(facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Progress:
-    plain = {key: value for key, value in facts.items() if key not in ("has_best", "validation", "best")}
-    validation = [(int(step), float(loss)) for step, loss in facts["validation"]]
-    return Progress(
-        **plain, validation=validation, best=tensors[f"best.{facts['name']}"] if facts["has_best"] else None
-    )
+    plain = {key: value for key, value in facts.items() if key not in ("has_best", "validation", "losses", "best")}
+    # States from before losses were kept have none.
+    points = {key: [(int(step), float(loss)) for step, loss in facts.get(key, ())] for key in ("validation", "losses")}
+    best = tensors[f"best.{facts['name']}"] if facts["has_best"] else None
+    return Progress(**{**plain, **points, "best": best})

@@ -17,6 +17,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.context import Context, Room
 from fairsynth.stages.embed.output import embedded_groups, embedding_files
+from fairsynth.stages.finetune.curves import curves as curves
 from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
 from fairsynth.stages.finetune.output import (
     SHARED,
@@ -60,6 +61,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     group_of = embedded_groups(context.artifacts["embed"], context.manifest)
     ran = _train(context, artifact, jobs, planned_shared(context.config, group_of))
     failed = _failed(context, artifact, jobs)
+    for name, why in failed.items():
+        context.unit_failed(artifact, name, why)
     artifact.clear("ray", "checkpoints")
     images = sum(map(len, read_clusters(clusters).values()))
     used = sum(len(job.image_ids) for job in jobs if job.name not in failed)

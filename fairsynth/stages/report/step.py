@@ -108,7 +108,7 @@ def _content(context: Context) -> dict[str, Any]:
         "settings": chosen_settings(context.artifacts["tune"]),
         "policies": compared_policies(context.artifacts["tune"]),
         "search_note": search_note(context.artifacts["tune"]),
-        "config": context.config.model_dump(exclude={"out", "resources", "bench"}),
+        "config": context.config.model_dump(exclude={"out", "resources", "bench", "tracking"}),
     }
 
 

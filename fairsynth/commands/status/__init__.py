@@ -1,0 +1,1 @@
+"""How far a run is, or how it ended; nothing is disturbed."""

@@ -1,0 +1,107 @@
+"""The state of an output folder as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fairsynth.commands.status.look import FINISHED, RUNNING, SILENT, STALE_SECONDS
+from fairsynth.escaping import printable, shortened
+
+_MARKS = {FINISHED: "done", RUNNING: "now", "stopped": "begun", "waiting": "-"}
+_ENDINGS = {
+    "interrupted": "interrupted",
+    "failed": "it failed",
+    "budget": "stopped by its budget",
+    "finished": "its command ended well",
+}
+
+
+def to_text(found: Mapping[str, Any]) -> str:
+    """Head, stages, what runs now, and what to type next."""
+    lines = [_head(found), *_bench(found)]
+    if not found["bench"] or found["process"]:
+        lines += [_stage(stage, found) for stage in found["stages"]]
+    return "\n".join([*lines, *_failures(found), *_next(found)])
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the units that people say."""
+    seconds = round(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds} s"
+
+
+def _head(found: Mapping[str, Any]) -> str:
+    process, out = found["process"], printable(found["out"])
+    if process:
+        who = f"process {process['pid']} on {printable(process['host'])}"
+        silent = duration(process["silent_seconds"])
+        if found["state"] == SILENT:
+            return (
+                f"{out}: {who} gave no sign of life for {silent} (every 10 s is usual, {duration(STALE_SECONDS)} is "
+                "the most that is waited for); if it is gone, the same command goes on"
+            )
+        sign = f", last sign of life {silent} ago" if process["sign_of_life"] else ""
+        return f"{out}: running, {who}{sign}"
+    ended = found["ended"] or {}
+    if found["state"] == FINISHED:
+        return f"{out}: finished" + (f", verdict: {printable(found['verdict'])}" if found["verdict"] else "")
+    how = _ENDINGS.get(ended.get("how", ""), "nobody is at work in it")
+    why = f": {shortened(printable(ended['why']))}" if ended.get("why") else ""
+    return f"{out}: not finished, {how}{why}"
+
+
+def _bench(found: Mapping[str, Any]) -> list[str]:
+    bench = found["bench"]
+    if not bench:
+        return []
+    total = "an unknown number of" if bench["total"] is None else bench["total"]
+    failed = f", {bench['failed']} of them failed" if bench["failed"] else ""
+    now = f"; now: {printable(bench['now'])}" if bench["now"] and found["process"] else ""
+    return [f"bench: {bench['done']} of {total} cells done{failed}{now}"]
+
+
+def _stage(stage: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    text, now = printable(stage["summary"]), found["now"] or {}
+    if stage["state"] == FINISHED and stage["seconds"]:
+        text += f" ({duration(stage['seconds'])})"
+    if stage["state"] == RUNNING and now.get("stage") == stage["name"]:
+        text = _now(now)
+    mark = _MARKS["stopped"] if stage["state"] == RUNNING and not found["process"] else _MARKS[stage["state"]]
+    return f"  {stage['name']:<10} {mark:<6} {text}".rstrip()
+
+
+def _now(now: Mapping[str, Any]) -> str:
+    if "total" not in now:
+        return ""
+    parts = [f"{now['done']}/{now['total']}"]
+    parts += [f"{now['rate']:.2f}/s"] if now["rate"] else []
+    parts += [f"{duration(now['seconds_left'])} left"] if now["seconds_left"] is not None else []
+    workers = now["workers"]
+    return ", ".join([*parts, f"{workers} worker{'s' if workers > 1 else ''}"])
+
+
+def _failures(found: Mapping[str, Any]) -> list[str]:
+    failures, lines = found["failures"] or {}, list[str]()
+    told = [f"{n} {what}" for what, n in (("images quarantined", failures.get("quarantined", 0)),) if n]
+    told += [f"{failures['retried']} failures after which work was tried again"] if failures.get("retried") else []
+    lines += [f"failures: {', '.join(told)}"] if told else []
+    if found["worker_hours"]:
+        most = f" of {found['max_worker_hours']:g}" if found["max_worker_hours"] else ""
+        lines.append(f"worker-hours of the last command: {found['worker_hours']:.3g}{most}")
+    return lines
+
+
+def _next(found: Mapping[str, Any]) -> list[str]:
+    out = printable(found["out"])
+    if found["state"] == FINISHED:
+        return [f"open {printable(found['report'])}"] if found["report"] else []
+    if found["state"] == RUNNING:
+        return [f"what it printed: fairsynth logs {out}"]
+    where = f" (in {printable(found['folder'])})" if found["folder"] else ""
+    command = printable(found["command"] or "") or f"the command that began it, with --out {out}"
+    return [f"to go on{where}: {command}", f"what happened: fairsynth logs {out}"]

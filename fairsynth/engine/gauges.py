@@ -1,0 +1,34 @@
+"""Figures of a run for Prometheus: Ray's agent on each node offers them at the node's metrics port."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+_MEANING = {
+    "fairsynth_units_done": "Units that a stage has finished: adapters, batches of images, trials, trainings",
+    "fairsynth_units_total": "Units that a stage is to make",
+    "fairsynth_images": "Images that a stage looked at, by what became of them: used (accepted), excluded (rejected), quarantined",
+    "fairsynth_failures": "Failures of this invocation after which work was tried again",
+    "fairsynth_worker_hours": "Worker-hours of this invocation",
+}
+
+
+class Gauges:
+    """Gauges in the driver. Until it is connected to Ray they are nothing, and they never fail a run."""
+
+    def __init__(self) -> None:
+        self._gauges = dict[str, Any]()
+
+    def put(self, name: str, value: float, **tags: str) -> None:
+        """Set a gauge of ``_MEANING``; of one name the tags are always the same."""
+        ray = sys.modules.get("ray")
+        if ray is None or not hasattr(ray, "is_initialized") or not ray.is_initialized():
+            return
+        with suppress(Exception):  # a figure for people is no reason to stop
+            if name not in self._gauges:
+                from ray.util.metrics import Gauge
+
+                self._gauges[name] = Gauge(name, _MEANING[name], tuple(tags))
+            self._gauges[name].set(value, tags or None)

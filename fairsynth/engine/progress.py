@@ -1,0 +1,259 @@
+"""How far a run is: one object of a session, on which bar, heartbeat, progress.json, gauges and the budget hang."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+from fairsynth.engine.budget import Budget
+from fairsynth.engine.gauges import Gauges
+from fairsynth.engine.heartbeat import Heartbeat
+from fairsynth.errors import BudgetReached
+from fairsynth.watching import log, record
+from fairsynth.watching.bars import Bar, at_terminal
+from fairsynth.watching.redaction import redacted
+
+# Seconds: between looks at what is done; between records, and between records when nothing has changed.
+LOOK, RECORD, SIGN = 1.0, 1.0, 10.0
+# Seconds, so that whoever stops when its time is over finds the budget used up.
+_ROUNDING = 0.1
+
+
+class Work:
+    """A piece of a stage's work on the cluster: units of which some are done, on so many workers."""
+
+    def __init__(self, progress: Progress, beat: Heartbeat, workers: int, count: Callable[[], int] | None) -> None:
+        self.progress, self.beat, self.workers, self.count = progress, beat, workers, count
+        self.paid, self._lock = time.monotonic(), Lock()
+
+    def tick(self) -> None:
+        """Count one more unit. Raises BudgetReached if units are left and no worker-hours."""
+        self.reach(self.beat.done + 1)
+
+    def reach(self, done: int) -> None:
+        """Set the number of finished units. Raises as ``tick`` does."""
+        self.pay()
+        self.beat.reach(done)
+        if done < self.beat.total:
+            self.progress.budget.check(f"stage {self.beat.stage} with {done} of {self.beat.total} done")
+
+    def look(self) -> None:
+        """The same, counted by ``count``."""
+        if self.count is not None:
+            self.reach(self.count())
+
+    def pay(self) -> None:
+        """Count the workers' seconds until now."""
+        with self._lock:
+            now = time.monotonic()
+            self.progress.budget.spend(self.workers, now - self.paid)
+            self.paid = now
+
+    @property
+    def seconds_allowed(self) -> float | None:
+        """Seconds that the budget allows all workers from now on; None without a limit."""
+        left = self.progress.budget.seconds_left
+        return None if left is None else left / self.workers + _ROUNDING
+
+
+class Progress:
+    """Progress of a session; without ``root`` nothing is recorded and nothing is drawn."""
+
+    def __init__(self, root: Path | None = None, budget: Budget | None = None) -> None:
+        self.root, self.budget, self.gauges = root, budget or Budget(), Gauges()
+        self.bar = Bar() if root is not None and at_terminal() else None
+        self.stages, self.part = dict[str, dict[str, Any]](), dict[str, Any]()
+        self.stage_name, self.work_now, self.quarantined = "", None, 0
+        self._began, self._written, self._counted = time.time(), 0.0, (0, 0)
+        self._retried_before = self._failures()
+        self._lock, self._over, self._thread = Lock(), Event(), None
+
+    work_now: Work | None
+    _thread: Thread | None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[str, Mapping[str, Any], bool], None]]:
+        """A stage is at work; the function that this gives takes its folder and record, and whether it was there before."""
+        self.stage_name, self.stages[name] = name, {"state": "running", "began": time.time()}
+        log.enter(name)
+        self._watch()
+        if self.bar:
+            self.bar.begin(name)
+        self.write()
+        yield partial(self._finished, name)
+        self.stage_name = ""
+        log.enter("")
+        if self.bar:
+            self.bar.end()
+        self.write()
+
+    @contextmanager
+    def work(
+        self, stage: str, total: int, done: int, workers: int, count: Callable[[], int] | None = None
+    ) -> Iterator[Work]:
+        """Work of a stage on the cluster. ``count`` says how many units are done, where nobody ticks.
+
+        Raises BudgetReached at once if no worker-hours are left.
+        """
+        self.budget.check(f"stage {stage} with {done} of {total} done")
+        beat = Heartbeat(stage, total, done, quiet=self.bar is not None)
+        self.work_now = work = Work(self, beat, max(1, workers), count)
+        try:
+            yield work
+        finally:
+            work.pay()
+            self._show()
+            self.work_now = None
+
+    def cell(self, number: int, total: int, title: str) -> None:
+        """Of several runs in one folder (a bench), which one begins; the first is 1."""
+        self.part, self.stages = {"number": number, "total": total, "title": title}, {}
+        self.write()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """The work has ended, by an error or well; the terminal is as it was."""
+        self._over.set()
+        if self.bar:
+            self.bar.end()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        if self.stages:
+            for facts in self.stages.values():
+                facts["state"] = "stopped" if facts["state"] == "running" else facts["state"]
+            self.write(ended=_ending(error))
+
+    def found(self, name: str, folder: str, facts: Mapping[str, Any]) -> None:
+        """A stage was finished before, and is not looked at."""
+        self.stages[name] = {}
+        self._finished(name, folder, facts, cached=True)
+
+    def failed(self, stage: str, unit: str, why: str) -> None:
+        """Note that a unit has no result."""
+        log.failed(stage, unit, why)
+
+    def write(self, ended: Mapping[str, Any] | None = None) -> None:
+        """Write the record now."""
+        if self.root is None:
+            return
+        with self._lock:
+            self._written = time.monotonic()
+            record.write(self.root, self._content() | {"ended": ended})
+
+    def _finished(self, name: str, folder: str, facts: Mapping[str, Any], cached: bool) -> None:
+        counts = facts.get("counts", {})
+        self.stages[name] |= {
+            "state": "cached" if cached else "finished",
+            "folder": folder,
+            "seconds": facts.get("seconds"),
+            "summary": facts.get("summary", ""),
+        }
+        self.quarantined += counts.get("quarantined", 0)
+        for outcome in ("used", "excluded", "quarantined"):
+            self.gauges.put("fairsynth_images", counts.get(outcome, 0), stage=name, outcome=outcome)
+
+    def _content(self) -> dict[str, Any]:
+        work = self.work_now
+        now: dict[str, Any] = {"stage": self.stage_name}
+        if work is not None and self.stage_name:
+            beat = work.beat
+            now |= {"done": beat.done, "total": beat.total, "rate": beat.rate, "seconds_left": beat.seconds_left}
+            now |= {"workers": work.workers}
+        return {
+            "schema": 1,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": self._began,
+            "updated_at": time.time(),
+            "command": record.command_line(),
+            "folder": os.getcwd(),
+            "cell": self.part or None,
+            "stages": self.stages,
+            "now": now,
+            "failures": {"quarantined": self.quarantined, "retried": self._retried()},
+            "worker_hours": round(self.budget.used, 4),
+            "max_worker_hours": self.budget.hours,
+        }
+
+    def _watch(self) -> None:
+        if self.root is not None and self._thread is None:
+            self._thread = Thread(target=self._look, daemon=True)
+            self._thread.start()
+
+    def _look(self) -> None:
+        """Keep bar, record and gauges current until the end, whatever the main thread waits for."""
+        while not self._over.wait(LOOK):
+            with suppress(Exception):  # what people see is no reason to stop
+                self._show()
+                if time.monotonic() - self._written >= (RECORD if self._moved() else SIGN):
+                    self.write()
+
+    def _show(self) -> None:
+        work = self.work_now
+        if work is None:
+            return
+        with suppress(BudgetReached):  # the main thread finds out by itself
+            work.look()
+        beat, retried = work.beat, self._retried()
+        left = beat.seconds_left
+        if self.bar:
+            notes = [f"{beat.done}/{beat.total}", f"{beat.rate:.2f}/s" if left is not None else ""]
+            notes += [f"{_clock(left)} left" if left else "", f"{retried} failures" if retried else ""]
+            self.bar.reach(beat.done, beat.total, "  ".join(filter(None, notes)))
+        self.gauges.put("fairsynth_units_done", beat.done, stage=beat.stage)
+        self.gauges.put("fairsynth_units_total", beat.total, stage=beat.stage)
+        self.gauges.put("fairsynth_worker_hours", self.budget.used)
+        self.gauges.put("fairsynth_failures", retried)
+
+    def _moved(self) -> bool:
+        now = (self.work_now.beat.done if self.work_now else None, self.stage_name)
+        moved, self._last = now != getattr(self, "_last", None), now
+        return moved
+
+    def _failures(self) -> int:
+        """Failures in the folder's log after which work was tried again, of earlier invocations too."""
+        if self.root is None:
+            return 0
+        path = self.root / log.FOLDER / log.FAILURES
+        with suppress(OSError):
+            size = path.stat().st_size
+            if size != self._counted[0]:
+                self._counted = size, sum(line.get("again") is True for line in log.lines(path))
+        return self._counted[1]
+
+    def _retried(self) -> int:
+        return max(0, self._failures() - self._retried_before)
+
+
+@contextmanager
+def watched(root: Path | None = None, max_worker_hours: float | None = None) -> Iterator[Progress]:
+    """The progress of work in an output folder, with its log, until the work ends, by an error or well."""
+    budget = Budget(max_worker_hours)
+    if root is None:
+        yield Progress(None, budget)
+        return
+    with log.logged(root, record.command_line()):
+        progress = Progress(root, budget)
+        try:
+            yield progress
+        except BaseException as error:
+            progress.close(error)
+            raise
+        progress.close()
+
+
+def _ending(error: BaseException | None) -> dict[str, Any]:
+    how = "finished" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    how = "budget" if isinstance(error, BudgetReached) else how
+    return {"how": how, "why": "" if how in ("finished", "interrupted") else redacted(str(error))[:2000]}
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,0 +1,45 @@
+"""``OUT/progress.json``: how far the run is, for people at another shell or machine. No run reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fairsynth.watching.redaction import redacted
+
+NAME = "progress.json"
+
+
+def write(root: Path, content: Mapping[str, Any]) -> None:
+    """Replace the record, by one rename; what cannot be written is left out: a full disk ends no run."""
+    temporary = root / f".{NAME}.new"
+    with suppress(Exception):
+        temporary.write_text(json.dumps(content, indent=1), "utf-8")
+        os.replace(temporary, root / NAME)
+
+
+def read(root: Path) -> dict[str, Any] | None:
+    """The record; None if there is none that can be read."""
+    try:
+        content = json.loads((root / NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def command_line() -> str:
+    """The command that this process is, as one would type it, without secrets; empty if it is none of ours."""
+    program, words = Path(sys.argv[0]), sys.argv[1:]
+    if program.parent.name == "jobs":
+        start = ["python", "-m", f"jobs.{program.stem}"]
+    elif program.name == "fairsynth" or program.parts[-2:] == ("fairsynth", "cli.py"):
+        start = ["fairsynth"]
+    else:
+        return ""
+    return redacted(shlex.join([*start, *words]))

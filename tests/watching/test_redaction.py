@@ -1,0 +1,49 @@
+"""No secret gets into text that is kept, and what is none stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairsynth.watching.redaction import redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("s3://AKIA1:pass%2Fword@bucket/x", "s3://***@bucket/x"),
+        ("https://user:pw@host/a?b=1", "https://***@host/a?b=1"),
+        ("GET https://h/x?X-Amz-Signature=abc123&size=3", "GET https://h/x?X-Amz-Signature=***&size=3"),
+        ("https://h/x?token=t&n=1#top", "https://h/x?token=***&n=1#top"),
+        ("https://h/x?sig=a%2Bb", "https://h/x?sig=***"),
+        ("Authorization: Bearer abcdefgh12345", "Authorization: Bearer ***"),
+        ("token hf_abcdefghijklmnop given", "token *** given"),
+        ("key AKIAIOSFODNN7EXAMPLE", "key ***"),
+        ("password=hunter22", "password=***"),
+        ("{'api_key': 'abcdef99'}", "{'api_key': '***'}"),
+        ("run --token abcdef99 --seed 1", "run --token *** --seed 1"),
+    ],
+)
+def test_secrets_are_taken_out(text: str, kept: str) -> None:
+    assert redacted(text) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unknown key: cluster.kk (did you mean 'cluster.k'?)",
+        "finetune.prompt must contain {token}; it is 'a photo'",
+        "--finetune.rare_tokens '[sks, ohwx]' --data.root /data/birds --seed 3",
+        "report: /runs/demo/report.html",
+        "https://example.org/path?size=3&name=token",
+        "monkey: 12 images, design: 3",
+        "wrote to a@b.org",
+    ],
+)
+def test_other_text_stays(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_values_of_secret_variables_are_taken_out_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_REGISTRY_TOKEN", "xyzzy-plugh-42")
+    monkeypatch.setenv("SHORT_TOKEN", "on")
+    assert redacted("a xyzzy-plugh-42 b, on and on") == "a *** b, on and on"

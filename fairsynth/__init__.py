@@ -1,3 +1,3 @@
 """fairsynth: from a biased image dataset to a fair classifier and the balanced data behind it."""
 
-__version__ = "0.1.0"
+from fairsynth.version import __version__ as __version__

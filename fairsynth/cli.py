@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from cyclopts import App
 
-from fairsynth import __version__
 from fairsynth.commands.bench.command import bench
 from fairsynth.commands.export.command import export
 from fairsynth.commands.inspect.command import inspect
@@ -19,6 +18,7 @@ from fairsynth.commands.run.command import run, stage_command
 from fairsynth.commands.status.command import status
 from fairsynth.console import complain, in_utf8_mode, leave, prepare_streams
 from fairsynth.errors import ConfigError, InfrastructureError
+from fairsynth.version import __version__
 
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 _HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fairsynth import __version__
 from fairsynth.escaping import plain
+from fairsynth.version import __version__
 
 _USE = """from transformers import pipeline
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from fairsynth import __version__
 from fairsynth.exports.set_facts import SetFacts, biases, licence, limits, privacy, purpose, sampling
+from fairsynth.version import __version__
 
 # The specification's own, in full: programs compare it with theirs.
 _CONTEXT: dict[str, Any] = {

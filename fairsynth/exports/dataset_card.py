@@ -6,9 +6,9 @@ from typing import Literal
 
 import yaml
 
-from fairsynth import __version__
 from fairsynth.escaping import code, plain
 from fairsynth.exports.set_facts import GroupFacts, SetFacts, licence, limits, privacy, purpose, sampling
+from fairsynth.version import __version__
 
 Layout = Literal["folder", "parquet", "webdataset"]
 _FILES = {"folder": ["metadata.csv", "images/**"], "parquet": ["data/train-*.parquet"], "webdataset": ["*.tar"]}

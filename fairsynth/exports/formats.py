@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth import __version__
 from fairsynth.groups import Group
+from fairsynth.version import __version__
 
 Row = Mapping[str, Any]
 Images = Iterable[tuple[Row, bytes]]

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from fairsynth import __version__
 from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
 from fairsynth.models.sources import base_of, diffusion_source
+from fairsynth.version import __version__
 
 _METHODS = {
     "lora": "LoRA (arXiv 2106.09685), one adapter per group, plain prompt",

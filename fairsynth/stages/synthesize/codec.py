@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from fairsynth import __version__
 from fairsynth.errors import DataError
 from fairsynth.stages.synthesize.codec_files import CODECS, Look, look_of
+from fairsynth.version import __version__
 
 # WebP files from which the quality of all is estimated: no file states it, and each costs some encodings.
 _WEBP_SAMPLES = 8

@@ -64,6 +64,9 @@ def test_what_only_looks_like_ray_is_not_reported(source: str) -> None:
         ("fairsynth.stages.ingest.step", "from fairsynth.commands.inspect import findings"),
         ("fairsynth.pipeline", "from fairsynth.cli import main"),
         ("fairsynth.cli", "from jobs import pipeline"),
+        ("fairsynth.exports.formats", "from fairsynth import __version__"),
+        ("fairsynth.commands.run.command", "from fairsynth.api.running import run"),
+        ("fairsynth.api.opened", "import fairsynth as fs"),
     ],
 )
 def test_an_import_from_above_is_found(module: str, source: str) -> None:
@@ -78,7 +81,8 @@ def test_an_import_from_above_is_found(module: str, source: str) -> None:
         ("fairsynth.manifest", "from fairsynth.groups import Group"),
         ("fairsynth.stages.ingest.decide", "from fairsynth.data.readers import folder"),
         ("fairsynth.data.dataset", "from fairsynth.escaping import printable"),
-        ("fairsynth.cli", "from fairsynth import __version__"),
+        ("fairsynth.cli", "from fairsynth.version import __version__"),
+        ("fairsynth", "from fairsynth.api.opened import Run"),
     ],
 )
 def test_an_import_from_below_is_not_reported(module: str, source: str) -> None:

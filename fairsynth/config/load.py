@@ -29,9 +29,9 @@ def preset_names() -> list[str]:
 
 
 def load_config(
-    path: str | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+    path: str | Mapping[str, Any] | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Merge preset, YAML file and overrides (dotted keys) into a RunConfig.
+    """Merge preset, YAML file and overrides (dotted keys) into a RunConfig. ``path``: the file, or what one would hold.
 
     Raises ConfigError naming every wrong key and value, with a suggestion for misspelt keys.
     """
@@ -39,18 +39,14 @@ def load_config(
     if preset is not None:
         if preset not in preset_names():
             raise ConfigError(
-                f"unknown preset {preset!r}{_suggest(preset, preset_names())}; presets: {', '.join(preset_names())}"
+                f"unknown preset {preset!r}{suggestion(preset, preset_names())}; presets: {', '.join(preset_names())}"
             )
         merged = _parse(
             (resources.files("fairsynth") / "config" / "presets" / f"{preset}.yaml").read_text("utf-8"), preset
         )
     given = merged
     if path is not None:
-        try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
-        merged = _merge(merged, _parse(text, path))
+        merged = _merge(merged, _read(path) if isinstance(path, str) else path)
     for key, value in (overrides or {}).items():
         whole_section = "." not in key and isinstance(value, dict)
         merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
@@ -88,7 +84,9 @@ def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
 
 
 def _validated(merged: Mapping[str, Any]) -> RunConfig:
-    problems = [f"unknown key {key!r}{_suggest(key, sorted(_known_keys(RunConfig)))}" for key in _unknown_keys(merged)]
+    problems = [
+        f"unknown key {key!r}{suggestion(key, sorted(_known_keys(RunConfig)))}" for key in _unknown_keys(merged)
+    ]
     if problems:
         raise ConfigError("; ".join(problems))
     try:
@@ -125,6 +123,14 @@ def _read_value(key: str, value: str) -> Any:
         return yaml.safe_load(value)
     except yaml.YAMLError:
         return value
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
+    return _parse(text, path)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -172,7 +178,7 @@ def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel] = RunConfig
             yield from _unknown_keys(value, field.annotation, f"{prefix}{key}.")
 
 
-def _suggest(word: str, known: Sequence[str]) -> str:
+def suggestion(word: str, known: Sequence[str]) -> str:
     """A guess at what was meant: the same last part in another section, else the closest spelling."""
     same_name = [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
     near = same_name[:1] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)

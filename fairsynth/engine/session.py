@@ -187,6 +187,23 @@ class Session:
             self._connected = False
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to Ray; does not import it."""
+    asked = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return bool(asked and asked())
+
+
+def disconnect() -> None:
+    """End the connection that an interrupted run has left, and a local Ray with it.
+
+    For programs that live on: else the actors of that run would keep the CPUs that the next one waits for.
+    """
+    if is_connected():
+        import ray
+
+        ray.shutdown()
+
+
 @contextmanager
 def session_of(
     resources: ResourcesConfig, root: Path | None = None, max_worker_hours: float | None = None

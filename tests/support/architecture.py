@@ -10,6 +10,8 @@ from tests.support.structure import PACKAGES, imports, own, own_imports
 # From the ground up: what lies in a folder of the package (or is a file at its top) imports from its own layer and from
 # those below. Files at the top that no layer names are words and types.
 WORDS = "words and types"
+# The package itself, ``import fairsynth``: it names what people use, and no module imports it.
+FACE = "the package's face"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config"),
     (WORDS,),
@@ -18,7 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("pipeline", "preflight"),
     ("commands",),
-    ("cli",),
+    ("api",),
+    (FACE, "cli"),
     ("jobs",),
 )
 # What stage packages share, and what of a stage package other stages may import.
@@ -30,7 +33,7 @@ UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"
 def layer(module: str) -> int:
     """Height of the module's layer, by the folder that it lies in."""
     package, _, rest = module.partition(".")
-    place = package if package == "jobs" else rest.partition(".")[0] or "errors"
+    place = package if package == "jobs" else rest.partition(".")[0] or FACE
     heights = {name: height for height, names in enumerate(LAYERS) for name in names}
     if place not in heights and f"fairsynth.{place}" in PACKAGES:
         raise AssertionError(f"the folder {place} has no layer; give it one in LAYERS")

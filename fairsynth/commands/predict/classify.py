@@ -29,7 +29,7 @@ PREDICTED = pa.schema(
     ]
 )
 # Whoever asks wants an answer for a plain wall, too.
-_RULES = ImageRules(constant="keep", min_side=1, max_aspect=10**9)
+RULES = ImageRules(constant="keep", min_side=1, max_aspect=10**9)
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class PredictImages:
         for row in task["rows"]:
             try:
                 content = self.reader.read(row["path"], row["location"]).content
-                pixels[row["path"]] = decode(content, loaded.size, _RULES)
+                pixels[row["path"]] = decode(content, loaded.size, RULES)
             except BadImage as problem:
                 reasons[row["path"]] = f"{problem.reason}: {problem.detail}" if problem.detail else problem.reason
-        shares = _probabilities(loaded.model, np.stack([*pixels.values()])) if pixels else ()
+        shares = probabilities_of(loaded.model, np.stack([*pixels.values()])) if pixels else ()
         found = {path: _seen(path, loaded.labels, one) for path, one in zip(pixels, shares, strict=True)}
         none = {"label": "", "probability": None, "probabilities": [None] * len(loaded.labels)}
         found |= {path: {"path": path, "reason": reason, **none} for path, reason in reasons.items()}
@@ -90,7 +90,8 @@ def _seen(path: str, labels: Sequence[str], probabilities: NDArray[np.float32]) 
     }
 
 
-def _probabilities(model: Any, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+def probabilities_of(model: Any, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities (N, labels) of decoded images."""
     import torch
 
     from fairsynth.classify.images import normalised, to_tensor

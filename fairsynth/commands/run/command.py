@@ -88,29 +88,16 @@ def _run(
     max_worker_hours: float | None,
     asked: _Asked | None = None,
 ) -> int:
-    from fairsynth.lock import locked
-    from fairsynth.preflight import check_early, worded
+    from fairsynth.commands.run.running import carry_out, checked
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
-    config, root = config_of(tokens, preset, out, nothing)
-    metadata = check_early(config, root)
-    config = worded(config, metadata)
+    config, _ = config_of(tokens, preset, out, nothing)
+    run = checked(config)
     if asked is not None:
         from fairsynth.commands.plan.ask import agreed
 
-        if not agreed(config, root, metadata, *asked):
+        if not agreed(run.config, run.root, run.metadata, *asked):
             say("nothing was done")
             return 0
-    with locked(root):
-        from fairsynth.pipeline import run
-
-        outcome = run(config, only, say, metadata, max_worker_hours)
-    if only in (None, "report"):
-        from fairsynth.stages.report.step import summary_lines
-
-        say("\n".join(["", *summary_lines(root)]))
-    if not outcome.made:
-        say(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
-    else:
-        say(f"done in {outcome.seconds:.0f} s")
+    carry_out(run, only, say, max_worker_hours)
     return 0

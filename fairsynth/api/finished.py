@@ -1,0 +1,42 @@
+"""The finished stages that a run's report was written from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairsynth.artifacts import RECORD
+from fairsynth.errors import DataError
+
+
+@dataclass(frozen=True)
+class FinishedStage:
+    """A stage's folder, and its record ``artifact.json``."""
+
+    path: Path
+    record: dict[str, Any]
+
+
+def finished_stage(root: Path, name: str) -> FinishedStage:
+    """The stage that the report in an output folder is of: other configs may have left results there, too.
+
+    Raises DataError if it is not there any more.
+    """
+    report = (root / "report.json").read_bytes()
+    for told in _records(root, "report"):
+        published = told.path / "report.json"
+        if published.is_file() and published.read_bytes() == report:
+            wanted = told.record["inputs"].get(name)
+            for stage in _records(root, name):
+                if (stage.record["digest"] or stage.record["fingerprint"]) == wanted:
+                    return stage
+    raise DataError(
+        f"{root / 'stages'} lacks what stage {name} left for this report; run 'fairsynth run' with the same options again"
+    )
+
+
+def _records(root: Path, name: str) -> list[FinishedStage]:
+    found = sorted((root / "stages").glob(f"{name}-*/{RECORD}"))
+    return [FinishedStage(path.parent, json.loads(path.read_text("utf-8"))) for path in found]

@@ -1,0 +1,71 @@
+"""The sets of images of a run, from what its stages left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fairsynth.api.images import ImageSet, RealImage, SyntheticImage
+from fairsynth.data.location import ImageReader, same_content
+from fairsynth.data.storage import Storage
+from fairsynth.errors import DataError
+from fairsynth.groups import Group
+from fairsynth.manifest import SPLITS
+
+Names = Mapping[str, Sequence[str]]
+# Columns of synthesize's table that are equal for all accepted images, or of no use without the stage's folder.
+_WITHIN = ["verdict", "reason", "unit", "phash"]
+
+
+def real_images(manifest: pa.Table, root: str, follow_links: bool, names: Names) -> ImageSet[RealImage]:
+    """The images of a manifest, in the dataset at ``root``. Raises DataError if that is not there."""
+    make = partial(_real, ImageReader(Storage(root, follow_links)))
+    return ImageSet(manifest, make, {**names, "split": SPLITS})
+
+
+def synthetic_images(stage: Path, codec: Mapping[str, Any], view: Path, names: Names) -> ImageSet[SyntheticImage]:
+    """The accepted images of synthesize's folder, read from ``view``, the folder ``synthetic/``."""
+    from fairsynth.stages.synthesize.codec import Codec
+    from fairsynth.stages.synthesize.output import ACCEPTED, TABLE
+
+    table = pq.read_table(stage / TABLE)
+    table = table.filter(pc.equal(table["verdict"].cast(pa.string()), ACCEPTED)).drop_columns(_WITHIN)
+    suffix = Codec.from_dict(codec).suffix
+    columns = (table[name].to_pylist() for name in ("label", "attribute", "image_id"))
+    paths = [
+        str(view / "images" / Group(label, attribute).slug / f"{name}{suffix}")
+        for label, attribute, name in zip(*columns, strict=True)
+    ]
+    return ImageSet(table.append_column("path", pa.array(paths, pa.string())), _synthetic, names)
+
+
+def _common(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("image_id", "label", "attribute", "path")}
+
+
+def _real(reader: ImageReader, row: Mapping[str, Any]) -> RealImage:
+    return RealImage(**_common(row), split=row["split"], _read=partial(same_content, reader, row))
+
+
+def _synthetic(row: Mapping[str, Any]) -> SyntheticImage:
+    read = partial(_file, Path(row["path"]), row["sha256"])
+    return SyntheticImage(**_common(row), prompt=row["prompt"], seed=row["seed"], _read=read)
+
+
+def _file(path: Path, sha256: str) -> bytes:
+    """The bytes of an image of ``synthetic/``, which another config's run may have laid out anew. Raises DataError."""
+    again = "'fairsynth run' with this run's options lays synthetic/ out again"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; {again}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{path} is not the image that this run made; {again}")
+    return content

@@ -1,0 +1,49 @@
+"""A run, as the command line and ``fairsynth.run`` both do it: check early, hold the output folder, run, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairsynth.config import RunConfig
+from fairsynth.data.metadata import Metadata
+from fairsynth.lock import locked
+from fairsynth.preflight import check_early, worded
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run that nothing speaks against so far: its config with the dataset's words, its output folder, the metadata."""
+
+    config: RunConfig
+    root: Path
+    metadata: Metadata | None
+
+
+def checked(config: RunConfig) -> Checked:
+    """Check what needs no model and no Ray. Raises ConfigError or DataError as ``preflight.check_early`` does."""
+    root = Path(config.out).expanduser().resolve()
+    metadata = check_early(config, root)
+    return Checked(worded(config, metadata), root, metadata)
+
+
+def carry_out(
+    run: Checked, only: str | None, say: Callable[[str], None], max_worker_hours: float | None = None
+) -> None:
+    """Run the whole pipeline, or one stage, alone in the output folder; tells how it goes and what came out.
+
+    Raises OutputLockedError if another run holds the folder, and what ``pipeline.run`` raises.
+    """
+    with locked(run.root):
+        from fairsynth.pipeline import run as run_pipeline
+
+        outcome = run_pipeline(run.config, only, say, run.metadata, max_worker_hours)
+    if only in (None, "report"):
+        from fairsynth.stages.report.step import summary_lines
+
+        say("\n".join(["", *summary_lines(run.root)]))
+    if not outcome.made:
+        say(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
+    else:
+        say(f"done in {outcome.seconds:.0f} s")

@@ -102,6 +102,7 @@ def test_the_licence_is_apache_2_whole_and_the_package_says_so() -> None:
         "fairsynth cluster --preset demo",
         "fairsynth inspect DIR --json",
         "fairsynth export runs/demo --format kohya",
+        "fairsynth export runs/demo --format onnx --to model.onnx",
         "fairsynth predict photos --run runs/demo --to t.csv",
         "fairsynth bench --preset demo --bench.variants '{wide: {cluster.k: 8}}'",
         "make demo ARGS='--seed 1'",

@@ -8,6 +8,8 @@ from typing import Any
 from fairsynth.escaping import plain
 from fairsynth.version import __version__
 
+# From here on the card is about what was measured, whatever the classifier is written in.
+MEASURED = "## How right it is"
 _USE = """from transformers import pipeline
 
 classify = pipeline("image-classification", model="classifier")
@@ -27,7 +29,7 @@ def classifier_card(report: Mapping[str, Any], image_size: int) -> str:
         f"It reads images of {image_size} x {image_size} pixels; the preprocessing is in `preprocessor_config.json`.", "",
         "## How to use", "", "```python", _USE, "```", "",
         "Without Python: `fairsynth predict IMAGES --run RUN` writes a table.", "",
-        "## How right it is", "",
+        MEASURED, "",
         f"Worst-group accuracy on test images, mean over {len(worst['per_seed'])} training seeds: {worst['mean']:.1%}; accuracy "
         f"{ours['accuracy']['mean']:.1%}. Verdict against ERM: {report['verdict']}.", "",
         "| label | attribute | test images | accuracy |", "|---|---|---|---|",

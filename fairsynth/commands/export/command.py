@@ -13,23 +13,25 @@ from fairsynth.errors import ConfigError
 
 def export(
     *tokens: Tokens,
-    format: Literal["kohya", "folder", "parquet", "webdataset"],
+    format: Literal["kohya", "onnx", "folder", "parquet", "webdataset"],
     to: Path | None = None,
     preset: str | None = None,
     out: str | None = None,
 ) -> int:
-    """Write a run's images or adapters for other programs; nothing is made anew.
+    """Write a run's images, adapters or classifier for other programs; nothing is made anew.
 
     Images: export [CONFIG.yaml] [--preset NAME] [--out DIR] [--section.key VALUE ...] --format parquet [--to DIR],
     with the options of the run. Adapters: export RUN --format kohya [--to DIR].
+    Classifier: export RUN --format onnx [--to DIR or FILE.onnx].
 
     Parameters
     ----------
     format
         folder (metadata.csv and files), parquet or webdataset: the accepted images. kohya: the adapters,
-        as WebUI, ComfyUI and kohya's scripts read them; RUN is the output folder.
+        as WebUI, ComfyUI and kohya's scripts read them; RUN is the output folder. onnx: the classifier,
+        for programs without PyTorch; needs pip install 'fairsynth[onnx]'.
     to
-        Folder to write to; OUT/synthetic-FORMAT or RUN/adapters-kohya if not given.
+        Folder to write to; OUT/synthetic-FORMAT, RUN/adapters-kohya or RUN/classifier-onnx if not given.
     preset
         demo, waterbirds, celeba or utkface.
     out
@@ -37,6 +39,8 @@ def export(
     """
     if format == "kohya":
         return guarded(lambda: _export_adapters(tokens, to, preset or out))
+    if format == "onnx":
+        return guarded(lambda: _export_classifier(tokens, to, preset or out))
     return guarded(lambda: _export_images(tokens, format, to, preset, out))
 
 
@@ -50,6 +54,17 @@ def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) 
     run = Path(tokens[0])
     target = to or run / "adapters-kohya"
     say("\n".join(export_kohya(run, target).lines(target)))
+    return 0
+
+
+def _export_classifier(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
+    if len(tokens) != 1 or tokens[0].startswith("-") or other:
+        raise ConfigError(
+            "export which classifier? give the output folder of a run alone: fairsynth export RUN --format onnx"
+        )
+    from fairsynth.commands.export.classifier import export_onnx
+
+    say(export_onnx(Path(tokens[0]), to))
     return 0
 
 

@@ -60,8 +60,9 @@ def fairsynth_problem(words: Sequence[str]) -> str:
             load_config(None, preset, {"data.root": "".join(tokens[:1]), **parse_overrides(tokens[1:])})
         elif called.__name__ == "predict":
             return "" if len(given.get("images", ())) == 1 and given.get("run") else "predict takes images and a run"
-        elif given.get("format") == "kohya":
-            return "" if len(tokens) == 1 and not preset else "kohya takes the folder of a run, and nothing else"
+        elif given.get("format") in ("kohya", "onnx"):
+            form = given["format"]
+            return "" if len(tokens) == 1 and not preset else f"{form} takes the folder of a run, and nothing else"
         else:
             config = _config_of(tokens, preset)
             for cell in cells(config) if called.__name__ == "bench" else ():

@@ -1,4 +1,4 @@
-"""Classifies images of one batch with a classifier that a run left."""
+"""Classifies the images of a batch with a classifier that a run left: CPU work, then the model's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fairsynth.data.decode import decode
 from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
+from fairsynth.data.unit_rows import PlanRows
 
 PREDICTED = pa.schema(
     [
@@ -41,6 +42,17 @@ class Loaded:
     size: int
 
 
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """A classifier's labels in the order of its outputs, without loading it."""
+    names = json.loads((folder / "config.json").read_text("utf-8"))["id2label"]
+    return tuple(names[str(place)] for place in range(len(names)))
+
+
+def image_size(folder: Path) -> int:
+    """The side of a classifier's images in pixels."""
+    return int(json.loads((folder / "preprocessor_config.json").read_text("utf-8"))["crop_size"]["height"])
+
+
 @cache
 def load(folder: Path) -> Loaded:
     """The classifier of a folder; once in a process, however many batches it gets."""
@@ -51,32 +63,46 @@ def load(folder: Path) -> Loaded:
 
     logging.disable_progress_bar()
     model = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True).eval().to(pick_device())
-    names = model.config.id2label
-    crop = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))["crop_size"]
-    return Loaded(model, tuple(names[place] for place in range(len(names))), int(crop["height"]))
+    return Loaded(model, labels_of(folder), image_size(folder))
 
 
-class PredictImages:
-    """Rows (path, location) in, a table ``PREDICTED`` out."""
+class DecodeBatch:
+    """CPU work: read and decode the images of a unit.
 
-    def __init__(self, storage: Storage, folder: Path) -> None:
-        self.reader, self.folder = ImageReader(storage), folder
+    Returns ``pixels`` uint8 (N, S, S, 3) of those that can be read, ``paths`` of all in their order, ``reasons`` of the
+    others by path.
+    """
 
-    def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
-        loaded = load(self.folder)
-        pixels: dict[str, NDArray[np.uint8]] = {}
-        reasons: dict[str, str] = {}
-        for row in task["rows"]:
+    def __init__(self, storage: Storage, rows: PlanRows, size: int) -> None:
+        self.reader, self.rows, self.size = ImageReader(storage), rows, size
+
+    def __call__(self, name: str) -> dict[str, Any]:
+        rows, pixels, reasons = self.rows(name)["rows"], [], {}
+        for row in rows:
             try:
                 content = self.reader.read(row["path"], row["location"]).content
-                pixels[row["path"]] = decode(content, loaded.size, RULES)
+                pixels.append(decode(content, self.size, RULES))
             except BadImage as problem:
                 reasons[row["path"]] = f"{problem.reason}: {problem.detail}" if problem.detail else problem.reason
-        shares = probabilities_of(loaded.model, np.stack([*pixels.values()])) if pixels else ()
-        found = {path: _seen(path, loaded.labels, one) for path, one in zip(pixels, shares, strict=True)}
-        none = {"label": "", "probability": None, "probabilities": [None] * len(loaded.labels)}
-        found |= {path: {"path": path, "reason": reason, **none} for path, reason in reasons.items()}
-        return {"predicted": pa.Table.from_pylist([found[row["path"]] for row in task["rows"]], schema=PREDICTED)}
+        stacked = np.stack(pixels) if pixels else np.zeros((0, self.size, self.size, 3), np.uint8)
+        return {"pixels": stacked, "paths": [row["path"] for row in rows], "reasons": reasons}
+
+
+class ClassifyBatch:
+    """Model work: a decoded batch in, a table ``PREDICTED`` with a row for each of its paths out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loaded = load(folder)
+
+    def __call__(self, decoded: Mapping[str, Any]) -> dict[str, pa.Table]:
+        labels, reasons = self.loaded.labels, decoded["reasons"]
+        shares = iter(probabilities_of(self.loaded.model, decoded["pixels"]) if len(decoded["pixels"]) else ())
+        none = {"label": "", "probability": None, "probabilities": [None] * len(labels)}
+        rows = [
+            {"path": path, "reason": reasons[path], **none} if path in reasons else _seen(path, labels, next(shares))
+            for path in decoded["paths"]
+        ]
+        return {"predicted": pa.Table.from_pylist(rows, schema=PREDICTED)}
 
 
 def _seen(path: str, labels: Sequence[str], probabilities: NDArray[np.float32]) -> dict[str, Any]:

@@ -9,13 +9,18 @@ from fairsynth.commands.words import Tokens
 from fairsynth.console import guarded, say
 from fairsynth.errors import ConfigError
 
+_SECTIONS = ("data", "resources")
 
-def predict(*images: Tokens, run: Path | None = None, to: Path = Path("predictions.csv")) -> int:
-    """Classify images with a run's classifier.
 
-    predict IMAGES --run RUN [--to FILE.csv or FILE.parquet]
+def predict(
+    *images: Tokens, run: Path | None = None, to: Path = Path("predictions.csv"), truth: str | None = None
+) -> int:
+    """Classify images with a run's classifier, and tell how right it is in each group.
 
-    IMAGES is a folder, s3://... or gs://...; what cannot be read is listed with a reason.
+    predict IMAGES --run RUN [--to FILE.csv or FILE.parquet] [--truth TABLE or DATASET]
+
+    IMAGES is a folder, one image, s3://... or gs://...; what cannot be read is listed with a reason. With many images, Ray's
+    workers share them, and the same command goes on where it was killed.
 
     Parameters
     ----------
@@ -23,14 +28,27 @@ def predict(*images: Tokens, run: Path | None = None, to: Path = Path("predictio
         Output folder of the run, or a classifier's folder.
     to
         The table: path, label, its probability, the probability of every label; CSV, or Parquet by its ending.
+    truth
+        Labels and attributes of the images, for the accuracy of each group: a table with path, label, attribute
+        (.csv, .tsv, .jsonl, .parquet), or a dataset's folder, such as IMAGES itself. How it is read: --data.label_column
+        and the other settings of data.
     """
-    return guarded(lambda: _predict(images, run, to))
+    return guarded(lambda: _predict(images, run, to, truth))
 
 
-def _predict(images: Sequence[str], run: Path | None, to: Path) -> int:
-    if len(images) != 1 or images[0].startswith("-") or run is None:
+def _predict(images: Sequence[str], run: Path | None, to: Path, truth: str | None) -> int:
+    if not images or images[0].startswith("-") or run is None:
         raise ConfigError("predict what with which run? give both: fairsynth predict IMAGES --run RUN")
+    from fairsynth.config.load import load_config, parse_overrides
+
+    overrides = parse_overrides(images[1:])
+    for key in overrides:
+        if key.split(".")[0] not in _SECTIONS:
+            raise ConfigError(
+                f"predict has no option --{key}; it has --run, --to, --truth and the settings of {' and '.join(_SECTIONS)}"
+            )
+    config = load_config(None, None, overrides)
     from fairsynth.commands.predict.run import predict_images
 
-    say(predict_images(images[0], run, to))
+    say(predict_images(images[0], run, to, truth, config.data, config.resources))
     return 0

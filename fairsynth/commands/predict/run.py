@@ -1,50 +1,124 @@
-"""The command predict: a table of what a run's classifier sees in every image of a folder."""
+"""The command predict: a table of what a run's classifier sees in every image of a folder, and figures per group."""
 
 from __future__ import annotations
 
-import csv
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fairsynth.commands.predict.classify import PREDICTED, PredictImages, load
-from fairsynth.config import ResourcesConfig
+from fairsynth.artifacts import write_json
+from fairsynth.commands.predict.batches import Row, classified, parts_of
+from fairsynth.commands.predict.classify import labels_of
+from fairsynth.commands.predict.group_figures import group_figures, lines
+from fairsynth.commands.predict.table import KINDS, write_table
+from fairsynth.commands.predict.truth import Known, Truth, looks_labelled, matched, read_truth
+from fairsynth.config import DataConfig, ResourcesConfig
 from fairsynth.data.image_names import is_image_file
+from fairsynth.data.location import container
 from fairsynth.data.storage import Storage
-from fairsynth.engine.session import session_of
-from fairsynth.engine.units import stream
 from fairsynth.errors import ConfigError, DataError
-from fairsynth.exports.formats import inert
-
-BATCH = 64
-FEW = 2048  # up to this many images, classifying takes less time than starting Ray
-_KINDS = (".csv", ".parquet")
+from fairsynth.escaping import enumerated
+from fairsynth.exports.published import published_classifier
+from fairsynth.lock import reading
 
 
-def predict_images(images: str, run: Path, to: Path) -> str:
-    """Classify every image file below ``images`` and write the table; returns a line for people.
+def predict_images(
+    images: str,
+    run: Path,
+    to: Path,
+    truth: str | None = None,
+    data: DataConfig | None = None,
+    resources: ResourcesConfig | None = None,
+) -> str:
+    """Classify every image below ``images`` (or the one that it names) and write the table; returns lines for people.
 
-    Columns: path, label, probability, reason (why an image was not classified), and ``p: LABEL`` for every label.
-    Raises ConfigError for a run without a classifier and for a table of another kind, DataError for a folder without
-    images, or if none can be read.
+    ``truth``: a table or a dataset's folder with labels and attributes; then figures per group are written beside the
+    table, as ``NAME.groups.json``. ``data``: how it is read.
+    Raises ConfigError for a run without a classifier and for a table of another kind, OutputLockedError while a run writes
+    or another predict writes the table, DataError for a folder without images, if none can be read, and for a truth that
+    cannot be read or says nothing of these images.
     """
-    if to.suffix.lower() not in _KINDS:
-        raise ConfigError(f"--to {to} must end in {' or '.join(_KINDS)}")
-    folder = next((path for path in (run / "classifier", run) if (path / "config.json").is_file()), None)
-    if folder is None:
-        raise ConfigError(f"{run} has no classifier/; finish the run first: fairsynth run ... --out {run}")
-    storage, folder = Storage(images), folder.resolve()  # workers have folders of their own
-    rows = [{"path": file.path, "location": file.location} for file in storage.files() if is_image_file(file)]
-    if not rows:
-        raise DataError(f"{images} holds no image files")
-    table = pa.concat_tables(_predicted(rows, PredictImages(storage, folder))).sort_by("path")
-    labels = load(folder).labels
-    _write(table, labels, to)
+    if to.suffix.lower() not in KINDS:
+        raise ConfigError(f"--to {to} must end in {' or '.join(KINDS)}")
+    with reading(run):
+        classifier = published_classifier(run)
+        labels, data = labels_of(classifier), data or DataConfig()
+        storage, only = _place(images, data)
+        said = read_truth(truth, data, _of_run(run)) if truth else None
+        rows = _rows(storage, only, said)
+        if not rows:
+            raise DataError(f"{images} holds no image files; for images in shards or in Parquet: --truth {images}")
+        pairing = _matched(said, storage, rows, labels) if said else None
+        with parts_of(to) as parts:
+            table, ran = classified(storage, rows, classifier, parts, resources or ResourcesConfig())
+            write_table(table, labels, to, pairing[0] if pairing else None)
+    told = [_told(table, labels, to) + (f"; {ran.cached} batches were there before" if ran.cached else "")]
+    if said and pairing:
+        told += _figures(table, labels, said, pairing, to)
+    elif looks_labelled(images, labels, [row.path for row in rows[:1000]]):
+        told.append(f"labels are in {images}, too; for the accuracy of each group: --truth {images}")
+    return "\n".join(told)
+
+
+def _place(images: str, data: DataConfig) -> tuple[Storage, str]:
+    """The folder of the images; for a single file, its name in the folder."""
+    if "://" in images:
+        return Storage(images, data.follow_links), ""
+    if os.path.isfile(images):
+        folder, name = os.path.split(images)
+        return Storage(folder or ".", data.follow_links), name
+    if not os.path.isdir(images):
+        raise DataError(f"{images} does not exist; give a folder of images, one image, s3://... or gs://...")
+    return Storage(images, data.follow_links), ""
+
+
+def _rows(storage: Storage, only: str, said: Truth | None) -> list[Row]:
+    """The images, sorted by path: files, and those inside shards and tables if these are what the truth was read from."""
+    files = storage.files() if not only else [file for file in storage.files() if file.path == only]
+    rows = [Row(file.path, file.location, (file.size, file.time)) for file in files if only or is_image_file(file)]
+    if said and said.entries and said.root.full("") == storage.full("") and not only:
+        stamps = {file.path: (file.size, file.time) for file in files}
+        rows += [Row(path, place, stamps.get(container(path, place), (0, 0))) for path, place in said.entries]
+    return sorted(rows)
+
+
+def _of_run(run: Path) -> dict[str, Any]:
+    """The section data of the run's config, if it is there."""
+    try:
+        return dict(json.loads((run / "report.json").read_text("utf-8"))["config"]["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+Pairing = tuple[dict[str, Known], dict[str, str], int]
+
+
+def _matched(said: Truth, storage: Storage, rows: Sequence[Row], labels: Sequence[str]) -> Pairing:
+    """``truth.matched``; raises DataError where no image could be used, before any is classified."""
+    paths = [row.path for row in rows]
+    pairing = matched(said, storage, paths)
+    known = pairing[0]
+    if not known:
+        theirs = next(iter((*said.known, *said.set_aside)), "")
+        raise DataError(
+            f"{said.source} names none of the {len(rows)} images: its first is {theirs!r}, theirs {paths[0]!r}; its paths are "
+            "to count from its own folder or from that of the images"
+        )
+    found = {facts.label for facts in known.values()} - {""}
+    if "label" in said.has and not found & {*labels}:
+        raise DataError(
+            f"the labels of {said.source} ({enumerated(sorted(found)) or 'none'}) are not those of the classifier "
+            f"({enumerated(labels)}); choose their column with --data.label_column"
+        )
+    return pairing
+
+
+def _told(table: pa.Table, labels: Sequence[str], to: Path) -> str:
     bad = table.filter(pc.not_equal(table["reason"], ""))
     if len(bad) == len(table):
         raise DataError(
@@ -55,30 +129,11 @@ def predict_images(images: str, run: Path, to: Path) -> str:
     return f"{len(table)} images in {to}: {seen}" + (f"; {len(bad)} cannot be read (column reason)" if len(bad) else "")
 
 
-def _predicted(rows: Sequence[dict[str, str]], work: PredictImages) -> list[pa.Table]:
-    batches: Iterator[list[dict[str, Any]]] = (list(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH))
-    if len(rows) <= FEW:
-        return [work({"rows": batch})["predicted"] for batch in batches]
-    with session_of(ResourcesConfig()) as session:
-        return list(stream(session, "predict", batches, work))
-
-
-def _write(table: pa.Table, labels: Sequence[str], to: Path) -> None:
-    """Write by a rename, so that the table is old or complete."""
-    columns = {name: table[name] for name in PREDICTED.names if name != "probabilities"}
-    of_label = list(zip(*table["probabilities"].to_pylist(), strict=True))
-    columns |= {f"p: {label}": pa.array(values, pa.float32()) for label, values in zip(labels, of_label, strict=True)}
-    to.parent.mkdir(parents=True, exist_ok=True)
-    private = to.with_name(f".{to.name}.{os.getpid()}")
-    try:
-        if to.suffix.lower() == ".parquet":
-            pq.write_table(pa.table(columns), private)
-        else:
-            with open(private, "w", encoding="utf-8", newline="") as handle:
-                writer = csv.writer(handle)
-                writer.writerow(map(inert, columns))
-                rows = zip(*(column.to_pylist() for column in columns.values()), strict=True)
-                writer.writerows([inert(value) for value in row] for row in rows)
-        private.replace(to)
-    finally:
-        private.unlink(missing_ok=True)
+def _figures(table: pa.Table, labels: Sequence[str], said: Truth, pairing: Pairing, to: Path) -> list[str]:
+    known, reasons, without = pairing
+    predicted = dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True))
+    figures = group_figures(predicted, known, reasons, labels, said.has)
+    target = to.with_suffix(".groups.json")
+    write_json(target, {**figures, "truth": said.source, "rows_without_image": without})
+    more = [f"{said.source} names {without} images that are not there"] if without else []
+    return [*lines(figures, labels), *more, f"all figures: {target}"]

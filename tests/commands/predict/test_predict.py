@@ -10,48 +10,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
-from fairsynth.classify.images import normalised, to_tensor
-from fairsynth.commands.predict import run as predict
-from fairsynth.config import ClassifyConfig
-from fairsynth.data.decode import decode
-from fairsynth.exports.classifier import write_classifier
 from fairsynth.exports.classifier_card import classifier_card
-from fairsynth.models.classifier import build_classifier, save_classifier
 from tests.support.calling import call, refused
+from tests.support.classifiers import expected_of, put_run
 from tests.support.data.dataset_files import put
-from tests.support.datasets import encoded, picture
 
 LABELS = ["=cat", "dog\n", "<b>"]
-SIZE = 32
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with a classifier of random weights, whose running means are not the first ones."""
-    root = tmp_path_factory.mktemp("run")
-    model = build_classifier(ClassifyConfig(backbone="small"), len(LABELS), 3)
-    torch.manual_seed(0)
-    for _ in range(3):
-        model.train()(torch.randn(8, 3, SIZE, SIZE) * 2 + 1)
-    save_classifier(model, root / "unit")
-    write_classifier(root / "unit", root / "classifier", LABELS, SIZE)
-    images = {}
-    for number in range(7):
-        images[f"a/{number}.png"] = encoded(picture(number % 2, number // 2 % 2, number, side=48))
-        put(root / "images" / f"a/{number}.png", images[f"a/{number}.png"])
-    pixels = np.stack([decode(content, SIZE) for content in images.values()])
-    with torch.inference_mode():
-        expected = model.eval()(normalised(to_tensor(pixels, "cpu"))).softmax(1).numpy()
-    np.save(root / "expected.npy", expected)
-    return root
-
-
-def expected_of(run: Path) -> np.ndarray:
-    """What the trained network itself says of the images, in the order of their names."""
-    return np.load(run / "expected.npy")
+    return put_run(tmp_path_factory.mktemp("run"), LABELS)
 
 
 def test_transformers_says_what_the_trained_network_says(run: Path) -> None:
@@ -85,19 +56,6 @@ def test_predict_says_the_same(run: Path, tmp_path: Path, ending: str) -> None:
     assert not any(row["label"].startswith("=") for row in rows) or ending == "parquet"
 
 
-@pytest.mark.slow
-def test_on_ray_it_says_the_same(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "FEW", 0)
-    monkeypatch.setattr(predict, "BATCH", 3)
-    monkeypatch.chdir(run.parent)
-    code, out, _ = call("predict", run / "images", "--run", run.name, "--to", tmp_path / "t.parquet")
-    assert code == 0 and "7 images in" in out
-    rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
-    found = np.array([[row[f"p: {label}"] for label in LABELS] for row in rows])
-    assert [row["path"] for row in rows] == [f"a/{n}.png" for n in range(7)]
-    assert np.allclose(found, expected_of(run), atol=1e-5)
-
-
 def test_what_cannot_be_read_has_a_reason(run: Path, tmp_path: Path) -> None:
     put(tmp_path / "images" / "good.png", (run / "images" / "a" / "0.png").read_bytes())
     put(tmp_path / "images" / "bad.jpg", b"\xff\xd8\xffxx")
@@ -114,13 +72,30 @@ def test_what_cannot_be_read_has_a_reason(run: Path, tmp_path: Path) -> None:
     assert code == 3 and "none of 2 images can be read, first: bad.jpg" in err
 
 
+def test_one_image_is_classified_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run / "images" / "a")
+    code, out, _ = call("predict", "3.png", "--run", run, "--to", tmp_path / "t.parquet")
+    assert code == 0 and "1 images in" in out
+    (row,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert row["path"] == "3.png" and row["label"] == LABELS[expected_of(run)[3].argmax()]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]  # nothing of the work is left
+
+
 def test_wrong_calls_are_one_line(run: Path, tmp_path: Path) -> None:
-    assert "predict what with which run?" in refused(call("predict", run / "images"))
-    assert "has no classifier/; finish the run first" in refused(call("predict", run / "images", "--run", tmp_path))
-    assert "must end in .csv or .parquet" in refused(call("predict", run / "images", "--run", run, "--to", "x.txt"))
+    images = run / "images"
+    assert "predict what with which run?" in refused(call("predict", images))
+    assert "has no classifier/; finish the run first" in refused(call("predict", images, "--run", tmp_path))
+    assert "must end in .csv or .parquet" in refused(call("predict", images, "--run", run, "--to", "x.txt"))
+    assert "unexpected argument" in refused(call("predict", images, images, "--run", run))
+    assert "predict has no option --cluster.k" in refused(call("predict", images, "--run", run, "--cluster.k", "3"))
+    assert "label_colum'" in refused(call("predict", images, "--run", run, "--data.label_colum", "y"))
+    (tmp_path / "file").touch()
+    assert "cannot write to" in refused(call("predict", images, "--run", run, "--to", tmp_path / "file" / "t.csv"))
     (tmp_path / "empty").mkdir()
     code, _, err = call("predict", tmp_path / "empty", "--run", run)
     assert code == 3 and "holds no image files" in err
+    code, _, err = call("predict", tmp_path / "typo", "--run", run)
+    assert code == 3 and "typo does not exist; give a folder of images" in err
 
 
 def test_the_card_tells_the_groups_and_keeps_hostile_names_text() -> None:

@@ -1,0 +1,1 @@
+"""Which figures the pages tell, and what each is computed from."""

@@ -1,0 +1,159 @@
+"""What the pages say of how fast things are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+
+from tests.support.docs.measured.results import Json, percent, result, row, spread, times
+from tests.support.docs.measured.text import said
+
+
+def sayings() -> Mapping[str, list[str]]:
+    """By page, what it says."""
+    many = [*_peft(), *_sd15(), *_processes(), *_generating(), *_generating_sd15()]
+    return {"docs/benchmarks.md": [*many, *_million(), *_classifiers(), *_search()]}
+
+
+def _peft() -> list[str]:
+    lines = []
+    for one in result("stacked_vs_peft")["rows"]:
+        rates = [spread(one["rates"][name]) for name in ("peft", "peft, fused AdamW", "fairsynth")]
+        ratios = [spread(one["ratios"][name], 2) for name in ("peft", "peft, fused AdamW")]
+        lines.append(row(str(one["batch"]), *rates, *ratios, f"{one['apart']:.1e}"))
+    return ["\n".join(lines)]
+
+
+def _rates(one: Json) -> list[float]:
+    return [one["adapters"] * one["each"] / seconds for seconds in one["seconds"]]
+
+
+def _sd15() -> list[str]:
+    known = {(one["trainer"], one["adapters"], one["each"]): one for one in result("stacked_sd15_h100")["rows"]}
+    columns = [("stacked", n) for n in (1, 4, 8, 16)] + [("peft", 1), ("plain", 1), ("compiled", 1)]
+    titles = {1: "a sample of each", 4: "4 samples of each"}
+    rates, gains = [], []
+    for each, title in titles.items():
+        found = [known[trainer, n, each] for trainer, n in columns]
+        rates.append(row(title, *(spread(_rates(one)) if "seconds" in one else "not measured" for one in found)))
+        stacked, beside = found[3], (found[4], found[6])
+        gain = [f"{times(_rates(stacked), _rates(one)):.1f}" if "seconds" in one else "not measured" for one in beside]
+        gains.append(row(title, *gain, percent(stacked["share"], 0), f"{stacked['peak_gb']:.1f} GB"))
+    compiled = result("stacked_sd15_h100_compiled")["rows"][0]
+    return [
+        "\n".join(rates),
+        "\n".join(gains),
+        said(
+            "16 adapters with a sample each reach {} samples/s and {}. Compiling takes {} s;",
+            *(f"{median(_rates(compiled)):.0f}", percent(compiled["share"], 0), f"{compiled['took_s']:.0f}"),
+        ),
+    ]
+
+
+def _processes() -> list[str]:
+    seconds = result("finetune_vs_processes")["seconds"]
+    ours = seconds["fairsynth finetune"]
+    lines = [
+        row(
+            "`fairsynth finetune`" if name == "fairsynth finetune" else name,
+            f"{spread(values)} s",
+            str(len(values)),
+            f"{times(values, ours):.2f}",
+        )
+        for name, values in seconds.items()
+    ]
+    launched = result("finetune_vs_processes_launch")["seconds"]
+    ours, plain, launch = (launched[name] for name in launched)
+    return [
+        "\n".join(lines),
+        said(
+            "the loop took {} times fairsynth's time, and {} times without.",
+            # Each run of the loop beside each of fairsynth's.
+            *(f"{median(one / other for one in loop for other in ours):.1f}" for loop in (launch, plain)),
+        ),
+        said("{}, {} and {} s", *(f"{median(values):.1f}" for values in (ours, launch, plain))),
+    ]
+
+
+def _generating() -> list[str]:
+    lines = []
+    names = {
+        "4 adapters x 200 images": "4 adapters, 200 images each",
+        "32 adapters x 8 images": "32 adapters, 8 images each",
+    }
+    for name, title in names.items():
+        ours, loop, fused = (result("generate_vs_loop")[name][how] for how in ("fairsynth", "loop", "loop, fused"))
+        cells = [f"{ours['images/s']:.1f}"]
+        for one in (loop, fused):
+            cells += [f"{one['images/s']:.1f}", one["fairsynth is faster by"]]
+        lines.append(row(title, *cells))
+    starts = sorted(result("generate_vs_loop")[name]["fairsynth"]["start, s"] for name in names)
+    said_start = said("fairsynth's {} to {} s (Ray, workers, models)", *(f"{start:.0f}" for start in starts))
+    return ["\n".join(lines), said_start]
+
+
+def _generating_sd15() -> list[str]:
+    titles = {
+        "merged, eager": "one adapter, merged, eager",
+        "merged, compiled": "one adapter, merged, compiled (what fairsynth does)",
+        "merged, compiled, guidance on half": "the same, guidance on the first half of the steps",
+        "4 stacked adapters, eager": "four stacked adapters in a batch, eager",
+    }
+    rows = {one["how"]: one for one in result("generate_sd15_h100")["rows"]}
+    lines = [
+        row(
+            title,
+            f"{rows[how]['images/s']:.2f}",
+            rows[how]["share of matrix rate"].replace("%", " %"),
+            f"{rows[how]['peak GB']:.1f}",
+        )
+        for how, title in titles.items()
+    ]
+    rate = result("generate_sd15_h100")["machine"]["matrix_tflops"]
+    ranges = [[float(end) for end in rows[how]["range"].split(" - ")] for how in titles]
+    apart = max(high / low - 1 for low, high in ranges)
+    return [
+        "\n".join(lines),
+        said("bf16 matrix product's {} TFLOP/s.", f"{rate:.0f}"),
+        said("two calls each, no more than {} apart.", percent(apart)),
+    ]
+
+
+def _million() -> list[str]:
+    found = result("million_rows")
+    return [
+        row("planning", f"{found['planning']:.1f} s"),
+        row(
+            "a run that was killed half-way knows what is left",
+            said("after {} s", f"{found['resume decides after']:.1f}"),
+        ),
+        row(
+            "memory of the driver while it filters and writes, at most",
+            f"{found['driver memory, GB, most']:.1f} GB",
+        ),
+    ]
+
+
+def _classifiers() -> list[str]:
+    titles = (
+        "fairsynth, ERM",
+        "fairsynth, Group-DRO",
+        "fairsynth, stage 1 of fairsynth",
+        "the shortest loop in plain PyTorch, bfloat16",
+        "the same in float32",
+    )
+    rates = [one["images_per_s"] for one in result("classify_gpu_h100")["rows"]]
+    return ["\n".join(row(title, f"{round(rate, -1):,.0f}") for title, rate in zip(titles, rates, strict=True))]
+
+
+def _search() -> list[str]:
+    found = result("search_overhead")
+    start = found["Ray's start, s"]
+    return [
+        "\n".join(
+            row(title, *(f"{seconds:.0f} s" for seconds in found[name]))
+            for title, name in (("Ray Tune", "tune, s"), ("plain loops, a process per core", "loops, s"))
+        ),
+        said("Ray Tune costs {} times the same trainings in plain loops.", f"{found['tune beside loops']:.2f}"),
+        said("Ray's start of {} s is not counted.", f"{start:.0f}"),
+    ]

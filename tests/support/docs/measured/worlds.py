@@ -1,0 +1,114 @@
+"""What the pages say of the worlds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import mean, median
+
+from scipy import stats
+
+from tests.support.docs.measured.results import Json, around, bare, percent, result, row
+from tests.support.docs.measured.text import said
+
+WGA, OURS = "worst_group_accuracy", "real images alone"
+
+
+def sayings() -> Mapping[str, list[str]]:
+    """By page, what it says."""
+    tables = [
+        *_table("worlds", rivals_around=True),
+        *_table("worlds_95"),
+        *_table("worlds_biased", ours_around=False, accuracy_around=False),
+        *_table("worlds_95_biased"),
+    ]
+    return {"docs/worlds.md": [*tables, *_sets()]}
+
+
+def _table(name: str, rivals_around: bool = False, ours_around: bool = True, accuracy_around: bool = True) -> list[str]:
+    content = result(name)
+    rows = {(one["dataset"], one["variant"] or one["method"]): one["figures"][WGA] for one in content["rows"]}
+    lines = []
+    for beside in content["beside"]:
+        world, gaps = beside["dataset"], beside["differences"]
+        rivals = (rows[world, method] for method in ("group-dro", "dfr"))
+        ours = rows[world, OURS]
+        lines.append(
+            row(
+                f"`{world}`",
+                *(around(one) if rivals_around else bare(one["mean"]) for one in rivals),
+                around(ours) if ours_around else bare(ours["mean"]),
+                _gap(gaps[WGA]),
+                _gap(gaps["accuracy"]) if accuracy_around else bare(gaps["accuracy"]["mean"], 1, "+"),
+            )
+        )
+    over = [
+        _over_worlds([beside["differences"][figure] for beside in content["beside"]]) for figure in (WGA, "accuracy")
+    ]
+    accuracy = _gap(over[1]) if accuracy_around else bare(over[1]["mean"], 1, "+")
+    # The first table says of both what its interval is over.
+    last = row(
+        "mean", "", "", "", f"{_gap(over[0])}, over worlds", accuracy + (", over worlds" if rivals_around else "")
+    )
+    return ["\n".join([*lines, last])]
+
+
+def _gap(difference: Json) -> str:
+    if difference["ci95"] is None:
+        return f"{bare(difference['mean'], 1, '+')}, a single pair"
+    low, high = difference["ci95"]
+    return f"{bare(difference['mean'], 1, '+')} ({bare(low, 1, '+')} to {bare(high, 1, '+')})"
+
+
+def _over_worlds(differences: Sequence[Json]) -> Json:
+    """Mean and Student's interval over worlds."""
+    values = [difference["mean"] for difference in differences]
+    low, high = stats.t.interval(0.95, len(values) - 1, mean(values), stats.sem(values))
+    return {"mean": mean(values), "ci95": (low, high)}
+
+
+def _sets() -> list[str]:
+    worlds = {(one["world"], one["severity"]): one["groups"] for one in result("world_sets")["results"]}
+    amber = next(group for group in worlds["tint", 0.999] if group["group"] == "(closed, amber)")
+    shown = [re.findall(r"(\d+)% by the shared adapter", group["why"]) for group in worlds["tint", 0.99]]
+    shares = sorted({int(share) for found in shown for share in found})
+    told = [group["told"]["autoencoded"] for groups in worlds.values() for group in groups if group.get("told")]
+    return [
+        "\n".join(
+            _made(world, severity, group)
+            for (world, severity), groups in worlds.items()
+            for group in groups
+            if not group["not_made"]
+        ),
+        _not_made({"tint": [0.999]}, "the other two", worlds),
+        _not_made({"thickness": [0.99, 0.999]}, "all four", worlds),
+        said("the shared adapter {} to {} %.", str(shares[0]), str(shares[-1])),
+        said("Beside images that did, the median is {}.", f"{median(told):.2f}"),
+        said("and of {} the filter kept {}.", f"{amber['made']:,}", str(amber["accepted"])),
+    ]
+
+
+def _made(world: str, severity: float, group: Json) -> str:
+    return row(
+        f"`{world}`",
+        f"{100 * severity:g} %",
+        group["group"].strip("()"),
+        str(group["real"]),
+        "shared adapter",
+        f"{group['accepted']} of {group['quota']}",
+        percent(group["right"], 0),
+        *(f"{group['told'][how]:.2f}" for how in ("real", "autoencoded")),
+    )
+
+
+def _not_made(
+    which: Mapping[str, Sequence[float]], title: str, worlds: Mapping[tuple[str, float], Sequence[Json]]
+) -> str:
+    """The row of groups that were not made, with their reasons."""
+    ((world, severities),) = which.items()
+    groups = [group for severity in severities for group in worlds[world, severity] if group["not_made"]]
+    assert len(groups) == len(severities) * {"the other two": 2, "all four": 4}[title]
+    real = ", ".join(str(n) for n in sorted({group["real"] for group in groups})) if title == "the other two" else ""
+    reasons = ", ".join(sorted({group["not_made"] for group in groups}, key=["trial", "probe", "alike"].index))
+    levels = ", ".join(f"{100 * severity:g} %" for severity in severities)
+    return row(f"`{world}`", levels, title, real, f"not made: {reasons}", "", "", "", "")

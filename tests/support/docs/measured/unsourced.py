@@ -108,6 +108,7 @@ NO_MEASUREMENTS = [
     *_of("synthetic-sets", "(70 %), label and attribute both", "(90 %) must be", why="the filter's limits"),
     *_of("synthetic-sets", "is uncertain by 20 points", why="a binomial interval"),
     *_of("synthetic-sets", "75 % of what was made at most", why="filter.keep"),
+    *_of("terms", "a severity of 99 % leaves one image in a hundred", why="a definition"),
     *_of("terms", "refitted, 20 times, on balanced validation images, or 10 times on", why="the method"),
     *_of("worlds", "Not measured yet: 90 % and 99 %", why="degrees of bias"),
     *_of("your-data", "(or 0.999, ...)", "More than 1 % bad images, or 5 % in a group", why="settings"),

@@ -15,7 +15,7 @@ from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import enumerated, shortened
 from fairsynth.groups import Group
 from fairsynth.pipeline import _tell
-from fairsynth.preflight import _check_routes
+from fairsynth.preflight import check_routes
 from fairsynth.stages.ingest.decide import check_groups
 from fairsynth.stages.stage import Done
 from fairsynth.stages.synthesize.not_made import NotMade, alike
@@ -65,7 +65,7 @@ def test_so_are_routes_for_groups_that_there_are_not() -> None:
     config = RunConfig(synthesize={"routes": {"new/x": "prompt"}})
     some = ", ".join(f"{label}/x" for label in LABELS[:10]) + " and 490 more"
     with pytest.raises(ConfigError, match=f"the groups are: {some}$"):
-        _check_routes(config, LABELS, "x")
+        check_routes(config, LABELS, "x")
     with pytest.raises(ValueError, match=f"the groups are: {some}$"):
         overrides(config.synthesize, {group: ("prompt",) for group in groups})
 

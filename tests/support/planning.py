@@ -31,7 +31,10 @@ def waterbirds(folder: Path) -> Path:
     rows: list[tuple[str, ...]] = []
     for split, counts in WATERBIRDS.items():
         for (y, place), n in zip(GROUPS, counts, strict=True):
-            rows += [(f"{len(rows) + i}", f"{i % 200:03d}.Bird/{split}{y}{place}{i}.jpg", y, split, place, "x") for i in range(n)]
+            rows += [
+                (f"{len(rows) + i}", f"{i % 200:03d}.Bird/{split}{y}{place}{i}.jpg", y, split, place, "x")
+                for i in range(n)
+            ]
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "metadata.csv", BIRDS, rows)
     return folder
@@ -69,7 +72,10 @@ def in_process(*arguments: str | Path, traps: Path | None = None) -> subprocess.
 def environment(traps: Path | None = None) -> dict[str, str]:
     """With this checkout, and with the traps before everything else."""
     paths = [str(traps)] if traps else []
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*paths, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
 
 
 def set_traps(folder: Path) -> Path:

@@ -32,8 +32,7 @@ _MOST_KINDS = 10_000
 def tally(storage: Storage, path: str, columns: Sequence[str]) -> Tally | None:
     """Rows by the columns' values, as text; None for a table that is not plain, or has more than 10,000 combinations.
 
-    The counts are those of ``read_table`` for a table in which it finds no fault. Raises DataError as ``read_table`` for a
-    column that is not there.
+    The counts are those of ``read_table`` for a table in which it finds no fault.
     """
     kind = path.rsplit(".", 1)[-1].lower()
     if kind not in ("csv", "parquet"):
@@ -44,7 +43,7 @@ def tally(storage: Storage, path: str, columns: Sequence[str]) -> Tally | None:
             counts.update(_counted(batch))
             if len(counts) > _MOST_KINDS:
                 return None
-    except (*UNREADABLE, _NotPlain):
+    except (*UNREADABLE, DataError, _NotPlain):
         return None
     return counts
 

@@ -27,7 +27,9 @@ def test_waterbirds(tmp_path: Path) -> None:
     assert images["most"] == images["likely"] + 3 * 4 * 4 * 3498
     assert [group["wanted"] for group in plan["groups"]] == [3498] * 4
     assert [group["real"] for group in plan["groups"]] == [3498, 184, 56, 1057]
-    assert {tuple(group["decided_among"]) for group in plan["groups"]} == {("own", "same-attribute", "shared", "prompt")}
+    assert {tuple(group["decided_among"]) for group in plan["groups"]} == {
+        ("own", "same-attribute", "shared", "prompt")
+    }
     assert stage(plan, "tune")["units"] == exact(3 * 16) and stage(plan, "evaluate")["units"] == exact(3 * 3)
     # Decoded images: training, validation and synthetic ones, three bytes a pixel.
     assert stage(plan, "tune")["disk_bytes"] == (4795 + 1199 + 4 * 3498) * 224 * 224 * 3

@@ -66,7 +66,9 @@ def test_of_a_finished_run_nothing_is_to_do(finished_run: Path, tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
     code, text, err = call("plan", *small_arguments(finished_run))
     assert (code, err) == (0, "") and "nothing to do: every stage is finished" in text
-    rows = {line.split()[0]: line.split()[1:3] for line in text.splitlines() if line[:10].strip() in _executed(finished_run)}
+    rows = {
+        line.split()[0]: line.split()[1:3] for line in text.splitlines() if line[:10].strip() in _executed(finished_run)
+    }
     assert rows == {name: ["0", str(n)] for name, n in _executed(finished_run).items()}
     assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
 

@@ -1,0 +1,61 @@
+"""The shipped figures are those that were measured; rates of another run are read from its records."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fairsynth.commands.plan.rates import stated
+from fairsynth.commands.plan.rows import AUDITED
+from fairsynth.config.load import load_config
+from fairsynth.stages.audit.inputs import PER_GROUP
+from tests.support.planning import ROOT
+
+DEMO, SD = stated(load_config(None, "demo", {})), stated(load_config(None, "waterbirds", {}))
+
+
+def result(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))  # type: ignore[no-any-return]
+
+
+def test_every_stage_has_a_rate_with_its_source() -> None:
+    for known in (DEMO, SD):
+        assert len(known.rates) == 9
+        for rate in known.rates.values():
+            assert rate.per_second > 0 and rate.start >= 0 and rate.spread >= 2 and not rate.measured
+            file = rate.source.split(" ")[0]
+            assert (ROOT / file).is_file() if file.startswith("benchmarks") else rate.source.startswith("assumed: ")
+
+
+def test_the_demos_rates_are_those_of_the_recorded_run() -> None:
+    facts = result("demo_rates")
+    for stage, known in facts["stages"].items():
+        workers = known["workers"] if stage not in ("cluster", "audit", "report") else 1
+        spent = sum(known.get("worker_seconds", {}).values()) or (known["seconds"] - known["startup_seconds"]) * workers
+        assert DEMO.rates[stage].per_second == pytest.approx(facts["pieces"][stage] / spent, rel=1e-3), stage
+        assert DEMO.rates[stage].start == pytest.approx(max(0, known["seconds"] - spent / workers), abs=0.06), stage
+    assert str(facts["date"]) in DEMO.machine and facts["cpu"] in DEMO.machine
+
+
+def test_the_cards_rates_are_those_of_the_benchmarks() -> None:
+    stacked = [
+        row
+        for row in result("stacked_sd15_h100")["rows"]
+        if (row["trainer"], row["adapters"], row["each"]) == ("stacked", 16, 1)
+    ]
+    assert SD.rates["finetune"].per_second == pytest.approx(stacked[0]["samples_per_s"], rel=1e-3)
+    generated = result("generate_sd15_h100")
+    rows = {row["how"]: row.get("images/s") for row in generated["rows"]}
+    assert SD.rates["synthesize"].per_second == rows["4 stacked adapters, eager"] * generated["settings"]["steps"]
+    erm = result("classify_gpu_h100")["rows"][0]
+    for stage in ("tune", "evaluate"):
+        assert SD.rates[stage].per_second == pytest.approx(erm["images_per_s"], rel=1e-3)
+    known = result("demo_rates")["faiss"]
+    work = known["vectors"] * known["centres"] * known["restarts"] / known["cpu seconds"]
+    assert SD.rates["cluster"].per_second == pytest.approx(work, rel=1e-2)
+
+
+def test_the_audit_looks_at_as_many_as_it_says() -> None:
+    assert AUDITED == PER_GROUP

@@ -15,7 +15,7 @@ import pytest
 from fairsynth.commands.plan.ask import agreed
 from fairsynth.config.load import load_config
 from fairsynth.lock import locked
-from tests.support.planning import environment, in_process, set_traps
+from tests.support.data.planning import environment, in_process, set_traps
 
 IN_USE = 6
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.data.celeba import CELEBA, celeba, celeba_rows
-from tests.support.planning import exact, planned, stage, waterbirds
+from tests.support.data.planning import exact, planned, stage, waterbirds
 
 
 def test_waterbirds(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.calling import call
+from tests.support.data.planning import as_json, environment, in_process, set_traps, waterbirds
 from tests.support.datasets import write_rows
-from tests.support.planning import as_json, environment, in_process, set_traps, waterbirds
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fairsynth.commands.plan.run import plan_of
 from fairsynth.config.load import load_config, parse_overrides
 from tests.conftest import small_arguments
 from tests.support.calling import call
-from tests.support.planning import ROOT, exact, planned, stage
+from tests.support.data.planning import ROOT, exact, planned, stage
 
 FACTS = json.loads((ROOT / "benchmarks" / "results" / "demo_rates.json").read_text("utf-8"))
 

@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.planning import environment, exact, set_traps, stage
+from tests.support.data.planning import environment, exact, set_traps, stage
 
 ROWS, CHUNK, BYTES = 10_000_000, 100_000, 1_000_000_000
 # Processor time: others may use the machine as well. Not ru_maxrss: that begins with the size of whoever started this.

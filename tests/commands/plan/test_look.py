@@ -20,8 +20,8 @@ from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.preflight import check_early
 from tests.support.data.metadata import HEADER
+from tests.support.data.planning import waterbirds
 from tests.support.datasets import write_rows
-from tests.support.planning import waterbirds
 
 Rows = Sequence[tuple[str, ...]]
 ROWS: Rows = [

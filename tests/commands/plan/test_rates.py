@@ -11,7 +11,7 @@ from fairsynth.commands.plan.rates import stated
 from fairsynth.commands.plan.rows import AUDITED
 from fairsynth.config.load import load_config
 from fairsynth.stages.audit.inputs import PER_GROUP
-from tests.support.planning import ROOT
+from tests.support.data.planning import ROOT
 
 DEMO, SD = stated(load_config(None, "demo", {})), stated(load_config(None, "waterbirds", {}))
 

@@ -8,8 +8,8 @@ import pytest
 
 from fairsynth.commands.plan.text import amount, duration
 from tests.support.calling import call
+from tests.support.data.planning import waterbirds
 from tests.support.datasets import write_rows
-from tests.support.planning import waterbirds
 
 HOSTILE = ("\x1b[31mred", "a" * 40)
 

@@ -15,7 +15,7 @@ from fairsynth.commands.plan.run import layout_of, plan_of
 from fairsynth.config.load import load_config
 from tests.support.datasets import write_rows
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # The published sizes, in the order (y, place).
 WATERBIRDS: Mapping[str, Sequence[int]] = {
     "0": (3498, 184, 56, 1057),

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 def agreed(config: RunConfig, root: Path, metadata: Metadata | None, most_minutes: float, price: float | None) -> bool:
     """Whether a run may begin: always, but at a terminal a person is asked if it is estimated above so many minutes.
 
-    ``config`` and ``metadata`` as the run has them. Raises ConfigError for a negative price.
+    ``config`` and ``metadata`` as the run has them.
     """
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
         return True
     from fairsynth.commands.plan.look import of_metadata
     from fairsynth.commands.plan.plan import make_plan
-    from fairsynth.commands.plan.run import check_price, layout_of
+    from fairsynth.commands.plan.run import layout_of
     from fairsynth.commands.plan.text import duration, lines
 
-    check_price(price)
     plan = make_plan(config, root, of_metadata(config, metadata), metadata, None)
     likely = plan.seconds()[1]
     if plan.done or likely <= 60 * most_minutes:

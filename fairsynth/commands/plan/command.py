@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from fairsynth.commands.words import Tokens
 from fairsynth.console import guarded, say
+from fairsynth.errors import ConfigError
 
 
 def plan(
@@ -52,6 +53,7 @@ def show_plan(
     """Print the plan; returns the exit code. Raises what a run raises before its work."""
     from fairsynth.commands.words import config_of
 
+    check_price(price)
     nothing = "nothing to plan: give a CONFIG.yaml or a preset, for example 'fairsynth plan --preset demo'"
     config, root = config_of(tokens, preset, out, nothing)
 
@@ -59,3 +61,9 @@ def show_plan(
 
     say(planned(config, root, rates_from, price, as_json))
     return 0
+
+
+def check_price(price: float | None) -> None:
+    """Raise ConfigError for a price that is none."""
+    if price is not None and not 0 <= price < float("inf"):
+        raise ConfigError(f"--price-per-hour is {price:g}; it must be 0 or more: what an hour of one worker costs")

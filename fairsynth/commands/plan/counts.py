@@ -23,6 +23,8 @@ class Counted:
     named: int
     notes: tuple[str, ...] = ()
     exact: bool = True
+    by_columns: bool = False
+    """Whether they come from a table's columns: the metadata then has no file names."""
 
     @property
     def used(self) -> int:
@@ -34,12 +36,12 @@ class Counted:
         return sum(sum(self.splits[split].values()) for split in splits)
 
 
-def of_entries(weights: Counter[Entry], named: int, notes: tuple[str, ...] = ()) -> Counted:
+def of_entries(weights: Counter[Entry], named: int) -> Counted:
     """Counts of checked entries, each with its weight."""
     splits: dict[str, Counter[Group]] = {split: Counter() for split in SPLITS}
     for entry, n in weights.items():
         splits[entry.split][Group(entry.label, entry.attribute)] += n
-    return Counted(splits, named, notes)
+    return Counted(splits, named)
 
 
 def of_demo(config: RunConfig) -> Counted:

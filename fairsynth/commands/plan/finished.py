@@ -33,7 +33,8 @@ class Finished:
 def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) -> Finished:
     """What is there of this config's run. Writes nothing; without a finished ingest stage nothing is looked up.
 
-    Naming ingest's artifact asks for every file's size and time, as a run does. Raises what a run raises then.
+    ``metadata``: if it was read already; else it is read if need be. Naming ingest's artifact asks for every file's size and
+    time, as a run does. Raises what a run raises then.
     """
     if not any((root / "stages").glob("ingest-*/artifact.json")):
         return Finished()
@@ -42,7 +43,7 @@ def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) ->
 
     records, units = dict[str, Mapping[str, Any]](), dict[str, int]()
     counted, clusters = None, None
-    with opened(config, metadata if metadata is None or any(e.path for e in metadata.entries) else None) as context:
+    with opened(config, metadata) as context:
         for name, stage in STAGES.items():
             try:
                 artifact = stage.artifact(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from fairsynth.commands.plan.counts import Counted, of_demo, of_entries
@@ -77,9 +78,8 @@ def _checked(
     if metadata.problems or metadata.quarantined or metadata.excluded or len(metadata.entries) != len(kinds):
         return None
     number = dict(zip((f"{i}" for i in range(len(kinds))), weights.values(), strict=True))
-    result = of_entries(
-        Counter({entry: number[entry.path] for entry in metadata.entries}), weights.total(), (_STREAMED,)
-    )
+    found = of_entries(Counter({entry: number[entry.path] for entry in metadata.entries}), weights.total())
+    result = replace(found, notes=(_STREAMED,), by_columns=True)
     try:
         check_groups(metadata.entries, config.data)
         if config.data.attribute == "column":

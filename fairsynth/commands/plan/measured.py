@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import RECORD
@@ -37,19 +39,25 @@ def measured_rates(run: Path, identity: Mapping[str, str], backbone: str, config
         raise ConfigError(
             f"--rates-from {str(run)!r} has no finished stages (stages/*/artifact.json); give the output folder of an earlier run"
         )
-    rates = {}
-    for stage, (folder, record) in records.items():
+    rates: dict[str, Rate] = {}
+    for stage in records:
         # What evaluate trains is named by tune's record.
         kind = "tune" if stage == "evaluate" else stage
-        if kind not in records or not _alike(kind, records[kind][1], identity, backbone, config):
-            continue
-        pieces = _pieces(stage, folder, record, records)
-        made = 1 - record["cached"] / max(1, record["units"])
-        spent = _worker_seconds(record)
-        if pieces and spent > 0 and made > 0:
-            start = max(0.0, record["seconds"] - spent / _workers(record))
-            rates[stage] = Rate(pieces * made / spent, start, MEASURED_SPREAD, f"measured in {run}", measured=True)
+        with suppress(KeyError, TypeError, ValueError, OSError, pa.ArrowException):  # another version's record
+            if kind in records and _alike(kind, records[kind][1], identity, backbone, config):
+                rates |= _rate(run, stage, records)
     return rates
+
+
+def _rate(run: Path, stage: str, records: Mapping[str, tuple[Path, Record]]) -> dict[str, Rate]:
+    """The rate of a stage; none if its record does not say."""
+    folder, record = records[stage]
+    pieces, spent = _pieces(stage, folder, record, records), _worker_seconds(record)
+    made = 1 - record["cached"] / max(1, record["units"])
+    if not pieces or spent <= 0 or made <= 0:
+        return {}
+    start = max(0.0, record["seconds"] - spent / _workers(record))
+    return {stage: Rate(pieces * made / spent, start, MEASURED_SPREAD, f"measured in {run}", measured=True)}
 
 
 def _records(run: Path) -> dict[str, tuple[Path, Record]]:

@@ -66,7 +66,7 @@ def make_plan(
 
     Raises ConfigError: a route that is impossible, ``rates_from`` without finished stages.
     """
-    finished, figures = finished_stages(config, root, metadata), stated(config)
+    finished, figures = finished_stages(config, root, None if counted.by_columns else metadata), stated(config)
     counted = finished.counted or counted
     known, notes = _with_kinds(config, counted, finished)
     adapters = plan_adapters(config, known.splits[TRAIN], finished.clusters)

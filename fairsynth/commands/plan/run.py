@@ -12,14 +12,12 @@ from fairsynth.commands.plan.text import lines
 from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
-from fairsynth.errors import ConfigError
 from fairsynth.models.sources import check_sources
 from fairsynth.preflight import worded
 
 
 def planned(config: RunConfig, root: Path, rates_from: str | None, price: float | None, as_json: bool) -> str:
-    """The plan as text or JSON. Raises what a run raises before its work, and ConfigError for a negative price."""
-    check_price(price)
+    """The plan as text or JSON. Raises what a run raises before its work."""
     plan = plan_of(config, root, rates_from)
     layout = layout_of(config)
     if as_json:
@@ -39,9 +37,3 @@ def layout_of(config: RunConfig) -> str:
     """The dataset's layout, recognised if the config does not say it."""
     data = config.data
     return recognise(Storage(data.root, data.follow_links)) if data.format == "auto" else data.format
-
-
-def check_price(price: float | None) -> None:
-    """Raise ConfigError for a price that is none."""
-    if price is not None and not 0 <= price < float("inf"):
-        raise ConfigError(f"--price-per-hour is {price:g}; it must be 0 or more: what an hour of one worker costs")

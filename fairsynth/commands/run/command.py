@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
 
-from fairsynth.commands.plan.command import show_plan
+from fairsynth.commands.plan.command import check_price, show_plan
 from fairsynth.commands.words import Hours, Tokens, config_of
 from fairsynth.console import guarded, say
 
@@ -91,6 +91,7 @@ def _run(
     from fairsynth.commands.run.running import carry_out, checked
 
     nothing = "nothing to run: give a CONFIG.yaml or a preset, for example 'fairsynth run --preset demo'"
+    check_price(asked.price if asked else None)
     config, _ = config_of(tokens, preset, out, nothing)
     run = checked(config)
     if asked is not None:

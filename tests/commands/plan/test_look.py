@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ from fairsynth.demo.dataset import build
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.preflight import check_early
+from tests.support.calling import call
 from tests.support.data.metadata import HEADER
 from tests.support.data.planning import waterbirds
-from tests.support.datasets import write_rows
+from tests.support.datasets import tiny_folder_dataset, write_rows
 
 Rows = Sequence[tuple[str, ...]]
 ROWS: Rows = [
@@ -160,3 +162,13 @@ def test_a_table_that_names_no_files_is_refused(tmp_path: Path) -> None:
     root = csv_table(tmp_path / "set", header=("picture", "split", "label", "attribute"))
     with pytest.raises(DataError, match="file_name"):
         look(root, **{"data.format": "folder"})
+
+
+def test_what_is_finished_is_found_for_large_tables_too(tmp_path: Path) -> None:
+    root = tiny_folder_dataset(tmp_path / "set")
+    words = ["--preset", "demo", "--data.format", "folder", "--data.root", str(root), "--out", str(tmp_path / "out")]
+    words += ["--cluster.k", "1", "--data.max_bad_fraction", "1"]
+    assert call("ingest", *words)[0] == 0
+    code, text, err = call("plan", *words, "--json")
+    assert code == 0, err
+    assert json.loads(text)["stages"][0]["finished"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fairsynth.commands.plan.measured import measured_rates
 from fairsynth.commands.plan.rates import stated
 from fairsynth.commands.plan.rows import AUDITED
+from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
 from fairsynth.stages.audit.inputs import PER_GROUP
 from tests.support.data.planning import ROOT
@@ -59,3 +62,13 @@ def test_the_cards_rates_are_those_of_the_benchmarks() -> None:
 
 def test_the_audit_looks_at_as_many_as_it_says() -> None:
     assert AUDITED == PER_GROUP
+
+
+def test_records_of_another_version_say_nothing(tmp_path: Path) -> None:
+    for stage in ("tune", "synthesize", "embed"):
+        folder = tmp_path / "stages" / f"{stage}-1"
+        folder.mkdir(parents=True)
+        record = {"stage": stage, "finished_at": 1.0, "extra": {}, "config": {}, "counts": {}}
+        (folder / "artifact.json").write_text(json.dumps(record), "utf-8")
+    (tmp_path / "stages" / "embed-1" / "artifact.json").write_text("no JSON", "utf-8")
+    assert measured_rates(tmp_path, {}, "small@main", RunConfig()) == {}

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from tests.conftest import fairsynth, small_arguments
-from tests.support.calling import call
 from tests.support.comparing import stage_folder
 
 STAGES = ["ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report"]
@@ -190,28 +189,3 @@ def test_models_that_are_not_there_are_refused_before_anything_is_written(tmp_pa
     result = fairsynth("run", *small_arguments(tmp_path / "out", models__clip="/no/such/model"))
     assert result.returncode == 2 and "/no/such/model" in result.stderr
     assert not list((tmp_path / "out").rglob("*.png"))
-
-
-def test_the_classifier_goes_home(finished_run: Path, tmp_path: Path) -> None:
-    """What ``classifier/`` says of the test images is what the run's first training said of them, to the last digit."""
-    folder = finished_run / "classifier"
-    assert {path.name for path in folder.iterdir()} == {
-        "README.md", "config.json", "model.safetensors", "preprocessor_config.json"
-    }  # fmt: skip
-    (root,) = (finished_run / "dataset").iterdir()
-    code, out, _ = call("predict", root, "--run", finished_run, "--to", tmp_path / "new.parquet")
-    assert code == 0 and "cannot be read" not in out
-    seen = {row["path"]: row for row in pq.read_table(tmp_path / "new.parquet").to_pylist()}
-    (manifest,) = finished_run.glob("stages/ingest-*/manifest.parquet")
-    path_of = {row["image_id"]: row["path"] for row in pq.read_table(manifest).to_pylist()}
-    ours = [
-        row for row in pq.read_table(finished_run / "predictions.parquet").to_pylist()
-        if (row["method"], row["seed"]) == ("fairsynth", 0)
-    ]  # fmt: skip
-    assert ours
-    for row in ours:
-        found = seen[path_of[row["image_id"]]]
-        assert found["label"] == row["predicted"]
-        assert [v for name, v in found.items() if name.startswith("p: ")] == pytest.approx(
-            row["probabilities"], abs=1e-6
-        )

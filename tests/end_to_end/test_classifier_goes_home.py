@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,44 @@ def test_the_classifier_goes_home(finished_run: Path, tests: list[dict[str, Any]
     assert [(g["label"], g["attribute"], g["n"]) for g in part["groups"]] == [
         (g["label"], g["attribute"], g["n"]) for g in ours["groups"]
     ]
+
+
+def test_every_number_of_the_card_is_one_of_the_report(finished_run: Path) -> None:
+    card = (finished_run / "classifier" / "README.md").read_text("utf-8")
+    report = json.loads((finished_run / "report.json").read_text("utf-8"))
+    (ours,) = (method for method in report["methods"] if method["name"] == "fairsynth")
+    rows = {
+        tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in card.splitlines() if line.startswith("| ")
+    }
+    trained = {(g["label"], g["attribute"]): g["n"] for g in report["dataset"]["train"]}
+    for group in ours["groups"]:
+        name = group["label"], group["attribute"]
+        counts = str(trained[name]), str(group["n"])
+        assert (*name, *counts, share(group["accuracy"]), interval(group["ci95"])) in rows
+    for name, key in (("worst-group accuracy", "worst_group_accuracy"), ("accuracy", "accuracy")):
+        figure = ours[key]
+        assert (name, share(figure["per_seed"][0]), share(figure["mean"]), interval(figure["ci95"])) in rows
+    known = {share(value) for value in numbers(ours)} | {"95 %"}
+    assert {*re.findall(r"\d+(?:\.\d+)? %", card)} <= known
+    real, held = (sum(g["n"] for g in report["dataset"][split]) for split in ("train", "val"))
+    assert f"- {real} real training images and " in card and f"- {held} validation images: " in card
+    assert f"is {ours['ece']['mean']:.3f}." in card
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def interval(ends: list[float]) -> str:
+    return f"{share(ends[0])} to {share(ends[1])}"
+
+
+def numbers(part: Any) -> Iterator[float]:
+    """Every number below a part of the report."""
+    for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from numbers(value)
+        if isinstance(value, float):
+            yield value
 
 
 def test_transformers_says_the_same_by_its_pipeline_and_by_its_classes(

@@ -7,7 +7,7 @@ from typing import Any
 from fairsynth.commands.plan.images import GroupPlan
 from fairsynth.commands.plan.plan import Plan
 from fairsynth.commands.plan.span import Span
-from fairsynth.commands.plan.terms import dataset_terms, model_terms, privacy
+from fairsynth.exports.terms import dataset_terms, model_terms, privacy
 
 SCHEMA = 1
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from fairsynth.commands.plan.data import in_words
 from fairsynth.commands.plan.plan import Plan
 from fairsynth.commands.plan.span import Span
-from fairsynth.commands.plan.terms import dataset_terms, model_terms, privacy
 from fairsynth.escaping import printable
+from fairsynth.exports.terms import dataset_terms, model_terms, privacy
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 

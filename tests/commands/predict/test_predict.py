@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fairsynth.exports.classifier_card import classifier_card
 from tests.support.calling import call, refused
 from tests.support.classifiers import expected_of, put_run
 from tests.support.data.dataset_files import put
@@ -96,19 +95,6 @@ def test_wrong_calls_are_one_line(run: Path, tmp_path: Path) -> None:
     assert code == 3 and "holds no image files" in err
     code, _, err = call("predict", tmp_path / "typo", "--run", run)
     assert code == 3 and "typo does not exist; give a folder of images" in err
-
-
-def test_the_card_tells_the_groups_and_keeps_hostile_names_text() -> None:
-    group = {"label": "<script>", "attribute": "a|b", "n": 4, "accuracy": None}
-    figures = {name: {"mean": 0.5, "per_seed": [0.5, 0.5]} for name in ("worst_group_accuracy", "accuracy", "ece")}
-    report = {
-        "seed": 3,
-        "verdict": "improved",
-        "methods": [{"name": "erm"}, {"name": "fairsynth", "groups": [group], **figures}],
-    }
-    card = classifier_card(report, 224)
-    assert r"| \<script\> | a\|b | 4 |  |" in card and "224 x 224" in card and "<script>" not in card
-    assert card.startswith("---\nlibrary_name: transformers") and "mean over 2 training seeds: 50.0%" in card
 
 
 def test_the_labels_are_in_the_config(run: Path) -> None:

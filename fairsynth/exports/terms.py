@@ -82,5 +82,5 @@ def _stated_licence(card: Path) -> str:
 
 @cache
 def _content() -> dict[str, Any]:
-    text = (resources.files("fairsynth") / "commands" / "plan" / "terms.json").read_text("utf-8")
+    text = (resources.files("fairsynth") / "exports" / "terms.json").read_text("utf-8")
     return json.loads(text)  # type: ignore[no-any-return]

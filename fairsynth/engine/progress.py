@@ -89,7 +89,6 @@ class Progress:
         self.write()
         yield partial(self._finished, name)
         self.stage_name = ""
-        log.enter("")
         if self.bar:
             self.bar.end()
         self.write()

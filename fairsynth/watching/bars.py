@@ -41,7 +41,12 @@ class Bar:
             TimeElapsedColumn(),
         ]
         self._progress = Progress(
-            *columns, console=console, transient=True, redirect_stdout=False, refresh_per_second=_REDRAWN
+            *columns,
+            console=console,
+            transient=True,
+            # What libraries print comes above the line; a stdout that is a file stays that file.
+            redirect_stdout=sys.stdout.isatty(),
+            refresh_per_second=_REDRAWN,
         )
         self._task: TaskID | None = None
 

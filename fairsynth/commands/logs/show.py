@@ -45,6 +45,8 @@ def to_lines(line: Mapping[str, Any], traces: bool) -> Iterator[str]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["at"]))
     stage = printable(str(line.get("stage", "")))
     first, *rest = str(line.get("text", "")).split("\n")
+    if line.get("kind") in (log.SAID, log.BEAT) and stage:
+        first = first.removeprefix(stage).strip()  # the column says it
     yield f"{when}  {stage:<10} {_kind(line)}{printable(first)}".rstrip()
     more = [*rest, *(str(line.get("trace", "")).rstrip().split("\n") if traces and line.get("trace") else [])]
     yield from (f"{'':<33}{printable(text)}".rstrip() for text in more)

@@ -12,6 +12,7 @@ from fairsynth.config.generation import (
     SharedConfig,
     SynthesizeConfig,
 )
+from fairsynth.config.report import ReportConfig
 from fairsynth.config.run import ResourcesConfig, RunConfig
 from fairsynth.config.tracking import TrackingConfig
 from fairsynth.config.types import Section
@@ -26,6 +27,7 @@ __all__ = [
     "FinetuneConfig",
     "ImageRules",
     "ModelsConfig",
+    "ReportConfig",
     "ResourcesConfig",
     "RunConfig",
     "Scheduler",

@@ -22,6 +22,7 @@ from fairsynth.config.generation import (
     SharedConfig,
     SynthesizeConfig,
 )
+from fairsynth.config.report import ReportConfig
 from fairsynth.config.tracking import TrackingConfig
 from fairsynth.config.types import Positive, Section
 
@@ -69,6 +70,7 @@ class RunConfig(Section):
     classify: ClassifyConfig = ClassifyConfig()
     tune: TuneConfig = TuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
     bench: BenchConfig = BenchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()

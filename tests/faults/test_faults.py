@@ -21,7 +21,7 @@ from PIL import Image
 from fairsynth.data.decode import inspect_image
 from fairsynth.errors import DataError
 from fairsynth.manifest import image_id
-from fairsynth.stages.report.page import sheet
+from fairsynth.stages.report.sheets import sheet
 from tests.support.datasets import crops, encoded, tiny_folder_dataset, write_rows
 from tests.support.ingesting import LENIENT, Ingested, decided, ingested, inspected, metadata_of
 
@@ -122,7 +122,7 @@ def test_case_08_places_and_people_in_exif_are_in_no_output(tmp_path: Path) -> N
         assert not any(canary in text for canary in ("Canary", "2001:02:03", "21.125", "48.0"))
     image, _ = inspect_image(content)
     assert not dict(image.getexif()) and not {"exif", "comment", "xmp"} & image.info.keys()
-    shown = base64.b64decode(sheet([content]).partition(",")[2])
+    shown = base64.b64decode(sheet([content]).uri.partition(",")[2])
     assert b"Canary" not in shown and not dict(Image.open(io.BytesIO(shown)).getexif())
 
 

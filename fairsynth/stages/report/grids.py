@@ -1,47 +1,115 @@
-"""Grids of images for the report: real, accepted and rejected ones of each group."""
+"""Grids of images for the report: real, accepted and rejected ones of each group and of each of its clusters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from fairsynth.artifacts import Artifact
+from fairsynth.config.report import Faces
 from fairsynth.data.location import ImageReader, same_content
-from fairsynth.data.samples import spread
-from fairsynth.manifest import Manifest
-from fairsynth.stages.report.page import sheet
-from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, members, read_files
+from fairsynth.groups import Group
+from fairsynth.stages.report.drawn import Drawn
+from fairsynth.stages.report.sheets import BUDGET, Panel, Sheet, sheets, tile
+from fairsynth.stages.synthesize.output import read_files
 
-GRID_IMAGES = 24
+PER_PANEL, PER_CLUSTER, PER_REASON = 24, 6, 6
+# More tiles than these would not fit into the page: with many groups each has fewer.
+_MOST_TILES = 4000
+_LEAST = 6
+REASONS = {
+    "constant": "a single colour",
+    "near_copy": "too close to a training image",
+    "wrong_label": "does not show its label",
+    "wrong_attribute": "does not show its attribute",
+    "duplicate": "the same as another one",
+    "near_duplicate": "almost the same as another one",
+    "low_score": "fits its words and its group less than the others",
+}
 
 
-def grids(synthesized: Artifact, train: Manifest, images: ImageReader) -> list[dict[str, Any]]:
-    """Real, accepted and rejected images of each group, as pictures for the page.
+@dataclass(frozen=True)
+class Row:
+    """A row of pictures: real, synthetic, and rejected ones by reason. ``title`` is empty for the whole group."""
+
+    title: str
+    real: Sheet
+    accepted: Sheet
+    rejected: Sequence[Sheet]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A group's pictures: of the group as a whole, then of each cluster."""
+
+    group: Group
+    whole: Row
+    clusters: Sequence[Row]
+
+
+def grids(drawn: Sequence[Drawn], synthesized: Artifact, images: ImageReader, faces: Faces) -> list[Grid]:
+    """The pictures of every group; none if ``faces`` is hidden.
 
     Raises DataError for a real image that is not what it was when it was ingested.
     """
-    table = pq.read_table(synthesized.path / TABLE, columns=["image_id", "unit", "label", "attribute", "verdict"])
-    places, good = members(table), pc.equal(table["verdict"], ACCEPTED).to_numpy()
+    if faces == "hidden":
+        return []
+    most = max(_LEAST, min(PER_PANEL, _MOST_TILES // (3 * len(drawn) or 1)))
+    plans = [_plan(one, most) for one in drawn]
+    panels: list[Panel] = []
+    for rows in plans:
+        files = read_files(synthesized, [row for _, _, made in rows for _, part, _ in made for row in part])
+        for _, (caption, real, total), made in rows:
+            panels.append(Panel(caption, [tile(same_content(images, row), faces) for row in real], total))
+            panels += [Panel(said, [tile(files[row["image_id"]], faces) for row in part], n) for said, part, n in made]
+    done = iter(sheets(panels, BUDGET))
     found = []
-    for group in sorted({*train.counts(), *places}):
-        rows = places.get(group, np.zeros(0, np.int64))
-        kept, dropped = (
-            table.take(pa.array(spread(rows[good[rows] == wanted].tolist(), GRID_IMAGES), pa.int64())).to_pylist()
-            for wanted in (True, False)
-        )
-        files = read_files(synthesized, kept + dropped)
-        chosen = spread(train.of_group(group).rows(), GRID_IMAGES)
-        real = [same_content(images, row) for row in chosen]
-        pictures = [
-            ("real", sheet(real)),
-            *(
-                (caption, sheet([files[row["image_id"]] for row in part]))
-                for caption, part in (("synthetic, accepted", kept), ("synthetic, rejected", dropped))
-            ),
-        ]
-        found.append({"title": f"{group.label}, {group.attribute}", "images": pictures})
+    for one, rows in zip(drawn, plans, strict=True):
+        shown = []
+        for title, _, made in rows:
+            its = [next(done) for _ in range(1 + len(made))]
+            shown.append(Row(title, its[0], its[1], its[2:]))
+        found.append(Grid(one.group, shown[0], shown[1:]))
     return found
+
+
+_Part = tuple[str, list[dict[str, Any]], int]
+
+
+def _plan(one: Drawn, most: int) -> list[tuple[str, _Part, list[_Part]]]:
+    """The rows of a group: title, the real images, the synthetic ones; each part a caption, its images, and their number."""
+    totals = one.totals
+    rows: list[tuple[str, _Part, list[_Part]]] = [
+        (
+            "",
+            ("real", one.real[:most], totals["real"]),
+            [("synthetic, accepted", one.accepted[:most], totals["accepted"]), *_rejected(one.rejected, totals)],
+        )
+    ]
+    for cluster, members in one.by_cluster.items():
+        its = [[row for row in part if one.own(row) == cluster] for part in (one.accepted, one.rejected)]
+        counts = one.of_cluster[cluster]
+        rows.append(
+            (
+                f"Cluster {cluster}",
+                ("real", members, counts["real"]),
+                [
+                    ("synthetic, by its adapter", its[0][:PER_CLUSTER], counts["accepted"]),
+                    ("rejected", its[1][:PER_CLUSTER], counts["rejected"]),
+                ],
+            )
+        )
+    return rows
+
+
+def _rejected(rows: Sequence[dict[str, Any]], totals: Mapping[str, int]) -> list[_Part]:
+    reasons = [reason for reason in totals if reason not in ("real", "accepted")]
+    return [
+        (
+            f"rejected: {REASONS.get(reason, reason)}",
+            [row for row in rows if row["reason"] == reason][:PER_REASON],
+            totals[reason],
+        )
+        for reason in sorted(reasons, key=lambda reason: -totals[reason])
+    ]

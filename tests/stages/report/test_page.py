@@ -1,297 +1,204 @@
-"""The report: right figures, and text from data that stays text."""
+"""The page: right figures, text from data that stays text, and nothing from elsewhere."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
+import re
+from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fairsynth.groups import Group
-from fairsynth.metrics import MethodScores, score, wilson
-from fairsynth.stages.report.page import method_entry, page, sheet, table_lines
-from tests.support.audits import MADE, audit, synthesis
-from tests.support.datasets import encoded
+from fairsynth.stages.report.grids import Grid, Row
+from fairsynth.stages.report.methods import method_entry
+from fairsynth.stages.report.page import PARTS, page
+from fairsynth.stages.report.plots import Level, method_lanes
+from fairsynth.stages.report.sheets import Sheet
+from fairsynth.stages.report.shown import Shown
+from tests.support.audits import audit
 from tests.support.ingesting import Page
+from tests.support.reports import EVIL, QUOTES, method, report_of, told
 
-EVIL = "<img src=x onerror=alert(1)>"
-QUOTES = "\"><script>alert('x')</script>{{ 7*7 }}&amp;"
-GROUPS = [Group(EVIL, "p"), Group(EVIL, "q"), Group(QUOTES, "p"), Group(QUOTES, "q")]
-
-
-def method(name: str, *right: tuple[int, int, int]) -> MethodScores:
-    """A method with so many right of 10, 10, 0 and 5 images in each seed."""
-    scores = []
-    for numbers in right:
-        counts = list(zip(GROUPS, (10, 10, 0, 5), (*numbers[:2], 0, numbers[2]), strict=True))
-        pairs = [(i < hits, group) for group, n, hits in counts for i in range(n)]
-        scores.append(score([hit for hit, _ in pairs], [g for _, g in pairs], GROUPS, dict.fromkeys(GROUPS, 1)))
-    return MethodScores(name, tuple(range(len(right))), tuple(scores))
-
-
-MORE = {"equalized_odds_difference": [0.31, 0.33], "ece": [0.071, 0.073]}
+PICTURE = Sheet(QUOTES, "data:image/webp;base64,AAAA", 1, 3, 1, 1)
+NOTHING = Sheet(EVIL, "", 0, 0)
+PICTURES = Shown(grids=[Grid(Group(EVIL, QUOTES), Row("", PICTURE, NOTHING, [NOTHING]), [])])
 
 
 @pytest.fixture
-def report() -> dict:
-    group = {
-        "label": EVIL,
-        "attribute": QUOTES,
-        "real": 4321,
-        "synthetic": 1234,
-        "generator": "own",
-        "k": 3,
-        "rejected": {EVIL: 17},
-        "remark": QUOTES,
-    } | MADE
-    stage = {
-        "name": "embed",
-        "seconds": 12.34,
-        "startup_seconds": 1.5,
-        "units": 7,
-        "cached": 2,
-        "input": 90,
-        "used": 80,
-        "quarantined": 6,
-        "excluded": 4,
-    }
-    ours = method("fairsynth", (8, 8, 4), (8, 7, 4))
-    methods = [
-        method_entry(method("erm", (9, 5, 3), (10, 4, 2)), MORE, ours),
-        method_entry(ours, {"equalized_odds_difference": [0.1234, 0.2], "ece": [None, 0.1]}, ours),
-    ]
-    severity = {"ratio": 0.999, "seed": 3, "kept": 654, "removed": 321, "sha256": "0123456789abcdef" * 4}
-    data = {
-        "counts": {"input": 99, "used": 88, "quarantined": 7, "excluded": 4},
-        "reasons": {"quarantined": {"empty": 5, EVIL: 2}, "excluded": {}},
-        "severity": severity,
-        "remarks": [QUOTES, "a remark"],
-    }
-    return {
-        "verdict": "not improved",
-        "synthetic_images": {"line": f"Synthetic images were {EVIL}", "would_help": [], "not_made": []},
-        "data": data,
-        "discovered": None,
-        "methods": methods,
-        "groups": [group],
-        "synthesis": synthesis(EVIL),
-        "settings": {"erm": {"epochs": 3}, "fairsynth": {"synthetic": "mix", "stage_2": "dfr", "epochs": 3}},
-        "audit": audit(QUOTES),
-        "stages": [stage],
-    }
+def report() -> dict[str, Any]:
+    return report_of()
 
 
-def test_further_figures_are_told_and_what_is_undefined_is_a_dash(report: dict) -> None:
-    erm, ours = report["methods"]
-    assert erm["ece"]["mean"] == pytest.approx(0.072) and erm["ece"]["per_seed"] == [0.071, 0.073]
-    assert ours["ece"] == {"mean": None, "ci95": None, "per_seed": None}
-    text = Page(page(report, [])).text
-    assert "32.0%" in text and "16.2%" in text and "7.2%" in text
+def text(report: dict[str, Any], shown: Shown | None = None) -> str:
+    return " ".join(Page(page(report, shown)).text.split()).replace(" ,", ",")
 
 
-def test_the_first_line_says_what_became_of_the_synthetic_images(report: dict) -> None:
-    seen = Page(page(report, [])).text.split("fairsynth report")[-1].split()
-    assert " ".join(seen).startswith(f"Synthetic images were {EVIL} Verdict:")
-    assert "would help" not in page(report, []) and "not made" not in page(report, [])
-    report["synthetic_images"] = {"line": "They did not help.", "would_help": [QUOTES], "not_made": [f"{EVIL}: why"]}
-    report["groups"][0] |= {"generator": "none", "way": "none"}
-    text = " ".join(Page(page(report, [])).text.split())
-    assert f"fairsynth report They did not help. What would help: {QUOTES} Verdict:" in text
-    assert f"Groups that were not made: {EVIL}: why" in text and "(1300) not made 3" in text
+def test_the_page_begins_with_the_verdict_and_what_to_do(report: dict[str, Any]) -> None:
+    report = told(report | {"verdict": "inconclusive", "verdict_why": f"{QUOTES} has 1 test image"})
+    seen = text(report).split("fairsynth report", 2)[-1]
+    order = ("Verdict: inconclusive", report["in_words"]["verdict"], "What stands in the way", f"{QUOTES} has 1 test image",
+             report["in_words"]["compared"], f"Images were {EVIL}", "What to do next", "Checks that must hold", "Data")  # fmt: skip
+    places = [seen.index(part) for part in order]
+    assert places == sorted(places)
 
 
-def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict) -> None:
-    text = Page(page(report, [])).text
-    assert "fairsynth's classifier: learnt from real and synthetic images together, then the linear layer" in text
-    assert "(mix, dfr, choose, light)" in text
-    del report["settings"]["fairsynth"]
-    assert "fairsynth's classifier" not in Page(page(report, [])).text
+def test_every_check_is_told_and_a_failed_one_stands_out(report: dict[str, Any]) -> None:
+    assert "All that apply have passed." in text(report) and "✓ passed No image is lost" in text(report)
+    checks = [{"name": "A", "passed": False, "detail": EVIL}, {"name": "B", "passed": None, "detail": "none"}]
+    seen = text(told(report | {"checks": checks}))
+    assert "1 of 2 checks failed. They" in seen and f"✗ FAILED A {EVIL}" in seen and "– does not apply B none" in seen
 
 
-def test_methods_are_compared_with_fairsynth_seed_by_seed(report: dict) -> None:
-    erm, ours = report["methods"]
-    # 8 of 10 and 7 of 10 against 5 of 10 and 4 of 10.
-    found = erm["fairsynth_minus_this"]
-    assert (found["mean"], found["ci95_repeats"]) == (pytest.approx(0.3), [pytest.approx(0.3)] * 2)
-    assert found["ci95"][0] < 0 and found["verdict"] == "inconclusive" and "10 are needed" not in found["why"]
-    assert "fairsynth_minus_this" not in ours
-    text = Page(page(report, [])).text
-    assert "fairsynth against ERM: +30.0 points" in " ".join(text.split())
+def test_every_part_is_there_and_linked(report: dict[str, Any]) -> None:
+    level = Level(QUOTES, method_lanes(report["methods"]))
+    elements = Page(page(report, Shown(levels=[level]))).elements
+    ids = {attributes["id"] for tag, attributes in elements if tag == "section"}
+    assert ids == {*PARTS, "verdict"}
+    assert {a["href"] for tag, a in elements if tag == "a"} == {f"#{part}" for part in PARTS} | {"#main"}
+    without = Page(page(report)).elements
+    assert "severity" not in {a["id"] for tag, a in without if tag == "section"}
 
 
-def test_each_group_has_the_interval_that_its_test_images_allow(report: dict) -> None:
-    group = report["methods"][0]["groups"][0]
-    assert (group["n"], group["accuracy"]) == (10, 0.95)
-    assert group["ci95"] == pytest.approx(list(wilson(10, 10)))  # 9.5 of 10, rounded to even
-    assert report["methods"][0]["groups"][2]["ci95"] is None
+def test_headings_go_down_step_by_step_and_sections_are_named(report: dict[str, Any]) -> None:
+    elements = Page(page(report, PICTURES)).elements
+    levels = [int(tag[1]) for tag, _ in elements if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+    titled = {a["id"] for tag, a in elements if tag == "h2"}
+    assert all(a["aria-labelledby"] in titled for tag, a in elements if tag == "section")
+    assert {"header", "main", "nav", "footer"} <= {tag for tag, _ in elements}
 
 
-def test_a_method_entry_has_every_figure_and_an_empty_group_has_none() -> None:
-    entry = method_entry(method("erm", (9, 5, 3), (10, 4, 2)))
-    wga = entry["worst_group_accuracy"]
-    assert entry["name"] == "erm" and entry["seeds"] == [0, 1]
-    assert wga["per_seed"] == [0.5, 0.4] and wga["mean"] == pytest.approx(0.45)
-    assert wga["ci95"] == [0.0, 1.0]  # .45 -+ 12.7 * .05, cut to what an accuracy can be
-    assert entry["accuracy"]["per_seed"] == [17 / 25, 16 / 25]
-    assert entry["accuracy_group_mean"]["per_seed"] == pytest.approx([(0.9 + 0.5 + 0.6) / 3, (1 + 0.4 + 0.4) / 3])
-    assert [(g["n"], g["accuracy"]) for g in entry["groups"]] == [
-        (10, pytest.approx(0.95)),
-        (10, pytest.approx(0.45)),
-        (0, None),
-        (5, pytest.approx(0.5)),
-    ]
-    assert entry["worst_group"] == {"label": EVIL, "attribute": "q", "n": 10}
-
-
-def test_a_figure_that_is_undefined_is_null_and_a_dash(report: dict) -> None:
-    # The groups with test images have no training images, so the training prior says nothing.
-    undefined = [score([True, False], [GROUPS[0], GROUPS[1]], GROUPS, {GROUPS[2]: 5}) for _ in range(2)]
-    entry = method_entry(MethodScores("erm", (0, 1), tuple(undefined)), MORE)
-    assert entry["accuracy_train_prior"] == {"mean": None, "ci95": None, "per_seed": None}
-    json.dumps(entry, allow_nan=False)
-    report["methods"] = [entry]
-    assert "–" in page(report, []) and "nan" not in page(report, []).lower()
-
-
-def test_one_seed_has_no_interval() -> None:
-    assert method_entry(method("erm", (9, 5, 3)))["worst_group_accuracy"]["ci95"] is None
-
-
-def test_the_table_has_the_values_of_each_method(report: dict) -> None:
-    head, erm, ours = table_lines(report)
-    assert "worst-group accuracy (95 % over seeds)" in head and "worst group (n)" in head
-    assert [word for word in erm.split() if "%" in word] == ["45.0%", "(0.0%", "100.0%)", "66.0%"]
-    assert erm.startswith("ERM ") and erm.endswith(f"{EVIL}, q (10)")
-    assert ours.startswith("fairsynth ") and ours.split()[1] == "75.0%"
-    lone = {"methods": [method_entry(method("group-dro", (9, 5, 3)))]}
-    assert "Group-DRO" in table_lines(lone)[1] and "(one seed)" in table_lines(lone)[1]
-
-
-def test_labels_cannot_steer_the_terminal(report: dict) -> None:
-    report["methods"][0]["worst_group"]["label"] = "\x1b[2J\x1b]0;owned\x07"
-    assert all(line.isprintable() for line in table_lines(report))
-
-
-def test_text_from_data_stays_text(report: dict) -> None:
+def test_text_from_data_stays_text(report: dict[str, Any]) -> None:
     report["methods"][0]["name"] = QUOTES
-    seen = Page(page(report, [{"title": EVIL, "images": [(QUOTES, sheet([])), (EVIL, "data:image/png;base64,AAAA")]}]))
-    assert not {"script", "iframe", "object", "link", "base", "form"} & {tag for tag, _ in seen.elements}
-    assert [attributes.get("src") for tag, attributes in seen.elements if tag == "img"] == [
-        "data:image/png;base64,AAAA"
-    ]
+    seen = Page(page(told(report), PICTURES))
+    assert not {"script", "iframe", "object", "base", "form"} & {tag for tag, _ in seen.elements}
+    assert [a.get("src") for tag, a in seen.elements if tag == "img"] == [PICTURE.uri]
     assert not [key for _, attributes in seen.elements for key in attributes if key.startswith("on")]
     assert EVIL in seen.text and QUOTES in seen.text and f"{EVIL} 17" in seen.text
 
 
-def test_the_page_loads_nothing_from_elsewhere(report: dict) -> None:
-    html = page(report, [{"title": "t", "images": [("real", sheet([encoded(Image.new("RGB", (8, 8)))]))]}])
+def test_the_page_loads_nothing_from_elsewhere(report: dict[str, Any]) -> None:
+    html = page(report, PICTURES)
     assert "http://" not in html and "https://" not in html and "url(" not in html and "@import" not in html
     elements = Page(html).elements
-    links = [
-        value
-        for _, attributes in elements
-        for key, value in attributes.items()
-        if key in ("src", "href", "srcset", "action")
-    ]
-    assert len(links) == 1 and str(links[0]).startswith("data:image/png;base64,")
-    (policy,) = [
+    links = [value for _, a in elements for key, value in a.items() if key in ("src", "href", "srcset", "action")]
+    assert all(str(link).startswith(("#", "data:image/webp;base64,")) for link in links)
+    policies = [
         a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
     ]
-    assert policy and policy.startswith("default-src 'none';") and "script" not in policy
-
-
-def test_the_page_shows_the_figures(report: dict) -> None:
-    text = " ".join(Page(page(report, [])).text.split())
-    for figure in (
-        "not improved",
-        "45.0%",
-        "75.0%",
-        "n = 0 – ERM",
-        "4321 1234 (1300) own: same-attribute 3 1700 70.0% 71 of 91",
-        "embed 12.3 1.5 7 2 90 80 6 4",
-    ):
-        assert figure in text
-    assert text.count("ERM") >= 2
-
-
-def test_the_page_says_what_became_of_the_images(report: dict) -> None:
-    text = " ".join(Page(page(report, [])).text.split())
-    assert "99 images = 88 used + 7 quarantined + 4 left out" in text
-    assert f"Quarantined: empty 5, {EVIL} 2." in text and "Excluded" not in text
-    assert "Severity 99.9 % (seed 3): 654 training images kept, 321 left out" in text and "0123456789abcdef" in text
-    assert f"{QUOTES} a remark" in text
-    report["data"] |= {"severity": None, "remarks": []}
-    report["audit"]["warnings"] = []
-    report["methods"] = report["methods"][1:]  # nothing to compare fairsynth with
-    assert "Severity" not in page(report, []) and "<li>" not in page(report, [])
-
-
-def test_the_page_shows_the_audit_beside_its_references(report: dict) -> None:
-    text = " ".join(Page(page(report, [])).text.split())
     assert (
-        f"{QUOTES}, {QUOTES} synthetic, all made 50.0%, 25.0%, 12.5% 50.0%, 25.0%, 12.5% – – – – – – – synthetic, accepted 1234 50.0%, 25.0%, 12.5% – 0.250 0.2500 0.25"
-        in text
+        len(policies) == 1 and str(policies[0]).startswith("default-src 'none';") and "script" not in str(policies[0])
     )
-    assert "real, held out 77 – – – – – – – – –" in text
-    assert f"{QUOTES} 50.0% 50.0% 0.61 (0.60 – 0.62) –" in text
-    assert "3 of 600 accepted images look like copies of one of 500 training images (of 900)" in text
-    assert "96.0% of 300 planted copies (flipped 96.0%), and took 96.0% of 300 held-out" in text
-    assert "50.0% of 90 40.0% – 60.0% 45.0% 0.41 0.42" in text
-    assert "right about the label in 87.5% and about the attribute in –" in text
 
 
-def test_copies_are_not_measured_without_a_passed_self_test(report: dict) -> None:
+def test_every_picture_has_words(report: dict[str, Any]) -> None:
+    elements = Page(page(report, PICTURES)).elements
+    assert [a["alt"] for tag, a in elements if tag == "img"] == [f"1 images of {EVIL}, {QUOTES}: {QUOTES}"]
+    drawings = [a for tag, a in elements if tag == "svg"]
+    assert drawings and all(
+        a.get("aria-label") if a.get("role") == "img" else a["aria-hidden"] == "true" for a in drawings
+    )
+    blurred = Shown(grids=PICTURES.grids, faces="blurred")
+    assert "pictures are blurred (report.faces)" in text(report, blurred)
+    assert all(str(a["alt"]).endswith(", blurred") for tag, a in Page(page(report, blurred)).elements if tag == "img")
+    assert "Pictures are hidden (report.faces)" in text(report, Shown(faces="hidden"))
+
+
+def test_accuracies_are_told_beside_their_drawings(report: dict[str, Any]) -> None:
+    seen = text(report)
+    assert "ERM 45.0% (0.0 to 100.0)" in seen and f"{QUOTES}, p 0 test images ERM not measured" in seen
+    assert "against ERM: +30.0 points" in seen and "32.0%" in seen and "16.2%" in seen and "7.2%" in seen
+    report["methods"][0]["ece"] = {"mean": None, "ci95": None, "per_seed": None}
+    assert not re.search(r"\bnan\b", text(report).lower())
+
+
+def test_the_page_shows_the_figures(report: dict[str, Any]) -> None:
+    seen = text(report)
+    for figures in (
+        "4321 1234 (1300) own: same-attribute 3 1700 70.0% 71 of 91",
+        "embed 12.3 1.5 2 0.007 7 2 90 80 6 4",
+        "Seed of all draws: 5. Generator: lora.",
+    ):
+        assert figures in seen
+
+
+def test_how_fairsynth_used_its_images_is_told_where_it_took_part(report: dict[str, Any]) -> None:
+    seen = text(report)
+    assert "trained: learnt from real and synthetic images together, then the linear layer" in seen
+    assert "(mix, dfr, choose, light)" in seen
+    del report["settings"]["fairsynth"]
+    assert "(mix, dfr" not in text(report)
+
+
+def test_the_page_says_what_became_of_the_images(report: dict[str, Any]) -> None:
+    seen = text(report)
+    assert "99 images = 88 used + 7 quarantined + 4 left out" in seen
+    assert f"Quarantined, by reason reason images empty 5 {EVIL} 2" in seen and "Excluded" not in seen
+    assert "Severity 99.9 % (seed 3): 654 training images kept, 321 left out" in seen and "0123456789abcdef" in seen
+    assert f"{QUOTES} a remark" in seen
+    report["data"] |= {"severity": None, "remarks": []}
+    assert "Severity" not in text(report) and "remarks on the data" not in text(report)
+    report["synthetic_images"]["not_made"] = [f"{EVIL}: why"]
+    report["groups"][0] |= {"generator": "none", "way": "none"}
+    assert f"Groups that were not made: {EVIL}: why" in text(report) and "(1300) not made 3" in text(report)
+
+
+def test_the_page_shows_the_audit_beside_its_references(report: dict[str, Any]) -> None:
+    seen = text(report)
+    both = f"{QUOTES}, {QUOTES}"
+    assert f"{both} synthetic, all made – 50.0%, 25.0%, 12.5% 50.0%, 25.0%, 12.5% – – – – – – –" in seen
+    assert f"{both} synthetic, accepted 1234 50.0%, 25.0%, 12.5% – 0.250 0.2500 0.25" in seen
+    assert f"{both} real, held out 77 – – – – – – – – –" in seen
+    assert f"{QUOTES} 50.0% 50.0% 0.61 (0.60 to 0.62) –" in seen
+    assert "3 of 600 accepted images look like copies of one of 500 training images (of 900)" in seen
+    assert "96.0% of 300 planted copies (flipped 96.0%), and took 96.0% of 300 held-out" in seen
+    assert "50.0% of 90 40.0% to 60.0% 45.0% 0.41 0.42" in seen
+    assert "right about the label in 87.5% and about the attribute in –" in seen
+
+
+def test_copies_are_not_measured_without_a_passed_self_test(report: dict[str, Any]) -> None:
     report["audit"] = audit(QUOTES, passed=False)
-    text = " ".join(Page(page(report, [])).text.split())
-    assert "Privacy not measured" in text and "the detector of copies did not pass" in text
-    assert "look like copies of one of" not in text
+    seen = text(report)
+    assert "Privacy was not measured" in seen and "the detector of copies did not pass" in seen
+    assert "look like copies of one of" not in seen
     report["audit"]["copies"]["self_test"] = {"passed": False, "why": "too few real images"}
-    assert "too few real images." in " ".join(Page(page(report, [])).text.split())
+    assert "too few real images." in text(report)
 
 
-def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: dict) -> None:
-    assert "were discovered" not in page(report, [])
+def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: dict[str, Any]) -> None:
+    assert "were discovered" not in page(report)
     report["discovered"] = {"kinds": 4, "agreement": None, "true_groups": []}
-    text = " ".join(Page(page(report, [])).text.split())
-    assert "Attributes were discovered" in text and "inside each label 4 clusters" in text
-    assert "true attribute" not in text
+    seen = text(report)
+    assert "Attributes were discovered" in seen and "inside each label 4 clusters" in seen and "true one" not in seen
     entry = {"label": EVIL, "n": 77, "adjusted_mutual_information": 0.456, "purity": 0.912, "kinds": {}}
     true_groups = [method_entry(method("erm", (9, 5, 3)))]
     report["discovered"] |= {"agreement": {"train": [entry], "test": [entry]}, "true_groups": true_groups}
-    text = " ".join(Page(page(report, [])).text.split())
-    assert f"{EVIL} train 77 0.46 91.2%" in text and f"{EVIL} test 77 0.46 91.2%" in text
-    assert f"ERM 50.0% {EVIL}, q (10) 68.0%" in text
+    seen = text(report)
+    assert f"{EVIL} training 77 0.46 91.2%" in seen and f"{EVIL} test 77 0.46 91.2%" in seen
+    assert f"ERM 50.0% {EVIL}, q (10) 68.0%" in seen
 
 
-def test_a_report_without_synthetic_images_has_a_page(report: dict) -> None:
+def test_a_report_without_synthetic_images_has_a_page(report: dict[str, Any]) -> None:
     report["groups"][0] |= {"synthetic": 0, "rejected": {}, "k": 0, "generator": "prompt"}
     report["audit"] |= {"groups": [], "clusters": [], "shortcuts": []}
-    assert "There are no synthetic images to look at." in page(report, [])
-    assert "none" in Page(page(report, [{"title": "t", "images": [("accepted", sheet([]))]}])).text
+    report["audit"]["copies"] |= {"images": 0}
+    seen = text(report, PICTURES)
+    assert (
+        "There are no synthetic images to look at." in seen
+        and "There are no synthetic images that could be copies." in seen
+    )
+    assert "There is no map" in seen and f"none {EVIL}" in seen
 
 
-@pytest.mark.parametrize(
-    ("n", "size"), [(1, (12 * 64, 64)), (12, (12 * 64, 64)), (13, (12 * 64, 128)), (30, (12 * 64, 192))]
-)
-def test_a_sheet_is_a_png_with_every_image_in_its_place(n: int, size: tuple[int, int]) -> None:
-    colours = [(7 * i, 255 - 7 * i, 100) for i in range(n)]
-    uri = sheet([encoded(Image.new("RGB", (20, 20), colour)) for colour in colours])
-    grid = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True)))
-    assert grid.format == "PNG" and grid.size == size
-    pixels = np.asarray(grid.convert("RGB"))
-    assert [tuple(pixels[i // 12 * 64 + 30, i % 12 * 64 + 30].tolist()) for i in range(n)] == colours
-    if n % 12:
-        assert pixels[-30, n % 12 * 64 + 30].tolist() == [255, 255, 255]
+def test_below_the_search_stands_why_its_figures_do_not_compare_methods(report: dict[str, Any]) -> None:
+    seen = text(report | {"search_note": f"not methods {QUOTES}"})
+    assert f"not methods {QUOTES}" in seen.split("The search for settings")[1].split("Time and cost")[0]
 
 
-def test_odd_images_have_a_place_in_a_sheet_too() -> None:
-    # One colour, tiny, very long: a run's own rules may allow them, and rejected images are shown as they are.
-    odd = [Image.new("RGB", size) for size in ((20, 20), (2, 2), (400, 9))]
-    assert sheet([encoded(image) for image in odd]).startswith("data:image/png;base64,")
-
-
-def test_no_files_are_no_sheet() -> None:
-    assert sheet([]) == ""
+def test_limits_are_those_of_this_run(report: dict[str, Any]) -> None:
+    seen = text(report)
+    assert "only 2 training seeds" in seen and "3 groups have fewer than 100 test images" in seen
+    assert "1 groups have no test images" in seen and "No synthetic images were made" not in seen
+    report["synthetic_images"]["images"] = 0
+    assert "No synthetic images were made" in text(report)

@@ -11,7 +11,7 @@ from fairsynth.classify.policies import POLICIES
 from fairsynth.config import ClassifyConfig
 from fairsynth.groups import Group
 from fairsynth.models.probe import Recognised
-from fairsynth.stages.report.page import use_lines
+from fairsynth.stages.report.lines import use_lines
 from fairsynth.stages.report.use import MOST, NO_HELP, first_line, use_of_images, used_as, would_help
 from fairsynth.stages.synthesize.output import GroupRecord
 

@@ -1,0 +1,79 @@
+"""The pictures of the report: random by the seed, of each group and cluster, and none of what is to be hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairsynth.data.location import ImageReader
+from fairsynth.groups import Group
+from fairsynth.manifest import TRAIN
+from fairsynth.stages.cluster.output import read_clusters
+from fairsynth.stages.report.drawn import Drawn, draw
+from fairsynth.stages.report.grids import PER_CLUSTER, grids
+from fairsynth.stages.report.inputs import Inputs
+from tests.support.finished_stages import World, finished
+
+GROUPS = [Group("ja", "a"), Group("nein", "a")]
+
+
+def drawn_of(inputs: Inputs, seed: int = 0) -> list[Drawn]:
+    clusters = read_clusters(inputs.artifacts["cluster"])
+    return draw(inputs.artifacts["synthesize"], inputs.manifest.split(TRAIN), clusters, seed, PER_CLUSTER)
+
+
+def made(tmp_path: Path, **changed: object) -> tuple[Inputs, ImageReader]:
+    return finished(tmp_path, World(GROUPS, **changed))  # type: ignore[arg-type]
+
+
+def test_images_are_drawn_by_the_seed(tmp_path: Path) -> None:
+    inputs, _ = made(tmp_path)
+    one, again, other = ([[row["image_id"] for row in d.real] for d in drawn_of(inputs, seed)] for seed in (0, 0, 1))
+    assert one == again != other and [sorted(ids) for ids in one] == [sorted(ids) for ids in other]
+    for group in drawn_of(inputs):
+        assert {row["split"] for row in group.real} == {"train"}
+        assert all(
+            (row["label"], row["attribute"]) == group.group for row in (*group.real, *group.accepted, *group.rejected)
+        )
+        assert {row["verdict"] for row in group.accepted} == {"accepted"} and len(group.accepted) == 12
+
+
+def test_each_group_and_cluster_has_its_row_with_true_numbers(tmp_path: Path) -> None:
+    inputs, images = made(tmp_path)
+    found = grids(drawn_of(inputs), inputs.artifacts["synthesize"], images, "shown")
+    assert [grid.group for grid in found] == GROUPS
+    whole = found[0].whole
+    assert (whole.real.shown, whole.real.total, whole.accepted.shown, whole.accepted.total) == (12, 12, 12, 12)
+    assert [(sheet.caption, sheet.shown, sheet.total) for sheet in whole.rejected] == [
+        ("rejected: fits its words and its group less than the others", 2, 2),
+        ("rejected: does not show its label", 2, 2),
+    ]
+    assert [row.title for row in found[0].clusters] == ["Cluster 0", "Cluster 1"]
+    sums = [
+        [sum(row.real.total for row in grid.clusters), sum(row.accepted.total for row in grid.clusters)]
+        for grid in found
+    ]
+    assert sums == [[12, 12]] * 2
+    assert sum(sheet.total for row in found[0].clusters for sheet in row.rejected) == 4
+
+
+def test_hidden_pictures_are_not_there_and_blurred_ones_are_others(tmp_path: Path) -> None:
+    inputs, images = made(tmp_path)
+    drawn, synthesized = drawn_of(inputs), inputs.artifacts["synthesize"]
+    assert grids(drawn, synthesized, images, "hidden") == []
+    shown, blurred = (grids(drawn, synthesized, images, faces) for faces in ("shown", "blurred"))
+    for clear, dim in zip(shown, blurred, strict=True):
+        for row, dim_row in zip((clear.whole, *clear.clusters), (dim.whole, *dim.clusters), strict=True):
+            pairs = zip(
+                (row.real, row.accepted, *row.rejected),
+                (dim_row.real, dim_row.accepted, *dim_row.rejected),
+                strict=True,
+            )
+            assert all(one.uri != other.uri or not one.uri for one, other in pairs)
+
+
+def test_without_synthetic_images_the_real_ones_are_shown(tmp_path: Path) -> None:
+    inputs, images = made(tmp_path, images=0)
+    found = grids(drawn_of(inputs), inputs.artifacts["synthesize"], images, "shown")
+    assert [(grid.whole.real.shown, grid.whole.accepted.shown, list(grid.whole.rejected)) for grid in found] == [
+        (12, 0, [])
+    ] * 2

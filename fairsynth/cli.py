@@ -9,9 +9,12 @@ from typing import NoReturn
 from cyclopts import App
 
 from fairsynth.commands.bench.command import bench
+from fairsynth.commands.doctor.command import doctor
 from fairsynth.commands.export.command import export
+from fairsynth.commands.init.command import init
 from fairsynth.commands.inspect.command import inspect
 from fairsynth.commands.logs.command import logs
+from fairsynth.commands.misspelt import misspelt_option
 from fairsynth.commands.plan.command import plan
 from fairsynth.commands.predict.command import predict
 from fairsynth.commands.run.command import run, stage_command
@@ -29,7 +32,7 @@ Exit codes: 0 ok, 1 internal error, 2 config or usage, 3 data refused, 4 budget 
 """
 
 app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
-for _command in (run, plan, bench, inspect, predict, export, status, logs):
+for _command in (init, inspect, plan, run, status, logs, predict, export, bench, doctor):
     app.command(_command)
 for _stage in STAGES:
     app.command(stage_command(_stage), name=_stage, group="One stage alone; the earlier ones must be finished")
@@ -48,10 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     # A stopped job ends as an interrupted command does.
     signal.signal(signal.SIGTERM, _interrupt)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=False)
+        if problem := misspelt_option(app, words):
+            complain(problem)
+            return ConfigError.exit_code
+        result = app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        complain(f"{' '.join(str(error).split())}; 'fairsynth --help' lists the commands")
+        which = (
+            f"'fairsynth {words[0]} --help' lists its options"
+            if words[0] in app
+            else "'fairsynth --help' lists the commands"
+        )
+        text = " ".join(str(error).split())
+        complain(f"{text if text.endswith('...') else text.removesuffix('.')}; {which}")
         return ConfigError.exit_code
     except OSError as error:  # while the help is printed; those of commands are told before
         complain(f"the output cannot be written: {error.strerror or error}")

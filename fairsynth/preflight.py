@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from fairsynth.config import RunConfig
+from fairsynth.config.suggest import did_you_mean, nearest
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated
-from fairsynth.groups import Group
+from fairsynth.groups import SEPARATOR, Group
 from fairsynth.manifest import TRAIN
 from fairsynth.tracking.write import check
 
@@ -28,6 +28,7 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
         from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES
 
         check_routes(config, ALIGNED, ATTRIBUTES)
+        check_words(config, ALIGNED, ATTRIBUTES)
         return None
     from fairsynth.data.dataset import levelled, load
     from fairsynth.stages.ingest.decide import check_groups, check_k
@@ -36,10 +37,11 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
     check_place(storage, root)
     metadata = load(config.data, storage)
     check_groups(metadata.entries, config.data)
+    check_words(worded(config, metadata), *values_of(metadata))
     _, kept = levelled(config.data, metadata)
     if config.data.attribute == "column":
         check_k(config, Counter(Group(e.label, e.attribute) for e in kept.entries if e.split == TRAIN))
-        check_routes(config, {e.label for e in metadata.entries}, {e.attribute for e in metadata.entries})
+        check_routes(config, *values_of(metadata))
     return metadata
 
 
@@ -66,11 +68,34 @@ def worded(config: RunConfig, metadata: Metadata | None) -> RunConfig:
     return config.model_copy(update={"data": data.model_copy(update=names)})
 
 
+def values_of(metadata: Metadata) -> tuple[set[str], set[str]]:
+    """The labels and the attributes of a dataset."""
+    return {entry.label for entry in metadata.entries}, {entry.attribute for entry in metadata.entries}
+
+
+def check_words(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
+    """Raise ConfigError for a word whose value is misspelt: the dataset lacks it, but has one like it without a word.
+
+    Values that the dataset lacks altogether do no harm: a config may be for several datasets.
+    """
+    data = config.data
+    parts = {part.rpartition("=")[2] for value in attributes for part in (value, *value.split(SEPARATOR))}
+    named = [("label_names", data.label_names, {*labels})]
+    if data.attribute == "column":
+        named.append(("attribute_names", data.attribute_names, {*attributes, *parts}))
+    for field, words, values in named:
+        for value in words:
+            near = nearest(value, values - words.keys())
+            if value not in values and near is not None:
+                raise ConfigError(
+                    f"data.{field} names {value!r} (did you mean {near!r}?), but the dataset has: {enumerated(sorted(values))}"
+                )
+
+
 def check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
     """Raise ConfigError for a route of a group that the dataset cannot have."""
     names = sorted(f"{label}/{attribute}" for label in labels for attribute in set(attributes))
     for name in config.synthesize.routes:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = did_you_mean(name, names)
             raise ConfigError(f"synthesize.routes names {name!r}{hint}, but the groups are: {enumerated(names)}")

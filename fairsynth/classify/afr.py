@@ -25,7 +25,9 @@ def split(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[
     Raises DataError for less than two images.
     """
     if n < 2:
-        raise DataError("AFR needs two training images, one to learn from and one to refit its linear layer on")
+        raise DataError(
+            "AFR needs two training images, one to learn from and one to refit its linear layer on; leave it out of tune.methods"
+        )
     places, held_out = rng.permutation(n), max(1, round(_HELD_OUT * n))
     return np.sort(places[held_out:]), np.sort(places[:held_out])
 

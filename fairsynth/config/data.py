@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.config.types import Fraction, Positive, Section, Severity, SplitNames, Words
 
 
@@ -24,8 +24,7 @@ def formats() -> list[str]:
 def _known_format(value: str) -> str:
     known = ["auto", "demo", *formats()]
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        raise ValueError(f"must be one of {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(f"must be one of {', '.join(known)}{did_you_mean(value, known)}")
     return value
 
 

@@ -5,8 +5,8 @@ Precedence: command line > YAML > preset > default. Every mistake is reported at
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fairsynth.config import RunConfig
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.config.values import spelled
 from fairsynth.errors import ConfigError
 
@@ -53,6 +54,19 @@ def load_config(
     return _validated(_without_foreign_words(given, merged))
 
 
+def _meant(path: Path) -> str:
+    """What to type instead of a config that cannot be read: a preset, a file of a similar name, a folder's config."""
+    if str(path) in preset_names():
+        return f"; did you mean --preset {path}?"
+    if path.is_dir():
+        return f"; for a dataset's folder, 'fairsynth init {path}' writes a config"
+    try:
+        beside = [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
+    except OSError:
+        beside = []
+    return did_you_mean(path.name, beside)
+
+
 def _without_foreign_words(preset: Mapping[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
     """A preset's words are of its own columns: where another column was asked for, they would be of something else."""
     was, now = preset.get("data"), merged.get("data")
@@ -84,15 +98,13 @@ def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
 
 
 def _validated(merged: Mapping[str, Any]) -> RunConfig:
-    problems = [
-        f"unknown key {key!r}{suggestion(key, sorted(_known_keys(RunConfig)))}" for key in _unknown_keys(merged)
-    ]
+    problems = [f"unknown key {key!r}{suggestion(key, sorted(known_keys()))}" for key in _unknown_keys(merged)]
     if problems:
         raise ConfigError("; ".join(problems))
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError("; ".join(_problem(detail) for detail in error.errors())) from None
+        raise ConfigError(value_problems(error)) from None
 
 
 def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
@@ -105,11 +117,12 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument {word!r}; options are written --section.key VALUE")
+            preset = f" (did you mean --preset {word}?)" if word in preset_names() else ""
+            raise ConfigError(f"unexpected argument {word!r}{preset}; options are written --section.key VALUE")
         key, equals, value = word[2:].partition("=")
         if not equals:
             if not rest:
-                raise ConfigError(f"option --{key} needs a value")
+                raise ConfigError(f"option --{key} needs a value: --{key} VALUE")
             value = rest.pop(0)
         name = key.replace("-", "_")
         overrides[name] = _read_value(name, value)
@@ -129,7 +142,9 @@ def _read(path: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(
+            f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}{_meant(Path(path))}"
+        ) from error
     return _parse(text, path)
 
 
@@ -140,7 +155,19 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{where} must hold sections such as 'data:' and 'tune:', not a {type(content).__name__}")
-    return content
+    return _without_empty(content, RunConfig)
+
+
+def _without_empty(content: dict[Any, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The same, but a section without settings, such as one whose settings are all comments, is an empty one."""
+    filled = {}
+    for key, value in content.items():
+        field = model.model_fields.get(str(key))
+        section = field.annotation if field and isinstance(field.annotation, type) else None
+        if section is not None and issubclass(section, BaseModel) and (value is None or isinstance(value, dict)):
+            value = _without_empty(value or {}, section)
+        filled[key] = value
+    return filled
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any], model: type[BaseModel] | None = RunConfig) -> dict[str, Any]:
@@ -162,11 +189,12 @@ def _put(base: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, 
     return {**base, head: _put(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
 
 
-def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Names of all settings and sections, dotted."""
     for name, field in model.model_fields.items():
         yield prefix + name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+            yield from known_keys(field.annotation, f"{prefix}{name}.")
 
 
 def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
@@ -181,12 +209,29 @@ def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel] = RunConfig
 def suggestion(word: str, known: Sequence[str]) -> str:
     """A guess at what was meant: the same last part in another section, else the closest spelling."""
     same_name = [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
-    near = same_name[:1] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f" (did you mean {same_name[0]!r}?)" if same_name else did_you_mean(word, known, cutoff=0.5)
 
 
-def _problem(detail: Any) -> str:
-    parts = [str(part) for part in detail["loc"] if not str(part).startswith(("constrained", "literal", "function"))]
-    where = ".".join(part for part in parts if part not in ("int", "str", "float"))
-    given = f" (given: {detail['input']!r})" if where else ""
-    return f"{where + ': ' if where else ''}{detail['msg'].removeprefix('Value error, ')}{given}"
+def value_problems(error: ValidationError, prefix: str = "") -> str:
+    """What is wrong with values, each place once: what is allowed, what was given, and what may have been meant."""
+    places: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        places.setdefault(_place(detail["loc"], prefix), []).append(detail)
+    return "; ".join(_problem(where, details) for where, details in places.items())
+
+
+def _place(parts: Iterable[object], prefix: str) -> str:
+    named = [str(part) for part in parts if not str(part).startswith(("constrained", "literal", "function"))]
+    return ".".join([*([prefix] if prefix else []), *(part for part in named if part not in ("int", "str", "float"))])
+
+
+def _problem(where: str, details: Sequence[Any]) -> str:
+    """Several details of one place are the alternatives of its type."""
+    first, *others = (detail["msg"].removeprefix("Value error, ") for detail in details)
+    allowed = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    if not where:
+        return allowed
+    words = [word for d in details for word in re.findall("'([^']*)'", str(d.get("ctx", {}).get("expected", "")))]
+    given = details[0]["input"]
+    guess = did_you_mean(given, words) if isinstance(given, str) else ""
+    return f"{where}: {allowed} (given: {given!r}){guess}"

@@ -32,7 +32,9 @@ def shards(storage: Storage, suffixes: tuple[str, ...]) -> list[str]:
     """Paths of all files with these suffixes. Raises DataError if none is found, and for a name that is not UTF-8."""
     files = [file for file in storage.files() if container(file.path, file.location).lower().endswith(suffixes)]
     if not files:
-        raise DataError(f"{storage.root} holds no {suffixes[0]} file")
+        raise DataError(
+            f"{storage.root} holds no {suffixes[0]} file; give the folder that does, or another --data.format"
+        )
     odd = next((file for file in files if file.location), None)
     if odd is not None:
         raise DataError(f"the name of {storage.name(odd.path)} is not UTF-8; rename the file")

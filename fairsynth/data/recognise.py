@@ -8,6 +8,8 @@ from types import ModuleType
 from pydantic import BaseModel, ValidationError
 
 from fairsynth.config import DataConfig, formats
+from fairsynth.config.load import value_problems
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
@@ -49,11 +51,11 @@ def check_options(config: DataConfig, name: str) -> None:
     unknown = [key for key in config.options if key not in allowed]
     if unknown:
         known = f"it has: {', '.join(allowed)}" if allowed else "it has none"
-        raise ConfigError(f"the format {name} has no option {unknown[0]!r} (data.options); {known}")
+        raise ConfigError(
+            f"the format {name} has no option {unknown[0]!r} (data.options){did_you_mean(unknown[0], allowed)}; {known}"
+        )
     if options:
         try:
             options.model_validate(config.options)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"data.options.{where}: {first['msg']} (given: {first['input']!r})") from None
+            raise ConfigError(value_problems(error, "data.options")) from None

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
 from fairsynth.escaping import enumerated, printable
@@ -131,12 +132,16 @@ def _pairs(members: Mapping[str, Mapping[str, list[Entry]]], given: dict[str, st
     """The aligned attribute of each label: as given, or that of its largest training group."""
     attributes = {a for groups in members.values() for a in groups}
     if attributes <= {""}:
-        raise DataError("data.severity needs the attribute of the images; the dataset has none")
+        raise DataError(
+            "data.severity needs the attribute of the images; the dataset has none: give data.attribute_column, or leave "
+            "data.severity at original"
+        )
     for label, attribute in given.items():
         if label not in members or attribute not in attributes:
+            wrong, known = (label, [*members]) if label not in members else (attribute, [*attributes])
             raise DataError(
-                f"data.aligned says {label}: {attribute}, but the training split has the labels {enumerated(sorted(members))} "
-                f"and the attributes {enumerated(sorted(attributes))}"
+                f"data.aligned says {label}: {attribute}{did_you_mean(wrong, known)}, but the training split has the labels "
+                f"{enumerated(sorted(members))} and the attributes {enumerated(sorted(attributes))}"
             )
         if attribute not in members[label]:
             raise DataError(

@@ -112,8 +112,8 @@ def _put(
 
 def _text(where: str, member: tarfile.TarInfo, text: bytes) -> str:
     if member.size > MAX_TEXT:
-        raise DataError(f"{where} has {member.size} bytes; at most {MAX_TEXT} are read")
+        raise DataError(f"{where} has {member.size} bytes; at most {MAX_TEXT} are read; shorten it")
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{where} is not UTF-8") from None
+        raise DataError(f"{where} is not UTF-8; write the shard anew with UTF-8 texts") from None

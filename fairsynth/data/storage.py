@@ -103,7 +103,9 @@ class Storage:
                 f"{self.name(path)} is a link that leaves the dataset; if that is meant: --data.follow_links true"
             )
         if self.local is not None and os.path.exists(self.full(path)) and not os.path.isfile(self.full(path)):
-            raise DataError(f"{self.name(path)} is not a regular file")  # opening a pipe would wait for ever
+            raise DataError(
+                f"{self.name(path)} is not a regular file; put a file, or a link to one, there"
+            )  # opening a pipe would wait for ever
         try:
             file = self.filesystem.open_input_file(self.full(path))
             hint = pointer_hint(file.read()) if file.size() <= LONGEST_POINTER else ""
@@ -162,7 +164,9 @@ class Storage:
                 status = os.stat(folder)
                 entries = list(os.scandir(folder))
             except OSError as error:
-                raise DataError(f"cannot list {os.fsdecode(folder)!r}: {error.strerror}") from None
+                raise DataError(
+                    f"cannot list {os.fsdecode(folder)!r}: {error.strerror}; make it readable for this user, or give another folder"
+                ) from None
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -270,7 +274,11 @@ def _remote(root: str, scheme: str) -> tuple[Any, str]:
     try:
         filesystem, base = fs.FileSystem.from_uri(root)
         if filesystem.get_file_info(base).type == fs.FileType.NotFound:
-            raise DataError(f"dataset folder {root!r} does not exist")
+            raise DataError(
+                f"dataset folder {root!r} does not exist; set --data.root to one that 'fairsynth inspect' can list"
+            )
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"cannot open {root!r}: {_first_line(error)}") from None
+        raise DataError(
+            f"cannot open {root!r}: {_first_line(error)}; 'fairsynth doctor' tells what access needs"
+        ) from None
     return filesystem, base

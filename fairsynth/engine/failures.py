@@ -47,7 +47,7 @@ def translated(stage: str, error: Exception) -> FairsynthError:
 def _infrastructure(stage: str, error_type: str, message: str) -> InfrastructureError:
     return InfrastructureError(
         f"stage {stage} failed: {error_type}: {' '.join(message.split())[-400:]}; "
-        "finished units are kept, the same command goes on"
+        "finished units are kept, the same command goes on; 'fairsynth doctor' with the same options checks the machine"
     )
 
 

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fairsynth.errors import ConfigError
 from fairsynth.models.schedule import SCHEDULERS, Sampling
+from fairsynth.models.sources import side_problem
 
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -55,7 +57,10 @@ def denoise(
     batch is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the UNet's weights.
     """
     if pipeline.unet.config.time_cond_proj_dim is not None:
-        raise ValueError("this UNet takes guidance as an input (guidance distillation), which is not supported")
+        raise ConfigError(
+            "models.diffusion takes guidance as an input of its UNet (guidance distillation), which is not supported; choose "
+            "another base model"
+        )
     scheduler, predict = scheduler_of(pipeline, sampling), predict or unet_of(pipeline)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in wanted.seeds]
     latents = first_noise(pipeline, generators, size) * scheduler.init_noise_sigma
@@ -80,7 +85,7 @@ def denoise(
 def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int) -> torch.Tensor:
     """One image's noise per generator: drawn on the CPU in float32, so it is the same on every device."""
     if size % pipeline.vae_scale_factor:
-        raise ValueError(f"images of {size} pixels: the side must be a multiple of {pipeline.vae_scale_factor}")
+        raise ConfigError(side_problem(size, pipeline.vae_scale_factor))
     side, channels = size // pipeline.vae_scale_factor, pipeline.unet.config.in_channels
     noise = torch.cat([torch.randn((1, channels, side, side), generator=generator) for generator in generators])
     return noise.to(pipeline.device, pipeline.unet.dtype)

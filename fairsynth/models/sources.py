@@ -13,6 +13,8 @@ from fairsynth.errors import ConfigError
 from fairsynth.models.schedule import check_prediction
 
 DEMO = "demo"
+# Pixels of a side that a latent of Stable Diffusion 1.x and 2.x stands for.
+_USUAL_FACTOR = 8
 
 
 def demo_folder(name: str) -> Path:
@@ -45,7 +47,28 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
             raise ConfigError(
                 f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or 'demo'"
             )
+    _check_side(Path(diffusion_source(models)).expanduser(), models)
     _check_scheduler(Path(diffusion_source(models)).expanduser() / "scheduler" / "scheduler_config.json", models)
+
+
+def _check_side(folder: Path, models: ModelsConfig) -> None:
+    """Raise ConfigError for a side that the base model's images cannot have: it would be found out after the training."""
+    factor = _USUAL_FACTOR
+    if folder.is_dir():
+        try:
+            factor = 2 ** (
+                len(json.loads((folder / "vae" / "config.json").read_text("utf-8"))["block_out_channels"]) - 1
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # its loader says what is wrong
+    if models.image_size % factor:
+        raise ConfigError(side_problem(models.image_size, factor))
+
+
+def side_problem(size: int, factor: int) -> str:
+    """What to tell of a side that is no multiple of the pixels that a latent stands for."""
+    near = max(factor, round(size / factor) * factor)
+    return f"models.image_size is {size}; the base model needs a multiple of {factor}: set --models.image_size {near}"
 
 
 def _check_scheduler(file: Path, models: ModelsConfig) -> None:

@@ -100,7 +100,7 @@ def test_overrides(words: list[str], expected: dict[str, object]) -> None:
 
 
 def test_an_option_without_a_value_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^option --tune\.trials needs a value$"):
+    with pytest.raises(ConfigError, match=r"^option --tune\.trials needs a value: --tune\.trials VALUE$"):
         parse_overrides(["--seed", "1", "--tune.trials"])
 
 

@@ -288,5 +288,8 @@ def test_severity_needs_attributes_but_hidden_ones_will_do() -> None:
     expected = at_severity(entries(TWO), 0.95, 0)
     assert ids(at_severity(hidden, 0.95, 0)) == ids(expected)
     assert at_severity(hidden, 0.95, 0).record == expected.record
-    with pytest.raises(DataError, match=r"^data\.severity needs the attribute of the images; the dataset has none$"):
+    with pytest.raises(
+        DataError,
+        match=r"^data\.severity needs the attribute of the images; the dataset has none: give data\.attribute_column, or leave data\.severity at original$",
+    ):
         at_severity([e._replace(true_attribute="") for e in hidden], 0.95, 0)

@@ -69,9 +69,7 @@ def test_the_record_says_where_the_run_is_and_in_the_end_how_it_ended(tmp_path: 
         (BudgetReached("spent"), "budget", "spent"),
     ],
 )
-def test_a_stage_that_did_not_end_is_one_that_stopped(
-    tmp_path: Path, error: BaseException, how: str, why: str
-) -> None:
+def test_a_stage_that_did_not_end_is_one_that_stopped(tmp_path: Path, error: BaseException, how: str, why: str) -> None:
     with pytest.raises(type(error)), watched(tmp_path) as progress, progress.stage("tune"):
         raise error
     content = recorded(tmp_path)

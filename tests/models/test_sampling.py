@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
+from fairsynth.errors import ConfigError
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
 from fairsynth.models.sampling import Wanted, denoise, first_noise, scheduler_of, to_pixels, unet_of
 from fairsynth.models.schedule import SCHEDULERS, Sampling
@@ -277,10 +278,10 @@ def test_pixels_are_rounded_and_within_their_range(pipeline: StableDiffusionPipe
 @pytest.mark.parametrize("size", [33, 34, 35, 2])
 def test_a_size_that_is_no_multiple_of_the_vaes_factor_is_refused(pipeline: StableDiffusionPipeline, size: int) -> None:
     assert pipeline.vae_scale_factor == 4
-    text = rf"^images of {size} pixels: the side must be a multiple of 4$"
-    with pytest.raises(ValueError, match=text):
+    text = rf"^models\.image_size is {size}; the base model needs a multiple of 4: set --models\.image_size "
+    with pytest.raises(ConfigError, match=text):
         denoise(pipeline, wanted(pipeline, [2.0], [7]), size, Sampling(2))
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ConfigError, match=text):
         first_noise(pipeline, [torch.Generator()], size)
 
 
@@ -294,7 +295,7 @@ def test_a_unet_that_takes_guidance_as_an_input_is_refused() -> None:
     own = load_pipeline(MODELS)
     batch = wanted(own, [2.0], [7])
     own.unet = type(own.unet).from_config({**own.unet.config, "time_cond_proj_dim": 8})
-    with pytest.raises(ValueError, match="takes guidance as an input"):
+    with pytest.raises(ConfigError, match="takes guidance as an input"):
         denoise(own, batch, SIZE, Sampling(2))
     with pytest.raises(ValueError, match="not supported"):
         denoise(own, batch, SIZE, Sampling(2), predict=lambda *_: pytest.fail("asked all the same"))

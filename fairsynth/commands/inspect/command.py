@@ -22,7 +22,7 @@ def inspect(
 
     inspect DATA [--format F] [--json] [--section.key VALUE ...]
 
-    DATA is a folder, s3://..., gs://..., or demo. Nothing is written. Exit code 3: a run would refuse the dataset.
+    DATA is a folder, s3://..., gs://..., demo, or a CONFIG.yaml that names one. Nothing is written. Exit code 3: a run would refuse the dataset.
 
     Parameters
     ----------
@@ -44,12 +44,15 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
     if not tokens or tokens[0].startswith("-"):
         raise ConfigError("inspect what? give the dataset's folder: fairsynth inspect DATA")
     overrides = parse_overrides(tokens[1:])
+    path = tokens[0] if tokens[0].lower().endswith((".yaml", ".yml")) else None
     if tokens[0] == "demo" and layout is None:
         overrides["data.format"] = "demo"
+    elif path is not None:
+        overrides |= {"data.format": layout} if layout else {}
     else:
         overrides |= {"data.root": tokens[0]}
         overrides["data.format"] = layout or overrides.get("data.format", "auto")
-    config = load_config(None, preset, overrides)
+    config = load_config(path, preset, overrides)
 
     from fairsynth.commands.inspect.run import inspect_dataset
     from fairsynth.commands.inspect.text import lines

@@ -20,7 +20,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import stream
 from fairsynth.errors import DataError
-from fairsynth.preflight import worded
+from fairsynth.preflight import check_words, values_of, worded
 from fairsynth.stages.ingest.content import CHECKED, LOOK, CheckImages
 from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
 
@@ -45,6 +45,7 @@ def _inspect(config: RunConfig, shown_root: str) -> dict[str, Any]:
     storage = Storage(data.root, data.follow_links)
     name = recognise(storage) if data.format == "auto" else data.format
     metadata = survey(data.model_copy(update={"format": name}), storage)
+    check_words(worded(config, metadata), *values_of(metadata))
     unnamed = not_named(storage, metadata)
     try:
         _, metadata = levelled(data, metadata)

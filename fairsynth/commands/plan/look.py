@@ -18,7 +18,7 @@ from fairsynth.data.rules.values import with_spellings_compared
 from fairsynth.data.storage import Storage
 from fairsynth.errors import FairsynthError
 from fairsynth.manifest import TRAIN
-from fairsynth.preflight import check_early, check_place, check_routes
+from fairsynth.preflight import check_early, check_place, check_routes, check_words, values_of, worded
 from fairsynth.stages.ingest.decide import check_groups, check_k
 
 _STREAMED = (
@@ -82,9 +82,10 @@ def _checked(
     result = replace(found, notes=(_STREAMED,), by_columns=True)
     try:
         check_groups(metadata.entries, config.data)
+        check_words(worded(config, metadata), *values_of(metadata))
         if config.data.attribute == "column":
             check_k(config, result.splits[TRAIN])
-            check_routes(config, {e.label for e in kinds}, {e.attribute for e in kinds})
+            check_routes(config, *values_of(metadata))
     except FairsynthError:
         return None
     return result, metadata

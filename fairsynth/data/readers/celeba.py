@@ -103,7 +103,9 @@ def _image_folder(storage: Storage, names: Collection[str]) -> str:
         return best
     looked = ", ".join(place or "the folder itself" for place in IMAGE_PLACES)
     first = ", ".join([*names][:2])
-    raise DataError(f"{storage.root}: none of the listed images ({first}, ...) is there; looked in {looked}")
+    raise DataError(
+        f"{storage.root}: none of the listed images ({first}, ...) is there; looked in {looked}; put them into {storage.root}/img_align_celeba"
+    )
 
 
 def _read(storage: Storage, name: str, needed: tuple[str, ...], told: Found) -> _List:
@@ -111,7 +113,9 @@ def _read(storage: Storage, name: str, needed: tuple[str, ...], told: Found) -> 
     path = _find(storage, name)
     if not path:
         looked = ", ".join(place or "the folder itself" for place in LIST_PLACES)
-        raise DataError(f"{storage.root} has no {name}.txt or {name}.csv; looked in {looked}")
+        raise DataError(
+            f"{storage.root} has no {name}.txt or {name}.csv; looked in {looked}; put it there, as the dataset's authors give it"
+        )
     where, found, number = storage.name(path), _List(path), 0
     count, header, rows = _parts(where, path.endswith(".csv"), read_text(storage, path), name == LISTS[0])
     at = places(where, header, (NAME, *needed))

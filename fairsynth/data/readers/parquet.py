@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.config import DataConfig, Section
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.data.layout import is_table, shard_split, shards, split_folders
 from fairsynth.data.location import parquet_location
 from fairsynth.data.metadata import Fields, Found, Metadata, SetAside
@@ -126,10 +127,11 @@ def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Sche
     others = _image_columns(storage, path)
     if image not in schema.names:
         hint = f"; set --data.options '{{image_column: {others[0]}}}'" if others else ""
-        raise DataError(f"{storage.name(path)} has no column {image!r}{hint}; it has: {', '.join(schema.names)}")
+        guess = did_you_mean(image, schema.names)
+        raise DataError(f"{storage.name(path)} has no column {image!r}{guess}{hint}; it has: {', '.join(schema.names)}")
     if not _is_image(schema.field(image).type):
         raise DataError(
-            f"{storage.name(path)}: column {image!r} is {schema.field(image).type}; it must be struct<bytes, path> or binary"
+            f"{storage.name(path)}: column {image!r} is {schema.field(image).type}; it must be struct<bytes, path> or binary; name the images' column: --data.options '{{image_column: NAME}}'"
         )
 
 

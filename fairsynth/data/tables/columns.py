@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.config.values import spelled
 from fairsynth.errors import DataError
 from fairsynth.escaping import enumerated
@@ -31,10 +31,10 @@ def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str],
         both = " and ".join(repr(found[place]) for place in alike)
         raise DataError(f"{where} has no column {column!r}, but {both}, which differ by spelling alone; keep one")
     if not alike:
-        near = difflib.get_close_matches(column, found, n=1, cutoff=0.6)
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
         has = enumerated(found, most=_SHOWN) or "none"
-        raise DataError(f"{where} has no column {column!r}{guess}; it has: {has}; needed: {', '.join(needed)}{way}")
+        raise DataError(
+            f"{where} has no column {column!r}{did_you_mean(column, found)}; it has: {has}; needed: {', '.join(needed)}{way}"
+        )
     return alike[0]
 
 

@@ -45,7 +45,7 @@ def read_table(
     for number, row in _reader(path)(storage, path, needed, optional, found):
         yield number, row
     if not number and not found.quarantined:
-        raise DataError(f"{storage.name(path)} has no rows")
+        raise DataError(f"{storage.name(path)} has no rows; it must have one for each image: {', '.join(needed)}")
 
 
 def _reader(path: str) -> Callable[[Storage, str, Sequence[str], Sequence[str], Found], Iterator[tuple[int, Row]]]:
@@ -168,7 +168,9 @@ def as_text(value: Any, where: str) -> str:
     if value is None or value != value:
         return ""
     if isinstance(value, list | dict | tuple):
-        raise DataError(f"{where} is {'an object' if isinstance(value, dict) else 'a list'}; one value is needed")
+        raise DataError(
+            f"{where} is {'an object' if isinstance(value, dict) else 'a list'}; one value is needed: write a string or a number"
+        )
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -185,7 +187,7 @@ def safe_path(storage: Storage, name: str) -> str:
     pure = PurePosixPath(name)
     absolute = pure.is_absolute() or PureWindowsPath(name).is_absolute() or os.path.isabs(name)
     if not name or absolute or "://" in name or "\0" in name or ".." in pure.parts or not pure.parts:
-        raise DataError(f"file name {name!r} must be a relative path inside {storage.root}")
+        raise DataError(f"file name {name!r} must be a relative path inside {storage.root}, such as train/0001.jpg")
     return pure.as_posix()
 
 

@@ -58,7 +58,9 @@ class Discovered:
             members[label].append(index)
         for label, rows in members.items():
             if label not in self.centres:
-                raise DataError(f"no training image of label {printable(label)!r} has a usable embedding")
+                raise DataError(
+                    f"no training image of label {printable(label)!r} has a usable embedding; 'quarantine.parquet' of the stage embed says why"
+                )
             nearest = (embeddings_ND[rows] @ self.centres[label].T).argmax(1)
             for row, index in zip(rows, nearest, strict=True):
                 assigned[row] = pseudo_attribute(int(index))

@@ -37,7 +37,9 @@ def with_embeddings(files: Iterable[Path]) -> list[str]:
     """
     found = [str(file) for file in files if pq.read_metadata(file).num_rows]
     if not found:
-        raise DataError("no image has a usable embedding; 'quarantine.parquet' of the stage embed says why")
+        raise DataError(
+            "no image has a usable embedding; 'quarantine.parquet' of the stage embed says why; try --models.dtype float32 or another models.clip"
+        )
     return found
 
 

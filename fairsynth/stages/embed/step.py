@@ -50,5 +50,5 @@ def _check_bad(bad: pa.Table, images: int, most: float) -> None:
         reasons = ", ".join(f"{r} {n}" for r, n in Counter(bad.column("reason").to_pylist()).most_common())
         raise DataError(
             f"{len(bad)} of {images} images cannot be embedded ({reasons}), more than data.max_bad_fraction "
-            f"{most:g} allows; bad_embedding speaks against models.clip or models.dtype"
+            f"{most:g} allows; bad_embedding speaks against models.clip or models.dtype (try --models.dtype float32)"
         )

@@ -115,6 +115,7 @@ def _embedded(context: Context, artifact: Artifact, test: Manifest) -> pa.Table:
     if len(bad) > config.data.max_bad_fraction * len(test):
         raise DataError(
             f"{len(bad)} of {len(test)} test images have no usable embedding, more than data.max_bad_fraction "
-            f"{config.data.max_bad_fraction:g} allows"
+            f"{config.data.max_bad_fraction:g} allows; bad_embedding speaks against models.clip or models.dtype (try --models.dtype "
+            "float32); 'quarantine.parquet' of the stage lists them"
         )
     return pq.read_table(with_embeddings(units[name] / "embeddings.parquet" for name in names))

@@ -160,7 +160,7 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
         raise DataError(
             f"{len(bad)} of {total} images cannot be used ({reasons}), more than data.max_bad_fraction "
             f"{config.max_bad_fraction:g} allows; first: {bad[0].path!r}{why}{_way_out(config, examined)}. 'fairsynth inspect' "
-            "lists them all"
+            "lists them all; mend them, or raise the limit"
         )
     lost = {image.path for image in bad}
     sizes = Counter(Group(e.label, e.attribute) for e in examined.entries)
@@ -169,7 +169,8 @@ def check_losses(config: DataConfig, metadata: Metadata, examined: Examined) -> 
         if n > config.max_bad_group_fraction * sizes[group]:
             raise DataError(
                 f"{n} of {sizes[group]} images of group {group} cannot be used, more than data.max_bad_group_fraction "
-                f"{config.max_bad_group_fraction:g} allows ({reasons} in the whole dataset){_way_out(config, examined)}"
+                f"{config.max_bad_group_fraction:g} allows ({reasons} in the whole dataset){_way_out(config, examined)}. 'fairsynth inspect' "
+                "lists them all; mend them, or raise the limit"
             )
 
 
@@ -188,7 +189,8 @@ def check_conflicts(config: DataConfig, metadata: Metadata, examined: Examined) 
         path, detail = next(iter(examined.conflicts.items()))
         raise DataError(
             f"{len(examined.conflicts)} of {total} images occur under different labels or attributes, more than "
-            f"data.max_conflict_fraction {config.max_conflict_fraction:g} allows; first: {path!r}, {detail}"
+            f"data.max_conflict_fraction {config.max_conflict_fraction:g} allows; first: {path!r}, {detail}. 'fairsynth "
+            "inspect' lists them all; give each image one label and attribute, or raise the limit to have them set aside"
         )
 
 
@@ -209,7 +211,10 @@ def check_groups_left(config: DataConfig, metadata: Metadata, examined: Examined
     lost = sorted({e[1:4] for e in examined.entries} - {entry[1:4] for entry, _ in examined.used()})
     if lost:
         split, label, attribute = lost[0]
-        raise DataError(f"no usable image is left of split {split}, group {Group(label, attribute)}")
+        raise DataError(
+            f"no usable image is left of split {split}, group {Group(label, attribute)}; 'fairsynth inspect' says why they "
+            "cannot be used: mend them, or take the group out of the metadata"
+        )
 
 
 # Checks that stop a run before anything is spent.

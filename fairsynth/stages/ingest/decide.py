@@ -46,7 +46,10 @@ def group_problems(entries: Sequence[Entry], config: DataConfig) -> Iterator[str
     labels = {e.label for e in entries if e.split == TRAIN}
     unseen = sorted({e.label for e in entries} - labels)
     if unseen and labels:
-        yield f"label {unseen[0]!r} occurs only outside the training split; training has: {enumerated(sorted(labels))}"
+        yield (
+            f"label {unseen[0]!r} occurs only outside the training split; training has: {enumerated(sorted(labels))}; give it "
+            "training images, or take it out of the other splits"
+        )
     if len(labels) == 1:
         yield f"the training split has the single label {next(iter(labels))!r}; a classifier needs two or more"
     if config.attribute == "discover":

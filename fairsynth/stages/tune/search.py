@@ -152,10 +152,14 @@ class Search:
         diverged = [trial.diverged for trial in its if trial.diverged]
         its = [trial for trial in its if trial.predicted is not None]
         if not its and diverged:
-            raise DataError(f"every way in which fairsynth learns from these data diverged, the first: {diverged[0]}")
+            raise DataError(
+                f"every way in which fairsynth learns from these data diverged, the first: {diverged[0]}; try "
+                "more settings (tune.trials), or leave fairsynth out (tune.methods)"
+            )
         if not its:
             raise DataError(
-                "no way in which fairsynth can learn from these data could be judged: a label has too few validation images"
+                "no way in which fairsynth can learn from these data could be judged: a label has too few validation "
+                "images; add some, or leave fairsynth out (tune.methods)"
             )
         its.sort(key=lambda trial: (self._place(trial), trial.number))
         data = load_data(self.packs, method)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from fairsynth.commands.plan.terms import dataset_terms, model_terms, privacy
+
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
 

@@ -1,0 +1,164 @@
+"""Ray: its address and its token, whether it starts or can be joined, and what every node says.
+
+Ray may wait for ever, and print what it likes: it is started in a process of its own, with a time limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fairsynth.commands.doctor.check import Check, one_line
+from fairsynth.commands.doctor.storage import PROBE, existing
+from fairsynth.config import RunConfig
+from fairsynth.engine.ray_start import ray_folder
+from fairsynth.errors import InfrastructureError
+
+_CONNECT_SECONDS = 5.0
+_RAY_SECONDS = 120.0
+_NODE_SECONDS = 60.0
+_PORT = 6379
+
+
+def address_checks() -> Iterator[Check]:
+    """What can be said before Ray is started: RAY_ADDRESS answers, or a local Ray has a folder; and the token."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address or address in ("local", "auto"):
+        yield _local_folder()
+    else:
+        yield _reachable(address)
+    yield _token(bool(address))
+
+
+def _local_folder() -> Check:
+    try:
+        folder = ray_folder()
+    except InfrastructureError as error:
+        found, _, do = str(error).partition("; ")
+        return Check("Ray's folder", "failed", found, do)
+    return Check("Ray's folder", "ok", f"{folder} can be written")
+
+
+def _reachable(address: str) -> Check:
+    host, _, port = address.rpartition("://")[2].rpartition("@")[2].partition("/")[0].rpartition(":")
+    if not host:
+        host, port = port, str(_PORT)
+    shown, do = (
+        f"RAY_ADDRESS {host}:{port}",
+        "set RAY_ADDRESS to HOST:PORT of a running head, or unset it for a local Ray",
+    )
+    if not port.isdigit():
+        return Check("Ray's address", "failed", f"{shown} has no port", do)
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS):
+            return Check("Ray's address", "ok", f"{shown} answers")
+    except (OSError, OverflowError, UnicodeError) as error:
+        return Check("Ray's address", "failed", f"{shown} does not answer: {one_line(error)}", do)
+
+
+def _token(joins: bool) -> Check:
+    """Ray's token: whether there is one and who can read it, never what it is."""
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(named or "~/.ray/auth_token").expanduser()
+    if mode == "disabled":
+        return Check("Ray's token", "ok", "RAY_AUTH_MODE is disabled, as it must be on every node then")
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return Check("Ray's token", "ok", "RAY_AUTH_TOKEN is set")
+    if not file.is_file():
+        if named or (joins and mode == "token"):
+            do = "copy the head's token there, or set RAY_AUTH_TOKEN_PATH to it"
+            return Check("Ray's token", "failed", f"there is no token in {file}", do)
+        told = "none; a cluster that asks for one refuses this machine" if joins else "none yet; a local Ray makes one"
+        return Check("Ray's token", "ok", told)
+    if file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return Check("Ray's token", "warning", f"others on this machine can read {file}", f"chmod 600 {file}")
+    return Check("Ray's token", "ok", f"in {file}")
+
+
+def cluster_checks(config: RunConfig, root: Path, with_models: bool) -> Iterator[Check]:
+    """A local Ray starts, or the cluster is joined, and every node can do its part; at most two minutes."""
+    base = existing(root)
+    try:
+        with tempfile.TemporaryDirectory(prefix=PROBE, dir=base) as probe, tempfile.TemporaryDirectory() as answers:
+            yield from _asked(config, Path(probe), Path(answers) / "checks.json", with_models)
+    except OSError as error:
+        yield Check(
+            "Ray", "warning", f"not looked at: {base} cannot be written ({one_line(error)})", "see the output folder"
+        )
+
+
+def _asked(config: RunConfig, probe: Path, target: Path, with_models: bool) -> Iterator[Check]:
+    question = json.dumps({"config": config.model_dump(mode="json"), "probe": str(probe), "models": with_models})
+    words = [sys.executable, "-m", "fairsynth.commands.doctor.cluster", str(target)]
+    with open(target.with_name("log"), "wb") as log:
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+        try:
+            process.communicate(question.encode(), timeout=_RAY_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if target.is_file():
+        yield from (Check(*entry) for entry in json.loads(target.read_text("utf-8")))
+    else:
+        last = target.with_name("log").read_text("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
+        found = f"no answer within {_RAY_SECONDS:g} seconds, or it died: {last[0][:300]}"
+        yield Check(
+            "Ray",
+            "failed",
+            found,
+            _way_in() if os.environ.get("RAY_ADDRESS") else "end what else runs here, and try again",
+        )
+
+
+def _way_in() -> str:
+    return "use the head's Ray and Python versions, and its RAY_AUTH_MODE and token (~/.ray/auth_token)"
+
+
+def answer(question: Mapping[str, Any]) -> list[Check]:
+    """The checks themselves, in the process that starts Ray."""
+    from fairsynth.commands.doctor.node import look, node_checks
+    from fairsynth.engine.each_node import cluster, on_each_node
+    from fairsynth.engine.session import session_of
+
+    config, probe = RunConfig.model_validate(question["config"]), Path(question["probe"])
+    token = os.urandom(16).hex()
+    (probe / "token").write_text(token, "utf-8")
+    with session_of(config.resources) as session:
+        try:
+            found = cluster(session)
+        except InfrastructureError as error:
+            told, _, do = str(error).partition("; ")
+            return [Check("Ray", "failed", told, _way_in() if os.environ.get("RAY_ADDRESS") else do)]
+        checks = [Check("Ray", "ok", f"{found.ray}, {found.nodes} nodes, {found.cpus:g} CPUs, {found.gpus:g} GPUs")]
+        work = partial(look, question["config"], str(probe), token, question["models"])
+        answers = on_each_node(session, work, _NODE_SECONDS)
+        if not answers:
+            do = "set resources.workers and resources.gpus_per_worker so that a run starts nodes; ask again while it runs"
+            checks.append(Check("workers", "warning", "the cluster has no node with CPUs yet", do))
+        checks += node_checks(config, answers, probe)
+    return checks
+
+
+def _main(target: Path) -> None:
+    text = json.dumps([tuple(check) for check in answer(json.load(sys.stdin))])
+    part = target.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    part.rename(target)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

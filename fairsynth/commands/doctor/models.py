@@ -1,0 +1,201 @@
+"""Model access: a folder that is whole, or a hub id that is in the cache or may be fetched. No weights are fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fairsynth.commands.doctor.check import Check, gib, one_line
+from fairsynth.commands.doctor.storage import existing
+from fairsynth.config import RunConfig
+from fairsynth.config.suggest import did_you_mean
+from fairsynth.models.sources import DEMO, clip_source, diffusion_source
+
+_HUB_SECONDS = 10.0
+_DOWNLOADS = 7 * 2**30  # Stable Diffusion 1.5, CLIP and a ResNet, of which only safetensors are fetched
+_PARTS = {  # of a Stable Diffusion pipeline: folder, and the name of its weights
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "tokenizer": "",
+    "scheduler": "",
+}
+_TOKENIZERS = ("tokenizer.json", "vocab.json")
+
+
+class Source(NamedTuple):
+    """A model that a config names: the setting, hub id or folder, and commit."""
+
+    key: str
+    place: str
+    revision: str | None
+
+
+def sources(config: RunConfig) -> list[Source]:
+    """The pretrained models of a run."""
+    models, classify = config.models, config.classify
+    found = [
+        Source("models.diffusion", diffusion_source(models), models.diffusion_revision),
+        Source("models.clip", clip_source(models), models.clip_revision),
+    ]
+    if classify.backbone != "small":
+        found.append(Source("classify.backbone", classify.backbone, classify.backbone_revision))
+    return found
+
+
+def model_checks(config: RunConfig, ask_hub: bool = True) -> Iterator[Check]:
+    """Each model can be had from this machine. ``ask_hub``: ask whether one that is not cached may be fetched."""
+    missing = 0
+    for source in sources(config):
+        check, fetched = _check(source, ask_hub)
+        missing += fetched
+        yield check
+    if missing and ask_hub:
+        yield _cache_space()
+
+
+def _check(source: Source, ask_hub: bool) -> tuple[Check, bool]:
+    """The check, and whether the model is to be fetched."""
+    folder = Path(source.place).expanduser()
+    if folder.is_dir():
+        return _of_folder(source, folder, str(folder)), False
+    if source.place.startswith((".", "/", "~")) or source.place.count("/") > 1:
+        do = "give a folder in save_pretrained layout, a hub id or 'demo'"
+        return Check(source.key, "failed", f"the folder {source.place} does not exist", do), False
+    if "/" not in source.place and (guess := did_you_mean(source.place, [DEMO])):
+        return Check(source.key, "failed", f"{source.place} is no model{guess}", f"set --{source.key} {DEMO}"), False
+    cached = _cached(source)
+    if cached is not None:
+        return _of_folder(source, cached, f"{source.place} in the cache"), False
+    return _on_hub(source, ask_hub)
+
+
+def _cached(source: Source) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source.place, revision=source.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError, ValueError):
+        return None
+
+
+def _on_hub(source: Source, ask_hub: bool) -> tuple[Check, bool]:
+    fetch = f"hf download {source.place}" + (f" --revision {source.revision}" if source.revision else "")
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if offline or not ask_hub:
+        why = "and HF_HUB_OFFLINE is set" if offline else "of this node"
+        do = f"fetch it where there is a network, with the same HF_HOME: {fetch}"
+        return Check(
+            source.key, "failed" if offline else "warning", f"{source.place} is not in the cache {why}", do
+        ), True
+    refused = _refusal(source, fetch)
+    return refused or Check(source.key, "ok", f"{source.place} may be read; the run fetches it"), True
+
+
+def _refusal(source: Source, fetch: str) -> Check | None:
+    """What the hub says if it is asked for the model; None if it may be read."""
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    page = f"https://huggingface.co/{source.place}"
+    try:
+        api = HfApi()
+        api.model_info(source.place, revision=source.revision, timeout=_HUB_SECONDS)
+        api.auth_check(source.place)
+    except hub.GatedRepoError:
+        do = f"accept its terms at {page} and log in: hf auth login"
+        return Check(source.key, "failed", f"{source.place} is gated, and this account may not read it", do)
+    except hub.RevisionNotFoundError:
+        do = f"set --{source.key}_revision to one of {page}/commits/main"
+        return Check(source.key, "failed", f"{source.place} has no commit {source.revision}", do)
+    except hub.RepositoryNotFoundError:
+        do = f"check the spelling at {page}, or log in if it is private: hf auth login"
+        return Check(source.key, "failed", f"the hub has no model {source.place}, or it is private", do)
+    except hub.HFValidationError as error:
+        return Check(source.key, "failed", one_line(error), "give a hub id such as OWNER/NAME, a folder, or 'demo'")
+    except Exception as error:  # whatever the network does
+        do = f"check the network and HTTPS_PROXY, or fetch it elsewhere with the same HF_HOME: {fetch}"
+        return Check(source.key, "failed", f"{source.place}: the hub cannot be asked: {type(error).__name__}", do)
+    return None
+
+
+def _cache_space() -> Check:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    base = existing(Path(HF_HUB_CACHE))
+    free = shutil.disk_usage(base).free
+    found = f"{gib(free)} free at {base}; models that are not there yet take up to {gib(_DOWNLOADS)}"
+    if free < _DOWNLOADS:
+        return Check("model cache", "failed", found, "free some, or set HF_HOME to a folder on a larger disk")
+    return Check("model cache", "ok", found)
+
+
+def _of_folder(source: Source, folder: Path, shown: str) -> Check:
+    try:
+        problem = _problem(source.key, folder)
+    except OSError as error:
+        problem = one_line(error)
+    if problem:
+        do = "get the model again, or give another folder in save_pretrained layout, or a hub id"
+        return Check(source.key, "failed", f"{shown}: {problem}", do)
+    return Check(source.key, "ok", f"{shown} is whole")
+
+
+def _problem(key: str, folder: Path) -> str:
+    """What a model's folder lacks, or which file of it is broken; empty if nothing is."""
+    if key != "models.diffusion":
+        problem = _bad_json(folder / "config.json") or _bad_weights(folder, "model")
+        return problem or ("" if key != "models.clip" else _no_tokenizer(folder))
+    if bad := _bad_json(folder / "model_index.json"):
+        return bad
+    for part, weights in _PARTS.items():
+        if not (folder / part).is_dir():
+            return f"it has no folder {part}"
+        if weights and (bad := _bad_json(folder / part / "config.json") or _bad_weights(folder / part, weights)):
+            return f"{part}: {bad}"
+    return _no_tokenizer(folder / "tokenizer") or _bad_json(folder / "scheduler" / "scheduler_config.json")
+
+
+def _no_tokenizer(folder: Path) -> str:
+    return "" if any((folder / name).is_file() for name in _TOKENIZERS) else f"it has no {' or '.join(_TOKENIZERS)}"
+
+
+def _bad_json(file: Path) -> str:
+    if not file.is_file():
+        return f"it has no {file.name}"
+    try:
+        return "" if isinstance(json.loads(file.read_text("utf-8")), dict) else f"{file.name} is no configuration"
+    except ValueError:
+        return f"{file.name} is not valid JSON"
+
+
+def _bad_weights(folder: Path, name: str) -> str:
+    """The weights, in one file or in shards that an index names, are there and have all their bytes."""
+    files: Sequence[str] = [f"{name}.safetensors"]
+    index = folder / f"{name}.safetensors.index.json"
+    if index.is_file() and not (folder / files[0]).is_file():
+        if bad := _bad_json(index):
+            return bad
+        files = sorted({*json.loads(index.read_text("utf-8")).get("weight_map", {}).values()})
+    for file in files:
+        if not (folder / file).is_file():
+            others = [path.name for path in folder.glob("*.bin")]
+            return f"it has no {file}" + (f", but {others[0]}: only safetensors are loaded" if others else "")
+        if bad := _truncated(folder / file):
+            return f"{file} is broken ({bad})"
+    return ""
+
+
+def _truncated(file: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy"):
+            return ""
+    except (SafetensorError, OSError) as error:
+        return one_line(error)

@@ -1,0 +1,83 @@
+"""A question to every node of the cluster, answered by a worker there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fairsynth.engine.failures import root_cause
+from fairsynth.engine.session import Session
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one node: what the work returned there, or why it did not. Times are the asker's, in seconds since the epoch."""
+
+    node: str
+    asked: float
+    answered: float
+    result: Any = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster is: Ray's version, its nodes, and their CPUs and GPUs together."""
+
+    ray: str
+    nodes: int
+    cpus: float
+    gpus: float
+
+
+def cluster(session: Session) -> Cluster:
+    """The cluster of RAY_ADDRESS, or a local one. Raises InfrastructureError if there is none to be had."""
+    session.connect()
+    import ray
+
+    total = ray.cluster_resources()
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(ray.__version__, len(alive), total.get("CPU", 0.0), total.get("GPU", 0.0))
+
+
+def on_each_node(session: Session, work: Callable[[], Any], seconds: float) -> list[Answer]:
+    """Run the work once on every node that has CPUs, however busy they are, and wait at most that long for all.
+
+    The work must be importable on the nodes; what it returns must pass between processes.
+    """
+    session.connect()
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    asked = time.time()
+    tasks = {}
+    for node in there:
+        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = ray.remote(_call).options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote(work)
+        tasks[task] = node["NodeManagerHostname"]
+    answers, waiting, ends = [], list(tasks), asked + seconds
+    while waiting:
+        ready, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.time()))
+        if not ready:
+            break
+        answers += [_answer(tasks[task], asked, task) for task in ready]
+    late = f"no answer within {seconds:g} seconds"
+    return answers + [Answer(tasks[task], asked, time.time(), failure=late) for task in waiting]
+
+
+def _call(work: Callable[[], Any]) -> Any:
+    return work()
+
+
+def _answer(node: str, asked: float, task: Any) -> Answer:
+    import ray
+
+    try:
+        return Answer(node, asked, time.time(), ray.get(task))
+    except Exception as error:  # whatever the worker raised, or Ray about it
+        cause = root_cause(error)
+        text = " ".join(str(cause).split())[-300:]
+        return Answer(node, asked, time.time(), failure=f"{type(cause).__name__}: {text}")

@@ -202,7 +202,7 @@ class Report:
 
     def __str__(self) -> str:
         """The lines that ``fairsynth run`` ends with."""
-        from fairsynth.stages.report.page import table_lines, use_lines, verdict_line
+        from fairsynth.stages.report.lines import table_lines, use_lines, verdict_line
 
         return "\n".join([*table_lines(self.content), *use_lines(self.content), verdict_line(self.content)])
 

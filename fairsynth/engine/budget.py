@@ -25,10 +25,11 @@ class Budget:
         """Count the seconds of so many workers."""
         self.worker_seconds += workers * max(0.0, seconds)
 
-    def check(self, where: str) -> None:
-        """Raise BudgetReached if nothing is left; ``where`` says how far the work is."""
+    def check(self, where: str, moved: bool = True) -> None:
+        """Raise BudgetReached if nothing is left; ``where`` says how far the work is, ``moved`` whether it came further."""
         if self.seconds_left == 0:
             raise BudgetReached(
                 f"{self.used:.3g} worker-hours are used, and --max-worker-hours allows {self.hours:g}: stopped in {where}; "
                 "finished work is kept, the same command goes on with as many hours again"
+                + ("" if moved else "; this time nothing came to its end there, and if that stays so, allow more")
             )

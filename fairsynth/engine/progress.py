@@ -42,7 +42,9 @@ class Work:
         self.pay()
         self.beat.reach(done)
         if done < self.beat.total:
-            self.progress.budget.check(f"stage {self.beat.stage} with {done} of {self.beat.total} done")
+            self.progress.budget.check(
+                f"stage {self.beat.stage} with {done} of {self.beat.total} done", done > self.beat.first
+            )
 
     def look(self) -> None:
         """The same, counted by ``count``."""
@@ -248,8 +250,7 @@ def watched(root: Path | None = None, max_worker_hours: float | None = None) -> 
 
 
 def _ending(error: BaseException | None) -> dict[str, Any]:
-    how = "finished" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    how = "budget" if isinstance(error, BudgetReached) else how
+    how = log.ending(error)
     return {"how": how, "why": "" if how in ("finished", "interrupted") else redacted(str(error))[:2000]}
 
 

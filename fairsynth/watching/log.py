@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fairsynth.errors import BudgetReached
 from fairsynth.watching.redaction import redacted
 
 FOLDER, LOG, FAILURES = "logs", "run.jsonl", "failures.jsonl"
@@ -82,16 +83,26 @@ def logged(root: Path, command: str = "") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        trace = "" if interrupted else "".join(traceback.format_exception(error))
-        note(ENDED, "interrupted" if interrupted else f"{type(error).__name__}: {error}", trace=_kept(trace), ok=False)
+        how = ending(error)
+        trace = "".join(traceback.format_exception(error)) if how == "failed" else ""
+        why = "" if how == "interrupted" else f": {type(error).__name__}: {error}"
+        note(ENDED, how + why, how=how, trace=_kept(trace))
         raise
     else:
         _Open.stage = ""
-        note(ENDED, "finished", ok=True)
+        note(ENDED, ending(None), how=ending(None))
     finally:
         if not _Open.kept:
             _Open.root = None
+
+
+def ending(error: BaseException | None) -> str:
+    """How work ended, in a word."""
+    if error is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "budget" if isinstance(error, BudgetReached) else "failed"
 
 
 @contextmanager

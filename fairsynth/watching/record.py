@@ -30,7 +30,18 @@ def read(root: Path) -> dict[str, Any] | None:
         content = json.loads((root / NAME).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    return content if isinstance(content, dict) and _sound(content) else None
+
+
+def _sound(content: dict[str, Any]) -> bool:
+    """Whether the parts that others look into are what they should be."""
+    stages = content.get("stages", {})
+    parts = [content.get(name) for name in ("cell", "now", "failures", "ended")]
+    return (
+        isinstance(stages, dict)
+        and all(isinstance(facts, dict) and "state" in facts for facts in stages.values())
+        and all(isinstance(part, dict | None) for part in parts)
+    )
 
 
 def command_line() -> str:

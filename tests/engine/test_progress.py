@@ -84,9 +84,12 @@ def test_it_gives_signs_of_life_while_nothing_moves(tmp_path: Path) -> None:
 
 def test_where_nobody_ticks_what_is_done_is_counted(tmp_path: Path) -> None:
     done = iter(range(100))
-    with watched(tmp_path) as progress, progress.stage("tune"):
-        with progress.work("tune", 1000, 0, 1, lambda: next(done)):
-            until(lambda: recorded(tmp_path)["now"].get("done", 0) >= 3)
+    with (
+        watched(tmp_path) as progress,
+        progress.stage("tune"),
+        progress.work("tune", 1000, 0, 1, lambda: next(done)),
+    ):
+        until(lambda: recorded(tmp_path)["now"].get("done", 0) >= 3)
 
 
 def test_failures_after_which_work_is_tried_again_are_counted_from_this_run_on(tmp_path: Path) -> None:
@@ -117,12 +120,14 @@ def test_a_full_disk_or_a_folder_that_is_gone_ends_nothing(tmp_path: Path) -> No
 
 def test_a_budget_counts_workers_and_stops_before_the_next_unit_but_not_behind_the_last(tmp_path: Path) -> None:
     progress = Progress(budget=Budget(0.3 / 3600))
-    with pytest.raises(BudgetReached, match="stopped in stage tune with 2 of 9 done; .* the same command goes on"):
-        with progress.work("tune", 9, 0, 3) as work:
-            work.tick()
-            assert 0 < (work.seconds_allowed or 0) <= 0.2 + 0.1
-            time.sleep(0.15)
-            work.tick()
+    with (
+        pytest.raises(BudgetReached, match=r"stopped in stage tune with 2 of 9 done; .* the same command goes on"),
+        progress.work("tune", 9, 0, 3) as work,
+    ):
+        work.tick()
+        assert 0 < (work.seconds_allowed or 0) <= 0.2 + 0.1
+        time.sleep(0.15)
+        work.tick()
     assert progress.budget.used * 3600 == pytest.approx(0.45, abs=0.3) and BudgetReached.exit_code == 4
     with pytest.raises(BudgetReached), progress.work("evaluate", 3, 0, 1):
         pytest.fail("it may not even begin")

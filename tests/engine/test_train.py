@@ -14,17 +14,19 @@ import torch
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine import train
+from fairsynth.engine.budget import Budget
 from fairsynth.engine.session import Room, Session, Worker, session_of
 from fairsynth.engine.train import Tally, run_jobs
-from fairsynth.errors import DataError, FairsynthError, InfrastructureError
+from fairsynth.errors import BudgetReached, DataError, FairsynthError, InfrastructureError
 from fairsynth.models.data_parallel import Ranks
+from fairsynth.watching import log
 
 ONE = Room(Worker(1, 1.0, 0.0, 1), workers=1, lanes=1, side_by_side=1)
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[Session]:
-    with session_of(ResourcesConfig(max_failures=1)) as session:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    with session_of(ResourcesConfig(max_failures=1), tmp_path_factory.mktemp("out")) as session:
         session.connect()
         yield session
 
@@ -77,6 +79,10 @@ def test_a_killed_worker_is_replaced_and_an_infrastructure_error_is_tried_again(
     assert isinstance(killed, float) and (tmp_path / "killed").read_text().count("\n") == 2
     assert isinstance(unlucky, InfrastructureError) and "the disk is gone" in str(unlucky)
     assert (tmp_path / "unlucky").read_text().count("\n") == 2, "tried max_failures times more"
+    told = [line for line in log.read(session.progress.root or tmp_path) if line["kind"] == log.FAILED]
+    again = {line["unit"]: line["text"] for line in told if line["again"]}
+    assert again.keys() == {"killed", "unlucky"} and "the disk is gone" in again["unlucky"]
+    assert any("the disk is gone" in line["text"] and "unlucky" in line["trace"] for line in told if not line["again"])
 
 
 def test_no_job_is_begun_that_nobody_asks_for(session: Session, tmp_path: Path) -> None:
@@ -105,3 +111,22 @@ def test_two_workers_of_a_job_know_their_places(session: Session, tmp_path: Path
 def test_what_another_worker_than_the_first_raises_is_not_lost(session: Session, tmp_path: Path) -> None:
     (ended,) = run(session, tmp_path, "second-refused", room=Room(Worker(2, 1.0, 0.0, 1), 2, 1, 1))
     assert type(ended) is DataError and str(ended) == "the second has no data"
+
+
+def patient(ranks: Ranks, machine_goes: Callable[[], bool], folder: Path) -> None:
+    """Leaves one piece of its work, and then takes its time."""
+    (folder / "piece").write_text("")
+    time.sleep(20)
+
+
+def test_a_budget_stops_jobs_at_work_and_what_they_left_is_counted(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_LOOK", 0.2)
+    monkeypatch.setattr(session.progress, "budget", Budget(1 / 3600))
+    pieces = Tally(2, lambda: len(list(tmp_path.glob("piece"))))
+    began = time.monotonic()
+    with pytest.raises(BudgetReached, match=r"stopped in stage finetune with [01] of 2 done"):
+        list(run_jobs(session, "finetune", {"one": partial(patient, folder=tmp_path)}, tmp_path / "ray", ONE, pieces))
+    assert time.monotonic() - began < 15 and session.jobs_left, "Ray is not torn down under what is still at work"
+    session.jobs_left = False

@@ -46,7 +46,7 @@ def test_a_command_is_kept_from_its_beginning_to_its_last_complaint(tmp_path: Pa
     assert kinds == [
         ("began", "", "fairsynth run --preset demo"),
         ("said", "ingest", "two\nlines"),
-        ("ended", "ingest", "DataError: no images"),
+        ("ended", "ingest", "failed: DataError: no images"),
         ("complained", "ingest", "no images"),
     ]
     assert "raise DataError" in log.read(tmp_path)[2]["trace"]
@@ -123,5 +123,5 @@ def test_nothing_of_the_environment_is_in_it(tmp_path: Path) -> None:
     with logged(tmp_path):
         say("x")
     lines = [json.loads(line) for line in (tmp_path / FOLDER / LOG).read_text("utf-8").splitlines()]
-    assert {key for line in lines for key in line} == {"at", "host", "pid", "stage", "kind", "text", "ok"}
+    assert {key for line in lines for key in line} == {"at", "host", "pid", "stage", "kind", "text", "how"}
     assert all(line["pid"] == os.getpid() for line in lines)

@@ -37,7 +37,7 @@ def show(root: Path, failed: bool, follow: bool) -> None:
 
 def is_failure(line: Mapping[str, Any]) -> bool:
     """Whether a line tells of a failure."""
-    return line.get("kind") == log.FAILED or (line.get("kind") == log.ENDED and line.get("ok") is False)
+    return line.get("kind") == log.FAILED or (line.get("kind") == log.ENDED and line.get("how") == "failed")
 
 
 def to_lines(line: Mapping[str, Any], traces: bool) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,12 +12,14 @@ from typing import Any
 from fairsynth.artifacts import RECORD
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.lock import owner
-from fairsynth.watching import record
+from fairsynth.watching import log, record
 
 # As in fairsynth.pipeline, which imports too much for a look.
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 # A run writes a sign of life every ten seconds. Disks that machines share show it later.
 STALE_SECONDS = 90.0
+# What any run leaves, be it ever so short.
+_TRACES = ("stages", "bench", ".lock", record.NAME, f"{log.FOLDER}/{log.LOG}")
 RUNNING, FINISHED, STOPPED, SILENT = "running", "finished", "stopped", "silent"
 
 
@@ -28,7 +29,7 @@ def look(root: Path) -> dict[str, Any]:
     ``state`` is running; silent (a process of another host that gave no sign of life for ``STALE_SECONDS``); finished;
     or stopped. Raises ConfigError for a folder in which no run has been.
     """
-    if not any((root / name).exists() for name in ("stages", record.NAME, ".lock", "bench")):
+    if not any((root / name).exists() for name in _TRACES):
         there = "has no run in it" if root.is_dir() else "is not there"
         raise ConfigError(
             f"the folder {root} {there}; give the output folder of a run, the one after --out, or begin one: "
@@ -62,30 +63,20 @@ def look(root: Path) -> dict[str, Any]:
 def _process(root: Path, progress: Mapping[str, Any]) -> dict[str, Any] | None:
     """The process at work, by its name in the lock; None if there is none, or it is of this host and dead."""
     named = owner(root)
-    if named is None:
+    if named is None or named.alive is False:
         return None
     same = (named.pid, named.host) == (progress.get("pid"), progress.get("host"))
     sign = progress.get("updated_at") if same else None
     silent = max(0.0, time.time() - (sign or named.since))
-    alive = named.alive
-    if alive is False and silent > STALE_SECONDS:
-        return None
-    if alive is False and same and named.host == socket.gethostname() and not _in_containers():
-        return None
     return {
         "pid": named.pid,
         "host": named.host,
         "since": named.since,
-        "alive": alive,
+        "alive": named.alive,
         "sign_of_life": sign,
         "silent_seconds": round(silent, 1),
-        "state": RUNNING if alive or silent <= STALE_SECONDS else SILENT,
+        "state": RUNNING if named.alive or silent <= STALE_SECONDS else SILENT,
     }
-
-
-def _in_containers() -> bool:
-    """Containers of one host may bear its name and not see each other's processes."""
-    return Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
 
 
 def _stages(root: Path, progress: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -99,7 +99,8 @@ def _failures(found: Mapping[str, Any]) -> list[str]:
 def _next(found: Mapping[str, Any]) -> list[str]:
     out = printable(found["out"])
     if found["state"] == FINISHED:
-        return [f"open {printable(found['report'])}"] if found["report"] else []
+        table = [f"the table: {out}/bench/table.md"] if found["bench"] else []
+        return table + ([f"open {printable(found['report'])}"] if found["report"] else [])
     if found["state"] == RUNNING:
         return [f"what it printed: fairsynth logs {out}"]
     where = f" (in {printable(found['folder'])})" if found["folder"] else ""

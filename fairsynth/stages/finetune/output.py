@@ -16,11 +16,14 @@ from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.finetune.jobs import SHARED as SHARED
 from fairsynth.stages.finetune.jobs import AdapterJob as AdapterJob
 from fairsynth.stages.finetune.jobs import plan_adapters, plan_shared, token_of
+from fairsynth.tracking.curves import Curve
 
 ADAPTER_FILE = "adapter.json"
 # Units that are no group's adapter have an equals sign in their name: a group's slug has none.
 TEXTS_UNIT = "texts="
 _CLASS = "class="
+# Of an adapter, for people who look at its losses.
+_FACTS = ("prompt", "images", "learning_rate", "steps", "best_step", "rolled_back", "failed")
 
 
 def class_units(prompts: Iterable[str]) -> dict[str, str]:
@@ -103,3 +106,16 @@ def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> l
 def words(data: DataConfig) -> dict[str, Any]:
     """The settings that prompts depend on besides their templates."""
     return {"label_names": data.label_names, "attribute_names": data.attribute_names}
+
+
+def curves(artifact: Artifact) -> list[Curve]:
+    """A curve for every adapter, the one that all groups share included: training loss, and loss on held-out images."""
+    units, found = artifact.units(), list[Curve]()
+    for name in sorted(units.done()):
+        if not is_adapter(name) and name != SHARED:
+            continue
+        facts = read_adapter(units[name])
+        points = {"loss/training": facts.get("losses", ()), "loss/held_out": facts["validation"]}
+        told = {key: str(facts[key]) for key in _FACTS if facts.get(key) not in (None, "")}
+        found.append(Curve(name.rstrip("="), {key: some for key, some in points.items() if some}, told))
+    return found

@@ -17,7 +17,6 @@ from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.context import Context, Room
 from fairsynth.stages.embed.output import embedded_groups, embedding_files
-from fairsynth.stages.finetune.curves import curves as curves
 from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
 from fairsynth.stages.finetune.output import (
     SHARED,
@@ -30,6 +29,7 @@ from fairsynth.stages.finetune.output import (
     read_adapter,
     words,
 )
+from fairsynth.stages.finetune.output import curves as curves
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.views import is_current, new_folder, publish

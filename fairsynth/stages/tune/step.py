@@ -17,8 +17,8 @@ from fairsynth.models.sources import revision
 from fairsynth.stages.context import Context
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize.output import TABLE, accepted_mask, stream, unfiltered_mask
-from fairsynth.stages.tune.curves import curves as curves
 from fairsynth.stages.tune.output import PICTURE, TRIALS
+from fairsynth.stages.tune.output import curves as curves
 from fairsynth.work import Ran
 
 if TYPE_CHECKING:

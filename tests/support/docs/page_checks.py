@@ -58,6 +58,8 @@ def fairsynth_problem(words: Sequence[str]) -> str:
         tokens, preset = list(given.get("tokens", ())), given.get("preset")
         if called.__name__ == "inspect":
             load_config(None, preset, {"data.root": "".join(tokens[:1]), **parse_overrides(tokens[1:])})
+        elif called.__name__ in ("status", "logs"):
+            return ""  # the folder is the reader's
         elif called.__name__ == "predict":
             return "" if len(given.get("images", ())) == 1 and given.get("run") else "predict takes images and a run"
         elif given.get("format") in ("kohya", "onnx"):

@@ -21,7 +21,7 @@ from PIL import Image
 from fairsynth.data.decode import inspect_image
 from fairsynth.errors import DataError
 from fairsynth.manifest import image_id
-from fairsynth.stages.report.sheets import sheet
+from fairsynth.stages.report.pictures.sheets import sheet
 from tests.support.datasets import crops, encoded, tiny_folder_dataset, write_rows
 from tests.support.ingesting import LENIENT, Ingested, decided, ingested, inspected, metadata_of
 

@@ -11,15 +11,15 @@ from fairsynth.commands.inspect.text import lines
 from fairsynth.escaping import printable
 from fairsynth.exports.formats import inert
 from fairsynth.groups import Group
-from fairsynth.stages.report.grids import Grid, Row
 from fairsynth.stages.report.lines import table_lines
 from fairsynth.stages.report.page import page
-from fairsynth.stages.report.plots import Level
-from fairsynth.stages.report.sheets import Sheet
-from fairsynth.stages.report.shown import Shown
+from fairsynth.stages.report.pictures.grids import Grid, Row
+from fairsynth.stages.report.pictures.plots import Level
+from fairsynth.stages.report.pictures.sheets import Sheet
+from fairsynth.stages.report.pictures.shown import Shown
 from tests.support.datasets import crops, encoded, tiny_folder_dataset
 from tests.support.ingesting import Page, inspected
-from tests.support.reports import report_of
+from tests.support.report.texts import report_of
 
 SIZES = {"train": (10, 6, 6, 10), "val": (4,) * 4, "test": (4,) * 4}
 HOSTILE = ["<img src=x onerror=alert(1)>", "</td><script>alert(1)</script>", "\x1b]0;owned\x07\x1b[2J", "=cmd()|'/c calc'!A1",

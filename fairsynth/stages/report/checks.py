@@ -70,7 +70,7 @@ def _quotas(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
     """Every group has the synthetic images that were wanted of it, or the stage has told that it lacks some, and why."""
     synthesized, accepted = inputs.artifacts["synthesize"], _accepted(made)
     rows = Counter(zip(accepted["label"].to_pylist(), accepted["attribute"].to_pylist(), strict=True))
-    problems, told, wanted = [], [], 0
+    problems, told, wanted = list[str](), list[str](), 0
     for record in group_records(synthesized):
         there, wanted = rows[record.group], wanted + bool(record.quota)
         if there != record.accepted:

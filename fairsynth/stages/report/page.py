@@ -11,9 +11,10 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from fairsynth.classify.policies import Policy, in_words
-from fairsynth.stages.report import audit_tables, plots, tables, words
+from fairsynth.stages.report import audit_tables, tables, words
 from fairsynth.stages.report.first_screen import points
-from fairsynth.stages.report.shown import Shown
+from fairsynth.stages.report.pictures import plots
+from fairsynth.stages.report.pictures.shown import Shown
 
 PARTS = {
     "checks": "Checks",

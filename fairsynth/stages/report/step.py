@@ -40,7 +40,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     from fairsynth.stages.report.inputs import Inputs
     from fairsynth.stages.report.lines import verdict_line
     from fairsynth.stages.report.page import page
-    from fairsynth.stages.report.shown import shown
+    from fairsynth.stages.report.pictures.shown import shown
 
     inputs = Inputs(
         context.config,

@@ -12,9 +12,9 @@ import pytest
 from fairsynth.groups import Group
 from fairsynth.stages.report.content import content
 from fairsynth.stages.report.page import PARTS, page
-from fairsynth.stages.report.shown import shown
-from tests.support.browser import browser, need_chromium, opened
-from tests.support.finished_stages import World, finished
+from fairsynth.stages.report.pictures.shown import shown
+from tests.support.report.browser import browser, need_chromium, opened
+from tests.support.report.finished_stages import World, finished
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from fairsynth.stages.evaluate.output import predictions_file
 from fairsynth.stages.report.checks import checks
 from fairsynth.stages.report.inputs import Inputs
 from fairsynth.stages.synthesize.output import TABLE
-from tests.support.finished_stages import World, finished
+from tests.support.report.finished_stages import World, finished
 
 WORLD = World([Group(label, attribute) for label in ("ja", "nein") for attribute in ("a", "b")], seeds=2)
 LOST, QUOTA, TWICE, TEST, ROWS, DETECTOR, PREDICTED, FILES = range(8)

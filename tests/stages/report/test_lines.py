@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairsynth.stages.report.lines import table_lines, verdict_line
 from fairsynth.stages.report.methods import method_entry
-from tests.support.reports import EVIL, method, report_of
+from tests.support.report.texts import EVIL, method, report_of
 
 
 def test_the_table_has_the_values_of_each_method() -> None:

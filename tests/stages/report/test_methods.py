@@ -8,7 +8,7 @@ import pytest
 
 from fairsynth.metrics import MethodScores, score, wilson
 from fairsynth.stages.report.methods import method_entry
-from tests.support.reports import EVIL, GROUPS, MORE, method
+from tests.support.report.texts import EVIL, GROUPS, MORE, method
 
 
 def test_a_method_entry_has_every_figure_and_an_empty_group_has_none() -> None:

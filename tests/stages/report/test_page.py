@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from fairsynth.groups import Group
-from fairsynth.stages.report.grids import Grid, Row
 from fairsynth.stages.report.methods import method_entry
 from fairsynth.stages.report.page import PARTS, page
-from fairsynth.stages.report.plots import Level, method_lanes
-from fairsynth.stages.report.sheets import Sheet
-from fairsynth.stages.report.shown import Shown
+from fairsynth.stages.report.pictures.grids import Grid, Row
+from fairsynth.stages.report.pictures.plots import Level, method_lanes
+from fairsynth.stages.report.pictures.sheets import Sheet
+from fairsynth.stages.report.pictures.shown import Shown
 from tests.support.audits import audit
 from tests.support.ingesting import Page
-from tests.support.reports import EVIL, QUOTES, method, report_of, told
+from tests.support.report.texts import EVIL, QUOTES, method, report_of, told
 
 PICTURE = Sheet(QUOTES, "data:image/webp;base64,AAAA", 1, 3, 1, 1)
 NOTHING = Sheet(EVIL, "", 0, 0)

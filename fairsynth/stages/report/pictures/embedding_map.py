@@ -14,7 +14,7 @@ from fairsynth.artifacts import Artifact
 from fairsynth.data.vectors import matrix
 from fairsynth.groups import Group
 from fairsynth.stages.embed.output import embedding_files
-from fairsynth.stages.report.drawn import Drawn
+from fairsynth.stages.report.pictures.drawn import Drawn
 
 # Points of each kind in a group's map.
 POINTS = 150

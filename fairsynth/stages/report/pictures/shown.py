@@ -9,11 +9,11 @@ from fairsynth.config.report import Faces
 from fairsynth.data.location import ImageReader
 from fairsynth.manifest import TRAIN
 from fairsynth.stages.cluster.output import read_clusters
-from fairsynth.stages.report.drawn import draw
-from fairsynth.stages.report.embedding_map import Map, maps
-from fairsynth.stages.report.grids import PER_CLUSTER, Grid, grids
 from fairsynth.stages.report.inputs import Inputs
-from fairsynth.stages.report.plots import Level, Trials, read_bench, read_trials
+from fairsynth.stages.report.pictures.drawn import draw
+from fairsynth.stages.report.pictures.embedding_map import Map, maps
+from fairsynth.stages.report.pictures.grids import PER_CLUSTER, Grid, grids
+from fairsynth.stages.report.pictures.plots import Level, Trials, read_bench, read_trials
 from fairsynth.stages.tune.output import TRIALS
 
 

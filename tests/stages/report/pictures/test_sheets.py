@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairsynth.stages.report.sheets import BLURRED, COLUMNS, SIDE, Panel, Sheet, sheet, sheets, tile
+from fairsynth.stages.report.pictures.sheets import BLURRED, COLUMNS, SIDE, Panel, Sheet, sheet, sheets, tile
 from tests.support.datasets import encoded
 
 

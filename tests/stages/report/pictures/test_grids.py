@@ -8,10 +8,10 @@ from fairsynth.data.location import ImageReader
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.stages.cluster.output import read_clusters
-from fairsynth.stages.report.drawn import Drawn, draw
-from fairsynth.stages.report.grids import PER_CLUSTER, grids
 from fairsynth.stages.report.inputs import Inputs
-from tests.support.finished_stages import World, finished
+from fairsynth.stages.report.pictures.drawn import Drawn, draw
+from fairsynth.stages.report.pictures.grids import PER_CLUSTER, grids
+from tests.support.report.finished_stages import World, finished
 
 GROUPS = [Group("ja", "a"), Group("nein", "a")]
 

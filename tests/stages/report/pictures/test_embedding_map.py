@@ -10,9 +10,9 @@ import pytest
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.stages.cluster.output import read_clusters
-from fairsynth.stages.report.drawn import draw
-from fairsynth.stages.report.embedding_map import Points, maps, project
-from tests.support.finished_stages import World, finished
+from fairsynth.stages.report.pictures.drawn import draw
+from fairsynth.stages.report.pictures.embedding_map import Points, maps, project
+from tests.support.report.finished_stages import World, finished
 
 GROUPS = [Group("ja", "a"), Group("nein", "a")]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.stages.report.plots import group_lanes, method_lanes, read_bench, read_trials
-from tests.support.reports import EVIL, QUOTES, report_of
+from fairsynth.stages.report.pictures.plots import group_lanes, method_lanes, read_bench, read_trials
+from tests.support.report.texts import EVIL, QUOTES, report_of
 
 
 def test_a_lane_is_a_figure_with_its_interval_in_percent() -> None:

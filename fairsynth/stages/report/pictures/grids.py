@@ -10,8 +10,8 @@ from fairsynth.artifacts import Artifact
 from fairsynth.config.report import Faces
 from fairsynth.data.location import ImageReader, same_content
 from fairsynth.groups import Group
-from fairsynth.stages.report.drawn import Drawn
-from fairsynth.stages.report.sheets import BUDGET, Panel, Sheet, sheets, tile
+from fairsynth.stages.report.pictures.drawn import Drawn
+from fairsynth.stages.report.pictures.sheets import BUDGET, Panel, Sheet, sheets, tile
 from fairsynth.stages.synthesize.output import read_files
 
 PER_PANEL, PER_CLUSTER, PER_REASON = 24, 6, 6

@@ -104,6 +104,7 @@ def test_the_licence_is_apache_2_whole_and_the_package_says_so() -> None:
         "fairsynth export runs/demo --format kohya",
         "fairsynth export runs/demo --format onnx --to model.onnx",
         "fairsynth predict photos --run runs/demo --to t.csv",
+        "fairsynth predict photos --run runs/demo --truth t.csv --data.label_column y",
         "fairsynth bench --preset demo --bench.variants '{wide: {cluster.k: 8}}'",
         "make demo ARGS='--seed 1'",
         "python benchmarks/stacked_sd15.py --out x --compile-stacked",

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.data.decode import decode
-from tests.support.classifiers import SIDE, expected_of, put_run
+from tests.support.models.classifiers import SIDE, expected_of, put_run
 
 LABELS = ["1", "0", *(f"label {n:02d}" for n in range(38))]
 

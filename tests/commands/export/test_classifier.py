@@ -15,7 +15,7 @@ import pytest
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.data.decode import decode
 from tests.support.calling import export, refused
-from tests.support.classifiers import SIDE, expected_of, put_run
+from tests.support.models.classifiers import SIDE, expected_of, put_run
 
 pytestmark = pytest.mark.slow  # each export takes seconds
 LABELS = ["0", '<b>"', "dog\n"]

@@ -20,7 +20,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.engine.session import session_of
 from fairsynth.lock import locked
 from tests.support.calling import call
-from tests.support.classifiers import expected_of, put_run
+from tests.support.models.classifiers import expected_of, put_run
 
 LABELS = ["cat", "dog"]
 # The command with small batches, each of them slow enough to be killed after.

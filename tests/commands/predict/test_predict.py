@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.support.calling import call, refused
-from tests.support.classifiers import expected_of, put_run
 from tests.support.data.dataset_files import put
+from tests.support.models.classifiers import expected_of, put_run
 
 LABELS = ["=cat", "dog\n", "<b>"]
 

@@ -14,8 +14,8 @@ from fairsynth.commands.predict.truth import Known, matched, read_truth
 from fairsynth.config import DataConfig
 from fairsynth.data.storage import Storage
 from tests.support.calling import call, refused
-from tests.support.classifiers import expected_of, put_run
 from tests.support.data.dataset_files import put
+from tests.support.models.classifiers import expected_of, put_run
 
 LABELS = ["0", "1"]
 

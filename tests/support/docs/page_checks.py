@@ -61,7 +61,9 @@ def fairsynth_problem(words: Sequence[str]) -> str:
         elif called.__name__ in ("status", "logs"):
             return ""  # the folder is the reader's
         elif called.__name__ == "predict":
-            return "" if len(given.get("images", ())) == 1 and given.get("run") else "predict takes images and a run"
+            images = list(given.get("images", ()))
+            load_config(None, None, parse_overrides(images[1:]))
+            return "" if images and given.get("run") else "predict takes images and a run"
         elif given.get("format") in ("kohya", "onnx"):
             form = given["format"]
             return "" if len(tokens) == 1 and not preset else f"{form} takes the folder of a run, and nothing else"

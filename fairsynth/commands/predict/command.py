@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from fairsynth.commands.words import Tokens
 from fairsynth.console import guarded, say
 from fairsynth.errors import ConfigError
 
-_SECTIONS = ("data", "resources")
+_SECTIONS, _OPTIONS = ("data", "resources"), ("run", "to", "truth")
 
 
 def predict(
@@ -44,8 +45,10 @@ def _predict(images: Sequence[str], run: Path | None, to: Path, truth: str | Non
     overrides = parse_overrides(images[1:])
     for key in overrides:
         if key.split(".")[0] not in _SECTIONS:
+            near = get_close_matches(key, _OPTIONS, 1)
+            guess = f" (did you mean --{near[0]}?)" if near else ""
             raise ConfigError(
-                f"predict has no option --{key}; it has --run, --to, --truth and the settings of {' and '.join(_SECTIONS)}"
+                f"predict has no option --{key}{guess}; it has --run, --to, --truth and the settings of {' and '.join(_SECTIONS)}"
             )
     config = load_config(None, None, overrides)
     from fairsynth.commands.predict.run import predict_images

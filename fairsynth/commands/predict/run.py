@@ -15,7 +15,7 @@ from fairsynth.artifacts import write_json
 from fairsynth.commands.predict.batches import Row, classified, parts_of
 from fairsynth.commands.predict.classify import labels_of
 from fairsynth.commands.predict.group_figures import group_figures, lines
-from fairsynth.commands.predict.table import KINDS, write_table
+from fairsynth.commands.predict.table import KINDS, is_ours, write_table
 from fairsynth.commands.predict.truth import Known, Truth, looks_labelled, matched, read_truth
 from fairsynth.config import DataConfig, ResourcesConfig
 from fairsynth.data.image_names import is_image_file
@@ -45,6 +45,8 @@ def predict_images(
     """
     if to.suffix.lower() not in KINDS:
         raise ConfigError(f"--to {to} must end in {' or '.join(KINDS)}")
+    if to.exists() and not is_ours(to):
+        raise ConfigError(f"{to} is there and no table of predictions; give a new name with --to")
     with reading(run):
         classifier = published_classifier(run)
         labels, data = labels_of(classifier), data or DataConfig()
@@ -106,8 +108,8 @@ def _matched(said: Truth, storage: Storage, rows: Sequence[Row], labels: Sequenc
     if not known:
         theirs = next(iter((*said.known, *said.set_aside)), "")
         raise DataError(
-            f"{said.source} names none of the {len(rows)} images: its first is {theirs!r}, theirs {paths[0]!r}; its paths are "
-            "to count from its own folder or from that of the images"
+            f"{said.source} names none of the {len(rows)} images: its first is {theirs!r}, the first image {paths[0]!r}; its "
+            "paths are to count from its own folder or from that of the images"
         )
     found = {facts.label for facts in known.values()} - {""}
     if "label" in said.has and not found & {*labels}:
@@ -135,5 +137,5 @@ def _figures(table: pa.Table, labels: Sequence[str], said: Truth, pairing: Pairi
     figures = group_figures(predicted, known, reasons, labels, said.has)
     target = to.with_suffix(".groups.json")
     write_json(target, {**figures, "truth": said.source, "rows_without_image": without})
-    more = [f"{said.source} names {without} images that are not there"] if without else []
+    more = [f"{said.source} names {without} images that are not among these"] if without else []
     return [*lines(figures, labels), *more, f"all figures: {target}"]

@@ -17,6 +17,18 @@ from fairsynth.exports.formats import inert
 KINDS = (".csv", ".parquet")
 
 
+def is_ours(file: Path) -> bool:
+    """Whether a file is a table of predictions, which may be replaced: people keep other tables, such as their labels."""
+    first = [name for name in PREDICTED.names if name != "probabilities"]
+    try:
+        if file.suffix.lower() == ".parquet":
+            return pq.read_schema(file).names[: len(first)] == first
+        with open(file, encoding="utf-8", newline="") as handle:
+            return next(csv.reader(handle), [])[: len(first)] == first
+    except (OSError, ValueError, csv.Error, pa.ArrowException):
+        return False
+
+
 def write_table(table: pa.Table, labels: Sequence[str], to: Path, known: Mapping[str, Known] | None) -> None:
     """Write predictions (``PREDICTED``) as CSV or Parquet by the file's ending; the file is old or complete.
 

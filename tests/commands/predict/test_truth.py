@@ -57,7 +57,7 @@ def test_every_image_is_used_or_left_out_with_a_reason(run: Path, tmp_path: Path
     (part,) = figures["parts"]
     assert part["n"] == 3 and part["accuracy"] == pytest.approx(2 / 3)
     assert part["worst_group"] == {"label": wrong, "attribute": "x", "n": 1} and part["worst_group_accuracy"] == 0
-    assert "left out of these figures: cannot_be_read 1, " in out and "names 1 images that are not there" in out
+    assert "left out of these figures: cannot_be_read 1, " in out and "names 1 images that are not among these" in out
     rows = (tmp_path / "t.csv").read_text("utf-8").splitlines()
     assert rows[0] == "path,label,probability,reason,true_label,attribute,split,p: 0,p: 1"
     assert rows[2].split(",")[4:7] == [wrong, "x", ""]
@@ -162,13 +162,18 @@ def test_a_wrong_truth_is_told_before_any_image_is_read(run: Path, tmp_path: Pat
     assert "has neither a column label nor attribute; it has: path, y" in told(
         table(tmp_path / "b.csv", "path,y", "a/0.png,0")
     )
-    assert "names none of the 7 images: its first is 'b.png', theirs 'a/0.png'" in told(
+    assert "names none of the 7 images: its first is 'b.png', the first image 'a/0.png'" in told(
         table(tmp_path / "c.csv", "path,label", "b.png,0")
     )
     words = table(tmp_path / "d.csv", "path,label,y", "a/0.png,cat,0")
     assert "(cat) are not those of the classifier (0, 1); choose their column with --data.label_column" in told(words)
     assert "has no column 'z'" in told(words, "--data.label_column", "z")
     assert predicted(run, tmp_path / "t.csv", "--truth", words, "--data.label_column", "y")[1]["used"] == 1
+    before = words.read_bytes()
+    same = call("predict", run / "images", "--run", run, "--to", words, "--truth", words)
+    assert "is there and no table of predictions; give a new name with --to" in refused(same)
+    assert words.read_bytes() == before
+    assert "did you mean --truth?" in refused(call("predict", run / "images", "--run", run, "--thruth", words))
     assert "unknown key 'data.lable_column'" in refused(
         call("predict", run / "images", "--run", run, "--data.lable_column", "y")
     )

@@ -45,7 +45,7 @@ def parts_of(to: Path) -> Iterator[Path]:
 
     Raises ConfigError if it cannot be made, OutputLockedError if another process makes the same table.
     """
-    parts = to.with_name(f".{to.name}.parts")
+    parts = to.absolute().with_name(f".{to.name}.parts")  # workers have folders of their own
     try:
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -57,7 +57,7 @@ def test_two_workers_of_ray_write_the_bytes_that_one_process_writes(
     words = ("predict", run / "images", "--run", run.name)
     assert call(*words, "--to", tmp_path / "here.csv")[0] == 0
     monkeypatch.setattr(batches, "FEW", 0)
-    code, out, err = call(*words, "--to", tmp_path / "ray.csv", "--resources.workers", "2")
+    code, out, err = call(*words, "--to", "ray.csv", "--resources.workers", "2")
     assert code == 0, err
     assert "8 images in" in out and "1 cannot be read" in out
     assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()

@@ -224,10 +224,8 @@ class Training:
         try:
             layer, held_out, predicted = self._refitter().refit(phase.loss, train, known)
         except ValueError as error:
-            raise DataError(
-                f"{TITLES[self.method]} cannot refit its linear layer: {error}; give more validation images, or leave it "
-                "out (tune.methods)"
-            ) from None
+            way = "give more validation images, or leave it out (tune.methods)"
+            raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}; {way}") from None
         with torch.no_grad():
             self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
             self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
@@ -268,10 +266,8 @@ class Training:
         length = len(point.facts["history"]) if point else 0
         if self.ranks.agreed(length) != length:
             # On a shared disk the file may be visible late; the process is started again then.
-            raise InfrastructureError(
-                f"the checkpoint {path} is not the same for all processes that train together; their nodes need one "
-                "shared output folder: 'fairsynth doctor' with the same options checks it"
-            )
+            way = "their nodes need one output folder, which 'fairsynth doctor' checks"
+            raise InfrastructureError(f"the checkpoint {path} is not the same for all that train together; {way}")
         if point is None:
             return False
         self.history = [Epoch(**epoch) for epoch in point.facts["history"]]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fairsynth.config.suggest import nearest
-
 
 def misspelt_option(app: Any, words: Sequence[str]) -> str:
     """What to tell of the first option that is spelled like one of the command's own; empty if none is.
@@ -40,6 +38,7 @@ def _options(app: Any) -> list[str]:
 def _nearest(name: str, options: Sequence[str]) -> str | None:
     """The option that is meant, unless a setting without a section is spelled more like it."""
     from fairsynth.config import RunConfig
+    from fairsynth.config.suggest import nearest
 
     option = nearest(name, [*(option[2:] for option in options), *RunConfig.model_fields])
     return f"--{option}" if f"--{option}" in options else None

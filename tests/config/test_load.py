@@ -58,7 +58,10 @@ def test_an_unreadable_config_is_refused_by_name(tmp_path: Path, content: bytes,
 def test_a_config_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     assert message(str(path)) == f"cannot read the config {path}: No such file or directory"
-    assert message(str(tmp_path)) == f"cannot read the config {tmp_path}: Is a directory"
+    assert (
+        message(str(tmp_path))
+        == f"cannot read the config {tmp_path}: Is a directory; for a dataset's folder, 'fairsynth init {tmp_path}' writes a config"
+    )
 
 
 def test_yaml_cannot_make_python_objects(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_format_without_settings_refuses_any(name: str) -> None:
 def test_an_unknown_setting_of_a_format_names_the_allowed_ones() -> None:
     with pytest.raises(ConfigError) as caught:
         check_options(DataConfig(options={"age_bin": 5}), "utkface")
-    expected = "the format utkface has no option 'age_bin' (data.options); it has: age_bins, attribute, label"
+    expected = "the format utkface has no option 'age_bin' (data.options) (did you mean 'age_bins'?); it has: age_bins, attribute, label"
     assert str(caught.value) == expected
     with pytest.raises(ConfigError, match=r"^the format parquet has no option 'column' .*it has: image_column$"):
         check_options(DataConfig(options={"column": "x"}), "parquet")

@@ -117,7 +117,7 @@ def _with_splits(
     if not any("split" in problem for problem in _problems(config, metadata)):
         return asked, metadata, ""
     for way in _SPLITS:
-        other = asked[0], asked[1] | way
+        other = asked[0], asked[1] | dict(way)
         changed = load_config(None, *other)
         made = survey(changed.data, Storage(changed.data.root, changed.data.follow_links))
         if not any("split" in problem for problem in _problems(changed, made)):

@@ -139,7 +139,8 @@ def test_the_image_column_may_have_another_name(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.parquet"):
         pq.write_table(pq.read_table(path).rename_columns(["img", "label", "attribute"]), path)
     with pytest.raises(
-        DataError, match=r"no column 'image'; set --data\.options '\{image_column: img\}'; it has: img, label"
+        DataError,
+        match=r"no column 'image' \(did you mean 'img'\?\); set --data\.options '\{image_column: img\}'; it has: img, label",
     ):
         load(tmp_path)
     found = load(tmp_path, options={"image_column": "img"}).entries

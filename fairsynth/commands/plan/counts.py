@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairsynth.config import RunConfig
-from fairsynth.data.metadata import Entry
 from fairsynth.data.severity import conflicting_allowed
 from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES, SPLIT_SIZES
 from fairsynth.groups import Group
@@ -36,11 +35,11 @@ class Counted:
         return sum(sum(self.splits[split].values()) for split in splits)
 
 
-def of_entries(weights: Counter[Entry], named: int) -> Counted:
-    """Counts of checked entries, each with its weight."""
+def of_kinds(kinds: Counter[tuple[str, str, str]], named: int) -> Counted:
+    """Counts by split, label and attribute."""
     splits: dict[str, Counter[Group]] = {split: Counter() for split in SPLITS}
-    for entry, n in weights.items():
-        splits[entry.split][Group(entry.label, entry.attribute)] += n
+    for (split, label, attribute), n in kinds.items():
+        splits[split][Group(label, attribute)] += n
     return Counted(splits, named)
 
 

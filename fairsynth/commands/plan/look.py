@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from fairsynth.commands.plan.counts import Counted, of_demo, of_entries
+from fairsynth.commands.plan.counts import Counted, of_demo, of_kinds
 from fairsynth.commands.plan.kinds import FORMATS, kinds_of_rows
 from fairsynth.config import RunConfig
 from fairsynth.data.dataset import levelled
@@ -46,7 +46,7 @@ def of_metadata(config: RunConfig, metadata: Metadata | None) -> Counted:
     if metadata is None:
         return of_demo(config)
     _, kept = levelled(config.data, metadata)
-    return of_entries(Counter(entry._replace(path="", location="") for entry in kept.entries), kept.total)
+    return of_kinds(Counter(entry[1:4] for entry in kept.entries), kept.total)
 
 
 def _quick(config: RunConfig, root: Path) -> tuple[Counted, Metadata] | None:
@@ -78,8 +78,10 @@ def _checked(
     if metadata.problems or metadata.quarantined or metadata.excluded or len(metadata.entries) != len(kinds):
         return None
     number = dict(zip((f"{i}" for i in range(len(kinds))), weights.values(), strict=True))
-    found = of_entries(Counter({entry: number[entry.path] for entry in metadata.entries}), weights.total())
-    result = replace(found, notes=(_STREAMED,), by_columns=True)
+    counts = Counter[tuple[str, str, str]]()
+    for entry in metadata.entries:
+        counts[entry.split, entry.label, entry.attribute] += number[entry.path]
+    result = replace(of_kinds(counts, weights.total()), notes=(_STREAMED,), by_columns=True)
     try:
         check_groups(metadata.entries, config.data)
         check_words(worded(config, metadata), *values_of(metadata))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from fairsynth.config import DataConfig
 from fairsynth.config.values import plain_value
@@ -93,11 +92,11 @@ def _find(storage: Storage, name: str) -> str:
 def _image_folder(storage: Storage, names: Collection[str]) -> str:
     """Where most of the listed images are, however few of them were fetched."""
     wanted = set(names)
-    stems = {PurePosixPath(name).stem for name in wanted}
+    stems = {*map(_stem, wanted)}
     there = {place: storage.names(place) for place in IMAGE_PLACES}
     held = {place: len(wanted.intersection(there[place])) for place in IMAGE_PLACES}
     # Converted to another format: the reason why the listed ones are missing is told by whoever looks for them.
-    alike = {p: len(stems.intersection(PurePosixPath(n).stem for n in there[p] if is_image(n))) for p in IMAGE_PLACES}
+    alike = {p: len(stems.intersection(_stem(n) for n in there[p] if is_image(n))) for p in IMAGE_PLACES}
     best = max(IMAGE_PLACES, key=lambda place: (held[place], alike[place]))
     if held[best] or alike[best]:
         return best
@@ -106,6 +105,13 @@ def _image_folder(storage: Storage, names: Collection[str]) -> str:
     raise DataError(
         f"{storage.root}: none of the listed images ({first}, ...) is there; looked in {looked}; put them into {storage.root}/img_align_celeba"
     )
+
+
+def _stem(name: str) -> str:
+    """As ``PurePath.stem``, for many names."""
+    last = name.rpartition("/")[2]
+    dot = last.rfind(".")
+    return last[:dot] if 0 < dot < len(last) - 1 else last
 
 
 def _read(storage: Storage, name: str, needed: tuple[str, ...], told: Found) -> _List:

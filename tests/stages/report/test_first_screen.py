@@ -44,21 +44,28 @@ def test_without_both_methods_there_is_no_verdict() -> None:
     report["methods"] = report["methods"][:1]
     assert verdict_sentence(report).startswith("There is no verdict:")
     assert compared_sentence(report).startswith("ERM was trained 3 times")
+    assert next_steps(report)[0].startswith("For a verdict train both ERM and fairsynth")
 
 
 def test_what_was_compared_is_counted() -> None:
     told = compared_sentence(report_of("improved", 0.3, [0.2, 0.4]))
     assert told.startswith("ERM and fairsynth were trained 3 times from different seeds,")
-    assert "the same 100 images in 1 groups" in told
+    assert "the same 100 images in 1 group that" in told
 
 
 def test_a_failed_check_comes_before_everything() -> None:
     passed = report_of("improved", 0.3, [0.2, 0.4])
     assert next_steps(passed)[0].startswith("Use the classifier") and next_steps(passed)[-1] == "More real images."
-    failed = passed | {"checks": [{"name": "n", "passed": None}, {"name": "m", "passed": False}]}
+    failed = passed | {"checks": [{"key": "ids", "passed": None}, {"key": "files", "passed": False}]}
     assert "trust no figure" in next_steps(failed)[0] and next_steps(failed)[1:] == next_steps(passed)
-    unknown = passed | {"checks": [{"name": "n", "passed": None}, {"name": "m", "passed": True}]}
+    unknown = passed | {"checks": [{"key": "ids", "passed": None}, {"key": "files", "passed": True}]}
     assert next_steps(unknown) == next_steps(passed)
+
+
+def test_what_a_detector_that_failed_means_is_told_apart() -> None:
+    passed = report_of("improved", 0.3, [0.2, 0.4])
+    steps = next_steps(passed | {"checks": [{"key": "copy_detector", "passed": False}]})
+    assert "pass on neither images nor adapters" in steps[0] and steps[1:] == next_steps(passed)
 
 
 def test_a_rival_that_is_as_good_is_named() -> None:

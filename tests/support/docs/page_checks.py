@@ -196,7 +196,7 @@ def inline_problem(code: str) -> str:
         return command_problem(words)
     if code.startswith("--"):
         return "" if code == ANY_OPTION else option_problem(words)
-    if re.fullmatch(rf"(?:{SECTIONS})\.[a-z][\w.]*", code) and not code.endswith((".json", ".py", ".yaml")):
+    if re.fullmatch(rf"(?:{SECTIONS})\.[a-z][\w.]*", code) and not code.endswith((".html", ".json", ".py", ".yaml")):
         return key_problem(code)
     return path_problem(code)
 

@@ -67,7 +67,7 @@ def report_of(text: str = EVIL, other: str = QUOTES) -> dict[str, Any]:
         "settings": {"erm": {"epochs": 3}, "fairsynth": {"synthetic": "mix", "stage_2": "dfr", "epochs": 3}},
         "search_note": "",
         "config": {"tune": {"select": "worst-group"}, "data": {"root": text}},
-        "checks": [{"name": "No image is lost", "passed": True, "detail": text}],
+        "checks": [{"key": "counts", "name": "No image is lost", "passed": True, "detail": text}],
         "provenance": {part: {"one": text} for part in ("versions", "models", "fingerprints", "sha256")},
     }
     return told(report)

@@ -31,11 +31,14 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of pictures: real, synthetic, and rejected ones by reason. ``title`` is empty for the whole group."""
+    """A row of pictures: real, synthetic, and rejected ones by reason. ``title`` is empty for the whole group.
+
+    ``accepted`` is None for the clusters of a group that was not made by their adapters.
+    """
 
     title: str
     real: Sheet
-    accepted: Sheet
+    accepted: Sheet | None
     rejected: Sequence[Sheet]
 
 
@@ -69,7 +72,7 @@ def grids(drawn: Sequence[Drawn], synthesized: Artifact, images: ImageReader, fa
         shown = []
         for title, _, made in rows:
             its = [next(done) for _ in range(1 + len(made))]
-            shown.append(Row(title, its[0], its[1], its[2:]))
+            shown.append(Row(title, its[0], its[1] if made else None, its[2:]))
         found.append(Grid(one.group, shown[0], shown[1:]))
     return found
 
@@ -87,19 +90,12 @@ def _plan(one: Drawn, most: int) -> list[tuple[str, _Part, list[_Part]]]:
             [("synthetic, accepted", one.accepted[:most], totals["accepted"]), *_rejected(one.rejected, totals)],
         )
     ]
+    by_own = any(counts["accepted"] + counts["rejected"] for counts in one.of_cluster.values())
     for cluster, members in one.by_cluster.items():
-        its = [[row for row in part if one.own(row) == cluster] for part in (one.accepted, one.rejected)]
         counts = one.of_cluster[cluster]
-        rows.append(
-            (
-                f"Cluster {cluster}",
-                ("real", members, counts["real"]),
-                [
-                    ("synthetic, by its adapter", its[0][:PER_CLUSTER], counts["accepted"]),
-                    ("rejected", its[1][:PER_CLUSTER], counts["rejected"]),
-                ],
-            )
-        )
+        its = [[row for row in part if one.own(row) == cluster][:PER_CLUSTER] for part in (one.accepted, one.rejected)]
+        made = [("synthetic, by its adapter", its[0], counts["accepted"]), ("rejected", its[1], counts["rejected"])]
+        rows.append((f"Cluster {cluster}", ("real", members, counts["real"]), made if by_own else []))
     return rows
 
 

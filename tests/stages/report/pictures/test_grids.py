@@ -77,3 +77,11 @@ def test_without_synthetic_images_the_real_ones_are_shown(tmp_path: Path) -> Non
     assert [(grid.whole.real.shown, grid.whole.accepted.shown, list(grid.whole.rejected)) for grid in found] == [
         (12, 0, [])
     ] * 2
+
+
+def test_clusters_of_a_group_that_others_adapters_made_show_real_images_alone(tmp_path: Path) -> None:
+    inputs, images = made(tmp_path, images=0)
+    found = grids(drawn_of(inputs), inputs.artifacts["synthesize"], images, "shown")
+    rows = [(row.title, row.accepted, list(row.rejected)) for row in found[0].clusters]
+    assert rows == [("Cluster 0", None, []), ("Cluster 1", None, [])]
+    assert sum(row.real.total for row in found[0].clusters) == 12 and all(row.real.shown for row in found[0].clusters)

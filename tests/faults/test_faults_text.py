@@ -14,7 +14,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.report.lines import table_lines
 from fairsynth.stages.report.page import page
 from fairsynth.stages.report.pictures.grids import Grid, Row
-from fairsynth.stages.report.pictures.plots import Level
+from fairsynth.stages.report.pictures.plots import Curve
 from fairsynth.stages.report.pictures.sheets import Sheet
 from fairsynth.stages.report.pictures.shown import Shown
 from tests.support.datasets import crops, encoded, tiny_folder_dataset
@@ -35,7 +35,7 @@ def seen_in_page(text: str) -> Page:
     for method in report["methods"]:
         for named in (*method["groups"], method["worst_group"]):
             named.update(label=text, attribute=text)
-    return Page(page(report, Shown(grids=[grid], levels=[Level(text, [])])))
+    return Page(page(report, Shown(grids=[grid], curves=[Curve(text, [], [])])))
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -55,7 +55,7 @@ def page(report: Mapping[str, Any], shown: Shown | None = None) -> str:
         .render(
             report=report,
             shown=shown,
-            parts={key: title for key, title in PARTS.items() if key != "severity" or shown.levels},
+            parts={key: title for key, title in PARTS.items() if key != "severity" or shown.curves},
             policy=policy,
             tables=tables,
             audits=audit_tables,

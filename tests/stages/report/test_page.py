@@ -12,7 +12,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.report.methods import method_entry
 from fairsynth.stages.report.page import PARTS, page
 from fairsynth.stages.report.pictures.grids import Grid, Row
-from fairsynth.stages.report.pictures.plots import Level, method_lanes
+from fairsynth.stages.report.pictures.plots import Curve, method_lanes
 from fairsynth.stages.report.pictures.sheets import Sheet
 from fairsynth.stages.report.pictures.shown import Shown
 from tests.support.audits import audit
@@ -53,8 +53,9 @@ def test_every_check_is_told_and_a_failed_one_stands_out(report: dict[str, Any])
 
 
 def test_every_part_is_there_and_linked(report: dict[str, Any]) -> None:
-    level = Level(QUOTES, method_lanes(report["methods"]))
-    elements = Page(page(report, Shown(levels=[level]))).elements
+    lanes = method_lanes(report["methods"])
+    curve = Curve(QUOTES, ["95 %", EVIL], [(lane.name, [lane, None]) for lane in lanes])
+    elements = Page(page(report, Shown(curves=[curve]))).elements
     ids = {attributes["id"] for tag, attributes in elements if tag == "section"}
     assert ids == {*PARTS, "verdict"}
     assert {a["href"] for tag, a in elements if tag == "a"} == {f"#{part}" for part in PARTS} | {"#main"}

@@ -112,24 +112,38 @@ def read_trials(file: Path, rule: str) -> list[Trials]:
 
 
 @dataclass(frozen=True)
-class Level:
-    """A bench's rows at one level of bias of one dataset."""
+class Curve:
+    """A bench's rows of one dataset: a lane for each row and level of bias, None where a row has no such level."""
 
     title: str
-    lanes: Sequence[Lane]
+    levels: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Lane | None]]]
+
+    def place(self, level: int) -> float:
+        """Where a level stands, in percent of the width."""
+        return 100 * (level + 0.5) / len(self.levels)
+
+    def lanes(self, level: int) -> list[Lane]:
+        """All rows at a level."""
+        return [lane for _, lanes in self.rows if (lane := lanes[level])]
 
 
-def read_bench(text: str) -> list[Level]:
-    """Worst-group accuracy of each row of a bench (bench.json), level by level; none from what is no such file."""
+def read_bench(text: str) -> list[Curve]:
+    """Worst-group accuracy of each row of a bench (bench.json) as the bias grows; none from what is no such file."""
     try:
-        levels: dict[str, list[Lane]] = {}
+        panels: dict[str, dict[str, dict[str, Lane]]] = {}
         for row in json.loads(text)["rows"]:
             figure = row["figures"].get(FIGURE) or {"mean": None, "ci95": None}
             given = "" if row.get("validation", "given") == "given" else "validation as biased as training"
-            bias = "as it is" if row["severity"] in (None, "original") else f"bias {row['severity']}"
-            title = ", ".join(part for part in (row.get("dataset"), bias, given) if part)
+            title = ", ".join(part for part in (row.get("dataset"), given) if part)
             name = ", ".join(part for part in (_title({"name": row["method"]}), row.get("variant")) if part)
-            levels.setdefault(title, []).append(_lane(name, figure["mean"], figure["ci95"], row["method"]))
-        return [Level(title, lanes) for title, lanes in levels.items()]
+            lane = _lane(name, figure["mean"], figure["ci95"], row["method"])
+            panels.setdefault(title, {}).setdefault(name, {})[str(row["severity"])] = lane
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
+    return [_curve(title, rows) for title, rows in panels.items()]
+
+
+def _curve(title: str, rows: Mapping[str, Mapping[str, Lane]]) -> Curve:
+    levels = list(dict.fromkeys(level for lanes in rows.values() for level in lanes))
+    return Curve(title, levels, [(name, [lanes.get(level) for level in levels]) for name, lanes in rows.items()])

@@ -13,7 +13,7 @@ from fairsynth.stages.report.inputs import Inputs
 from fairsynth.stages.report.pictures.drawn import draw
 from fairsynth.stages.report.pictures.embedding_map import Map, maps
 from fairsynth.stages.report.pictures.grids import PER_CLUSTER, Grid, grids
-from fairsynth.stages.report.pictures.plots import Level, Trials, read_bench, read_trials
+from fairsynth.stages.report.pictures.plots import Curve, Trials, read_bench, read_trials
 from fairsynth.stages.tune.output import TRIALS
 
 
@@ -24,7 +24,7 @@ class Shown:
     grids: Sequence[Grid] = ()
     maps: Sequence[Map] = ()
     trials: Sequence[Trials] = ()
-    levels: Sequence[Level] = ()
+    curves: Sequence[Curve] = ()
     faces: Faces = "shown"
     seed: int = 0
 
@@ -41,7 +41,7 @@ def shown(inputs: Inputs, images: ImageReader, bench: str) -> Shown:
         grids=grids(drawn, artifacts["synthesize"], images, faces),
         maps=maps(drawn, artifacts["embed"], artifacts["synthesize"], clusters),
         trials=read_trials(artifacts["tune"].path / TRIALS, config.tune.select),
-        levels=read_bench(bench) if bench else (),
+        curves=read_bench(bench) if bench else (),
         faces=faces,
         seed=config.seed,
     )

@@ -41,16 +41,22 @@ def test_trials_are_read_by_the_figure_that_chose(tmp_path: Path) -> None:
     assert read_trials(tmp_path / "trials.csv", "worst-class")[0].dots == [(60.0, True, True)]
 
 
-def test_a_bench_is_read_level_by_level() -> None:
+def test_a_bench_is_a_curve_for_each_dataset() -> None:
     figure = {"worst_group_accuracy": {"mean": 0.5, "ci95": [0.4, 0.6], "values": [[0.5]]}}
     row = {"method": "erm", "variant": "", "severity": "95 %", "dataset": "", "validation": "given", "figures": figure}
-    others = [{"method": "fairsynth", "variant": "k 5", "figures": {}}, {"severity": "original", "dataset": EVIL}]
-    levels = read_bench(json.dumps({"rows": [row, *(row | other for other in others)]}))
-    assert [level.title for level in levels] == ["bias 95 %", f"{EVIL}, as it is"]
-    assert [(lane.name, lane.told, lane.ours) for lane in levels[0].lanes] == [
-        ("ERM", "50.0%", False),
-        ("fairsynth, k 5", "not measured", True),
+    others = [
+        {"severity": "99 %"},
+        {"method": "fairsynth", "variant": "k 5", "figures": {}},
+        {"dataset": EVIL, "validation": "biased"},
     ]
+    curve, other = read_bench(json.dumps({"rows": [row, *(row | changed for changed in others)]}))
+    assert (curve.title, other.title) == ("", f"{EVIL}, validation as biased as training")
+    assert curve.levels == ["95 %", "99 %"] and [curve.place(0), curve.place(1)] == [25, 75]
+    assert [(name, [lane and lane.told for lane in lanes]) for name, lanes in curve.rows] == [
+        ("ERM", ["50.0%", "50.0%"]),
+        ("fairsynth, k 5", ["not measured", None]),
+    ]
+    assert [lane.name for lane in curve.lanes(1)] == ["ERM"] and curve.lanes(0)[1].ours
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"rows": [{}]}', "null", '{"rows": 3}'])

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fairsynth import __version__
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.escaping import code
 from fairsynth.exports.classifier_card import MEASURED
+from fairsynth.version import __version__
 
 MODEL, CARD = "model.onnx", "README.md"
 OPSET = 18

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms
 
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.data.decode import decode
+from fairsynth.exports.classifier import publish
 from tests.support.models.classifiers import SIDE, expected_of, put_run
 
 LABELS = ["1", "0", *(f"label {n:02d}" for n in range(38))]
@@ -113,3 +115,10 @@ def test_many_labels_and_such_that_are_numbers_keep_their_names(run: Path) -> No
         assert [one["label"] for one in found] == [LABELS[place] for place in order]
         assert [one["score"] for one in found] == pytest.approx(expected_of(run)[0][order].tolist(), abs=1e-5)
     assert classify.model.config.label2id["0"] == 1 and classify.model.config.id2label[0] == "1"
+
+
+def test_a_run_without_fairsynth_among_its_methods_leaves_no_classifier(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "classifier"
+    shutil.copytree(run / "classifier", target)  # of an earlier config
+    publish(tmp_path / "there is none", target, LABELS, SIDE, {"methods": [{"name": "erm"}]})
+    assert not target.exists() and not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 # make test-fast   those that need no run and no Ray, at most two minutes: before every commit
 # make lint        style and types
 # make docs        the pages of docs/ as a site, in build/site
+# make notebooks   executes examples/*.ipynb again; the demo's opens runs/demo, or makes it
 PYTHON ?= python3
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 ARGS ?=
@@ -13,7 +14,7 @@ DEVELOPMENT := .venv/.installed-dev
 REQUIREMENTS := pyproject.toml constraints.txt
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test test-fast lint docs
+.PHONY: demo test test-fast lint docs notebooks
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -32,6 +33,9 @@ lint: $(DEVELOPMENT)
 
 docs: $(DEVELOPMENT)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+notebooks: $(DEVELOPMENT)
+	.venv/bin/python examples/execute.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

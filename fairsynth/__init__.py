@@ -75,18 +75,20 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Fetch a public name from its module. Raises AttributeError, with a guess at what was meant."""
-    if name in __all__:
-        place = next((module for module, names in _PLACES.items() if name in names), "fairsynth.errors")
-        value = globals()[name] = getattr(import_module(place), name)
-        return value
-    from difflib import get_close_matches
+if not TYPE_CHECKING:  # for type checkers the names above are all that there are
 
-    near = [] if name.startswith("_") else get_close_matches(name, __all__, 1)
-    raise AttributeError(
-        f"module 'fairsynth' has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    )
+    def __getattr__(name: str) -> Any:
+        """Fetch a public name from its module. Raises AttributeError, with a guess at what was meant."""
+        if name in __all__:
+            place = next((module for module, names in _PLACES.items() if name in names), "fairsynth.errors")
+            value = globals()[name] = getattr(import_module(place), name)
+            return value
+        from difflib import get_close_matches
+
+        near = [] if name.startswith("_") else get_close_matches(name, __all__, 1)
+        raise AttributeError(
+            f"module 'fairsynth' has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
 
 
 def __dir__() -> list[str]:

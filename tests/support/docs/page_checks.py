@@ -37,7 +37,7 @@ from tests.support.docs.pages import (
 )
 
 FAIRSYNTH, PYTHON = ("fairsynth", ".venv/bin/fairsynth"), ("python", ".venv/bin/python")
-TOP = ("fairsynth", "jobs", "benchmarks", "tests", "docs", ".ci")
+TOP = ("fairsynth", "jobs", "benchmarks", "tests", "docs", "examples", ".ci")
 LANGUAGES = ("sh", "python", "yaml", "text", "diff")
 # What stands for any option.
 ANY_OPTION = "--section.key VALUE"

@@ -47,7 +47,7 @@ def _command(app: App) -> Any:
         own |= {name: _words_of(name, argument.hint) for name in argument.names}
     settings = dict(_settings(RunConfig)) if takes_settings else {}
     for number, (name, hint) in enumerate({**settings, **own}.items()):
-        annotation = Annotated[hint, Parameter(name=name, negative=())]  # type: ignore[valid-type]
+        annotation: Any = Annotated[hint, Parameter(name=name, negative=())]  # type: ignore[valid-type]
         parameters.append(
             inspect.Parameter(f"p{number}", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         )

@@ -168,7 +168,8 @@ def own_options() -> set[str]:
     """Options without a section: of the command line, of jobs and of benchmarks; and Ray's that says where code is."""
     found = {"--working-dir"}
     for command in (name for name in app if not name.startswith("-")):
-        found |= {argument.name for argument in app[command].assemble_argument_collection() if argument.show}
+        own = app[command].assemble_argument_collection()
+        found |= {name for argument in own if argument.show for name in argument.names}
     for path in (path for folder in ("benchmarks", "jobs") for path in (ROOT / folder).glob("*.py")):
         found |= script_options(path.read_text("utf-8")).keys()
     return found

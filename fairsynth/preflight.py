@@ -14,6 +14,7 @@ from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated
 from fairsynth.groups import SEPARATOR, Group
 from fairsynth.manifest import TRAIN
+from fairsynth.prompts import is_number
 from fairsynth.tracking.write import check
 
 
@@ -76,17 +77,17 @@ def values_of(metadata: Metadata) -> tuple[set[str], set[str]]:
 def check_words(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:
     """Raise ConfigError for a word whose value is misspelt: the dataset lacks it, but has one like it without a word.
 
-    Values that the dataset lacks altogether do no harm: a config may be for several datasets.
+    Values that the dataset lacks altogether do no harm: a config may be for several datasets. No number is like another.
     """
     data = config.data
-    parts = {part.rpartition("=")[2] for value in attributes for part in (value, *value.split(SEPARATOR))}
+    parts = {part for value in attributes for part in value.split(SEPARATOR)}
     named = [("label_names", data.label_names, {*labels})]
     if data.attribute == "column":
         named.append(("attribute_names", data.attribute_names, {*attributes, *parts}))
     for field, words, values in named:
         for value in words:
             near = nearest(value, values - words.keys())
-            if value not in values and near is not None:
+            if value not in values and near is not None and not (is_number(value) or is_number(near)):
                 raise ConfigError(
                     f"data.{field} names {value!r} (did you mean {near!r}?), but the dataset has: {enumerated(sorted(values))}"
                 )

@@ -32,9 +32,7 @@ def wordless(template: str, data: DataConfig, groups: Iterable[Group]) -> list[s
     known = sorted(groups)
     for what, words in (("label", {g: data.label_names.get(g.label, g.label) for g in known}),
                         ("attribute", {g: _attribute_words(data, g.attribute) for g in known})):  # fmt: skip
-        bare = [
-            group for group, word in words.items() if re.fullmatch(r"[-+]?[0-9.]+", word.rpartition("=")[2].strip())
-        ]
+        bare = [group for group, word in words.items() if is_number(word.rpartition("=")[2])]
         if bare:
             values = sorted({part for group in bare for part in getattr(group, what).split(SEPARATOR)})
             asked = enumerated([f'"{value}": WORD' for value in values], most=4)
@@ -43,6 +41,11 @@ def wordless(template: str, data: DataConfig, groups: Iterable[Group]) -> list[s
                 f"{fill(template, data, bare[0])!r}; give words: --data.{what}_names '{{{asked}}}'"
             )
     return remarks
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a number alone."""
+    return re.fullmatch(r"[-+]?[0-9.]+", word.strip()) is not None
 
 
 def _attribute_words(data: DataConfig, attribute: str) -> str:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fairsynth.config.load import load_config
+from fairsynth.errors import ConfigError
+from fairsynth.preflight import check_words
 from tests.support.calling import call, refused
 from tests.support.datasets import tiny_folder_dataset
 
@@ -76,3 +79,16 @@ def test_words_for_values_that_a_dataset_lacks_altogether_do_no_harm(tmp_path: P
     assert "(did you mean 'dog'?)" in refused(call("inspect", root, "--data.label_names", "{dgo: x, cat: y}"))
     aligned = ["--data.severity", "90%", "--data.aligned", "{ct: indoor}"]
     assert "(did you mean 'cat'?)" in call("inspect", root, *aligned)[1]
+
+
+def test_parts_of_combined_attributes_and_codes_have_words() -> None:
+    names = {
+        "data.attribute_column": ["Male", "Young"],
+        "data.attribute_names": {"Male=yes": "man", "Male=no": "woman"},
+    }
+    config = load_config(None, None, names | {"data.label_names": {"1": "cat"}})
+    check_words(config, ["10", "11"], ["Male=yes, Young=yes", "Male=no, Young=no"])
+    with pytest.raises(ConfigError, match="did you mean 'Young=yes'"):
+        check_words(
+            load_config(None, None, names | {"data.attribute_names": {"Yuong=yes": "x"}}), [], ["Male=yes, Young=yes"]
+        )

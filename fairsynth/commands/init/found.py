@@ -19,7 +19,7 @@ from fairsynth.escaping import enumerated, printable, shortened
 from fairsynth.groups import SEPARATOR, Group
 from fairsynth.manifest import SPLITS
 from fairsynth.preflight import check_words, values_of
-from fairsynth.prompts import fill
+from fairsynth.prompts import fill, is_number
 from fairsynth.stages.ingest.decide import group_problems
 
 _MOST_WORDS = 200
@@ -73,7 +73,7 @@ def of_folder(root: str, preset: str | None, overrides: Mapping[str, Any]) -> Fo
     check_words(config, *values_of(metadata))
     words = _words(config, metadata)
     config = load_config(None, asked[0], asked[1] | {f"data.{name}": named for name, named in words.items() if named})
-    codes = [f"{name[:-6]} {value!r}" for name in words for value, word in words[name].items() if _is_number(word)]
+    codes = [f"{name[:-6]} {value!r}" for name in words for value, word in words[name].items() if is_number(word)]
     warnings = list(_problems(config, metadata))
     if codes:
         warnings.insert(
@@ -154,10 +154,6 @@ def _as_words(value: str) -> str:
     return " ".join(value.rpartition("=")[2].replace("_", " ").split()) or value
 
 
-def _is_number(word: str) -> bool:
-    return re.fullmatch(r"[-+]?[0-9.]+", word.strip()) is not None
-
-
 def _table(metadata: Metadata) -> Iterator[str]:
     counts = Counter((entry.label, entry.attribute, entry.split) for entry in metadata.entries)
     groups = sorted({(label, attribute) for label, attribute, _ in counts})
@@ -179,7 +175,7 @@ def _notes(config: RunConfig, metadata: Metadata, splits: str) -> dict[str, list
     if splits:
         notes[splits] = ["The dataset lacks these splits; this makes them."]
     for name in ("label_names", "attribute_names"):
-        if any(_is_number(word) for word in getattr(config.data, name).values()):
+        if any(is_number(word) for word in getattr(config.data, name).values()):
             notes[f"data.{name}"] = ["CHANGE THESE: numbers say nothing to a model."]
     first = min({Group(e.label, e.attribute) for e in metadata.entries}, default=None)
     if first is not None:

@@ -23,7 +23,9 @@ MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 FULL = CONFIG.model_copy(update={"parameters": "full"})
 # Three images.
 JOB = changed(jobs([9, 9])[1], prompt='a "sks" grün | low', class_prompt="a low")
-VALIDATED = Progress(JOB.name, 9, 1, 4, 'loss nan at step 5, "learning rate"', [(4, 0.25), (8, 0.125), (9, 0.5)])
+VALIDATED = Progress(
+    JOB.name, 9, 1, 4, 'loss nan at step 5, "learning rate"', [(4, 0.25), (8, 0.125), (9, 0.5)], losses=[(1, 0.75)]
+)
 
 
 def lora(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -93,6 +95,7 @@ def test_what_it_was_made_from_is_all_there(config: FinetuneConfig, tmp_path: Pa
         "parameters": config.parameters,
         "steps": 9,
         "validation": [[4, 0.25], [8, 0.125], [9, 0.5]],
+        "losses": [[1, 0.75]],
         "rolled_back": 'loss nan at step 5, "learning rate"',
         "failed": "",
     }

@@ -41,7 +41,7 @@ def state_of(progress: Progress, *parts: str) -> FullState:
 @pytest.mark.parametrize("with_best", [True, False])
 def test_a_checkpoint_is_read_back_as_it_was(with_best: bool, tmp_path: Path) -> None:
     path = tmp_path / "full.safetensors"
-    validated = Progress("low--0", 7, 1, 4, 'loss nan, "again"', [(2, 0.1), (4, 1 / 3)])
+    validated = Progress("low--0", 7, 1, 4, 'loss nan, "again"', [(2, 0.1), (4, 1 / 3)], losses=[(1, 0.75)])
     state = state_of(validated, "best") if with_best else state_of(Progress("low--0", 3))
     save_full(state_of(Progress("low--1", 1)), path)
     save_full(state, path)

@@ -38,7 +38,9 @@ def assert_same(ours: LotState | None, theirs: LotState) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_state_is_read_back_as_it_was(dtype: torch.dtype, tmp_path: Path) -> None:
-    validated = Progress(FIRST, 7, 1, 4, 'loss nan at step 5, "learning rate"', [(2, 0.1), (4, 1 / 3)], torch.rand(5))
+    validated = Progress(
+        FIRST, 7, 1, 4, 'loss nan at step 5, "learning rate"', [(2, 0.1), (4, 1 / 3)], torch.rand(5), [(1, 0.75)]
+    )
     state = state_of(validated, Progress(SECOND, 3))
     state = LotState(state.rows, state.ended, state.steps, *(part.to(dtype) for part in matrices(state)))
     save_state(state, tmp_path / "lot.safetensors")

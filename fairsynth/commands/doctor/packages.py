@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def _own() -> str:
-    from fairsynth import __version__
+    from fairsynth.version import __version__
 
     return __version__
 

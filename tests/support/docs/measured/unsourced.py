@@ -100,6 +100,7 @@ UNSOURCED = [
 NO_MEASUREMENTS = [
     *_of("check-the-figures", "fairlearn says 1.0 (1 against 0), the report 0.5", why="an example by hand"),
     *_of("comparing-methods", "more than 2 points below the rival", why="the goal"),
+    *_of("first-steps", "1.5 bytes for a pixel", why="an allowance of doctor"),
     *_of("limits-and-ethics", "anything from 55 to 100 %", why="a binomial interval"),
     *_of("limits-and-ethics", "(Stable Diffusion 3 and 3.5;", why="names"),
     *_of("method", "at most the best 75 % by CLIP score", why="filter.keep"),
@@ -110,6 +111,12 @@ NO_MEASUREMENTS = [
     *_of("synthetic-sets", "75 % of what was made at most", why="filter.keep"),
     *_of("terms", "a severity of 99 % leaves one image in a hundred", why="a definition"),
     *_of("terms", "refitted, 20 times, on balanced validation images, or 10 times on", why="the method"),
+    *_of(
+        "watching-a-run",
+        "a line of the same at most every 30 s instead",
+        "there is one every 10 s, and after 90 s without any it is called silent",
+        why="rules",
+    ),
     *_of("worlds", "Not measured yet: 90 % and 99 %", why="degrees of bias"),
     *_of("your-data", "(or 0.999, ...)", "More than 1 % bad images, or 5 % in a group", why="settings"),
 ]

@@ -52,7 +52,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         context.model_identity,
     )
     report, folder, bench = content(inputs), artifact.path, context.root / BENCH
-    table = bench.read_text("utf-8") if bench.is_file() else ""
+    table = bench.read_text("utf-8", "replace") if bench.is_file() else ""
     write_json(folder / "report.json", report)
     (folder / "report.html").write_text(page(report, shown(inputs, context.dataset.images, table)), "utf-8")
     n = len(context.manifest)

@@ -37,7 +37,7 @@ ROW = {
 BENCH = json.dumps({"rows": [ROW | {"severity": severity} for severity in ("original", "95 %", "w" * 200)]})
 WORLDS = {
     "hostile names, one seed, a shortfall": (World(HOSTILE, seeds=1, text=IMAGE, shortfall=2), BENCH),
-    "forty groups": (World(FORTY, seeds=2, side=96, images=32, clusters=3), ""),
+    "forty groups": (World(FORTY, seeds=2, side=80, images=24, clusters=2), ""),
     "no synthetic images, discovered": (World(PLAIN, images=0, discovered=True), ""),
     "a failed self-test, blurred, one method": (World(PLAIN, passed=False, faces="blurred", methods=("erm",)), ""),
 }

@@ -168,9 +168,7 @@ def as_text(value: Any, where: str) -> str:
     if value is None or value != value:
         return ""
     if isinstance(value, list | dict | tuple):
-        raise DataError(
-            f"{where} is {'an object' if isinstance(value, dict) else 'a list'}; one value is needed: write a string or a number"
-        )
+        raise DataError(f"{where} is {'an object' if isinstance(value, dict) else 'a list'}; one value is needed")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

@@ -17,6 +17,9 @@ from fairsynth.manifest import TRAIN
 from fairsynth.prompts import is_number
 from fairsynth.tracking.write import check
 
+# Two spellings of a value are this much alike before one is taken for a misspelt other: "old" may stand beside "older".
+_LIKE = 0.85
+
 
 def check_early(config: RunConfig, root: Path) -> Metadata | None:
     """Read the metadata and compare it with the config; returns it (None for the demo, which is not written yet).
@@ -86,7 +89,7 @@ def check_words(config: RunConfig, labels: Iterable[str], attributes: Iterable[s
         named.append(("attribute_names", data.attribute_names, {*attributes, *parts}))
     for field, words, values in named:
         for value in words:
-            near = nearest(value, values - words.keys())
+            near = nearest(value, values - words.keys(), _LIKE)
             if value not in values and near is not None and not (is_number(value) or is_number(near)):
                 raise ConfigError(
                     f"data.{field} names {value!r} (did you mean {near!r}?), but the dataset has: {enumerated(sorted(values))}"

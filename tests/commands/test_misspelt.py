@@ -76,7 +76,7 @@ def test_a_file_beside_and_a_folder_get_a_suggestion(tmp_path: Path) -> None:
 def test_words_for_values_that_a_dataset_lacks_altogether_do_no_harm(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", photos=True)
     assert call("inspect", root, "--data.label_names", "{zebra: x, cat: y}")[0] == 0
-    assert "(did you mean 'dog'?)" in refused(call("inspect", root, "--data.label_names", "{dgo: x, cat: y}"))
+    assert "(did you mean 'dog'?)" in refused(call("inspect", root, "--data.label_names", "{Dog: x, cat: y}"))
     aligned = ["--data.severity", "90%", "--data.aligned", "{ct: indoor}"]
     assert "(did you mean 'cat'?)" in call("inspect", root, *aligned)[1]
 
@@ -87,6 +87,7 @@ def test_parts_of_combined_attributes_and_codes_have_words() -> None:
         "data.attribute_names": {"Male=yes": "man", "Male=no": "woman"},
     }
     config = load_config(None, None, names | {"data.label_names": {"1": "cat"}})
+    check_words(load_config(None, None, {"data.label_names": {"old": "x"}}), ["older", "young"], [])
     check_words(config, ["10", "11"], ["Male=yes, Young=yes", "Male=no, Young=no"])
     with pytest.raises(ConfigError, match="did you mean 'Young=yes'"):
         check_words(

@@ -18,7 +18,7 @@ from fairsynth.prompts import is_number
 from fairsynth.tracking.write import check
 
 # Two spellings of a value are this much alike before one is taken for a misspelt other: "old" may stand beside "older".
-_LIKE = 0.85
+_LIKE = 0.8
 
 
 def check_early(config: RunConfig, root: Path) -> Metadata | None:

@@ -9,8 +9,7 @@ from fairsynth.classify.policies import STAGES_2, USES, policy_of
 from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
 from fairsynth.exports.terms import dataset_terms, model_terms, privacy
-from fairsynth.models.classifier import SMALL
-from fairsynth.models.sources import public_name
+from fairsynth.models.sources import SMALL, public_name
 from fairsynth.version import __version__
 
 # From here on the card is about what was measured, whatever the classifier is written in.

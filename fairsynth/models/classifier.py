@@ -11,8 +11,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.device import has_half_precision
-
-SMALL = "small"
+from fairsynth.models.sources import SMALL
 
 
 class Classifier(nn.Module):

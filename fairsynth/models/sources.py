@@ -13,6 +13,8 @@ from fairsynth.errors import ConfigError
 from fairsynth.models.schedule import check_prediction
 
 DEMO = "demo"
+# The backbone that begins with random weights; a folder of that name is none.
+SMALL = "small"
 # Pixels of a side that a latent of Stable Diffusion 1.x and 2.x stands for.
 _USUAL_FACTOR = 8
 
@@ -84,6 +86,12 @@ def revision(source: str, pinned: str | None) -> str:
     """Identity of the weights: the pinned commit of a hub id, or a hash of a folder's files."""
     folder = Path(source).expanduser()
     return _folder_hash(str(folder)) if folder.is_dir() else f"{source}@{pinned or 'main'}"
+
+
+def backbone_revision(classify: ClassifyConfig) -> str:
+    """Identity of the weights that a classifier begins with."""
+    pinned = classify.backbone_revision
+    return f"{SMALL}@{pinned or 'main'}" if classify.backbone == SMALL else revision(classify.backbone, pinned)
 
 
 def base_of(models: ModelsConfig) -> dict[str, str]:

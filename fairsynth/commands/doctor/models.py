@@ -13,7 +13,7 @@ from fairsynth.commands.doctor.check import Check, gib, one_line
 from fairsynth.commands.doctor.storage import existing
 from fairsynth.config import RunConfig
 from fairsynth.config.suggest import did_you_mean
-from fairsynth.models.sources import DEMO, clip_source, diffusion_source
+from fairsynth.models.sources import DEMO, SMALL, clip_source, diffusion_source
 
 _HUB_SECONDS = 10.0
 _DOWNLOADS = 7 * 2**30  # Stable Diffusion 1.5, CLIP and a ResNet, of which only safetensors are fetched
@@ -42,7 +42,7 @@ def sources(config: RunConfig) -> list[Source]:
         Source("models.diffusion", diffusion_source(models), models.diffusion_revision),
         Source("models.clip", clip_source(models), models.clip_revision),
     ]
-    if classify.backbone != "small":
+    if classify.backbone != SMALL:
         found.append(Source("classify.backbone", classify.backbone, classify.backbone_revision))
     return found
 

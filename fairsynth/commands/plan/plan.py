@@ -19,7 +19,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION
-from fairsynth.models.sources import revision
+from fairsynth.models.sources import backbone_revision
 from fairsynth.stages.cluster.output import pseudo_attribute
 from fairsynth.stages.context import opened
 
@@ -125,6 +125,6 @@ def _measured(config: RunConfig, root: Path, rates_from: Path | None, finished: 
         return {}
     with opened(config) as context:
         identity = context.model_identity
-    backbone = revision(config.classify.backbone, config.classify.backbone_revision)
+    backbone = backbone_revision(config.classify)
     own = measured_rates(root, identity, backbone, config) if finished.records else {}
     return own | (measured_rates(rates_from, identity, backbone, config) if rates_from else {})

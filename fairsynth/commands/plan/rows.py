@@ -14,6 +14,7 @@ from fairsynth.commands.plan.search import Images, final_cost, search_cost
 from fairsynth.commands.plan.span import Span
 from fairsynth.config import RunConfig
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
+from fairsynth.models.sources import SMALL
 from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
 
 _ADAPTERS_TWICE, _IMAGES_TWICE = 2, 2  # in the stage, and laid out for people
@@ -119,7 +120,7 @@ def _of_classifiers(
     search, final = search_cost(config, images), final_cost(config, images)
     methods, seeds, pixels = len(config.tune.methods), config.evaluate.seeds, 3 * config.classify.image_size**2
     trials, trainings = methods * config.tune.trials, methods * seeds
-    model = sizes["small_classifier"] if config.classify.backbone == "small" else sizes["classifier"]
+    model = sizes["small_classifier"] if config.classify.backbone == SMALL else sizes["classifier"]
     seen = train + validation + synthesis.wanted
     return [
         Row(

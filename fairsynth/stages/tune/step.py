@@ -13,7 +13,7 @@ from fairsynth.classify.policies import Setting, policies, policy_of
 from fairsynth.config import ANY_IMAGE
 from fairsynth.errors import DataError
 from fairsynth.manifest import TRAIN, VALIDATION
-from fairsynth.models.sources import revision
+from fairsynth.models.sources import backbone_revision
 from fairsynth.stages.context import Context
 from fairsynth.stages.stage import Made
 from fairsynth.stages.synthesize.output import TABLE, accepted_mask, stream, unfiltered_mask
@@ -36,7 +36,7 @@ def artifact(context: Context) -> Artifact:
         ("synthesize", "ingest") if need_synthetic(config.tune.methods, config.classify) else ("ingest",)
     )
     inputs += ("cluster",) if config.data.attribute == "discover" else ()
-    backbone = revision(config.classify.backbone, config.classify.backbone_revision)
+    backbone = backbone_revision(config.classify)
     return context.artifact("tune", VERSION, inputs, recipe, backbone=backbone)
 
 

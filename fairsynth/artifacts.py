@@ -21,6 +21,8 @@ from typing import Any
 from fairsynth.errors import FairsynthError
 
 RECORD = "artifact.json"
+# In their order; fairsynth.pipeline has what each does, and imports much for it.
+STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -144,6 +146,19 @@ class Artifact:
                 **facts,
             },
         )
+
+
+def finished_records(root: Path, stage: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The folders and records of a stage's finished artifacts below an output folder, of whatever config; damaged ones say nothing."""
+    found = []
+    for path in sorted((root / "stages").glob(f"{stage}-*/{RECORD}")):
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and content.get("stage") == stage and "finished_at" in content:
+            found.append((path.parent, content))
+    return found
 
 
 class Units:

@@ -18,13 +18,12 @@ from fairsynth.commands.logs.command import logs
 from fairsynth.commands.misspelt import misspelt_option
 from fairsynth.commands.plan.command import plan
 from fairsynth.commands.predict.command import predict
-from fairsynth.commands.run.command import run, stage_command
+from fairsynth.commands.run.command import STAGES, run, stage_command
 from fairsynth.commands.status.command import status
 from fairsynth.console import complain, in_utf8_mode, leave, prepare_streams
 from fairsynth.errors import ConfigError, InfrastructureError
 from fairsynth.version import __version__
 
-STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 _HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.
 
 Any setting can be given as --section.key VALUE, for example --data.root DIR or --cluster.k 5.

@@ -90,10 +90,18 @@ def check_words(config: RunConfig, labels: Iterable[str], attributes: Iterable[s
     for field, words, values in named:
         for value in words:
             near = nearest(value, values - words.keys(), _LIKE)
-            if value not in values and near is not None and not (is_number(value) or is_number(near)):
+            if value not in values and near is not None and not _two_words(value, near):
                 raise ConfigError(
                     f"data.{field} names {value!r} (did you mean {near!r}?), but the dataset has: {enumerated(sorted(values))}"
                 )
+
+
+def _two_words(value: str, near: str) -> bool:
+    """Whether two values that are spelled alike are two nevertheless: numbers, and those of which one has letters more."""
+    short, long = sorted((value.casefold(), near.casefold()), key=len)
+    letters = iter(long)
+    grown = len(long) >= len(short) + 2 and all(letter in letters for letter in short)
+    return is_number(value) or is_number(near) or grown
 
 
 def check_routes(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:

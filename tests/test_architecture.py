@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fairsynth import artifacts, cli
 from tests.support.architecture import (
     cycles,
     engine_that_knows_the_work,
@@ -65,6 +66,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_every_stage_has_its_package() -> None:
     folders = {place[0] for module in SOURCES if (place := place_in_stages(module))}
     assert folders == set(order_of_stages())
+    assert order_of_stages() == list(artifacts.STAGES) == list(cli.STAGES)
     assert all(f"fairsynth.stages.{stage}.step" in SOURCES for stage in folders)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.artifacts import Artifact, Counts, Identity, Units, fingerprint, write_json
+from fairsynth.artifacts import Artifact, Counts, Identity, Units, fingerprint, finished_records, write_json
 from fairsynth.errors import FairsynthError
 
 IDENTITY = Identity("embed", 1, {"unit_size": 8, "k": "auto"}, {"ingest": "aa"}, {"clip": "r1"})
@@ -32,6 +32,17 @@ def run_dying(code: str, root: Path) -> None:
 def fill(text: str) -> Callable[[Path], object]:
     """A writer of one file."""
     return lambda folder: (folder / "file.txt").write_text(text)
+
+
+def test_damaged_records_of_finished_stages_say_nothing(tmp_path: Path) -> None:
+    Artifact(tmp_path, IDENTITY).open()
+    Artifact(tmp_path, IDENTITY).finish(Counts(1, 1), 0.1)
+    for number, text in enumerate(("", "{", "[]", '{"stage": "embed"}', '{"stage": "cluster", "finished_at": 1}')):
+        folder = tmp_path / "stages" / f"embed-{number}"
+        folder.mkdir()
+        (folder / "artifact.json").write_text(text)
+    ((path, record),) = finished_records(tmp_path, "embed")
+    assert path == Artifact(tmp_path, IDENTITY).path and record["counts"]["used"] == 1
 
 
 def test_every_part_of_the_identity_is_in_the_fingerprint() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairsynth.artifacts import RECORD
+from fairsynth.artifacts import finished_records
 from fairsynth.errors import DataError
 
 
@@ -38,5 +37,4 @@ def finished_stage(root: Path, name: str) -> FinishedStage:
 
 
 def _records(root: Path, name: str) -> list[FinishedStage]:
-    found = sorted((root / "stages").glob(f"{name}-*/{RECORD}"))
-    return [FinishedStage(path.parent, json.loads(path.read_text("utf-8"))) for path in found]
+    return [FinishedStage(path, record) for path, record in finished_records(root, name)]

@@ -15,8 +15,6 @@ from fairsynth.models.schedule import check_prediction
 DEMO = "demo"
 # The backbone that begins with random weights; a folder of that name is none.
 SMALL = "small"
-# Pixels of a side that a latent of Stable Diffusion 1.x and 2.x stands for.
-_USUAL_FACTOR = 8
 
 
 def demo_folder(name: str) -> Path:
@@ -55,14 +53,11 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
 
 def _check_side(folder: Path, models: ModelsConfig) -> None:
     """Raise ConfigError for a side that the base model's images cannot have: it would be found out after the training."""
-    factor = _USUAL_FACTOR
-    if folder.is_dir():
-        try:
-            factor = 2 ** (
-                len(json.loads((folder / "vae" / "config.json").read_text("utf-8"))["block_out_channels"]) - 1
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # its loader says what is wrong
+    try:
+        blocks = json.loads((folder / "vae" / "config.json").read_text("utf-8"))["block_out_channels"]
+        factor = 2 ** (len(blocks) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a hub id, whose images nobody knows yet; or its loader says what is wrong
     if models.image_size % factor:
         raise ConfigError(side_problem(models.image_size, factor))
 

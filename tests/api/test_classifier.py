@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fairsynth.api.classifier import _content
 from fairsynth.commands.predict.classify import RULES
 from fairsynth.data.decode import decode
 from tests.support.datasets import encoded
+from tests.support.models.classifiers import put_run
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 36, 3), np.uint8)
 
@@ -26,6 +28,16 @@ def turned() -> bytes:
 
 def palette() -> bytes:
     return encoded(Image.fromarray(PIXELS).convert("P", palette=Image.Palette.ADAPTIVE), transparency=3)
+
+
+def test_another_classifier_in_the_folders_place_is_loaded(tmp_path: Path) -> None:
+    first = put_run(tmp_path / "one", ["cat", "dog"])
+    other = put_run(tmp_path / "two", ["x", "y", "z"])
+    folder = first / "classifier"
+    assert {*fs.Classifier(folder)(PIXELS).probabilities} == {"cat", "dog"}
+    shutil.rmtree(folder)
+    shutil.copytree(other / "classifier", folder)
+    assert {*fs.Classifier(folder)(PIXELS).probabilities} == {"x", "y", "z"}
 
 
 @pytest.mark.parametrize(

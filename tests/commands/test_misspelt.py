@@ -88,6 +88,9 @@ def test_parts_of_combined_attributes_and_codes_have_words() -> None:
     }
     config = load_config(None, None, names | {"data.label_names": {"1": "cat"}})
     check_words(load_config(None, None, {"data.label_names": {"old": "x"}}), ["older", "young"], [])
+    check_words(
+        load_config(None, None, {"data.label_names": {"male": "x", "with_hat": "y"}}), ["female", "without_hat"], []
+    )
     check_words(config, ["10", "11"], ["Male=yes, Young=yes", "Male=no, Young=no"])
     with pytest.raises(ConfigError, match="did you mean 'Young=yes'"):
         check_words(

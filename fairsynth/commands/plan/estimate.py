@@ -38,13 +38,20 @@ def workers_of(config: RunConfig) -> Workers:
     if config.resources.workers:
         return Workers(config.resources.workers, "resources.workers" + elsewhere)
     hint = "; say how many there will be: --resources.workers N"
-    gpus = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
+    gpus = _gpus()
     if gpus:
         return Workers(gpus, f"the GPUs of this machine{elsewhere}{hint}")
     if config.models.diffusion == "demo":
-        return Workers(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-                       f"the cores of this machine{elsewhere}")  # fmt: skip
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return Workers(max(1, cores // config.resources.threads), f"the cores of this machine{elsewhere}")
     return Workers(1, f"one GPU, because this machine has none{elsewhere}{hint}")
+
+
+def _gpus() -> int:
+    """GPUs of this machine that a program is allowed to see."""
+    there = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
 
 
 def times(

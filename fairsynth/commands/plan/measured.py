@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import RECORD
+from fairsynth.artifacts import STAGES, finished_records
 from fairsynth.commands.plan.adapters import clusters_tried
 from fairsynth.commands.plan.rates import MEASURED_SPREAD, Rate
 from fairsynth.commands.plan.search import Images, final_cost, search_cost
@@ -23,8 +23,6 @@ from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.stages.finetune.output import ADAPTER_FILE
 
 Record = Mapping[str, Any]
-
-
 # Stages that one process does, whatever workers there are.
 ALONE = ("cluster", "audit", "report")
 
@@ -63,14 +61,9 @@ def _rate(run: Path, stage: str, records: Mapping[str, tuple[Path, Record]]) -> 
 def _records(run: Path) -> dict[str, tuple[Path, Record]]:
     """The newest record of each stage, with its folder."""
     found: dict[str, tuple[Path, Record]] = {}
-    for path in sorted((run / "stages").glob(f"*/{RECORD}")):
-        try:
-            record: Record = json.loads(path.read_text("utf-8"))
-            newest = found.get(record["stage"])
-            if newest is None or newest[1]["finished_at"] < record["finished_at"]:
-                found[record["stage"]] = path.parent, record
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not ours, or damaged: it says nothing
+    for stage in STAGES:
+        if records := finished_records(run, stage):
+            found[stage] = max(records, key=lambda one: one[1]["finished_at"])
     return found
 
 

@@ -14,7 +14,9 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 
 WIDTH, _MOST_GROUPS = 80, 20
-_SIGNS = "<= at most; ~ about, more or less is possible; a number alone is exact"
+_SIGNS = "<= at most; ~ about, more or less is possible; a number alone is exact{}"
+# Nobody has opened the images yet.
+_IF_GOOD = ", unless images cannot be read or are there twice"
 
 
 def lines(plan: Plan, layout: str, price: float | None) -> list[str]:
@@ -74,7 +76,8 @@ def _table(plan: Plan) -> Iterator[str]:
     total = duration(plan.seconds()[1]) if not plan.done else "-"
     yield f"{'all':<10} {'':>11} {'':>7} {'':>13} {'':>12} {amount(plan.size):>8} {total:>9}"
     if not plan.done:
-        yield from _wrapped(_SIGNS)
+        checked = "ingest" in plan.finished.records or plan.config.data.format == "demo"
+        yield from _wrapped(_SIGNS.format("" if checked else _IF_GOOD))
 
 
 def _shown(span: Span | None) -> str:

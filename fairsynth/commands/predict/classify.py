@@ -53,9 +53,14 @@ def image_size(folder: Path) -> int:
     return int(json.loads((folder / "preprocessor_config.json").read_text("utf-8"))["crop_size"]["height"])
 
 
-@cache
 def load(folder: Path) -> Loaded:
-    """The classifier of a folder; once in a process, however many batches it gets."""
+    """The classifier of a folder; once in a process, however many batches it gets, unless another takes its place."""
+    file = (folder / "model.safetensors").stat()
+    return _loaded(folder, (file.st_mtime_ns, file.st_size, file.st_ino))
+
+
+@cache
+def _loaded(folder: Path, version: tuple[int, int, int]) -> Loaded:
     from transformers import AutoModelForImageClassification
     from transformers.utils import logging
 

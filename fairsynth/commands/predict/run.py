@@ -15,7 +15,7 @@ from fairsynth.artifacts import write_json
 from fairsynth.commands.predict.batches import Row, classified, parts_of
 from fairsynth.commands.predict.classify import labels_of
 from fairsynth.commands.predict.group_figures import group_figures, lines
-from fairsynth.commands.predict.table import KINDS, is_ours, write_table
+from fairsynth.commands.predict.table import KINDS, groups_file, is_ours, write_table
 from fairsynth.commands.predict.truth import Known, Truth, looks_labelled, matched, read_truth
 from fairsynth.config import DataConfig, ResourcesConfig
 from fairsynth.data.image_names import is_image_file
@@ -45,8 +45,9 @@ def predict_images(
     """
     if to.suffix.lower() not in KINDS:
         raise ConfigError(f"--to {to} must end in {' or '.join(KINDS)}")
-    if to.exists() and not is_ours(to):
-        raise ConfigError(f"{to} is there and no table of predictions; give a new name with --to")
+    for file in (to, groups_file(to)) if truth else (to,):
+        if file.exists() and not is_ours(file):
+            raise ConfigError(f"{file} is there and not written by predict; give a new name with --to")
     with reading(run):
         classifier = published_classifier(run)
         labels, data = labels_of(classifier), data or DataConfig()
@@ -135,7 +136,7 @@ def _figures(table: pa.Table, labels: Sequence[str], said: Truth, pairing: Pairi
     known, reasons, without = pairing
     predicted = dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True))
     figures = group_figures(predicted, known, reasons, labels, said.has)
-    target = to.with_suffix(".groups.json")
+    target = groups_file(to)
     write_json(target, {**figures, "truth": said.source, "rows_without_image": without})
     more = [f"{said.source} names {without} images that are not among these"] if without else []
     return [*lines(figures, labels), *more, f"all figures: {target}"]

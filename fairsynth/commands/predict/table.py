@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,15 +18,22 @@ from fairsynth.exports.formats import inert
 KINDS = (".csv", ".parquet")
 
 
+def groups_file(table: Path) -> Path:
+    """Where the figures of groups lie: beside the table."""
+    return table.with_suffix(".groups.json")
+
+
 def is_ours(file: Path) -> bool:
-    """Whether a file is a table of predictions, which may be replaced: people keep other tables, such as their labels."""
+    """Whether a file is a table of predictions, or figures of groups, which may be replaced: people keep other tables, such as their labels."""
     first = [name for name in PREDICTED.names if name != "probabilities"]
     try:
+        if file.suffix.lower() == ".json":
+            return json.loads(file.read_text("utf-8")).keys() >= {"parts", "rows_without_image"}
         if file.suffix.lower() == ".parquet":
             return pq.read_schema(file).names[: len(first)] == first
         with open(file, encoding="utf-8", newline="") as handle:
             return next(csv.reader(handle), [])[: len(first)] == first
-    except (OSError, ValueError, csv.Error, pa.ArrowException):
+    except (OSError, ValueError, AttributeError, csv.Error, pa.ArrowException):
         return False
 
 

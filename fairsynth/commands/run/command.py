@@ -11,7 +11,7 @@ from fairsynth.commands.plan.command import check_price, show_plan
 from fairsynth.commands.words import Hours, Tokens, config_of
 from fairsynth.console import guarded, say
 
-_STAGES = {
+STAGES = {
     "ingest": "Read the dataset, check every image, write the manifest.",
     "embed": "Turn images into CLIP vectors, and training images into latents.",
     "cluster": "Find clusters inside each group.",
@@ -69,7 +69,7 @@ def stage_command(stage: str) -> Callable[..., int]:
     ) -> int:
         return guarded(lambda: _run(tokens, preset, out, stage, max_worker_hours))
 
-    command.__doc__ = _STAGES[stage]
+    command.__doc__ = STAGES[stage]
     return command
 
 

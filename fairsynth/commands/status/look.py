@@ -9,13 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fairsynth.artifacts import RECORD
+from fairsynth.artifacts import STAGES, finished_records
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.lock import owner
 from fairsynth.watching import log, record
 
-# As in fairsynth.pipeline, which imports too much for a look.
-STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 # A run writes a sign of life every ten seconds. Disks that machines share show it later.
 STALE_SECONDS = 90.0
 # What any run leaves, be it ever so short.
@@ -105,12 +103,8 @@ def _stages(root: Path, progress: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _newest(root: Path, stage: str) -> dict[str, Any] | None:
     """The record of the stage's newest finished artifact."""
-    records = list[dict[str, Any]]()
-    for path in (root / "stages").glob(f"{stage}-*/{RECORD}"):
-        with suppress(OSError, ValueError):
-            content = json.loads(path.read_text("utf-8"))
-            records += [content] if isinstance(content, dict) and "finished_at" in content else []
-    return max(records, key=lambda content: content["finished_at"], default=None)
+    records = [record for _, record in finished_records(root, stage)]
+    return max(records, key=lambda record: record["finished_at"], default=None)
 
 
 def _bench(root: Path, progress: Mapping[str, Any]) -> dict[str, Any] | None:

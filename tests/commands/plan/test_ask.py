@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import signal
@@ -81,5 +82,6 @@ def test_who_agrees_or_need_not_be_asked_goes_on(tmp_path: Path, traps: Path) ->
         assert in_process(*words, traps=traps).returncode == IN_USE
 
 
-def test_a_script_is_not_asked(tmp_path: Path) -> None:
+def test_a_script_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     assert agreed(load_config(None, "demo", {}), tmp_path, None, 0.0, None)

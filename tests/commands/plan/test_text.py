@@ -29,6 +29,13 @@ def test_a_plan_fits_a_terminal(tmp_path: Path) -> None:
     assert "to be confirmed" in " ".join(text.split())
 
 
+def test_what_is_exact_before_an_image_was_opened_is_said_under_a_condition(tmp_path: Path) -> None:
+    unopened = "a number alone is exact, unless images cannot be read or are there twice"
+    birds = waterbirds(tmp_path / "birds")
+    assert unopened in " ".join(" ".join(shown("--preset", "waterbirds", "--data.root", birds)).split())
+    assert unopened not in " ".join(" ".join(shown("--preset", "demo", "--out", tmp_path / "out")).split())
+
+
 def test_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     rows = [
         (f"{split}{y}{a}{i}.png", y, a, split)

@@ -63,6 +63,16 @@ def test_every_image_is_used_or_left_out_with_a_reason(run: Path, tmp_path: Path
     assert rows[2].split(",")[4:7] == [wrong, "x", ""]
 
 
+def test_figures_of_groups_take_no_other_files_place(run: Path, tmp_path: Path) -> None:
+    mine = put(tmp_path / "t.groups.json", '{"mine": 1}')
+    truth = table(tmp_path / "truth.csv", "path,label,attribute", f"a/0.png,{said_by(run)[0]},x")
+    words = ("predict", run / "images", "--run", run, "--to", tmp_path / "t.csv", "--truth", truth)
+    assert "t.groups.json is there and not written by predict" in refused(call(*words))
+    assert mine.read_text("utf-8") == '{"mine": 1}' and not (tmp_path / "t.csv").exists()
+    mine.unlink()
+    assert call(*words)[0] == call(*words)[0] == 0
+
+
 def test_a_datasets_folder_is_read_by_its_reader_and_each_split_has_its_figures(run: Path, tmp_path: Path) -> None:
     right, data = said_by(run), tmp_path / "data"
     for n, label in enumerate(right):
@@ -171,7 +181,7 @@ def test_a_wrong_truth_is_told_before_any_image_is_read(run: Path, tmp_path: Pat
     assert predicted(run, tmp_path / "t.csv", "--truth", words, "--data.label_column", "y")[1]["used"] == 1
     before = words.read_bytes()
     same = call("predict", run / "images", "--run", run, "--to", words, "--truth", words)
-    assert "is there and no table of predictions; give a new name with --to" in refused(same)
+    assert "is there and not written by predict; give a new name with --to" in refused(same)
     assert words.read_bytes() == before
     assert "did you mean --truth?" in refused(call("predict", run / "images", "--run", run, "--thruth", words))
     assert "unknown key 'data.lable_column'" in refused(

@@ -15,7 +15,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.stages.audit import step as audit
 from fairsynth.stages.cluster import step as cluster
-from fairsynth.stages.context import Context, opened
+from fairsynth.stages.context import Context, opened_for_work
 from fairsynth.stages.embed import step as embed
 from fairsynth.stages.evaluate import step as evaluate
 from fairsynth.stages.finetune import step as finetune
@@ -83,7 +83,7 @@ def run(
     are used, and whatever the stages raise (``fairsynth.errors``).
     """
     began = time.monotonic()
-    with opened(config, metadata, max_worker_hours) as context:
+    with opened_for_work(config, metadata, max_worker_hours) as context:
         cached = through(context, only or list(STAGES)[-1], say, only)
     wanted = [only] if only else list(STAGES)
     made = tuple(name for name in wanted if name not in cached)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -171,19 +171,45 @@ class Context:
         """Note in the run's log that a unit has no result, and that the stage goes on without it."""
         self.session.progress.failed(artifact.identity.stage, unit, why)
 
+    def stage(self, name: str) -> AbstractContextManager[Callable[[str, Mapping[str, Any], bool], None]]:
+        """Tell people that a stage is at work: see ``Progress.stage``."""
+        return self.session.progress.stage(name)
+
+    def found(self, artifact: Artifact) -> None:
+        """Tell people that a stage was finished before, and is not looked at."""
+        self.session.progress.found(artifact.identity.stage, artifact.path.name, artifact.record)
+
+    def cell(self, number: int, total: int, title: str) -> None:
+        """Tell people which run of a bench begins; the first is 1."""
+        self.session.progress.cell(number, total, title)
+
 
 def _job_of_trial(trial: TrialWork, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
     trial(lambda figures: None, ranks)
 
 
 @contextmanager
-def opened(
+def opened(config: RunConfig, metadata: Metadata | None = None) -> Iterator[Context]:
+    """The context of a config, to look at what its output folder holds; opening it writes nothing there.
+
+    At the end its connection to Ray is closed.
+    """
+    with session_of(config.resources) as session:
+        yield Context(config, _root(config), session, metadata=metadata)
+
+
+@contextmanager
+def opened_for_work(
     config: RunConfig, metadata: Metadata | None = None, max_worker_hours: float | None = None
 ) -> Iterator[Context]:
-    """The context of a run, in its output folder, with its log and progress; at the end its connection to Ray is closed.
+    """The same for whoever holds the folder's lock and makes its stages: with the folder's log and progress.
 
     Work inside raises BudgetReached once it has used so many worker-hours.
     """
-    root = Path(config.out).expanduser().resolve()
+    root = _root(config)
     with session_of(config.resources, root, max_worker_hours) as session:
         yield Context(config, root, session, metadata=metadata)
+
+
+def _root(config: RunConfig) -> Path:
+    return Path(config.out).expanduser().resolve()

@@ -73,7 +73,7 @@ class Stage:
 
 def run_stage(context: Context, stage: Stage) -> Done:
     """Run a stage unless it is finished; either way its artifact is then in the context and laid out for people."""
-    with context.session.progress.stage(stage.name) as finished:
+    with context.stage(stage.name) as finished:
         stage.before(context)
         artifact = stage.artifact(context)
         if artifact.finished:
@@ -130,6 +130,6 @@ def find_finished(context: Context, stage: Stage, why: str) -> Artifact:
             f"{why.format(stage.name)} not in {context.root} for this config; "
             f"run 'fairsynth {stage.name}' with the same options first (or 'fairsynth run' for everything)"
         )
-    context.session.progress.found(stage.name, artifact.path.name, artifact.record)
+    context.found(artifact)
     context.artifacts[stage.name] = artifact
     return artifact

@@ -138,17 +138,21 @@ def test_embeddings_have_length_one(finished_run: Path) -> None:
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_second_call_does_nothing_within_seconds(finished_run: Path) -> None:
-    before = {
-        path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"
-    }
+def test_a_second_call_does_nothing_within_seconds(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished_run, out)
+    before = _times(out)
     began = time.monotonic()
-    result = fairsynth("run", *small_arguments(finished_run))
+    result = fairsynth("run", *small_arguments(out))
     assert result.returncode == 0, result.stderr
     assert "nothing to do" in result.stdout and time.monotonic() - began < 15
-    assert before == {
-        path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"
-    }
+    assert before == _times(out)
+
+
+def _times(out: Path) -> dict[Path, int]:
+    """When each file was last written, without those that say that a command was at work."""
+    told = {out / ".lock", out / "progress.json", *(out / "logs").iterdir()}
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path not in told}
 
 
 def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.pipeline import STAGES, through
 from fairsynth.preflight import check_early, worded
-from fairsynth.stages.context import Context, opened
+from fairsynth.stages.context import Context, opened_for_work
 
 
 class Benched(NamedTuple):
@@ -72,11 +72,11 @@ def bench(config: RunConfig, say: Callable[[str], None] = print, max_worker_hour
     published = published_for(configs[0]) if len(config.bench.datasets) < 2 else ()
     outcomes: list[Measured | Failed] = []
     failed = 0
-    with opened(config, None, max_worker_hours) as base:
+    with opened_for_work(config, None, max_worker_hours) as base:
         if len(config.bench.datasets) > 1:
             _check_apart(base, {cell.dataset: own for cell, own in zip(grid, configs, strict=True)})
         for number, (cell, own) in enumerate(zip(grid, configs, strict=True), 1):
-            base.session.progress.cell(number, len(grid), _title(cell, config.bench.seeds))
+            base.cell(number, len(grid), _title(cell, config.bench.seeds))
             say(f"[{number}/{len(grid)}] {_title(cell, config.bench.seeds)}: {', '.join(cell.methods)}")
             found = _outcomes(base, cell, own, say)
             failed += isinstance(found[0], Failed)

@@ -211,7 +211,8 @@ def test_what_cannot_be_exported_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_the_images_of_a_finished_run_are_found_by_its_options(finished_run: Path, tmp_path: Path) -> None:
-    options = small_arguments(finished_run)
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    before, options = tree(run), small_arguments(run)
     assert export(*options, "--format", "parquet", "--to", tmp_path / "set")[0] == 0
     found = read_parquet(tmp_path / "set")
     (table,) = (finished_run / "stages").glob("synthesize-*/synthetic.parquet")
@@ -225,9 +226,9 @@ def test_the_images_of_a_finished_run_are_found_by_its_options(finished_run: Pat
     # Of another config there is nothing, though its earlier stages are the same; nor of a stage that has not ended.
     other = export(*options, "--synthesize.steps", "3", "--format", "parquet", "--to", tmp_path / "other")
     assert "the result of synthesize is not in" in refused(other)
-    shutil.copytree(finished_run, tmp_path / "copy")
-    (record,) = (tmp_path / "copy" / "stages").glob(f"finetune-*/{RECORD}")
+    assert tree(run) == before, "nothing is written there"
+    (record,) = (run / "stages").glob(f"finetune-*/{RECORD}")
     record.unlink()
-    unfinished = export(*small_arguments(tmp_path / "copy"), "--format", "parquet")
+    unfinished = export(*options, "--format", "parquet")
     assert "run 'fairsynth finetune' with the same options" in refused(unfinished)
-    assert sorted(os.listdir(tmp_path)) == ["copy", "set"]
+    assert sorted(os.listdir(tmp_path)) == ["run", "set"]

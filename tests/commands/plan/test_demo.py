@@ -63,14 +63,16 @@ def test_planned_units_are_the_executed_ones(finished_run: Path, tmp_path: Path)
 
 
 def test_of_a_finished_run_nothing_is_to_do(finished_run: Path, tmp_path: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
-    code, text, err = call("plan", *small_arguments(finished_run))
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    code, text, err = call("plan", *small_arguments(run))
     assert (code, err) == (0, "") and "nothing to do: every stage is finished" in text
     rows = {
         line.split()[0]: line.split()[1:3] for line in text.splitlines() if line[:10].strip() in _executed(finished_run)
     }
     assert rows == {name: ["0", str(n)] for name, n in _executed(finished_run).items()}
-    assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_what_is_finished_is_not_planned_again(finished_run: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from fairsynth.watching.redaction import redacted
 
 FOLDER, LOG, FAILURES = "logs", "run.jsonl", "failures.jsonl"
 SAID, COMPLAINED, BEAT, BEGAN, ENDED, FAILED = "said", "complained", "heartbeat", "began", "ended", "failed"
-_LONGEST = 20_000  # characters of a text
+_LONGEST, _BEYOND = 20_000, 2_000  # characters of a text
 
 
 class _Open:
@@ -143,6 +143,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _kept(text: str) -> str:
-    text = redacted(str(text))
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]} [...] {text[-half:]}"
+    """The text without secrets, cut in the middle; a secret is looked for beyond the cut, lest a part of it is left."""
+    text, half = str(text), _LONGEST // 2
+    if len(text) <= _LONGEST:
+        return redacted(text)
+    beyond = half + _BEYOND
+    return f"{redacted(text[:beyond])[:half]} [...] {redacted(text[-beyond:])[-half:]}"

@@ -125,3 +125,11 @@ def test_nothing_of_the_environment_is_in_it(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / FOLDER / LOG).read_text("utf-8").splitlines()]
     assert {key for line in lines for key in line} == {"at", "host", "pid", "stage", "kind", "text", "how"}
     assert all(line["pid"] == os.getpid() for line in lines)
+
+
+def test_the_cut_of_a_long_text_leaves_no_part_of_a_secret(tmp_path: Path) -> None:
+    for place in (9_980, 9_995, 40_000 - 9_995):
+        text = "é " * (place // 2) + "password=abcdefghijklmnop" + " é" * 20_000
+        failure(tmp_path, "tune", "lot-1", text[:40_000] if place > 20_000 else text)
+    for line in log.read(tmp_path):
+        assert len(line["text"]) <= 20_010 and "abc" not in line["text"] and "mnop" not in line["text"]

@@ -17,25 +17,21 @@ class Heartbeat:
         self.began = self.last = time.monotonic()
         self.first = done
 
-    @property
-    def rate(self) -> float:
-        """Units per second so far; 0 before the first."""
-        return max(0, self.done - self.first) / max(1e-9, time.monotonic() - self.began)
+    def pace(self) -> tuple[float, float | None]:
+        """Units per second so far, and seconds until all are done at that rate; 0 and None before the first."""
+        done = self.done
+        rate = max(0, done - self.first) / max(1e-9, time.monotonic() - self.began)
+        return rate, max(0, self.total - done) / rate if rate else None
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until all units are done at the rate so far; None before the first."""
-        return max(0, self.total - self.done) / self.rate if self.done > self.first else None
-
-    def reach(self, done: int) -> None:
+    def set_done(self, done: int) -> None:
         """Set the number of finished units; tells of it when it is time and the number has grown."""
         self.done = done
         now = time.monotonic()
-        left = self.seconds_left
+        rate, left = self.pace()
         if left is None or self.done >= self.total or now - self.last < self.every:
             return
         self.last = now
-        line = f"{self.stage} {self.done}/{self.total} {self.rate:.2f}/s eta {left:.0f}s"
+        line = f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {left:.0f}s"
         log.note(log.BEAT, line)
         if not self.quiet:
             with suppress(OSError, ValueError):  # nobody is left to tell

@@ -31,16 +31,16 @@ class Work:
 
     def __init__(self, progress: Progress, beat: Heartbeat, workers: int, count: Callable[[], int] | None) -> None:
         self.progress, self.beat, self.workers, self.count = progress, beat, workers, count
-        self.paid, self._lock = time.monotonic(), Lock()
+        self.spent_until, self._lock = time.monotonic(), Lock()
 
     def tick(self) -> None:
         """Count one more unit. Raises BudgetReached if units are left and no worker-hours."""
-        self.reach(self.beat.done + 1)
+        self.set_done(self.beat.done + 1)
 
-    def reach(self, done: int) -> None:
+    def set_done(self, done: int) -> None:
         """Set the number of finished units. Raises as ``tick`` does."""
-        self.pay()
-        self.beat.reach(done)
+        self.spend()
+        self.beat.set_done(done)
         if done < self.beat.total:
             self.progress.budget.check(
                 f"stage {self.beat.stage} with {done} of {self.beat.total} done", done > self.beat.first
@@ -49,14 +49,14 @@ class Work:
     def look(self) -> None:
         """The same, counted by ``count``."""
         if self.count is not None:
-            self.reach(self.count())
+            self.set_done(self.count())
 
-    def pay(self) -> None:
+    def spend(self) -> None:
         """Count the workers' seconds until now."""
         with self._lock:
             now = time.monotonic()
-            self.progress.budget.spend(self.workers, now - self.paid)
-            self.paid = now
+            self.progress.budget.spend(self.workers, now - self.spent_until)
+            self.spent_until = now
 
     @property
     def seconds_allowed(self) -> float | None:
@@ -71,8 +71,9 @@ class Progress:
     def __init__(self, root: Path | None = None, budget: Budget | None = None) -> None:
         self.root, self.budget, self.gauges = root, budget or Budget(), Gauges()
         self.bar = Bar() if root is not None and at_terminal() else None
-        self.stages, self.part = dict[str, dict[str, Any]](), dict[str, Any]()
-        self.stage_name, self.work_now, self.quarantined = "", None, 0
+        self.stages, self.bench_cell = dict[str, dict[str, Any]](), dict[str, Any]()
+        self.stage_name, self.work_now = "", None
+        self._quarantined, self._folder = dict[str, int](), _working_folder()
         self._began, self._written, self._counted = time.time(), 0.0, (0, 0)
         self._retried_before = self._failures()
         self._lock, self._over, self._thread = Lock(), Event(), None
@@ -109,13 +110,14 @@ class Progress:
         try:
             yield work
         finally:
-            work.pay()
-            self._show()
+            work.spend()
+            with suppress(Exception):  # an error of the work is the one to be told
+                self._show()
             self.work_now = None
 
     def cell(self, number: int, total: int, title: str) -> None:
         """Of several runs in one folder (a bench), which one begins; the first is 1."""
-        self.part, self.stages = {"number": number, "total": total, "title": title}, {}
+        self.bench_cell, self.stages = {"number": number, "total": total, "title": title}, {}
         self.write()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -125,7 +127,7 @@ class Progress:
             self.bar.end()
         if self._thread is not None:
             self._thread.join(timeout=5)
-        if self.stages:
+        if self.stages or self.bench_cell:
             for facts in self.stages.values():
                 facts["state"] = "stopped" if facts["state"] == "running" else facts["state"]
             self.write(ended=_ending(error))
@@ -140,10 +142,12 @@ class Progress:
         log.failed(stage, unit, why)
 
     def write(self, ended: Mapping[str, Any] | None = None) -> None:
-        """Write the record now."""
+        """Write the record now; once the work is over only how it ``ended``, however late a look comes back."""
         if self.root is None:
             return
-        with self._lock:
+        with self._lock, suppress(Exception):  # what people see is no reason to stop
+            if self._over.is_set() and ended is None:
+                return
             self._written = time.monotonic()
             record.write(self.root, self._content() | {"ended": ended})
 
@@ -155,7 +159,7 @@ class Progress:
             "seconds": facts.get("seconds"),
             "summary": facts.get("summary", ""),
         }
-        self.quarantined += counts.get("quarantined", 0)
+        self._quarantined[folder] = counts.get("quarantined", 0)  # cells of a bench share their first stages
         for outcome in ("used", "excluded", "quarantined"):
             self.gauges.put("fairsynth_images", counts.get(outcome, 0), stage=name, outcome=outcome)
 
@@ -164,7 +168,8 @@ class Progress:
         now: dict[str, Any] = {"stage": self.stage_name}
         if work is not None and self.stage_name:
             beat = work.beat
-            now |= {"done": beat.done, "total": beat.total, "rate": beat.rate, "seconds_left": beat.seconds_left}
+            rate, left = beat.pace()
+            now |= {"done": beat.done, "total": beat.total, "rate": rate, "seconds_left": left}
             now |= {"workers": work.workers}
         return {
             "schema": 1,
@@ -173,11 +178,11 @@ class Progress:
             "since": self._began,
             "updated_at": time.time(),
             "command": record.command_line(),
-            "folder": os.getcwd(),
-            "cell": self.part or None,
+            "folder": self._folder,
+            "cell": self.bench_cell or None,
             "stages": self.stages,
             "now": now,
-            "failures": {"quarantined": self.quarantined, "retried": self._retried()},
+            "failures": {"quarantined": sum(self._quarantined.values()), "retried": self._retried()},
             "worker_hours": round(self.budget.used, 4),
             "max_worker_hours": self.budget.hours,
         }
@@ -202,11 +207,11 @@ class Progress:
         with suppress(BudgetReached):  # the main thread finds out by itself
             work.look()
         beat, retried = work.beat, self._retried()
-        left = beat.seconds_left
+        rate, left = beat.pace()
         if self.bar:
-            notes = [f"{beat.done}/{beat.total}", f"{beat.rate:.2f}/s" if left is not None else ""]
+            notes = [f"{beat.done}/{beat.total}", f"{rate:.2f}/s" if left is not None else ""]
             notes += [f"{_clock(left)} left" if left else "", f"{retried} failures" if retried else ""]
-            self.bar.reach(beat.done, beat.total, "  ".join(filter(None, notes)))
+            self.bar.show(beat.done, beat.total, "  ".join(filter(None, notes)))
         self.gauges.put("fairsynth_units_done", beat.done, stage=beat.stage)
         self.gauges.put("fairsynth_units_total", beat.total, stage=beat.stage)
         self.gauges.put("fairsynth_worker_hours", self.budget.used)
@@ -247,6 +252,12 @@ def watched(root: Path | None = None, max_worker_hours: float | None = None) -> 
             progress.close(error)
             raise
         progress.close()
+
+
+def _working_folder() -> str | None:
+    with suppress(OSError):  # it was removed
+        return os.getcwd()
+    return None
 
 
 def _ending(error: BaseException | None) -> dict[str, Any]:

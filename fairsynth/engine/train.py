@@ -69,7 +69,7 @@ def _run_jobs(
             # Daemons: an interrupted run does not wait for its jobs.
             Thread(target=fit, args=waiting.pop(0), daemon=True).start()
             running += 1
-        work.pay()
+        work.spend()
         work.workers = running * room.workers * room.lanes
         try:
             ended = results.get(timeout=_LOOK)

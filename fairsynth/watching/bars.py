@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fairsynth.escaping import printable
 
@@ -21,7 +21,12 @@ _shown: list[Bar] = []
 
 def at_terminal() -> bool:
     """Whether people watch: a bar goes to stderr, so stdout may be a file."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return _is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Of a process without a console there is no stream, and one may be closed."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 class Bar:
@@ -45,7 +50,7 @@ class Bar:
             console=console,
             transient=True,
             # What libraries print comes above the line; a stdout that is a file stays that file.
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=_is_terminal(sys.stdout),
             refresh_per_second=_REDRAWN,
         )
         self._task: TaskID | None = None
@@ -59,7 +64,7 @@ class Bar:
                 _shown.append(self)
                 self._start()
 
-    def reach(self, done: int, total: int | None, note: str) -> None:
+    def show(self, done: int, total: int | None, note: str) -> None:
         """Say how far the stage is; drawn when its turn comes."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total or None, note=printable(note))

@@ -80,14 +80,15 @@ def at_a_terminal(folder: Path, how: str, **environment: str) -> tuple[int, str]
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     os.close(theirs)
-    written = b""
+    written, stopped = b"", False
     while True:
         try:
             some = os.read(ours, 65536)
         except OSError:  # the other end is closed
             break
         written += some
-        if b"READY" in some:
+        if b"READY" in written and not stopped:
+            stopped = True
             time.sleep(0.5)  # the line that says so is being printed
             process.send_signal(signal.SIGINT)
         if not some:

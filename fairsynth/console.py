@@ -13,6 +13,7 @@ from fairsynth.errors import BudgetReached, FairsynthError, InfrastructureError
 from fairsynth.escaping import printable, shortened
 from fairsynth.watching import log
 from fairsynth.watching.bars import aside
+from fairsynth.watching.redaction import redacted
 
 INTERRUPTED = 130
 
@@ -58,10 +59,13 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line of complaint, cut if a value in it is very long; characters that could steer a terminal are replaced."""
+    """Print a line of complaint, without secrets, cut if a value in it is very long.
+
+    Characters that could steer a terminal are replaced.
+    """
     log.note(log.COMPLAINED, text)
     with suppress(OSError, ValueError), aside():  # nobody is left to tell
-        print(f"fairsynth: {shortened(printable(text))}", file=sys.stderr, flush=True)
+        print(f"fairsynth: {shortened(printable(redacted(text)))}", file=sys.stderr, flush=True)
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -131,3 +131,8 @@ def test_the_process_begins_anew_only_where_file_names_are_not_utf_8(monkeypatch
     assert begun == [[sys.executable, "-m", "jobs.embed", "my.yaml"]] and console.os.environ["PYTHONUTF8"] == "1"
     in_utf8_mode()  # an option of Python itself may be stronger than the environment: once is enough
     assert len(begun) == 1
+
+
+def test_a_complaint_has_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("cannot read s3://AKIA1:hunter22@bucket/images: no such bucket")
+    assert capsys.readouterr().err == "fairsynth: cannot read s3://***@bucket/images: no such bucket\n"

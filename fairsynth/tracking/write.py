@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,18 +14,23 @@ from fairsynth.config import TrackingConfig
 from fairsynth.errors import ConfigError
 from fairsynth.tracking.curves import Curve
 from fairsynth.watching.log import failed
+from fairsynth.watching.redaction import redacted
 
 FOLDER = "tensorboard"
 _MARKS = ".tracked"
 
 
 def check(config: TrackingConfig) -> None:
-    """Raise ConfigError for a tracker whose package is missing."""
+    """Raise ConfigError for a tracker whose package is missing, or that would ask for a login."""
     for name in config.to:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
                 f"tracking.to names {name}, whose package is not installed; pip install 'fairsynth[{name}]', or leave it out"
             )
+    if "wandb" in config.to:
+        from fairsynth.tracking.wandb import require_login
+
+        require_login()
 
 
 def track(root: Path, config: TrackingConfig, artifact: Artifact, curves: Callable[[], Sequence[Curve]]) -> str:
@@ -52,7 +58,7 @@ def track(root: Path, config: TrackingConfig, artifact: Artifact, curves: Callab
 
 
 def _told(artifact: Artifact, way: str, error: Exception) -> str:
-    why = f"{way}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    why = f"{way}: {type(error).__name__}: {redacted(' '.join(str(error).split()))[:300]}"
     failed(artifact.identity.stage, "", f"not tracked: {why}")
     return why
 
@@ -72,7 +78,7 @@ def _events(curves: list[Curve], target: Path, artifact: Artifact) -> None:
 
 def _sent(curves: list[Curve], mark: Path, run: str, project: str, tracker: str, artifact: Artifact) -> None:
     mark.parent.mkdir(exist_ok=True)
-    key, when = artifact.path.name, artifact.record["finished_at"]
+    key, when = f"{artifact.path.name}-{_id_of(mark.parent)}", artifact.record["finished_at"]
     if tracker == "mlflow":
         from fairsynth.tracking import mlflow
 
@@ -82,3 +88,13 @@ def _sent(curves: list[Curve], mark: Path, run: str, project: str, tracker: str,
 
         wandb.send(curves, project, run, key, mark.parent.parent)
     mark.write_text("", "utf-8")
+
+
+def _id_of(marks: Path) -> str:
+    """What tells this output folder from all others: people who share a server may run one config, and so one artifact."""
+    path = marks / "id"
+    if not path.exists():
+        private = marks / f".id.{uuid.uuid4().hex}"
+        private.write_text(uuid.uuid4().hex[:12], "utf-8")
+        os.replace(private, path)
+    return path.read_text("utf-8")

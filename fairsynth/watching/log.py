@@ -1,6 +1,7 @@
 """The log of an output folder: every line that its runs printed, with time and stage, and every failure with its trace.
 
-``OUT/logs/run.jsonl`` is written by the one process that holds the folder, ``OUT/logs/failures.jsonl`` by workers too.
+``OUT/logs/run.jsonl`` is written by the one process that runs stages in the folder, whose lock it holds;
+``OUT/logs/failures.jsonl`` by its workers too. Commands that only read the folder write neither.
 A line is one JSON object, written by one call at the end of the file: what was written outlives a killed process, and
 a later run goes on behind it. Nothing here ever fails a run.
 """

@@ -141,4 +141,5 @@ def test_weights_and_biases_gets_the_figures_offline(
     for _ in range(2):
         assert track(tmp_path, config, tuned, lambda: trial_curves(tuned)) == ""
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert run.name.endswith(f"{tuned.path.name}-0") and list(run.glob("*.wandb"))
+    own = (tmp_path / ".tracked" / "id").read_text("utf-8")
+    assert run.name.endswith(f"{tuned.path.name}-{own}-0") and list(run.glob("*.wandb"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from fairsynth.commands.status.look import FINISHED, RUNNING, SILENT, STALE_SECONDS
+from fairsynth.commands.status.look import FINISHED, RUNNING, SILENT, STAGES, STALE_SECONDS
 from fairsynth.escaping import printable, shortened
 
 _MARKS = {FINISHED: "done", RUNNING: "now", "stopped": "begun", "waiting": "-"}
@@ -104,5 +105,15 @@ def _next(found: Mapping[str, Any]) -> list[str]:
     if found["state"] == RUNNING:
         return [f"what it printed: fairsynth logs {out}"]
     where = f" (in {printable(found['folder'])})" if found["folder"] else ""
-    command = printable(found["command"] or "") or f"the command that began it, with --out {out}"
+    command = printable(_going_on(found)) or f"the command that began it, with --out {out}"
     return [f"to go on{where}: {command}", f"what happened: fairsynth logs {out}"]
+
+
+def _going_on(found: Mapping[str, Any]) -> str:
+    """The command that goes on: the last one, and the whole run once that was one stage and ended well."""
+    command = str(found["command"] or "")
+    if (found["ended"] or {}).get("how") == FINISHED:
+        stage = "|".join(STAGES)
+        command = re.sub(rf"^fairsynth ({stage})(?= |$)", "fairsynth run", command)
+        command = re.sub(rf"^python -m jobs\.({stage})(?= |$)", "python -m jobs.pipeline", command)
+    return command

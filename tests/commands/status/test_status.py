@@ -124,6 +124,22 @@ def test_a_finished_run_is_told_by_its_verdict_with_or_without_a_record(tmp_path
     assert told(tmp_path).splitlines()[0] == out.splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    ("command", "goes_on"),
+    [
+        ("fairsynth cluster --preset demo --out runs/cluster", "fairsynth run --preset demo --out runs/cluster"),
+        ("python -m jobs.embed c.yaml", "python -m jobs.pipeline c.yaml"),
+        ("fairsynth run --preset demo", "fairsynth run --preset demo"),
+    ],
+)
+def test_behind_a_stage_that_ended_well_the_run_goes_on(tmp_path: Path, command: str, goes_on: str) -> None:
+    stages = {"ingest": DONE, "embed": DONE}
+    progress(tmp_path, command=command, stages=stages, ended={"how": "finished", "why": ""})
+    assert f"to go on (in /home/me): {goes_on}\n" in told(tmp_path)
+    progress(tmp_path, command=command, stages=stages, ended={"how": "failed", "why": "no images"})
+    assert f"to go on (in /home/me): {command}\n" in told(tmp_path)
+
+
 def test_a_bench_is_told_by_its_cells(tmp_path: Path) -> None:
     cell = {"number": 3, "total": 8, "title": "99 %, clustered, repetition 1"}
     progress(tmp_path, cell=cell, stages={"tune": {"state": "running"}})

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairsynth.escaping import enumerated
+from fairsynth.escaping import enumerated, printable, shortened
 from fairsynth.manifest import TEST, Manifest
 from fairsynth.stages.cluster.output import CLUSTERS
 from fairsynth.stages.embed.output import embedding_files
+from fairsynth.stages.report.accounts import lost, tested
 from fairsynth.stages.report.files import unreadable
 from fairsynth.stages.report.inputs import Inputs
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, group_records
 
-_SET_ASIDE = {"ingest": ("quarantined", "excluded"), "embed": ("quarantined",)}
-_FILES = {"quarantined": "quarantine.parquet", "excluded": "excluded.parquet"}
 _MOST_LISTED = 3
+# Problems, what was looked at if there are none, and whether there is something to check.
+_Found = tuple[Iterable[str], str, bool]
 DETECTOR = "copy_detector"
 
 
@@ -31,44 +32,43 @@ def checks(inputs: Inputs, predictions: pa.Table) -> list[dict[str, Any]]:
     """
     columns = ["image_id", "label", "attribute", "prompt", "seed", "adapter", "route", "copy_of", "verdict"]
     made = pq.read_table(inputs.artifacts["synthesize"].path / TABLE, columns=columns)
-    found = {
-        "counts": _counts(inputs, made),
-        "quotas": _quotas(inputs, made),
-        "ids": _ids(inputs.ingested, made),
-        "test_images": _test_images(inputs, made),
-        "origin": _rows(made),
-        DETECTOR: _detector(inputs),
-        "predictions": _predictions(inputs, predictions),
-        "files": _files(inputs, made),
-    }
-    return [{"key": key} | check for key, check in found.items()]
+    to_check: dict[str, tuple[str, Callable[[], _Found]]] = {
+        "counts": ("No image is lost between stages", lambda: _counts(inputs, made)),
+        "quotas": ("Every group has its synthetic images, or it was told that it lacks some", lambda: _quotas(inputs, made)),
+        "ids": ("No image id is there twice", lambda: _ids(inputs.ingested, made)),
+        "test_images": (
+            "No test image was embedded or clustered, and none is a copy of another image",
+            lambda: _test_images(inputs, made),
+        ),
+        "origin": ("Every synthetic image has its prompt, seed and adapter", lambda: _rows(made)),
+        DETECTOR: ("The detector of copies passed its self-test", lambda: _detector(inputs)),
+        "predictions": (
+            "Every method predicted every test image from every seed",
+            lambda: _predictions(inputs, predictions),
+        ),
+        "files": ("The files of the results open", lambda: _files(inputs, made)),
+    }  # fmt: skip
+    return [{"key": key, "name": name} | _checked(check) for key, (name, check) in to_check.items()]
 
 
-def _check(name: str, problems: Iterable[str], looked_at: str, applies: bool = True) -> dict[str, Any]:
-    found = [*problems]
-    told = enumerated(found, "; ", _MOST_LISTED) if found else looked_at
-    return {"name": name, "passed": not found if applies else None, "detail": told}
+def _checked(check: Callable[[], _Found]) -> dict[str, Any]:
+    """What a check found. One that cannot be made has failed, and does not end the report."""
+    try:
+        found, looked_at, applies = check()
+        problems = [*found]
+    except Exception as error:  # whatever is wrong with the files
+        why = printable(f"{type(error).__name__}: {error}")
+        return {"passed": False, "detail": shortened(f"could not be checked ({why})")}
+    told = enumerated(problems, "; ", _MOST_LISTED) if problems else looked_at
+    return {"passed": not problems if applies else None, "detail": told}
 
 
-def _counts(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
-    """Input = used + quarantined + left out, in each stage's record and against the rows that the stage wrote."""
-    problems = []
-    for name, artifact in inputs.artifacts.items():
-        counts = artifact.record["counts"]
-        if counts["input"] != counts["used"] + counts["quarantined"] + counts["excluded"]:
-            problems.append(f"{name}: {counts}")
-        for kind in _SET_ASIDE.get(name, ()):
-            rows = pq.read_metadata(artifact.path / _FILES[kind]).num_rows
-            problems += [f"{name}: {counts[kind]} {kind}, but {rows} are listed"] if rows != counts[kind] else []
-    used = {"ingest": len(inputs.ingested), "synthesize": _accepted(made).num_rows}
-    for name, rows in used.items():
-        told = inputs.artifacts[name].record["counts"]["used"]
-        problems += [f"{name}: {told} used, but {rows} rows"] if told != rows else []
-    looked_at = f"{len(inputs.artifacts)} stages: every image is used, quarantined or left out"
-    return _check("No image is lost between stages", problems, looked_at)
+def _counts(inputs: Inputs, made: pa.Table) -> _Found:
+    """Input = used + quarantined + left out in each stage's record, and each as counted in the files."""
+    return lost(inputs, made), f"{len(inputs.artifacts)} stages: every image is used, quarantined or left out", True
 
 
-def _quotas(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
+def _quotas(inputs: Inputs, made: pa.Table) -> _Found:
     """Every group has the synthetic images that were wanted of it, or the stage has told that it lacks some, and why."""
     synthesized, accepted = inputs.artifacts["synthesize"], _accepted(made)
     rows = Counter(zip(accepted["label"].to_pylist(), accepted["attribute"].to_pylist(), strict=True))
@@ -84,21 +84,22 @@ def _quotas(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
             (told if tells else problems).append(f"{record.group} has {there} of {record.quota}")
     looked_at = "; ".join([f"{wanted - len(told)} of {wanted} groups have all their images", *told[:_MOST_LISTED]])
     looked_at += f"; and {len(told) - _MOST_LISTED} more lack some" if len(told) > _MOST_LISTED else ""
-    return _check(
-        "Every group has its synthetic images, or it was told that it lacks some", problems, looked_at, wanted > 0
-    )
+    return problems, looked_at, wanted > 0
 
 
-def _ids(real: Manifest, made: pa.Table) -> dict[str, Any]:
+def _ids(real: Manifest, made: pa.Table) -> _Found:
     ids = pa.concat_arrays([real.table["image_id"].combine_chunks(), made["image_id"].combine_chunks()])
     counts = pc.value_counts(ids)
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     looked_at = f"{len(real)} real and {made.num_rows} synthetic images"
-    return _check("No image id is there twice", (f"{image} is there twice" for image in twice), looked_at)
+    return [f"{image} is there twice" for image in twice], looked_at, True
 
 
-def _test_images(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
-    """By id and by the bytes of the file: no test image among those that anything learnt from or was chosen by."""
+def _test_images(inputs: Inputs, made: pa.Table) -> _Found:
+    """By id: no test image among vectors, clusters and the images that copies were searched in; by bytes: none in another split.
+
+    What classifiers learnt from is not looked at: their packs hold pixels without ids.
+    """
     is_test = pc.equal(inputs.ingested.table["split"], TEST)
     test, rest = inputs.ingested.table.filter(is_test), inputs.ingested.table.filter(pc.invert(is_test))
     embedded = pq.read_table(embedding_files(inputs.artifacts["embed"]), columns=["image_id"])["image_id"]
@@ -109,9 +110,9 @@ def _test_images(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
         "beside synthetic images, as their nearest training image": _common(made["copy_of"], test["image_id"]),
         "with the bytes of a training or validation image": _common(rest["sha256"], test["sha256"]),
     }
-    problems = (f"{n} {place}" for place, n in places.items() if n)
+    problems = [f"{n} {place}" for place, n in places.items() if n]
     looked_at = f"{test.num_rows} test images against {rest.num_rows} others, {len(embedded)} vectors, {len(clustered)} images in clusters"
-    return _check("No test image was used before the test", problems, looked_at, test.num_rows > 0)
+    return problems, looked_at, test.num_rows > 0
 
 
 def _common(values: pa.ChunkedArray, among: pa.ChunkedArray) -> int:
@@ -119,7 +120,7 @@ def _common(values: pa.ChunkedArray, among: pa.ChunkedArray) -> int:
     return int(pc.sum(pc.is_in(kept, value_set=among.combine_chunks())).as_py() or 0)
 
 
-def _rows(made: pa.Table) -> dict[str, Any]:
+def _rows(made: pa.Table) -> _Found:
     """A prompt, a seed and an adapter; images that a prompt alone made have no adapter."""
     by_prompt = pc.equal(made["route"], "prompt")
     lacks = {
@@ -128,34 +129,33 @@ def _rows(made: pa.Table) -> dict[str, Any]:
         "adapter": pc.and_(pc.invert(by_prompt), pc.equal(pc.fill_null(made["adapter"], ""), "")),
     }
     counts = {what: int(pc.sum(lacking).as_py() or 0) for what, lacking in lacks.items()}
-    problems = (f"{n} without {what}" for what, n in counts.items() if n)
+    problems = [f"{n} without {what}" for what, n in counts.items() if n]
     alone = int(pc.sum(by_prompt).as_py() or 0)
     looked_at = f"{made.num_rows} images" + (f", {alone} of them by prompts alone, without an adapter" if alone else "")
-    name = "Every synthetic image has its prompt, seed and adapter"
-    return _check(name, problems, looked_at if made.num_rows else "there are no synthetic images", made.num_rows > 0)
+    return problems, looked_at if made.num_rows else "there are no synthetic images", made.num_rows > 0
 
 
-def _detector(inputs: Inputs) -> dict[str, Any]:
+def _detector(inputs: Inputs) -> _Found:
     from fairsynth.stages.audit.output import read_audit
 
     copies = read_audit(inputs.artifacts["audit"])["copies"]
-    test, name = copies["self_test"], "The detector of copies passed its self-test"
+    test = copies["self_test"]
     if not copies["images"]:
-        return _check(name, [], "there are no synthetic images", False)
+        return [], "there are no synthetic images", False
     why = test.get("why") or "it did not find enough planted copies, or took real images for copies"
     found = (
         f"it found {test['detected']['share']:.1%} of {test['detected']['n']} planted copies" if test["passed"] else ""
     )
-    return _check(name, [] if test["passed"] else [f"copies are not measured: {why}"], found)
+    return [] if test["passed"] else [f"copies are not measured: {why}"], found, True
 
 
-def _predictions(inputs: Inputs, predictions: pa.Table) -> dict[str, Any]:
+def _predictions(inputs: Inputs, predictions: pa.Table) -> _Found:
     """Each method has, from each of its seeds, one prediction for every test image; they are the largest probability's."""
     columns = (predictions[name].to_pylist() for name in ("method", "seed", "image_id"))
     runs: dict[tuple[str, int], list[str]] = {}
     for method, seed, image in zip(*columns, strict=True):
         runs.setdefault((method, seed), []).append(image)
-    test = sorted(i for i, s in zip(*map(inputs.manifest.column, ("image_id", "split")), strict=True) if s == TEST)
+    test = sorted(tested(inputs).column("image_id"))
     wanted, seeds = set(inputs.config.tune.methods), inputs.config.evaluate.seeds
     per_method = Counter(method for method, _ in runs)
     problems = [
@@ -168,22 +168,25 @@ def _predictions(inputs: Inputs, predictions: pa.Table) -> dict[str, Any]:
     ]
     problems += _not_largest(predictions, inputs.group_names[0])
     looked_at = f"{len(per_method)} methods, {seeds} seeds each, {len(test)} test images"
-    return _check("Every method predicted every test image from every seed", problems, looked_at)
+    return problems, looked_at, True
 
 
 def _not_largest(predictions: pa.Table, labels: list[str]) -> list[str]:
     import numpy as np
 
     probabilities_NK = np.array(predictions["probabilities"].to_pylist(), np.float64)
-    places = pc.index_in(predictions["predicted"], pa.array(labels, pa.string())).to_numpy().astype(np.int64)
+    # -1: no label of the dataset.
+    found = pc.fill_null(pc.index_in(predictions["predicted"], pa.array(labels, pa.string())), -1)
+    places = found.to_numpy().astype(np.int64)
     given = probabilities_NK[np.arange(len(places)), places]
-    wrong = int((given < probabilities_NK.max(1) - 1e-6).sum())
+    # Not "smaller": a comparison with NaN is never true.
+    wrong = int(((places < 0) | ~(given >= probabilities_NK.max(1) - 1e-6)).sum())
     return [f"{wrong} predictions are not those of the largest probability"] if wrong else []
 
 
-def _files(inputs: Inputs, made: pa.Table) -> dict[str, Any]:
+def _files(inputs: Inputs, made: pa.Table) -> _Found:
     problems, opened = unreadable(inputs, _accepted(made)["image_id"].to_pylist())
-    return _check("The files of the results open", problems, opened)
+    return problems, opened, True
 
 
 def _accepted(made: pa.Table) -> pa.Table:

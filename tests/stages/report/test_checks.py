@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from fairsynth.groups import Group
+from fairsynth.manifest import SET_ASIDE
 from fairsynth.stages.evaluate.output import predictions_file
 from fairsynth.stages.report.checks import checks
+from fairsynth.stages.report.content import content
 from fairsynth.stages.report.inputs import Inputs
 from fairsynth.stages.synthesize.output import TABLE
 from tests.support.report.finished_stages import World, finished
@@ -64,9 +67,71 @@ def test_images_that_a_record_does_not_account_for(inputs: Inputs) -> None:
     record_changed(inputs, "tune", lambda record: record["counts"].update(used=1))
     (told,) = only(checked(inputs), LOST)
     assert told.startswith("tune: ")
-    record_changed(inputs, "tune", lambda record: record["counts"].update(used=record["counts"]["input"]))
+    record_changed(inputs, "tune", lambda record: record["counts"].update(used=64))
     record_changed(inputs, "ingest", lambda record: record["counts"].update(input=113, quarantined=1))
-    assert only(checked(inputs), LOST) == ["ingest: 1 quarantined, but 0 are listed"]
+    assert only(checked(inputs), LOST) == ["ingest: 1 quarantined, but 0 in the files"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        (
+            "embed",
+            "embed: 10 input, but 112 in the files; embed: 10 used, but 64 in the files; embed: 0 excluded, but 48",
+        ),
+        ("cluster", "cluster: 10 input, but 48 in the files; cluster: 10 used, but 48"),
+        ("finetune", "finetune: 10 input, but 48 in the files; finetune: 10 used, but 48"),
+        ("synthesize", "synthesize: 10 input, but 64 in the files; synthesize: 10 used, but 48"),
+        ("audit", "audit: 10 input, but 48 in the files; audit: 10 used, but 48"),
+        ("tune", "tune: 10 input, but 112 in the files; tune: 10 used, but 64"),
+        ("evaluate", "evaluate: 10 input, but 112 in the files; evaluate: 10 used, but 48"),
+    ],
+)
+def test_images_that_got_lost_on_the_way_to_a_stage(inputs: Inputs, stage: str, told: str) -> None:
+    few = {"input": 10, "used": 10, "quarantined": 0, "excluded": 0}
+    record_changed(inputs, stage, lambda record: record.update(counts=few))
+    assert only(checked(inputs), LOST)[0].startswith(told)
+
+
+def test_clusters_and_classifiers_that_lack_images(inputs: Inputs) -> None:
+    changed(inputs.artifacts["cluster"].path / "clusters.parquet", lambda rows: rows.pop())
+    assert only(checked(inputs), LOST)[0].startswith("cluster: 48 used, but 47 in the files; finetune: 48 input")
+    changed(inputs.artifacts["cluster"].path / "clusters.parquet", lambda rows: rows.append(rows[0]))
+    only(checked(inputs))
+    inputs.artifacts["tune"].units().commit("pack-train", lambda folder: np.save(folder / "labels.npy", np.zeros(40)))
+    told = "tune: 40 images of train packed for the classifiers, but 48 in the files"
+    assert only(checked(inputs), LOST) == [told]
+
+
+def test_images_without_a_discovered_attribute_are_accounted_for(inputs: Inputs) -> None:
+    """A validation image that embed sets aside is in no later stage's images."""
+    row = next(row for row in inputs.ingested.rows() if row["split"] == "val")
+    embedded, n = inputs.artifacts["embed"], row["image_id"]
+    changed(
+        embedded.path / "units" / "images-000000" / "embeddings.parquet",
+        lambda rows: [rows.remove(r) for r in [*rows] if r["image_id"] == n],
+    )
+    bad = [{"path": row["path"], "stage": "embed", "reason": "bad_embedding", "detail": ""}]
+    pq.write_table(pa.Table.from_pylist(bad, schema=SET_ASIDE), embedded.path / "quarantine.parquet")
+    record_changed(inputs, "embed", lambda record: record["counts"].update(used=63, quarantined=1))
+    known = inputs.ingested.filter(i != n for i in inputs.ingested.column("image_id"))
+    record_changed(inputs, "tune", lambda record: record["counts"].update(input=111, used=63))
+    record_changed(inputs, "evaluate", lambda record: record["counts"].update(input=111, excluded=63))
+    only(checked(Inputs(**(vars(inputs) | {"manifest": known}))))
+
+
+def test_test_images_without_an_embedding_are_accounted_for(inputs: Inputs) -> None:
+    """Where attributes are discovered, evaluate sets them aside."""
+    row = next(row for row in inputs.manifest.rows() if row["split"] == "test")
+    evaluated = inputs.artifacts["evaluate"]
+    changed(
+        predictions_file(evaluated), lambda rows: [rows.remove(r) for r in [*rows] if r["image_id"] == row["image_id"]]
+    )
+    bad = [{"path": row["path"], "stage": "evaluate", "reason": "bad_embedding", "detail": ""}]
+    pq.write_table(pa.Table.from_pylist(bad, schema=SET_ASIDE), evaluated.path / "quarantine.parquet")
+    only(checked(inputs), LOST)
+    record_changed(inputs, "evaluate", lambda record: record["counts"].update(used=47, quarantined=1))
+    only(checked(inputs))
 
 
 def test_a_group_that_lacks_images_and_nobody_told(inputs: Inputs) -> None:
@@ -100,7 +165,8 @@ def test_a_test_image_among_what_was_learnt(inputs: Inputs, where: str) -> None:
         changed(path / "clusters.parquet", lambda rows: rows[0].update(image_id=test))
     else:
         changed(path / TABLE, lambda rows: rows[0].update(copy_of=test))
-    (told,) = only(checked(inputs), TEST)
+    # A test image in the place of a training image leaves one of these out.
+    *_, told = only(checked(inputs), *([LOST] if where == "embed" else []), TEST)
     assert told.startswith("1 ")
 
 
@@ -130,11 +196,42 @@ def test_predictions_that_lack_or_contradict_themselves(inputs: Inputs) -> None:
     assert only(checked(inputs), PREDICTED) == ["1 predictions are not those of the largest probability"]
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_a_prediction_that_is_no_label_and_probabilities_that_are_no_numbers(inputs: Inputs) -> None:
+    path = predictions_file(inputs.artifacts["evaluate"])
+    changed(path, lambda rows: (rows[0].update(predicted="vielleicht"), rows[1].update(predicted=None)))
+    changed(path, lambda rows: rows[2].update(probabilities=[float("nan")] * 2))
+    assert only(checked(inputs), PREDICTED) == ["3 predictions are not those of the largest probability"]
+    told = {check["key"]: check["passed"] for check in content(inputs)["checks"]}
+    assert told["predictions"] is False
+
+
+def test_what_cannot_be_checked_has_failed_and_does_not_end_the_report(inputs: Inputs) -> None:
+    (inputs.artifacts["audit"].path / "audit.json").write_text('{"copies": {}}')
+    assert only(checked(inputs), DETECTOR) == ["could not be checked (KeyError: 'self_test')"]
+    path = predictions_file(inputs.artifacts["evaluate"])
+    changed(path, lambda rows: rows[0].update(probabilities=[1.0]))
+    assert only(checked(inputs), DETECTOR, PREDICTED)[1].startswith("could not be checked (ValueError: ")
+
+
 def test_files_that_do_not_open(inputs: Inputs) -> None:
     adapter = next(inputs.artifacts["finetune"].path.glob("units/*/*.safetensors"))
     adapter.write_bytes(adapter.read_bytes()[:-5])
     (told,) = only(checked(inputs), FILES)
     assert told.startswith(f"{adapter.parent.name}/{adapter.name} does not open")
+
+
+def test_tables_that_do_not_open(inputs: Inputs) -> None:
+    trials = inputs.artifacts["tune"].path / "trials.csv"
+    trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:-2]))
+    assert only(checked(inputs), FILES) == ["trials.csv has 4 rows, not 6"]
+    trials.write_bytes(b"\xff\xfe")
+    assert only(checked(inputs), FILES)[0].startswith("trials.csv or trials.json does not open")
+    manifest = inputs.artifacts["ingest"].path / "manifest.parquet"
+    manifest.write_bytes(manifest.read_bytes()[:-3])
+    assert only(checked(inputs), FILES)[0].startswith("manifest.parquet does not open (")
+    pq.write_table(inputs.ingested.table.slice(0, 0), manifest)
+    assert only(checked(inputs), FILES)[0].startswith("manifest.parquet has no rows; trials.csv or")
 
 
 def test_a_synthetic_image_that_does_not_open(tmp_path: Path) -> None:

@@ -75,6 +75,9 @@ def finished(root: Path, world: World) -> tuple[Inputs, ImageReader]:
     counts = {name: (len(real), 0) for name in ORDER}
     good = sum(row["verdict"] == ACCEPTED for row in made)
     counts["synthesize"], counts["audit"] = (len(made), len(made) - good), (good, 0)
+    train, val, test = (len(real.split(split)) for split in ("train", "val", "test"))
+    counts |= {"embed": (len(real), test), "cluster": (train, 0), "finetune": (train, 0)}
+    counts |= {"tune": (len(real), test), "evaluate": (len(real), train + val)}
     for name, artifact in artifacts.items():
         _finish(artifact, *counts[name], facts[name])
     names = tuple(sorted({getattr(group, part) for group in world.groups}) for part in ("label", "attribute"))
@@ -157,10 +160,14 @@ def _finetune(artifact: Artifact, world: World) -> dict[str, Any]:
     weights = {"lora": np.ones((2, 2), np.float32)}
     for group in world.groups:
         for cluster in range(world.clusters):
-            artifact.units().commit(
-                f"{group.slug}--{cluster}",
-                lambda folder: save_file(weights, folder / "pytorch_lora_weights.safetensors"),
-            )
+            name, images = f"{group.slug}--{cluster}", len(range(cluster, _TRAIN, world.clusters))
+            facts = group._asdict() | {"name": name, "cluster": cluster, "images": images, "failed": ""}
+
+            def write(folder: Path, facts: dict[str, Any] = facts) -> None:
+                save_file(weights, folder / "pytorch_lora_weights.safetensors")
+                (folder / "adapter.json").write_text(json.dumps(facts), "utf-8")
+
+            artifact.units().commit(name, write)
     return {}
 
 
@@ -233,6 +240,7 @@ def _tune(artifact: Artifact, world: World) -> dict[str, Any]:
     for method in world.methods:
         lines += [f"{method},0,0.5,0.6,0.7,3,true,true,1.5", f"{method},1,0.4,0.5,0.6,3,false,false,1.5"]
     (artifact.path / "trials.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    (artifact.path / "trials.json").write_text(json.dumps([{}] * (len(lines) - 1)), "utf-8")
     settings = {method: {"epochs": 3} for method in world.methods}
     if "fairsynth" in settings:
         settings["fairsynth"] |= {"synthetic": "mix", "stage_2": "none"}  # type: ignore[dict-item]

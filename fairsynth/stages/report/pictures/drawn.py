@@ -29,7 +29,7 @@ class Drawn:
 
     ``real``: rows of the manifest, ``by_cluster`` some of each cluster. ``accepted`` and ``rejected``: rows of the table
     of synthetic images, from some of its units. ``totals``: of the group's images, by kind and by reason; ``of_cluster``:
-    the same of each cluster, its own adapter's images.
+    the same of each cluster, its own adapter's images. ``own_adapters``: whether each cluster has an adapter of its own.
     """
 
     group: Group
@@ -39,17 +39,27 @@ class Drawn:
     rejected: list[dict[str, Any]]
     totals: Mapping[str, int]
     of_cluster: Mapping[int, Mapping[str, int]]
+    own_adapters: bool = True
 
     def own(self, row: Mapping[str, Any]) -> int | None:
         """The group's cluster whose adapter made a synthetic image; None if another adapter or a prompt alone did."""
-        mine = row["adapter"] == f"{self.group.slug}--{row['cluster']}"
+        # A group's only adapter is named like that of its first cluster.
+        mine = self.own_adapters and row["adapter"] == f"{self.group.slug}--{row['cluster']}"
         return int(row["cluster"]) if mine else None
 
 
 def draw(
-    synthesized: Artifact, train: Manifest, clusters: Mapping[Group, Mapping[str, int]], seed: int, per_cluster: int
+    synthesized: Artifact,
+    train: Manifest,
+    clusters: Mapping[Group, Mapping[str, int]],
+    seed: int,
+    per_cluster: int,
+    own_adapters: bool = True,
 ) -> list[Drawn]:
-    """The drawn images of every group that has real or synthetic ones. ``clusters``: cluster by image id, of each group."""
+    """The drawn images of every group that has real or synthetic ones. ``clusters``: cluster by image id, of each group.
+
+    ``own_adapters``: whether each cluster has an adapter of its own, as the generator clustered-dreambooth makes them.
+    """
     table = pq.read_table(synthesized.path / TABLE, columns=_COLUMNS)
     real, made = members(train.table.select(["label", "attribute"])), members(table)
     none = np.zeros(0, np.int64)
@@ -63,6 +73,7 @@ def draw(
             made.get(group, none),
             seed,
             per_cluster,
+            own_adapters,
         )
         for group in sorted({*real, *made})
     ]
@@ -77,6 +88,7 @@ def _drawn(
     made: NDArray[np.int64],
     seed: int,
     per_cluster: int,
+    own_adapters: bool,
 ) -> Drawn:
     chance = random.Random(seed_for("report", seed, *group))  # noqa: S311
     members_of: dict[int, list[str]] = {}
@@ -100,14 +112,15 @@ def _drawn(
         [row for row in rows if row["verdict"] != ACCEPTED],
         {"real": len(real), "accepted": good} | {reason: n for reason, n in reasons.items() if reason},
         {
-            cluster: {"real": len(ids)} | _made_by(its, f"{group.slug}--{cluster}")
+            cluster: {"real": len(ids)} | _made_by(its, f"{group.slug}--{cluster}" if own_adapters else None)
             for cluster, ids in sorted(members_of.items())
         },
+        own_adapters,
     )
 
 
-def _made_by(its: pa.Table, adapter: str) -> dict[str, int]:
-    verdicts = its.filter(pc.equal(its["adapter"], adapter))["verdict"].to_pylist()
+def _made_by(its: pa.Table, adapter: str | None) -> dict[str, int]:
+    verdicts = its.filter(pc.equal(its["adapter"], adapter))["verdict"].to_pylist() if adapter else []
     good = sum(verdict == ACCEPTED for verdict in verdicts)
     return {"accepted": good, "rejected": len(verdicts) - good}
 

@@ -36,7 +36,9 @@ def shown(inputs: Inputs, images: ImageReader, bench: str) -> Shown:
     """
     artifacts, config = inputs.artifacts, inputs.config
     clusters, faces = read_clusters(artifacts["cluster"]), config.report.faces
-    drawn = draw(artifacts["synthesize"], inputs.manifest.split(TRAIN), clusters, config.seed, PER_CLUSTER)
+    own_adapters = config.finetune.generator == "clustered-dreambooth"
+    train = inputs.manifest.split(TRAIN)
+    drawn = draw(artifacts["synthesize"], train, clusters, config.seed, PER_CLUSTER, own_adapters)
     return Shown(
         grids=grids(drawn, artifacts["synthesize"], images, faces),
         maps=maps(drawn, artifacts["embed"], artifacts["synthesize"], clusters),

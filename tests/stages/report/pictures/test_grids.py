@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fairsynth.data.location import ImageReader
@@ -9,9 +10,12 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.report.inputs import Inputs
+from fairsynth.stages.report.page import page
 from fairsynth.stages.report.pictures.drawn import Drawn, draw
 from fairsynth.stages.report.pictures.grids import PER_CLUSTER, grids
+from fairsynth.stages.report.pictures.shown import shown
 from tests.support.report.finished_stages import World, finished
+from tests.support.report.texts import report_of
 
 GROUPS = [Group("ja", "a"), Group("nein", "a")]
 
@@ -54,6 +58,21 @@ def test_each_group_and_cluster_has_its_row_with_true_numbers(tmp_path: Path) ->
     ]
     assert sums == [[12, 12]] * 2
     assert sum(sheet.total for row in found[0].clusters for sheet in row.rejected) == 4
+
+
+def test_a_groups_only_adapter_is_no_clusters_own(tmp_path: Path) -> None:
+    """It is called like that of the first cluster, and made the images of all."""
+    inputs, images = made(tmp_path)
+    finetune = inputs.config.finetune.model_copy(update={"generator": "dreambooth"})
+    alone = replace(inputs, config=inputs.config.model_copy(update={"finetune": finetune}))
+    for of, own in ((inputs, True), (alone, False)):
+        found = shown(of, images, "")
+        assert [row.accepted is not None for grid in found.grids for row in grid.clusters] == [own] * 4
+        made_ = {part.cluster for map in found.maps for part in map.points if part.synthetic}
+        assert made_ == ({0, 1} if own else {None})
+        seen = page(report_of() | {"generator": of.config.finetune.generator}, found)
+        assert ("each has an adapter of its own" in seen) is own
+        assert ("The clusters had no adapters of their own" in seen) is not own
 
 
 def test_hidden_pictures_are_not_there_and_blurred_ones_are_others(tmp_path: Path) -> None:

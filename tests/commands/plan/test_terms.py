@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from fairsynth.commands.plan.terms import dataset_terms, model_terms, privacy
 
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
+from fairsynth.exports.terms import dataset_terms, model_terms, privacy
 
 
 def terms(model: str | Path) -> dict[str, str]:
@@ -22,6 +22,7 @@ def terms(model: str | Path) -> dict[str, str]:
         ("demo", "Apache-2.0", "no conditions"),
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "OpenRAIL-M", "a classifier is not"),
         ("stabilityai/stable-diffusion-2-1", "OpenRAIL++-M", "a classifier is not"),
+        ("stabilityai/stable-diffusion-xl-base-1.0", "OpenRAIL++-M", "a classifier is not"),
         ("stabilityai/stable-diffusion-3.5-medium", "Stability AI Community", "the classifier is one"),
         ("stabilityai/sd-turbo", "non-commercial", "not be used commercially"),
         ("black-forest-labs/FLUX.1-dev", "FLUX Non-Commercial", "research alone"),
@@ -33,8 +34,10 @@ def test_models_are_known_by_their_ids(model: str, licence: str, trained: str) -
     assert licence in found["licence"] and trained in found["trained"]
 
 
-def test_an_unknown_model_is_said_to_be_unknown() -> None:
-    found = terms("someone/their-model")
+@pytest.mark.parametrize("model", ["someone/their-model", "stabilityai/stable-diffusion-xl-base-0.9"])
+def test_an_unknown_model_is_said_to_be_unknown(model: str) -> None:
+    """SDXL 0.9 came under a research licence, not that of 1.0."""
+    found = terms(model)
     assert not found["recognised"] and "unknown" in found["licence"] and "look it up" in found["licence"]
 
 

@@ -46,11 +46,12 @@ class FoundConfig:
 
     def told(self, target: Path) -> Iterator[str]:
         """What the terminal says once the file is written."""
-        yield f"{target} is written"
+        name = printable(str(target))
+        yield f"{name} is written"
         yield from (shortened(f"warning: {printable(warning)}") for warning in self.warnings)
         if self.config.data.format != "demo" and not self.config.data.root:
-            yield f"set data.root in {target} to the dataset's folder"
-        yield f"next: fairsynth inspect {target}, then fairsynth doctor {target}, then fairsynth run {target}"
+            yield f"set data.root in {name} to the dataset's folder"
+        yield f"next: fairsynth inspect {name}, then fairsynth doctor {name}, then fairsynth run {name}"
 
 
 def of_preset(preset: str, overrides: Mapping[str, Any]) -> FoundConfig:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairsynth.commands.predict.truth import Known
+from fairsynth.escaping import printable
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS
 from fairsynth.metrics import equalized_odds_difference, score, wilson
@@ -115,15 +116,15 @@ def lines(figures: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     """The figures for people: the groups of the first split, a line for each other one, and what is left out."""
     first, others = figures["parts"][:1], figures["parts"][1:]
     told = [line for part in first for line in _part_lines(part, labels)]
-    told += [f"{part['split'] or 'no split'}: {_line(part)}" for part in others]
+    told += [f"{printable(part['split']) or 'no split'}: {_line(part)}" for part in others]
     if figures["excluded"]:
-        left = ", ".join(f"{reason} {n}" for reason, n in figures["excluded"].items())
+        left = ", ".join(f"{printable(reason)} {n}" for reason, n in figures["excluded"].items())
         told.append(f"left out of these figures: {left}")
     return told
 
 
 def _part_lines(part: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
-    split = f", split {part['split']}" if part["split"] else ""
+    split = f", split {printable(part['split'])}" if part["split"] else ""
     if "groups" not in part:
         rows = [
             (one["attribute"], str(one["n"]), *(_percent(one["shares"][label]) for label in labels))
@@ -160,7 +161,9 @@ def _percent(share: float) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # A name with a line break would look like a row of its own.
+    shown = [[*map(printable, row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
     ]

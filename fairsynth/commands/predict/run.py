@@ -22,7 +22,7 @@ from fairsynth.data.image_names import is_image_file
 from fairsynth.data.location import container
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
-from fairsynth.escaping import enumerated
+from fairsynth.escaping import enumerated, printable
 from fairsynth.exports.published import published_classifier
 from fairsynth.lock import reading
 
@@ -64,7 +64,8 @@ def predict_images(
     if said and pairing:
         told += _figures(table, labels, said, pairing, to)
     elif looks_labelled(images, labels, [row.path for row in rows[:1000]]):
-        told.append(f"labels are in {images}, too; for the accuracy of each group: --truth {images}")
+        shown = printable(images)
+        told.append(f"labels are in {shown}, too; for the accuracy of each group: --truth {shown}")
     return "\n".join(told)
 
 
@@ -125,11 +126,13 @@ def _told(table: pa.Table, labels: Sequence[str], to: Path) -> str:
     bad = table.filter(pc.not_equal(table["reason"], ""))
     if len(bad) == len(table):
         raise DataError(
-            f"none of {len(table)} images can be read, first: {bad['path'][0]} ({bad['reason'][0]}); see {to}"
+            f"none of {len(table)} images can be read, first: {printable(str(bad['path'][0]))} ({bad['reason'][0]}); see {to}"
         )
     counts = {c["values"]: c["counts"] for c in pc.value_counts(table["label"]).to_pylist() if c["values"]}
-    seen = ", ".join(f"{label} {counts.get(label, 0)}" for label in labels)
-    return f"{len(table)} images in {to}: {seen}" + (f"; {len(bad)} cannot be read (column reason)" if len(bad) else "")
+    seen = ", ".join(f"{printable(label)} {counts.get(label, 0)}" for label in labels)
+    return f"{len(table)} images in {printable(str(to))}: {seen}" + (
+        f"; {len(bad)} cannot be read (column reason)" if len(bad) else ""
+    )
 
 
 def _figures(table: pa.Table, labels: Sequence[str], said: Truth, pairing: Pairing, to: Path) -> list[str]:
@@ -138,5 +141,5 @@ def _figures(table: pa.Table, labels: Sequence[str], said: Truth, pairing: Pairi
     figures = group_figures(predicted, known, reasons, labels, said.has)
     target = groups_file(to)
     write_json(target, {**figures, "truth": said.source, "rows_without_image": without})
-    more = [f"{said.source} names {without} images that are not among these"] if without else []
-    return [*lines(figures, labels), *more, f"all figures: {target}"]
+    more = [f"{printable(str(said.source))} names {without} images that are not among these"] if without else []
+    return [*lines(figures, labels), *more, f"all figures: {printable(str(target))}"]

@@ -56,6 +56,16 @@ def test_the_test_split_comes_first_and_hostile_names_stay_on_their_line() -> No
     assert told[-1] == "left out of these figures: no_attribute 1"
 
 
+def test_a_line_break_in_a_name_or_a_split_makes_no_line() -> None:
+    """Inside a value, where stripping a line does not help."""
+    names, forged = ["a\nb", "c"], "x\n  c      sea         999  100.0 %"
+    known = {"1": Known("a\nb", forged, "s\nt"), "2": Known("c", "y", "u\nv")}
+    for has in (BOTH, ("attribute",)):
+        told = lines(group_figures({"1": "a\nb", "2": "c"}, known, {}, names, has), names)
+        assert all(line.isprintable() for line in told), told
+        assert any("x?  c      sea" in line for line in told)
+
+
 def test_one_attribute_has_no_gap() -> None:
     figures = group_figures({"1": "a"}, {"1": Known("", "x", "")}, {}, ["a", "b"], ("attribute",))
     (part,) = figures["parts"]

@@ -42,6 +42,11 @@ class Dataset:
         return self._metadata or load(self.config, self.storage)
 
     @cached_property
+    def layout(self) -> str:
+        """The dataset's format; if the config does not say it, that of its folder. Raises DataError as recognise does."""
+        return recognise(self.storage) if self.config.format == "auto" else self.config.format
+
+    @cached_property
     def levelled(self) -> tuple[Level | None, Metadata]:
         """The metadata at the config's severity, and the level that was decided."""
         return levelled(self.config, self.metadata)

@@ -29,6 +29,8 @@ def classifier_card(report: Mapping[str, Any], image_size: int) -> str:
     """The card as Markdown, from the run's report (``report.json``); labels are shown and never obeyed."""
     config = RunConfig.model_validate(report["config"])
     ours = next(method for method in report["methods"] if method["name"] == "fairsynth")
+    # Reports of earlier versions do not tell how the dataset was recognised.
+    layout = str(report.get("data", {}).get("layout", config.data.format))
     lines = [
         "---", "library_name: transformers", "pipeline_tag: image-classification", "license: other",
         "license_name: inherited-to-be-confirmed", "tags:", "- fairsynth", "- fairness", "---", "",
@@ -47,10 +49,10 @@ def classifier_card(report: Mapping[str, Any], image_size: int) -> str:
         "## What it learned from", "",
         *(f"- {line}" for line in _learned(report, config)), "",
         "## Limits", "",
-        *(f"- {line}" for line in _limits(report, ours, config.data.format)), "",
+        *(f"- {line}" for line in _limits(report, ours, layout)), "",
         "## Licence", "",
         "fairsynth grants no licence to these weights. Whoever uses or publishes them has to confirm:", "",
-        *(f"- {line}" for line in _terms(report, config)),
+        *(f"- {line}" for line in _terms(report, config, layout)),
     ]  # fmt: skip
     return "\n".join([*lines, ""])
 
@@ -134,9 +136,8 @@ def _limits(report: Mapping[str, Any], ours: Mapping[str, Any], layout: str) -> 
     ]  # fmt: skip
 
 
-def _terms(report: Mapping[str, Any], config: RunConfig) -> list[str]:
+def _terms(report: Mapping[str, Any], config: RunConfig, layout: str) -> list[str]:
     """What applies, as far as fairsynth knows; the base model's terms only where its images took part."""
-    layout = config.data.format
     lines = [f"the rights in the dataset: {plain(dataset_terms(config, layout))};"]
     if config.classify.backbone != SMALL:
         lines.append(f"the licence of the weights that it began with, {code(public_name(config.classify.backbone))};")

@@ -71,3 +71,10 @@ def test_licences_are_those_of_what_took_part(used: bool) -> None:
 )
 def test_it_says_whether_validation_images_taught_it(setting: dict[str, str], told: str) -> None:
     assert f"- 16 validation images: {told}." in classifier_card(report(setting), 224)
+
+
+def test_a_dataset_that_was_recognised_has_the_terms_of_its_layout() -> None:
+    given = report(data={"root": "/somewhere"})
+    assert "CelebA" not in classifier_card(given, 224)
+    card = classifier_card(given | {"data": {"layout": "celeba"}}, 224)
+    assert "CelebA's agreement" in card and "images of people" in card

@@ -81,6 +81,8 @@ def make(context: Context, artifact: Artifact) -> Made:
             "reasons": decided.reasons,
             "severity": level.record if level else None,
             "not_named": len(unnamed),
+            # For cards alone: what is known of a layout's terms. The built-in dataset is read as a folder.
+            "layout": "demo" if context.config.data.format == "demo" else dataset.layout,
             "remarks": [
                 *remarks,
                 *decided.remarks,

@@ -43,7 +43,7 @@ def content(inputs: Inputs) -> dict[str, Any]:
             split: [{"label": g.label, "attribute": g.attribute, "n": counts[g]} for g in groups]
             for split, counts in splits.items()
         },
-        "data": data_facts(artifacts, inputs.dataset),
+        "data": data_facts(artifacts, inputs.dataset) | {"layout": _layout(inputs)},
         "discovered": discovered(inputs, predictions),
         "methods": list(entries.values()),
         "stages": [_stage_entry(name, artifact.record) for name, artifact in artifacts.items()],
@@ -59,6 +59,11 @@ def content(inputs: Inputs) -> dict[str, Any]:
         "provenance": provenance(inputs),
     }
     return report | {"in_words": in_words(report)}
+
+
+def _layout(inputs: Inputs) -> str:
+    """The dataset's format; ``auto`` if it was to be recognised by an ingest that did not write down as what."""
+    return str(inputs.artifacts["ingest"].record.get("layout") or inputs.config.data.format)
 
 
 def _use_of_images(inputs: Inputs) -> dict[str, Any]:

@@ -135,6 +135,12 @@ def test_later_stages_depend_on_the_images_and_their_decoding_and_on_no_limit(tm
     assert limit.record["digest"] == first.record["digest"] != rules.record["digest"]
 
 
+def test_the_record_tells_the_layout_that_was_recognised(tmp_path: Path) -> None:
+    root = tiny_folder_dataset(tmp_path / "data", BIG)
+    named, recognised = (ingested(root, tmp_path / "out", format=name) for name in ("folder", "auto"))
+    assert named.record["layout"] == recognised.record["layout"] == "folder"
+
+
 def test_the_step_at_a_severity_keeps_the_list_of_what_it_kept(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", BIG)
     found = ingested(root, tmp_path / "out", severity="95%")

@@ -1,13 +1,16 @@
 """Executes the notebooks beside this file, and keeps what their cells put out.
 
 ``python examples/execute.py`` executes all of them in place; ``--to FOLDER`` leaves them as they are and executes copies
-there. What names this machine (its folders, its user) is left out of the outputs. Exits with 1 if a cell fails.
+there. Outputs stay as cells put them out, but for three things: paths begin at the notebook's folder, so that they name
+neither this machine nor its user; the pieces of one stream are joined; and what Ray logs for itself is left out. Exits
+with 1 if a cell fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,6 +24,8 @@ from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT = 3600  # seconds that one cell may take
+# Such as that a widget's package is missing: remarks for developers, with the hour at which they were made.
+RAY_LOG = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+\tINFO .*\n?", re.MULTILINE)
 
 
 def main() -> int:
@@ -63,25 +68,33 @@ def execute(notebook: Any, folder: Path) -> None:
     for cell in notebook.cells:
         cell.metadata = {}  # when it was executed
         if "outputs" in cell:
-            cell.outputs = [_without_places(output, folder) for output in _joined(cell.outputs)]
+            cell.outputs = [_without_places(output, folder) for output in _shown(cell.outputs)]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
 
 
+def _shown(outputs: list[Any]) -> list[Any]:
+    """Outputs with the pieces of a stream in one, each picture once, and without what Ray logs for itself."""
+    # Ray Tune puts out an empty page where it would have a table.
+    whole = _joined([output for output in outputs if output.get("data", {}).get("text/html") != ""])
+    for output in whole:
+        if output.output_type == "stream":
+            output.text = RAY_LOG.sub("", output.text)
+        if "image/png" in output.get("data", {}):
+            output.data.pop("image/jpeg", None)
+    return _joined([output for output in whole if output.get("text") != ""])
+
+
 def _joined(outputs: list[Any]) -> list[Any]:
-    """Outputs with the pieces of a stream in one, and each picture once."""
+    """Outputs with neighbouring pieces of a stream in one."""
     kept: list[Any] = []
     for output in outputs:
-        if output.get("data", {}).get("text/html") == "":
-            continue  # Ray Tune's, for a table that it does not show
         if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
             kept[-1].text += output.text
         else:
             kept.append(output)
-        if "image/png" in output.get("data", {}):
-            output.data.pop("image/jpeg", None)
     return kept
 
 

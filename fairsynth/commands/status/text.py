@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fairsynth.commands.status.look import FINISHED, RUNNING, SILENT, STAGES, STALE_SECONDS
+from fairsynth.artifacts import STAGES
+from fairsynth.commands.status.look import FINISHED, RUNNING, SILENT, STALE_SECONDS
 from fairsynth.escaping import printable, shortened
 
 _MARKS = {FINISHED: "done", RUNNING: "now", "stopped": "begun", "waiting": "-"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fairsynth.artifacts import write_json
-from fairsynth.commands.status.look import STAGES, look
+from fairsynth.artifacts import STAGES, write_json
+from fairsynth.commands.status.look import look
 from fairsynth.commands.status.text import duration
 from fairsynth.lock import locked
 from tests.support.calling import call, refused

@@ -18,6 +18,7 @@ from fairsynth.escaping import printable
 from fairsynth.pipeline import STAGES, through
 from fairsynth.preflight import check_early, worded
 from fairsynth.stages.context import Context, opened_for_work
+from fairsynth.watching.redaction import redacted
 
 
 class Benched(NamedTuple):
@@ -100,8 +101,9 @@ def _outcomes(base: Context, cell: Cell, own: RunConfig, say: Callable[[str], No
         through(context, "evaluate", lambda line: say(f"  {line}"))
         return measured(context, cell)
     except DataError as error:
-        say(f"  failed: {printable(str(error))}")
-        place = (cell.variant, cell.level, cell.repetition, str(error), cell.dataset, cell.validation)
+        why = redacted(str(error))  # it is shown in the table, too
+        say(f"  failed: {printable(why)}")
+        place = (cell.variant, cell.level, cell.repetition, why, cell.dataset, cell.validation)
         return [Failed(method, *place) for method in cell.methods]
 
 

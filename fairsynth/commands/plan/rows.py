@@ -19,7 +19,7 @@ from fairsynth.stages.ingest.step import FEW, INGEST_UNIT
 
 _ADAPTERS_TWICE, _IMAGES_TWICE = 2, 2  # in the stage, and laid out for people
 _KINDS_OF_LATENTS = 2  # mean and deviation
-AUDITED = 2000  # of a group at most: ``stages.audit.inputs.PER_GROUP``, which takes SciPy to import
+AUDITED = 2000  # of a group at most: ``stages.audit.output.PER_GROUP``
 
 
 @dataclass(frozen=True)

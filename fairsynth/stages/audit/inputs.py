@@ -15,11 +15,12 @@ from fairsynth.artifacts import Artifact
 from fairsynth.data.samples import sample, spread
 from fairsynth.data.vectors import matrix
 from fairsynth.models.probe import Probe, fit_probe, halves
+from fairsynth.stages.audit.output import PER_GROUP
 from fairsynth.stages.embed.output import RealImages
 from fairsynth.stages.synthesize.output import ACCEPTED, filter_probe, members
 
-# Images of a group to look at, at most; training images to compare with when searching for copies.
-PER_GROUP, TRAINING = 2000, 4000
+# Training images to compare with when searching for copies.
+TRAINING = 4000
 COLUMNS = [
     *("image_id", "label", "attribute", "route", "adapter", "second_adapter", "cluster", "unit"),
     *("zero_shot_label", "zero_shot_attribute", "verdict"),

@@ -9,6 +9,8 @@ from typing import Any
 from fairsynth.artifacts import Artifact
 
 RESULT = "audit.json"
+# Accepted images of a group to look at, at most.
+PER_GROUP = 2000
 
 
 def read_audit(artifact: Artifact) -> dict[str, Any]:

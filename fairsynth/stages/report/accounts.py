@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact
 from fairsynth.manifest import TEST, TRAIN, VALIDATION, Manifest
-from fairsynth.stages.audit.inputs import PER_GROUP
+from fairsynth.stages.audit.output import PER_GROUP
 from fairsynth.stages.cluster.output import CLUSTERS
 from fairsynth.stages.embed.output import embedding_files
 from fairsynth.stages.finetune.output import adapter_facts

@@ -13,7 +13,7 @@ from fairsynth.commands.plan.rates import stated
 from fairsynth.commands.plan.rows import AUDITED
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
-from fairsynth.stages.audit.inputs import PER_GROUP
+from fairsynth.stages.audit.output import PER_GROUP
 from tests.support.data.planning import ROOT, planned
 
 DEMO, SD = stated(load_config(None, "demo", {})), stated(load_config(None, "waterbirds", {}))

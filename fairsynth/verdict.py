@@ -82,7 +82,9 @@ def compared(
         return found
     mean, below, above = by_repeats["mean"], *_of_difference(pairs, figure)
     low, high = by_repeats["ci95"]
-    low, high = mean - math.hypot(mean - low, below), mean + math.hypot(high - mean, above)
+    # No difference of shares is greater than 1.
+    low = max(-1.0, mean - math.hypot(mean - low, below))
+    high = min(1.0, mean + math.hypot(high - mean, above))
     verdict = "improved" if low > 0 else "not improved" if high <= 0 else "inconclusive"
     group, n = _smallest_worst(pairs)
     why = ""

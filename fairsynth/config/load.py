@@ -5,6 +5,7 @@ Precedence: command line > YAML > preset > default. Every mistake is reported at
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -27,6 +28,11 @@ def preset_names() -> list[str]:
     """Names of the presets in the package."""
     folder = resources.files("fairsynth") / "config" / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+# Settings that name a model: a hub id, a folder, or one of these words.
+_MODELS = {"models": ("diffusion", "clip"), "classify": ("backbone",)}
+_WORDS = ("demo", "small")
 
 
 def load_config(
@@ -102,9 +108,23 @@ def _validated(merged: Mapping[str, Any]) -> RunConfig:
     if problems:
         raise ConfigError("; ".join(problems))
     try:
-        return RunConfig.model_validate(merged)
+        return _with_whole_paths(RunConfig.model_validate(merged))
     except ValidationError as error:
         raise ConfigError(value_problems(error)) from None
+
+
+def _with_whole_paths(config: RunConfig) -> RunConfig:
+    """The config with folders of models by their whole path: workers have working folders of their own."""
+    found = {}
+    for section, names in _MODELS.items():
+        given = {name: getattr(getattr(config, section), name) for name in names}
+        here = {
+            name: os.path.abspath(os.path.expanduser(place)) for name, place in given.items() if place not in _WORDS
+        }
+        changed = {name: place for name, place in here.items() if os.path.isdir(place) and place != given[name]}
+        if changed:
+            found[section] = getattr(config, section).model_copy(update=changed)
+    return config.model_copy(update=found) if found else config
 
 
 def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:

@@ -46,6 +46,19 @@ class Level:
         return sorted(image_id(entry.path) for entry in self.kept if entry.split == TRAIN)
 
     @property
+    def coarse(self) -> list[str]:
+        """Labels that do not come as near to the ratio as was asked, in words: a rare image of each stays."""
+        counts = Counter((e.label, _attribute(e)) for e in self.kept if e.split == TRAIN)
+        told = []
+        for label, attribute in sorted(self.aligned.items()):
+            n, total = counts[label, attribute], sum(n for (of, _), n in counts.items() if of == label)
+            if total - n == 1 and n / total < self.ratio:
+                told.append(
+                    f"{label}: {n / total:.2%} of the training images are {attribute}, not {100 * self.ratio:g}%, as one other stays"
+                )
+        return told
+
+    @property
     def record(self) -> dict[str, Any]:
         """The level for artifacts and reports; ``sha256`` is of the kept ids, one per line."""
         counts = Counter((e.label, _attribute(e)) for e in self.kept if e.split == TRAIN)

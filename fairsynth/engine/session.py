@@ -31,6 +31,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # An interrupted search ends as every interrupted command does.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 

@@ -11,7 +11,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.device import has_half_precision
-from fairsynth.models.sources import SMALL
+from fairsynth.models.sources import SMALL, check_whole
 
 
 class Classifier(nn.Module):
@@ -43,9 +43,10 @@ def build_classifier(config: ClassifyConfig, n_labels: int, seed: int) -> Classi
                 ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96], depths=[1, 1, 1], layer_type="basic")
             )
         else:
-            encoder = ResNetModel.from_pretrained(
-                config.backbone, revision=config.backbone_revision, use_safetensors=True
+            encoder, told = ResNetModel.from_pretrained(
+                config.backbone, revision=config.backbone_revision, use_safetensors=True, output_loading_info=True
             )
+            check_whole(config.backbone, told["missing_keys"])
         return Classifier(encoder, n_labels)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -45,10 +46,36 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
         looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
         if looks_local and not Path(source).expanduser().is_dir():
             raise ConfigError(
-                f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or 'demo'"
+                f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or "
+                f"{SMALL if key == 'classify.backbone' else DEMO!r}"
             )
+    if classify.backbone != SMALL:
+        _check_backbone(Path(classify.backbone).expanduser())
     _check_side(Path(diffusion_source(models)).expanduser(), models)
     _check_scheduler(Path(diffusion_source(models)).expanduser() / "scheduler" / "scheduler_config.json", models)
+
+
+def _check_backbone(folder: Path) -> None:
+    """Raise ConfigError for a folder with another kind of network than ResNet: as one it would begin with random weights."""
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a hub id, or its loader says what is wrong
+    if kind != "resnet":
+        raise ConfigError(
+            f"classify.backbone: {str(folder)!r} is a network of the kind {kind!r}; give a ResNet of transformers, or "
+            f"{SMALL!r}; docs/extending.md says how to bring another kind"
+        )
+
+
+def check_whole(backbone: str, missing: Iterable[str]) -> None:
+    """Raise ConfigError for a backbone that lacks weights: they would be random, and nothing would say so."""
+    lacking = sorted(missing)
+    if lacking:
+        raise ConfigError(
+            f"classify.backbone: {backbone!r} lacks {len(lacking)} of a ResNet's weights, first {lacking[0]}; give a ResNet "
+            "of transformers with all its weights"
+        )
 
 
 def _check_side(folder: Path, models: ModelsConfig) -> None:

@@ -85,6 +85,7 @@ def make(context: Context, artifact: Artifact) -> Made:
             "layout": "demo" if context.config.data.format == "demo" else dataset.layout,
             "remarks": [
                 *remarks,
+                *(level.coarse if level else ()),
                 *decided.remarks,
                 *_reason_lines(decided.reasons),
                 *_not_named(unnamed, artifact),

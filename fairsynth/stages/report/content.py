@@ -70,7 +70,9 @@ def _use_of_images(inputs: Inputs) -> dict[str, Any]:
     config, setting = inputs.config, chosen_settings(inputs.artifacts["tune"]).get("fairsynth")
     records = group_records(inputs.artifacts["synthesize"])
     compared = compared_policies(inputs.artifacts["tune"])
-    use = use_of_images(used_as(setting, config.classify), records, config.cluster.min_group, compared)
+    # By prompts alone no number of images gives a group adapters.
+    min_group = 0 if config.finetune.generator == "vanilla" else config.cluster.min_group
+    use = use_of_images(used_as(setting, config.classify), records, min_group, compared)
     return use | {"line": TOLD, "would_help": []} if setting and config.classify.synthetic == "none" else use
 
 

@@ -12,6 +12,7 @@ from fairsynth.stages.synthesize.output import GroupRecord
 # Groups that are told what they need, the smallest first: more lines are not read.
 MOST = 8
 NO_HELP = "Synthetic images did not help here: fairsynth's classifier learnt from real images alone."
+NONE_MADE = "There are no synthetic images."
 TOLD = "fairsynth was told to learn from real images alone (classify.synthetic)."
 
 
@@ -46,7 +47,11 @@ def first_line(synthetic: str | None, records: Sequence[GroupRecord]) -> str:
     n, there = sum(record.accepted for record in wanted), len(wanted) - len(others)
     if not n:
         none = f"None were made: {_because(others)}." if others else "None were wanted."
-        return f"{NO_HELP if synthetic == 'none' else 'There are no synthetic images.'} {none}"
+        return (
+            f"{NONE_MADE} "
+            + ("fairsynth's classifier learnt from real images alone. " if synthetic == "none" else "")
+            + none
+        )
     if synthetic == "none":
         return NO_HELP
     every = f"all {there} groups" if there > 1 else "the only group"

@@ -24,9 +24,10 @@ def to_csv(trials: Sequence[Trial], chosen: Collection[Trial]) -> str:
     epoch (of DFR's, its strength): figures of the two kinds are not comparable.
     """
     names = sorted({name for trial in trials for name in trial.setting})
+    titles = ["epochs to run" if name == "epochs" else name for name in names]
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["method", "trial", *_FIGURES, "epochs", "finished", "chosen", "seconds", *names, *_LAST])
+    writer.writerow(["method", "trial", *_FIGURES, "epochs", "finished", "chosen", "seconds", *titles, *_LAST])
     of_chosen = {(trial.method, trial.number) for trial in chosen}
     for trial in trials:
         figures = [getattr(trial, name) for name in _FIGURES]

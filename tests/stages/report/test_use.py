@@ -53,7 +53,10 @@ def test_images_that_were_made_and_used() -> None:
 def test_images_that_did_not_help() -> None:
     assert NO_HELP == "Synthetic images did not help here: fairsynth's classifier learnt from real images alone."
     assert first_line("none", MADE) == first_line("none", NO_FLOWERS) == NO_HELP
-    assert first_line("none", NOTHING) == f"{NO_HELP} None were made: trial images do not show their group."
+    assert first_line("none", NOTHING) == (
+        "There are no synthetic images. fairsynth's classifier learnt from real images alone. None were made: trial images "
+        "do not show their group."
+    )
 
 
 def test_images_that_were_not_made_though_a_policy_wants_some() -> None:
@@ -80,7 +83,9 @@ def test_groups_that_want_no_images_do_not_count() -> None:
     assert first_line("fill", filled) == "Synthetic images were made and used: 285 in the only group."
     use = use_of_images("fill", filled, MIN_GROUP)
     assert use["not_made"] == use["would_help"] == []
-    assert first_line("none", [record(HF, 292, **none)]) == f"{NO_HELP} None were wanted."
+    assert first_line("none", [record(HF, 292, **none)]) == (
+        "There are no synthetic images. fairsynth's classifier learnt from real images alone. None were wanted."
+    )
 
 
 def test_what_would_help_names_the_group_its_images_and_how_many_are_needed() -> None:

@@ -40,6 +40,7 @@ def test_predict_says_the_same(run: Path, tmp_path: Path, ending: str) -> None:
     to = tmp_path / "new" / f"table.{ending}"
     code, out, err = call("predict", run / "images", "--run", run, "--to", to)
     assert code == 0 and not err and out.startswith(f"7 images in {to}: ")
+    assert "dog? " in out.splitlines()[0]
     if ending == "parquet":
         rows = pq.read_table(to).to_pylist()
         columns = [f"p: {label}" for label in LABELS]

@@ -46,7 +46,8 @@ def locked(root: Path) -> Iterator[None]:
 def reading(root: Path) -> Iterator[None]:
     """Keep runs out of an output folder while this process, and others like it, read it. No name is left in the lock.
 
-    A folder in which no run has been has no lock to take, and a disk without locks keeps nobody out. Raises OutputLockedError if a run holds it.
+    A folder in which no run has been has no lock to take, and a disk without locks keeps nobody out.
+    Raises OutputLockedError if a run holds it.
     """
     try:
         handle = open(root / ".lock", encoding="utf-8")  # noqa: SIM115 - closed by the with below

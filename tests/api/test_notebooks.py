@@ -6,6 +6,7 @@ import ast
 import getpass
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat.v4 import new_output
 
 from tests.support.docs.pages import ROOT, links
 
@@ -65,6 +67,7 @@ def test_it_is_small_and_tells_nothing_of_a_machine(path: Path) -> None:
         assert not PLACES.search(text), text
         assert " at 0x" not in text and "\x1b" not in text, text
     told = "\n".join(texts([cell.get("outputs", []) for cell in read(path).cells]))
+    assert "\tINFO " not in told and "Traceback" not in told
     assert socket.gethostname() not in told and f"/{getpass.getuser()}/" not in told and str(ROOT) not in told
 
 
@@ -78,6 +81,24 @@ def test_its_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("text", ["see /home/ann/x", "/root/a", "in (/tmp/x)", "C:\\\\Users"])
 def test_a_path_is_found(text: str) -> None:
     assert PLACES.search(text) and not PLACES.search("runs/own/run ../runs/home/x and/or a/usr/b")
+
+
+def test_streams_are_joined_without_what_ray_logs_and_all_else_stays() -> None:
+    shown = runpy.run_path(str(EXAMPLES / "execute.py"), run_name="execute")["_shown"]
+    log = "2026-11-29 17:53:40,626\tINFO util.py:155 -- Missing packages: ['ipywidgets'].\n"
+    pieces = [
+        ("stdout", "tune  2"),
+        ("stderr", log[:30]),
+        ("stderr", log[30:]),
+        ("stdout", " trials\n"),
+        ("stderr", "slow\n"),
+    ]
+    outputs = [new_output("stream", name=name, text=text) for name, text in pieces]
+    outputs.insert(3, new_output("display_data", {"text/html": "", "text/plain": "<HTML>"}))
+    outputs.append(new_output("display_data", {"image/png": "p", "image/jpeg": "j", "text/plain": "an image"}))
+    *streams, picture = shown(outputs)
+    assert [(one.name, one.text) for one in streams] == [("stdout", "tune  2 trials\n"), ("stderr", "slow\n")]
+    assert picture.data == {"image/png": "p", "text/plain": "an image"}
 
 
 @pytest.mark.slow
@@ -110,9 +131,13 @@ def test_the_demos_cells_work_on_another_run(
 def test_one_can_be_executed_again(tmp_path: Path) -> None:
     """The folder's notebook, with fewer images and steps: its dataset, inspect, a whole run, predictions."""
     notebook = read(EXAMPLES / "own_folder.ipynb")
-    smaller = [('"train": (76, 4)', '"train": (24, 4)'), ('"steps": 15', '"steps": 2'), ('"steps": 80', '"steps": 2')]
-    smaller += [('"per_group": 48, "steps": 8', '"per_group": 12, "steps": 2'), ('"trials": 3', '"trials": 1')]
-    smaller += [('"evaluate.seeds": 2', '"evaluate.seeds": 1'), ('_epochs": 8', '_epochs": 1')]
+    smaller = [('"train": 100, "val": 25, "test": 45', '"train": 24, "val": 20, "test": 10'), ("RARE = 5", "RARE = 3")]
+    smaller += [('"steps": 20, "class_images": 16', '"steps": 2, "class_images": 4'), ('"steps": 60', '"steps": 2')]
+    smaller += [
+        ('"per_group": 64, "steps": 8', '"per_group": 8, "steps": 2, "trial_images": 4'),
+        ('"trials": 2', '"trials": 1'),
+    ]
+    smaller += [('"evaluate": {"seeds": 2}', '"evaluate": {"seeds": 1}'), ('_epochs": 8', '_epochs": 1')]
     for old, new in smaller:
         (cell,) = (cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source)
         cell.source = cell.source.replace(old, new)
@@ -124,5 +149,5 @@ def test_one_can_be_executed_again(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 0 and result.stdout.startswith("own_folder.ipynb: "), result.stderr[-3000:]
     told = "\n".join(texts([cell.outputs for cell in code_cells(tmp_path / "there" / "own_folder.ipynb")]))
-    assert "verdict: " in told and "4 images in runs/own/seen.csv" in told and str(tmp_path) not in told
+    assert "verdict: " in told and "12 images in runs/own/seen.csv" in told and str(tmp_path) not in told
     assert (tmp_path / "there" / "runs" / "own" / "run" / "classifier" / "model.safetensors").is_file()

@@ -62,8 +62,8 @@ class DataConfig(Section):
     """Column or field of the label; empty: the format's own."""
     attribute_column: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
     """Column or field of the attribute; several combine into one attribute. Empty: the format's own."""
-    split_column: str = "split"
-    """Column of the split, where the format has one."""
+    split_column: Annotated[str, BeforeValidator(lambda value: "" if value is None else value)] = "split"
+    """Column of the split, where the format has one; '': none, though a column looks like splits (split_fractions makes them)."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of one format alone, such as age_bins of utkface."""
     attribute: Literal["column", "discover"] = "column"

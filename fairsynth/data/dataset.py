@@ -8,7 +8,7 @@ from functools import cached_property
 
 from fairsynth.config import DataConfig
 from fairsynth.data.location import ImageReader
-from fairsynth.data.metadata import Metadata, SetAside
+from fairsynth.data.metadata import Fields, Metadata, SetAside
 from fairsynth.data.recognise import check_options, reader, recognise
 from fairsynth.data.rules.missing import left_out, respelled
 from fairsynth.data.rules.rows import without_repeats, without_unknown
@@ -16,6 +16,7 @@ from fairsynth.data.rules.splits import with_splits
 from fairsynth.data.rules.values import with_spellings_compared
 from fairsynth.data.severity import Level, at_severity
 from fairsynth.data.storage import Storage
+from fairsynth.data.tables.guess import split_columns
 from fairsynth.errors import DataError
 from fairsynth.escaping import printable
 
@@ -92,13 +93,42 @@ def survey(config: DataConfig, storage: Storage) -> Metadata:
     if config.missing_files == "leave_out":
         metadata = left_out(storage, metadata)
     metadata = without_unknown(config, without_repeats(config, metadata))
-    metadata = with_spellings_compared(with_splits(config, metadata, getattr(reader(name), "SPLIT_FRACTIONS", None)))
+    metadata = with_spellings_compared(
+        with_splits(
+            config,
+            metadata,
+            getattr(reader(name), "SPLIT_FRACTIONS", None),
+            unused_splits(config, storage, name, metadata),
+        )
+    )
     hints = [*_not_followed(storage), *_passed_over(storage)]
     if not metadata.entries and not metadata.problems:
         away = Counter(image.reason for image in (*metadata.quarantined, *metadata.excluded))
         why = [f"{reason} {n}" for reason, n in away.most_common()]
         raise DataError("; ".join([f"{storage.root}: no usable images were found (format {name})", *why, *hints]))
     return replace(metadata, remarks=[*metadata.remarks, *hints])
+
+
+def unused_splits(config: DataConfig, storage: Storage, name: str, metadata: Metadata) -> dict[str, list[str]]:
+    """Columns that look like splits, with their words, where no image has a split and none was asked to be made anew."""
+    if not config.split_column or any(entry.split for entry in metadata.entries):
+        return {}
+    return _split_columns(config, storage, name)
+
+
+def splits_beside(config: DataConfig, storage: Storage) -> dict[str, list[str]]:
+    """The same, of a dataset whose format is known."""
+    name = config.format
+    metadata = reader(name).read(storage, config) if hasattr(reader(name), "tables_of") else Metadata([])
+    return unused_splits(config, storage, name, metadata)
+
+
+def _split_columns(config: DataConfig, storage: Storage, name: str) -> dict[str, list[str]]:
+    tables_of = getattr(reader(name), "tables_of", None)
+    if tables_of is None:
+        return {}
+    used = (*Fields.of(config, "label", "attribute").needed, config.options.get("file_column", ""))
+    return split_columns(storage, tables_of(storage, config), used, config.split_names)
 
 
 def _passed_over(storage: Storage) -> list[str]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairsynth.commands.init.columns import guessed_columns, told
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config, preset_names
-from fairsynth.data.dataset import survey
+from fairsynth.data.dataset import splits_beside, survey
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
@@ -22,6 +23,7 @@ from fairsynth.preflight import check_words, values_of
 from fairsynth.prompts import fill, is_number
 from fairsynth.stages.ingest.decide import group_problems
 
+_GUESSED = "GUESSED from the table's values: look whether it is right."
 _MOST_WORDS = 200
 _MOST_GROUPS = 40
 # The models of a folder that no preset is for are pinned as this preset pins them.
@@ -68,21 +70,29 @@ def of_folder(root: str, preset: str | None, overrides: Mapping[str, Any]) -> Fo
     """
     asked = _asked(root, preset, overrides)
     config = load_config(None, *asked)
-    metadata = survey(config.data, Storage(config.data.root, config.data.follow_links))
+    storage = Storage(config.data.root, config.data.follow_links)
+    guesses = dict(guessed_columns(config.data, storage))
+    asked = asked[0], asked[1] | guesses
+    config = load_config(None, *asked)
+    metadata = survey(config.data, storage)
+    if "data.split_column" not in asked[1] and (column := next(iter(splits_beside(config.data, storage)), "")):
+        guesses["data.split_column"] = column
+        asked = asked[0], asked[1] | {"data.split_column": column}
+        metadata = survey(load_config(None, *asked).data, storage)
     asked, metadata, splits = _with_splits(asked, metadata)
     config = load_config(None, *asked)
     check_words(config, *values_of(metadata))
     words = _words(config, metadata)
     config = load_config(None, asked[0], asked[1] | {f"data.{name}": named for name, named in words.items() if named})
     codes = [f"{name[:-6]} {value!r}" for name in words for value, word in words[name].items() if is_number(word)]
-    warnings = list(_problems(config, metadata))
+    warnings = [*told(guesses), *_problems(config, metadata)]
     if codes:
         warnings.insert(
             0, f"{enumerated(codes, most=4)}: numbers say nothing to a model; replace them by words in data.label_names "
             "and data.attribute_names"
         )  # fmt: skip
     head = [f"For the dataset {config.data.root}, of the layout {config.data.format}.", *_table(metadata)]
-    return FoundConfig(config, head, _notes(config, metadata, splits), warnings)
+    return FoundConfig(config, head, _notes(config, metadata, splits) | {key: [_GUESSED] for key in guesses}, warnings)
 
 
 def _asked(root: str, preset: str | None, overrides: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:

@@ -20,13 +20,17 @@ from fairsynth.data.rules.split_words import meaning
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.class_labels import Codes
 from fairsynth.data.tables.columns import places, present
+from fairsynth.data.tables.guess import guessed
 from fairsynth.data.tables.table import column_names, inside, read_table, safe_path
 from fairsynth.errors import DataError
+from fairsynth.escaping import enumerated
 
 NAME = "file_name"
 # Other names of that column; Hugging Face allows any that ends so.
 _NAMES = (NAME, "filename", "file")
 _ENDING = "_file_name"
+# So many tables of other names are looked into for a hint.
+_LOOKED_AT = 5
 _TABULAR = (".csv", ".tsv", ".jsonl", ".parquet")
 
 HAS_SPLIT_COLUMN = True
@@ -62,10 +66,15 @@ def hint(storage: Storage) -> str:
     others = [name for name in storage.names() if name.lower().endswith(_TABULAR) and not is_table(name)]
     if not others:
         return ""
+    guess = next((known for name in others[:_LOOKED_AT] if (known := guessed(storage, name))), None)
+    if guess is not None:
+        choice = f" (COLUMN: one of {enumerated(guess.rest)})" if guess.rest else ""
+        return f"{guess.table} names the images: {guess.command()}{choice}"
     named = others[0] if len(others) == 1 else f"[{', '.join(others[:3])}]"
     return (
         "if a table names the images: --data.format folder "
-        f"--data.options '{{table: {named}, file_column: COLUMN}}' --data.label_column COLUMN --data.attribute_column COLUMN"
+        f"--data.options '{{table: {named}, file_column: COLUMN}}' --data.split_column COLUMN --data.label_column COLUMN "
+        "--data.attribute_column COLUMN"
     )
 
 

@@ -89,6 +89,11 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     return found.metadata
 
 
+def tables_of(storage: Storage, config: DataConfig) -> list[str]:
+    """Paths of the files, whose columns can be looked at."""
+    return shards(storage, (SUFFIX,))
+
+
 def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, found: Found) -> None:
     """Add the images of one file."""
     fields, where, schema = Fields.of(config, "label", "attribute"), storage.name(path), file.schema_arrow

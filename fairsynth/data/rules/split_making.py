@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from fairsynth.config import DataConfig
@@ -17,9 +18,22 @@ _OF_TRAINING, _OF_OTHERS = 0.2, 0.5
 _TO_LOOK = (0.7, 0.1, 0.2)
 
 
-def made(config: DataConfig, entries: Sequence[Entry], found: Found, usual: Sequence[float] | None) -> Sequence[Entry]:
-    """Entries of a dataset without splits, with one; ``usual``: the format's shares, if it has any."""
+def made(
+    config: DataConfig,
+    entries: Sequence[Entry],
+    found: Found,
+    usual: Sequence[float] | None,
+    columns: Mapping[str, Sequence[str]],
+) -> Sequence[Entry]:
+    """Entries of a dataset without splits, with one; ``usual``: the format's shares, if it has any.
+
+    ``columns``: those that look like splits and are not in use. To make a split beside them would put a benchmark's test
+    images into training, so that people must say that they mean it: ``data.split_column`` empty.
+    """
     fractions = config.split_fractions or usual
+    if columns:
+        found.problem("split", _unused(columns))
+        return assign_splits(entries, fractions or _TO_LOOK, config.split_seed)
     if config.split_from:
         found.problem(
             "split_from", "data.split_from is not used: the dataset has no split; use data.split_fractions alone"
@@ -36,6 +50,14 @@ def made(config: DataConfig, entries: Sequence[Entry], found: Found, usual: Sequ
         f"the dataset has no split of its own: made with shares {shares} and data.split_seed {config.split_seed}"
     )
     return assign_splits(entries, fractions, config.split_seed)
+
+
+def _unused(columns: Mapping[str, Sequence[str]]) -> str:
+    one, words = next(iter(columns.items()))
+    return (
+        f"column {' and '.join(map(repr, columns))} looks like splits ({enumerated(words)}), and no split is in use: "
+        f"--data.split_column {shlex.quote(one)} uses it; --data.split_column '' makes new ones (data.split_fractions)"
+    )
 
 
 def taken(config: DataConfig, found: Found) -> list[Entry]:

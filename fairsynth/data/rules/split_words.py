@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 
@@ -23,6 +24,8 @@ _SPLITS = {
     "test": TEST,
     "testing": TEST,
 }
+# So like must a misspelt word be: trian is train, text is not test.
+_LIKE = 0.8
 # Words that say nothing: training_set, val2017, seg_test, Train_data.
 _THINGS = "set|sets|data|dataset|image|images|img|imgs|photos|pictures|pics|files|samples|split|folder|seg"
 _JOINED = re.compile(rf"({'|'.join(sorted(_SPLITS, key=len, reverse=True))})({_THINGS})")
@@ -31,6 +34,12 @@ _JOINED = re.compile(rf"({'|'.join(sorted(_SPLITS, key=len, reverse=True))})({_T
 def exact_split(word: str) -> str | None:
     """train, val or test from the very word or a usual synonym; None for any other word."""
     return _SPLITS.get(word.strip().casefold())
+
+
+def split_meant(word: str) -> str | None:
+    """The word for a split that a misspelt one is like: validation for validaton; None if none is."""
+    near = difflib.get_close_matches(word.strip().casefold(), _SPLITS, n=1, cutoff=_LIKE)
+    return near[0] if near else None
 
 
 def split_of(word: str) -> str | None:

@@ -15,10 +15,16 @@ from fairsynth.escaping import enumerated
 _NOT_TEXT = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
 
 
-def with_splits(config: DataConfig, metadata: Metadata, usual: Sequence[float] | None) -> Metadata:
+def with_splits(
+    config: DataConfig,
+    metadata: Metadata,
+    usual: Sequence[float] | None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> Metadata:
     """Give every entry its split, or set it aside.
 
-    ``usual``: the format's shares for a dataset without splits. Problems: words that are no splits, images without a
+    ``usual``: the format's shares for a dataset without splits. ``columns``: of its table, those that look like splits
+    and are not in use, with their words. Problems: words that are no splits, images without a
     split beside others that have one, a dataset without splits and no shares for it, a split to be taken from one
     that is not there.
     """
@@ -31,7 +37,7 @@ def with_splits(config: DataConfig, metadata: Metadata, usual: Sequence[float] |
     if unused:
         found.remarks.append(f"data.split_names: no image has the split {enumerated(map(repr, unused))}")
     if [*words] == [""] and "" not in config.split_names:
-        found.entries += made(config, metadata.entries, found, usual)
+        found.entries += made(config, metadata.entries, found, usual, columns or {})
         return found.metadata
     meant = _meanings(config, words, found)
     for entry in metadata.entries:

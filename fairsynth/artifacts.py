@@ -42,6 +42,14 @@ def write_json(path: Path, content: Any) -> None:
     sync(path.parent)
 
 
+def with_usual_mode(path: Path) -> None:
+    """Give a file the mode of other new files (umask): safetensors writes its files for their owner alone."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    fresh.touch()
+    shutil.copymode(fresh, path)
+    fresh.unlink()
+
+
 def sync(path: Path) -> None:
     """fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)

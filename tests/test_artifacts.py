@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.artifacts import Artifact, Counts, Identity, Units, fingerprint, finished_records, write_json
+from fairsynth.artifacts import (
+    Artifact,
+    Counts,
+    Identity,
+    Units,
+    fingerprint,
+    finished_records,
+    with_usual_mode,
+    write_json,
+)
 from fairsynth.errors import FairsynthError
 
 IDENTITY = Identity("embed", 1, {"unit_size": 8, "k": "auto"}, {"ingest": "aa"}, {"clip": "r1"})
@@ -164,3 +173,11 @@ def test_a_json_file_is_old_or_new_when_its_writer_dies(tmp_path: Path, patch: s
     with pytest.raises(TypeError):
         write_json(tmp_path / "record.json", [object()])
     assert json.loads((tmp_path / "record.json").read_text("utf-8")) == {"ä": 1}
+
+
+def test_weights_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    private, usual = tmp_path / "a.safetensors", tmp_path / "b.json"
+    private.touch(0o600)
+    usual.touch()
+    with_usual_mode(private)
+    assert private.stat().st_mode == usual.stat().st_mode and len([*tmp_path.iterdir()]) == 2

@@ -17,6 +17,7 @@ from fairsynth.api.page import groups_html
 from fairsynth.config import ANY_IMAGE
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.metadata import BadImage
+from fairsynth.data.rules.split_words import exact_split
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import enumerated, printable
 from fairsynth.groups import Group
@@ -144,7 +145,7 @@ class ImageSet(Sequence[Kind], Generic[Kind]):
         return {Group(*group): n for group, n in sorted(Counter(zip(*columns, strict=True)).items())}
 
     def where(self, label: str | None = None, attribute: str | None = None, split: str | None = None) -> ImageSet[Kind]:
-        """The images of a label, an attribute, a group (both), a split.
+        """The images of a label, an attribute, a group (both), a split (validation, training and the like are understood).
 
         Raises ConfigError for a word that the dataset does not have.
         """
@@ -153,6 +154,8 @@ class ImageSet(Sequence[Kind], Generic[Kind]):
             if value is None:
                 continue
             known = self._known.get(name, ())
+            if name == "split" and value not in known:
+                value = exact_split(str(value)) or value
             if value not in known:
                 near = get_close_matches(str(value), known, 1)
                 guess = f" (did you mean {near[0]!r}?)" if near else ""

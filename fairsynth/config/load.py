@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fairsynth.config import RunConfig
-from fairsynth.config.suggest import did_you_mean
+from fairsynth.config.suggest import did_you_mean, nearest
 from fairsynth.config.values import spelled
 from fairsynth.errors import ConfigError
 
@@ -67,10 +67,12 @@ def _meant(path: Path) -> str:
     if path.is_dir():
         return f"; for a dataset's folder, 'fairsynth init {path}' writes a config"
     try:
-        beside = [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
+        beside = {file.stem: file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")}
     except OSError:
-        beside = []
-    return did_you_mean(path.name, beside)
+        beside = {}
+    # The ending, which all have, must not count: by it every file would be near.
+    near = nearest(path.stem, beside)
+    return "" if near is None else f" (did you mean {beside[near]!r}?)"
 
 
 def _without_foreign_words(preset: Mapping[str, Any], merged: dict[str, Any]) -> dict[str, Any]:

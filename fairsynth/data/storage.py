@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as fs
 
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.data.pointers import LONGEST_POINTER, is_html, pointer_hint
 from fairsynth.errors import DataError
 
@@ -257,7 +258,17 @@ def _check_folder(folder: Path, given: str) -> None:
     except UnicodeEncodeError:  # the libraries that open files take names in UTF-8 alone
         raise DataError(f"the name of the folder {given!r} is not UTF-8; rename it, or give a link to it") from None
     if not folder.is_dir():
-        raise DataError(f"dataset folder {given!r} does not exist; set --data.root to the dataset's folder")
+        near = did_you_mean(folder.name, _folders_beside(folder))
+        raise DataError(
+            f"dataset folder {given!r} does not exist{near}; give the folder that holds the images (data.root)"
+        )
+
+
+def _folders_beside(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return []
 
 
 def _remote(root: str, scheme: str) -> tuple[Any, str]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 from transformers.utils import logging
 
+from fairsynth.artifacts import with_usual_mode
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.exports.classifier_card import classifier_card
 
@@ -57,6 +58,8 @@ def write_classifier(source: Path, target: Path, labels: Sequence[str], image_si
         linear.weight.copy_(head["weight"])
         linear.bias.copy_(head["bias"])
     model.eval().save_pretrained(target)
+    for weights in target.glob("*.safetensors"):
+        with_usual_mode(weights)
     (target / PROCESSOR).write_text(json.dumps(_processor(image_size), indent=1), "utf-8")
 
 

@@ -15,6 +15,8 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from fairsynth.artifacts import with_usual_mode
+
 FILE_NAME = "pytorch_lora_weights.safetensors"
 FULL_FILE_NAME = "diffusion_pytorch_model.safetensors"
 # Where kohya's own scripts (sd-scripts, networks/lora.py) look for layers: in attentions, resnets and samplers, all of
@@ -58,6 +60,7 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path, entry: str, header: M
         path,
         {entry: json.dumps(dict(header), sort_keys=True)},
     )
+    with_usual_mode(path)
 
 
 def _read_header(path: Path, *entries: str) -> dict[str, Any]:

@@ -75,6 +75,16 @@ def test_a_group_is_picked_by_its_words(images: fs.ImageSet[fs.SyntheticImage]) 
         images.where(split="train")
 
 
+def test_splits_have_the_words_that_tables_use(images: fs.ImageSet[fs.SyntheticImage]) -> None:
+    table = images.table.append_column("split", pa.array(["train", "val", "test"] * 2))
+    known = {"label": ["high", "low"], "split": ["train", "val", "test"]}
+    split = fs.ImageSet(table, images._make, known)
+    assert [one.seed for one in split.where(split="validation")] == [one.seed for one in split.where(split="val")] != []
+    assert len(split.where(split="Training")) == 2
+    with pytest.raises(fs.ConfigError, match="no split 'valdation'"):
+        split.where(split="valdation")
+
+
 def test_what_is_gone_or_no_image_is_told(images: fs.ImageSet[fs.SyntheticImage], tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"no image")
     with pytest.raises(fs.DataError, match=r"image '0\.png' cannot be read \(unidentified\)"):

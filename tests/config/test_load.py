@@ -132,3 +132,12 @@ def test_every_preset_loads_and_keeps_to_the_paper(name: str) -> None:
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_config().seed = 3  # type: ignore[misc]
+
+
+def test_only_a_file_that_is_alike_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 1", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(tmp_path / "nosuch.yaml"))
+    assert "did you mean" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"did you mean 'mine\.yaml'"):
+        load_config(str(tmp_path / "mien.yml"))

@@ -160,7 +160,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     for name in ("data.zip", "data.tar.gz", "DATA.TAR", "x.7z"):
         assert f"'{put(tmp_path / name, 'x')}' is an archive; unpack it" in refusal(str(tmp_path / name))
     assert "is a file; give the folder" in refusal(str(put(tmp_path / "metadata.csv", "x")))
-    assert "does not exist; set --data.root" in refusal(str(tmp_path / "no"))
+    assert "does not exist; give the folder" in refusal(str(tmp_path / "no"))
     assert "no dataset given; set --data.root" in refusal("")
     (tmp_path / "folder.zip").mkdir()
     assert paths(tmp_path / "folder.zip") == []

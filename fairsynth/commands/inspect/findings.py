@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,6 +61,10 @@ def inspect(config: RunConfig, metadata: Metadata, checked: pa.Table, orphans: S
     }
 
 
+# What refusals of other commands say of this one.
+_HERE = re.compile(r"[.;] 'fairsynth inspect' (lists them all;|says why they cannot be used:)")
+
+
 def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list[str]:
     """Every reason for which a run would refuse the dataset."""
     problems = [*metadata.problems, *(group_problems(metadata.entries, config.data) if metadata.entries else ())]
@@ -74,7 +79,7 @@ def _problems(config: RunConfig, metadata: Metadata, examined: Examined) -> list
             check(config.data, metadata, examined)
         except DataError as error:
             problems.append(str(error))
-    return problems
+    return [_HERE.sub(";", problem) for problem in problems]
 
 
 def _prompts(config: RunConfig, examined: Examined) -> dict[str, str]:

@@ -107,7 +107,9 @@ def _of_table(source: str, root: Storage, table: str, data: DataConfig, of_run: 
             f"{source} does not exist; --truth takes a table with path, label and attribute, or a dataset's folder"
         )
     header = column_names(root, table)
-    name = data.options.get("file_column") or file_column(header) or _first(header, ("path", "image"))
+    of_runs = str((of_run.get("options") or {}).get("file_column") or "")
+    known = of_runs if of_runs and present(header, (of_runs,)) else ""
+    name = data.options.get("file_column") or known or file_column(header) or _first(header, ("path", "image"))
     if not name:
         raise DataError(
             f"{source} has no column of file names; it has: {enumerated(header)}; needed: path or file_name; if another "
@@ -124,7 +126,10 @@ def _of_table(source: str, root: Storage, table: str, data: DataConfig, of_run: 
             f"{source} has neither a column label nor attribute; it has: {enumerated(header)}; if others are meant: "
             "--data.label_column COLUMN --data.attribute_column COLUMN"
         )
-    split = data.split_column if data.split_column and present(header, (data.split_column,)) else ""
+    column = (
+        data.split_column if "split_column" in data.model_fields_set else of_run.get("split_column", data.split_column)
+    )
+    split = next(iter(present(header, [name for name in (column, data.split_column) if name])), "")
     found = Found()
     for _, row in read_table(root, table, (name, *label, *attributes), found, (split,) if split else ()):
         path = row[name].replace("\\", "/")
@@ -159,7 +164,7 @@ def _usual(header: Sequence[str], of_run: Sequence[str | None], name: str) -> tu
 
 
 def _of_folder(source: str, root: Storage, data: DataConfig, of_run: Mapping[str, Any]) -> Truth:
-    layout = recognise(root) if data.format == "auto" else data.format
+    layout = _layout(root, of_run) if data.format == "auto" else data.format
     its = {"demo": "folder"}.get(of_run.get("format", ""), of_run.get("format", ""))
     alike = {key: of_run[key] for key in _READING if key in of_run} if its in ("auto", layout) else {}
     given = {key: getattr(data, key) for key in data.model_fields_set}
@@ -168,6 +173,13 @@ def _of_folder(source: str, root: Storage, data: DataConfig, of_run: Mapping[str
     metadata = without_repeats(config, respelled(root, reader(layout).read(root, config)))
     has = ("label", "attribute") if any(e.attribute or e.true_attribute for e in metadata.entries) else ("label",)
     return _truth(source, root, metadata, config, has)
+
+
+def _layout(root: Storage, of_run: Mapping[str, Any]) -> str:
+    """The folder's layout; that of the run's dataset if the tables that were named for it are there."""
+    tables = (of_run.get("options") or {}).get("table") or ()
+    named = [tables] if isinstance(tables, str) else [*tables]
+    return "folder" if named and of_run.get("format") == "folder" and all(map(root.is_file, named)) else recognise(root)
 
 
 def _truth(source: str, root: Storage, metadata: Metadata, config: DataConfig, has: tuple[str, ...]) -> Truth:

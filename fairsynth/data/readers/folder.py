@@ -7,12 +7,14 @@ them.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from fairsynth.config import DataConfig, Section
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.config.values import spelled
 from fairsynth.data.layout import NO_NAMES, TABLES, is_table, shard_split, split_folders
 from fairsynth.data.metadata import Fields, Found, Metadata
@@ -20,7 +22,8 @@ from fairsynth.data.rules.split_words import meaning
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.class_labels import Codes
 from fairsynth.data.tables.columns import places, present
-from fairsynth.data.tables.guess import guessed
+from fairsynth.data.tables.guess import SAMPLE, guessed, there_of
+from fairsynth.data.tables.guess import file_column as names_files
 from fairsynth.data.tables.table import column_names, inside, read_table, safe_path
 from fairsynth.errors import DataError
 from fairsynth.escaping import enumerated
@@ -29,8 +32,6 @@ NAME = "file_name"
 # Other names of that column; Hugging Face allows any that ends so.
 _NAMES = (NAME, "filename", "file")
 _ENDING = "_file_name"
-# So many tables of other names are looked into for a hint.
-_LOOKED_AT = 5
 _TABULAR = (".csv", ".tsv", ".jsonl", ".parquet")
 
 HAS_SPLIT_COLUMN = True
@@ -66,10 +67,11 @@ def hint(storage: Storage) -> str:
     others = [name for name in storage.names() if name.lower().endswith(_TABULAR) and not is_table(name)]
     if not others:
         return ""
-    guess = next((known for name in others[:_LOOKED_AT] if (known := guessed(storage, name))), None)
+    guess = guessed(storage, others)
     if guess is not None:
         choice = f" (COLUMN: one of {enumerated(guess.rest)})" if guess.rest else ""
-        return f"{guess.table} names the images: {guess.command()}{choice}"
+        what = f"{enumerated(guess.tables, most=3)} name{'s' if len(guess.tables) == 1 else ''} the images"
+        return f"{what}: {guess.command()}{choice}"
     named = others[0] if len(others) == 1 else f"[{', '.join(others[:3])}]"
     return (
         "if a table names the images: --data.format folder "
@@ -109,13 +111,38 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
 def tables_of(storage: Storage, config: DataConfig) -> list[str]:
     """Paths of the metadata tables to read; none if there is none.
 
-    Raises DataError: tables both at the root and in split folders, two tables in one folder.
+    Raises DataError: tables both at the root and in split folders, two tables in one folder, a named one that is not there.
     """
     options = Options.model_validate(config.options)
-    tables = [safe_path(storage, table) for table in options.table] or _tables(storage, config.split_names)
+    tables = [_there(storage, safe_path(storage, table)) for table in options.table]
+    tables = tables or _tables(storage, config.split_names)
     if tables and not options.table:
         _check_places(storage, tables)
     return tables
+
+
+def _there(storage: Storage, table: str) -> str:
+    """The path itself. Raises DataError if there is no such table."""
+    if storage.is_file(table):
+        return table
+    folder = table[: table.rfind("/") + 1]
+    tables = [folder + name for name in storage.names(folder) if name.lower().endswith(_TABULAR)]
+    raise DataError(
+        f"the table {table!r} is not in {storage.root}{did_you_mean(table, tables)}; tables there: {enumerated(tables) or 'none'}; "
+        "name one: --data.options.table TABLE"
+    )
+
+
+def _check_names(storage: Storage, table: str, column: str, paths: Sequence[str]) -> None:
+    """Raise DataError if most of the first paths are no files, and another column's are: the wrong one was taken."""
+    if 2 * there_of(storage, paths) >= len(paths):
+        return
+    right = names_files(storage, table)
+    if right and right != column:
+        raise DataError(
+            f"column {column!r} of {storage.name(table)} names no files that are there (first: {paths[0]!r}), but column {right!r} "
+            f"does: --data.options.file_column {shlex.quote(right)}"
+        )
 
 
 def _tables(storage: Storage, names: Mapping[str, str] = NO_NAMES) -> list[str]:
@@ -147,7 +174,7 @@ def _read(storage: Storage, config: DataConfig, options: Options, fields: Fields
     asked = (column,) if config.other_split_column else ()
     has_split = bool(column) and (bool(asked) or bool(present(header, (column,))))
     beside = shard_split(table, config.split_names) if in_folder or (options.table and not has_split) else ""
-    optional = (column,) if column else ()
+    optional, start = (column,) if column else (), len(found.entries)
     for number, row in read_table(storage, table, (name_column, *fields.needed, *asked), found, optional):
         path = inside(storage, row[name_column], table, number, found)
         if not path:
@@ -158,6 +185,8 @@ def _read(storage: Storage, config: DataConfig, options: Options, fields: Fields
             found.refuse(path, "two_splits", problem)
         else:
             found.entries.append(fields.entry(codes.known(row), path, said or beside))
+    if not in_folder:
+        _check_names(storage, table, name_column, [entry.path for entry in found.entries[start : start + SAMPLE]])
     found.name_values(codes.words, table)
 
 

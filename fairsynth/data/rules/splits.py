@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fairsynth.config import DataConfig
 from fairsynth.data.metadata import Found, Metadata, SetAside
 from fairsynth.data.rules.split_making import made, taken
-from fairsynth.data.rules.split_words import CODES, DROP, SPLIT_WORDS, exact_split, meaning
+from fairsynth.data.rules.split_words import CODES, DROP, SPLIT_WORDS, exact_split, meaning, split_meant
 from fairsynth.escaping import enumerated
 
 # What YAML reads as something else than text if it has no quotes.
@@ -41,7 +41,8 @@ def with_splits(
         return found.metadata
     meant = _meanings(config, words, found)
     for entry in metadata.entries:
-        split = meant.get(entry.split)
+        # A misspelt word is a problem, but not that its split has no images.
+        split = meant.get(entry.split) or exact_split(split_meant(entry.split) or "")
         if split == DROP:
             found.excluded.append(SetAside(entry.path, "split_dropped", f"split {entry.split!r}"))
         elif split:
@@ -72,7 +73,14 @@ def _tell_of_unknown(metadata: Metadata, words: Mapping[str, int], meant: Mappin
     first = {entry.split: entry.path for entry in reversed(metadata.entries)}
     for word in sorted({*words} - {*meant}):
         way = f"say what it is (train, val, test), or leave these out: --data.split_names '{{{_yaml(word)}: drop}}'"
-        if word:
+        near = split_meant(word)
+        if near:
+            where = f"{words[word]} images, first: {first[word]!r}"
+            problem = (
+                f"split is {word!r} (did you mean {near!r}?); {where}; if so, correct the metadata, or: "
+                f"--data.split_names '{{{_yaml(word)}: {exact_split(near)}}}'"
+            )
+        elif word:
             where = f"{words[word]} images, first: {first[word]!r}"
             problem = f"split is {word!r}; allowed: {SPLIT_WORDS}; {where}; {way}"
         else:

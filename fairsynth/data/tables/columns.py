@@ -33,7 +33,7 @@ def _place(where: str, found: Sequence[str], column: str, needed: Sequence[str],
     if not alike:
         has = enumerated(found, most=_SHOWN) or "none"
         raise DataError(
-            f"{where} has no column {column!r}{did_you_mean(column, found)}; it has: {has}; needed: {', '.join(needed)}{way}"
+            f"{where} has no column {column!r}{did_you_mean(column, found)}; it has: {has}; needed: {', '.join(dict.fromkeys(needed))}{way}"
         )
     return alike[0]
 

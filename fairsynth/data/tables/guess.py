@@ -18,16 +18,18 @@ from fairsynth.data.tables.table import UNREADABLE, Row, column_names, read_tabl
 from fairsynth.errors import DataError
 
 # So many rows are looked at to know whether a column names files, or is a label.
-_FILES, _ROWS = 20, 1000
+SAMPLE, _ROWS = 20, 1000
+# Into so many tables of other names one looks for a hint.
+_TABLES = 5
 # More values are no label.
 _MOST_VALUES = 40
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A table's columns: that of the file names and that of the splits (empty: none), and the rest."""
+    """Tables with the same columns: that of the file names and that of the splits (empty: none), and the rest."""
 
-    table: str
+    tables: tuple[str, ...]
     file_column: str
     split_column: str
     rest: tuple[str, ...]
@@ -35,7 +37,7 @@ class Guess:
     def command(self) -> str:
         """The settings that read it, with label and attribute to choose."""
         options = yaml.safe_dump(
-            {"table": self.table, "file_column": self.file_column},
+            {"table": self.tables[0] if len(self.tables) == 1 else [*self.tables], "file_column": self.file_column},
             default_flow_style=True,
             width=10**9,
             sort_keys=False,
@@ -47,14 +49,20 @@ class Guess:
         )
 
 
-def guessed(storage: Storage, table: str) -> Guess | None:
-    """What a table's columns seem to be; None if none of them names files that are there, or it cannot be read."""
+def guessed(storage: Storage, tables: Sequence[str]) -> Guess | None:
+    """The first of the tables that names files which are there, with all that have its columns; None if none does."""
+    return next((known for table in tables[:_TABLES] if (known := _guessed(storage, table, tables))), None)
+
+
+def _guessed(storage: Storage, table: str, others: Sequence[str]) -> Guess | None:
     try:
         names = file_column(storage, table)
         if not names:
             return None
-        split = next(iter(split_columns(storage, [table], [names])), "")
-        return Guess(table, names, split, tuple(c for c in _plain(storage, table) if c not in (names, split)))
+        columns = _plain(storage, table)
+        alike = [other for other in others if other == table or _plain(storage, other) == columns]
+        split = next(iter(split_columns(storage, alike, [names])), "")
+        return Guess(tuple(alike), names, split, tuple(c for c in columns if c not in (names, split)))
     except DataError:
         return None
 
@@ -65,7 +73,7 @@ def file_column(storage: Storage, table: str) -> str:
     Raises DataError for a table that cannot be read.
     """
     columns = _plain(storage, table)
-    rows = [*islice(_rows(storage, table, columns), _FILES)]
+    rows = [*islice(_rows(storage, table, columns), SAMPLE)]
     there = {column: there_of(storage, [row[column] for row in rows]) for column in columns}
     best = max(columns, key=lambda column: there[column], default="")
     return best if best and 2 * there[best] > len(rows) else ""

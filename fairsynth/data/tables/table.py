@@ -40,12 +40,16 @@ def read_table(
     if not storage.is_file(path):
         where = storage.name(path)
         hint = absence_hint(storage.full(path), str(storage.local)) if storage.local is not None else ""
-        raise DataError(f"{where} does not exist; {hint or 'it must have the columns ' + ', '.join(needed)}")
+        raise DataError(
+            f"{where} does not exist; {hint or 'it must have the columns ' + ', '.join(dict.fromkeys(needed))}"
+        )
     number = 0
     for number, row in _reader(path)(storage, path, needed, optional, found):
         yield number, row
     if not number and not found.quarantined:
-        raise DataError(f"{storage.name(path)} has no rows; it must have one for each image: {', '.join(needed)}")
+        raise DataError(
+            f"{storage.name(path)} has no rows; it must have one for each image: {', '.join(dict.fromkeys(needed))}"
+        )
 
 
 def _reader(path: str) -> Callable[[Storage, str, Sequence[str], Sequence[str], Found], Iterator[tuple[int, Row]]]:

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
+from fairsynth.artifacts import with_usual_mode
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.models import adapters
 from fairsynth.models.sources import base_of
@@ -33,6 +34,7 @@ def save_trained(
         adapters.require_finite(tensors)
         unet.save_config(folder)
         save_file(tensors, folder / adapters.FULL_FILE_NAME, {"format": "pt"})
+        with_usual_mode(folder / adapters.FULL_FILE_NAME)
     elif trained.weights is not None:
         kept = ("label", "attribute", "cluster", "prompt", "class_prompt", "seed", "images", "best_step", "generator")
         provenance = (

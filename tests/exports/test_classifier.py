@@ -117,6 +117,10 @@ def test_many_labels_and_such_that_are_numbers_keep_their_names(run: Path) -> No
     assert classify.model.config.label2id["0"] == 1 and classify.model.config.id2label[0] == "1"
 
 
+def test_all_its_files_can_be_read_by_the_same_people(run: Path) -> None:
+    assert len({file.stat().st_mode for file in (run / "classifier").iterdir()}) == 1
+
+
 def test_a_run_without_fairsynth_among_its_methods_leaves_no_classifier(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "classifier"
     shutil.copytree(run / "classifier", target)  # of an earlier config

@@ -146,6 +146,8 @@ def test_diffusers_has_nothing_to_say_about_our_files_but_what_it_says_of_its_ow
 def test_the_header_tells_rank_alpha_and_provenance(states: list[State], tmp_path: Path) -> None:
     path, kohya = save(states[0], tmp_path), tmp_path / "kohya.safetensors"
     adapters.to_kohya(path, kohya)
+    (tmp_path / "usual").touch()
+    assert {file.stat().st_mode for file in (path, kohya)} == {(tmp_path / "usual").stat().st_mode}
     with safe_open(path, "pt") as handle:
         (entry,) = handle.metadata().items()
     header = json.loads(entry[1])

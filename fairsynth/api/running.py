@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,11 @@ from fairsynth.commands.run.running import carry_out, checked
 from fairsynth.config import RunConfig
 from fairsynth.config.load import changed, load_config, preset_names, suggestion
 from fairsynth.engine.session import disconnect, is_connected
+from fairsynth.engine.signals import handlers_kept
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
 
 _NOTHING = "nothing to run: give a preset, a YAML file or settings, for example fairsynth.run('demo', out='runs/demo')"
-# Ray and Ray Tune set handlers of their own for these.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def run(
@@ -68,7 +65,7 @@ def run(
     """
     settled = _settled(config, preset, out, overrides)
     checked_run = checked(settled)
-    with _ended_if_interrupted(), _handlers_kept():
+    with _ended_if_interrupted(), handlers_kept():
         carry_out(checked_run, None, _line_by_line(say))
     return open_run(checked_run.root)
 
@@ -146,18 +143,3 @@ def _ended_if_interrupted() -> Iterator[None]:
         if not joined:
             disconnect()
         raise
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Put back the handlers of signals; only a process's main thread has any."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            with suppress(TypeError):  # one that was not set from Python
-                signal.signal(number, handler)

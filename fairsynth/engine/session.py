@@ -16,6 +16,7 @@ from fairsynth.config import ResourcesConfig
 from fairsynth.engine import nodes
 from fairsynth.engine.progress import Progress, watched
 from fairsynth.engine.ray_start import not_started, ray_folder
+from fairsynth.engine.signals import handlers_kept
 from fairsynth.errors import InfrastructureError
 
 _QUIET = {
@@ -77,7 +78,7 @@ class Session:
         began = time.monotonic()
         os.environ.setdefault("OMP_NUM_THREADS", str(self.resources.threads))
         try:
-            with _stderr_closed():
+            with handlers_kept(), _stderr_closed():
                 self._init(ray)
         except InfrastructureError:
             raise
@@ -185,7 +186,8 @@ class Session:
         if self._connected:
             import ray
 
-            ray.shutdown()
+            with handlers_kept():
+                ray.shutdown()
             self._connected = False
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
 
+from fairsynth.engine.address import place
 from fairsynth.errors import InfrastructureError
 
 _USUAL = "/tmp"  # noqa: S108 - Ray's own default
@@ -20,6 +25,13 @@ _WAYS = {
     errno.ENFILE: "end programs that hold many files open",
     errno.ENOMEM: "end programs that hold much memory",
 }
+# How Ray tells, in its error or on stderr, that a token is wrong or missing.
+_REFUSED = re.compile(r"unauthenticated|InvalidAuthToken|AuthenticationError", re.IGNORECASE)
+_TOKEN = (
+    "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the head's token (or have it in ~/.ray/auth_token); "  # noqa: S105
+    "'fairsynth doctor' checks it"
+)
+_MOST_SAID = 1_000_000  # bytes
 _ELSEWHERE = "set RAY_TMPDIR to a folder that can be written, with a short path"
 
 
@@ -52,15 +64,55 @@ def _holds_sockets(folder: str) -> bool:
     return len(os.fsencode(os.path.join(folder, _SOCKET.format(os.getpid())))) <= _LONGEST_SOCKET
 
 
-def not_started(error: Exception, what: str = "") -> InfrastructureError:
-    """What to tell of any error with which Ray refused to start or to be joined, and what to do about it."""
+@contextmanager
+def stderr_kept() -> Iterator[Callable[[], str]]:
+    """Keep back what is written to stderr, for the function that this gives: Ray's C++ part announces its log level there.
+
+    Why a cluster refuses a token stands there, too, and nowhere else.
+    """
+    with suppress(AttributeError, OSError, ValueError):  # there may be none, or a closed one
+        sys.stderr.flush()
+    kept = os.dup(2)
+    with _nameless() as file:
+        os.dup2(file.fileno(), 2)
+
+        def said() -> str:
+            with suppress(AttributeError, OSError, ValueError):
+                sys.stderr.flush()
+            file.seek(0)
+            return file.read(_MOST_SAID).decode("utf-8", "replace")
+
+        text: list[str] = []
+        try:
+            yield lambda: text[0]
+        finally:
+            text.append(said())
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _nameless() -> IO[bytes]:
+    """A file without a name, even where no disk has room for one."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "r+b")
+
+
+def not_started(error: Exception, what: str = "", said: str = "") -> InfrastructureError:
+    """What to tell of any error with which Ray refused to start or to be joined, and what to do about it.
+
+    ``said``: what it wrote to stderr.
+    """
     address = os.environ.get("RAY_ADDRESS")
-    what = what or (f"cannot connect to {address}" if address else "a local Ray did not start")
+    what = what or (f"cannot connect to {place() or address}" if address else "a local Ray did not start")
     why = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         why = error.strerror + (f": {error.filename}" if error.filename and not address else "")
+    if address and _REFUSED.search(f"{error}\n{said}"):
+        return InfrastructureError(f"{what}: the cluster refused the token, or asks for one; {_TOKEN}")
     if address:
-        return InfrastructureError(f"{what}: {why}")
+        return InfrastructureError(f"{what}: {why}; if the cluster asks for a token, {_TOKEN}")
     if isinstance(error, OSError):
         return InfrastructureError(f"{what}: {why}; {_WAYS.get(error.errno or 0, _ELSEWHERE)}")
     return InfrastructureError(

@@ -7,15 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine import nodes
+from fairsynth.engine.address import check_address
 from fairsynth.engine.progress import Progress, watched
-from fairsynth.engine.ray_start import not_started, ray_folder
+from fairsynth.engine.ray_start import not_started, ray_folder, stderr_kept
 from fairsynth.engine.signals import handlers_kept
 from fairsynth.errors import InfrastructureError
 
@@ -65,10 +66,11 @@ class Session:
         self.startup_seconds = 0.0
         self.jobs_left = False
         """Whether jobs that nobody waits for are still at work."""
-        self._connected = False
+        self._connected = self._answered = False
 
     def connect(self) -> None:
         """Join the cluster of RAY_ADDRESS, or start a local Ray. Raises InfrastructureError if that fails."""
+        self.look()
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         import ray
@@ -78,14 +80,20 @@ class Session:
         began = time.monotonic()
         os.environ.setdefault("OMP_NUM_THREADS", str(self.resources.threads))
         try:
-            with handlers_kept(), _stderr_closed():
+            with handlers_kept(), stderr_kept() as said:
                 self._init(ray)
         except InfrastructureError:
             raise
         except Exception as error:  # Ray raises almost anything, even a plain Exception, where it does not start
-            raise not_started(error) from error
+            raise not_started(error, said=said()) from error
         self._connected = True
         self.startup_seconds += time.monotonic() - began
+
+    def look(self) -> None:
+        """Raise InfrastructureError if RAY_ADDRESS names a cluster that does not answer; once there was an answer, never."""
+        if not self._answered and not is_connected():
+            check_address()
+        self._answered = True
 
     @staticmethod
     def _init(ray: Any) -> None:
@@ -227,18 +235,3 @@ def session_of(
                 session.close()
             raise
         session.close()
-
-
-@contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Ray's C++ part announces its log level on stderr; errors still come as exceptions."""
-    with suppress(AttributeError, OSError, ValueError):  # there may be none, or a closed one
-        sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)

@@ -91,6 +91,7 @@ def run_stage(context: Context, stage: Stage) -> Done:
 
 def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:
     """Make an artifact and write its record; start-up is Ray's own plus the workers' until their first result."""
+    context.session.look()  # not after an hour of the work that needs no Ray
     began, ray_before = time.monotonic(), context.session.startup_seconds
     artifact.open()
     made = stage.make(context, artifact)

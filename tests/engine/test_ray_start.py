@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -107,10 +108,11 @@ FAILURES: dict[str, tuple[Exception, str]] = {
 }
 
 
-def connected(error: Exception, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is told if Ray fails so."""
+def connected(error: Exception, monkeypatch: pytest.MonkeyPatch, written: bytes = b"") -> str:
+    """What is told if Ray fails so, with that on stderr."""
 
     def init(**_: Any) -> NoReturn:
+        os.write(2, written)
         raise error
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, is_initialized=lambda: False))  # type: ignore[arg-type]
@@ -126,10 +128,32 @@ def test_whatever_keeps_ray_from_starting_is_told(failure: str, short: Path, mon
     assert told in connected(error, monkeypatch)
 
 
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """RAY_ADDRESS of somebody who answers, by a name and a password."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://me:verysecret@{where}")
+        yield where
+
+
+TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the head's token"
+
+
 @pytest.mark.parametrize("error", [ConnectionError("no answer"), OSError("no answer"), Exception("no answer.")])
-def test_a_cluster_that_does_not_answer_is_named(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert connected(error, monkeypatch) == "cannot connect to 10.0.0.1:6379: no answer"
+def test_a_cluster_that_cannot_be_joined_is_named(error: Exception, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = connected(error, monkeypatch)
+    assert told.startswith(f"cannot connect to {head}: no answer; if the cluster asks for a token, {TOKEN}")
+
+
+def test_a_refused_token_is_told_though_ray_writes_it_to_stderr_alone(
+    head: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written = b"gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken: Authentication token is missing\n"
+    told = connected(ConnectionError("Failed to connect"), monkeypatch, written)
+    assert told.startswith(f"cannot connect to {head}: the cluster refused the token, or asks for one; {TOKEN}")
+    os.write(2, b"later")
+    assert capfd.readouterr().err == "later", "what Ray writes is kept back, and stderr is there again"
 
 
 UNIT = """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -21,13 +20,12 @@ from typing import Any
 from fairsynth.commands.doctor.check import Check, one_line
 from fairsynth.commands.doctor.storage import PROBE, existing
 from fairsynth.config import RunConfig
+from fairsynth.engine.address import WAYS, Place, place, silence
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.errors import InfrastructureError
 
-_CONNECT_SECONDS = 5.0
 _RAY_SECONDS = 120.0
 _NODE_SECONDS = 60.0
-_PORT = 6379
 
 
 def address_checks() -> Iterator[Check]:
@@ -35,8 +33,8 @@ def address_checks() -> Iterator[Check]:
     address = os.environ.get("RAY_ADDRESS", "")
     if not address or address in ("local", "auto"):
         yield _local_folder()
-    else:
-        yield _reachable(address)
+    elif there := place():
+        yield _reachable(there)
     yield _token(bool(address))
 
 
@@ -49,21 +47,12 @@ def _local_folder() -> Check:
     return Check("Ray's folder", "ok", f"{folder} can be written")
 
 
-def _reachable(address: str) -> Check:
-    host, _, port = address.rpartition("://")[2].rpartition("@")[2].partition("/")[0].rpartition(":")
-    if not host:
-        host, port = port, str(_PORT)
-    shown, do = (
-        f"RAY_ADDRESS {host}:{port}",
-        "set RAY_ADDRESS to HOST:PORT of a running head, or unset it for a local Ray",
-    )
-    if not port.isdigit():
-        return Check("Ray's address", "failed", f"{shown} has no port", do)
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS):
-            return Check("Ray's address", "ok", f"{shown} answers")
-    except (OSError, OverflowError, UnicodeError) as error:
-        return Check("Ray's address", "failed", f"{shown} does not answer: {one_line(error)}", do)
+def _reachable(there: Place) -> Check:
+    why = silence(there)
+    shown = f"RAY_ADDRESS {there}"
+    if why:
+        return Check("Ray's address", "failed", f"{shown} does not answer: {why[:300]}", WAYS)
+    return Check("Ray's address", "ok", f"{shown} answers")
 
 
 def _token(joins: bool) -> Check:

@@ -9,11 +9,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from fairsynth.errors import ConfigError, OutputLockedError
+
+# Root may write there by their permissions, and yet nobody can make a folder.
+_KERNELS = ("/proc", "/sys")
 
 
 @contextmanager
@@ -40,6 +43,26 @@ def locked(root: Path) -> Iterator[None]:
         finally:
             # Whoever only reads the folder later has no name there.
             handle.truncate(0)
+
+
+def check_writable(root: Path) -> None:
+    """Raise ConfigError, as ``locked`` does, if the folder could not be made or written; nothing is written to find out."""
+    there = root
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    reason = 0
+    if not there.is_dir():
+        reason = errno.EEXIST if there == root else errno.ENOTDIR
+    elif not os.access(there, os.W_OK | os.X_OK) or any(map(there.is_relative_to, _KERNELS)):
+        reason = errno.EACCES
+    if reason:
+        raise ConfigError(f"cannot write to the output folder {root}: {os.strerror(reason)}; choose another with --out")
+
+
+def check_free(root: Path) -> None:
+    """Raise OutputLockedError, as ``locked`` does, if somebody holds or reads the folder now; nothing is written."""
+    with suppress(OSError), open(root / ".lock", "r+", encoding="utf-8") as handle:
+        _take(handle, root, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -70,9 +93,9 @@ def _take(handle: TextIO, root: Path, kind: int) -> None:
                 f"the output folder {root} cannot be locked: {error.strerror}; choose a disk with file locks with --out"
             ) from None
         handle.seek(0)
-        raise OutputLockedError(
-            f"the output folder {root} is in use by {_owner(handle.read())}; wait for it, or choose another with --out"
-        ) from None
+        # Whoever reads a folder needs this one.
+        way = "wait for it" if kind == fcntl.LOCK_SH else "wait for it, or choose another with --out"
+        raise OutputLockedError(f"the output folder {root} is in use by {_owner(handle.read())}; {way}") from None
 
 
 class Owner(NamedTuple):

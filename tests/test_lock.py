@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fairsynth.errors import ConfigError, OutputLockedError
-from fairsynth.lock import locked, reading
+from fairsynth.lock import check_free, check_writable, locked, reading
 
 HOLD = """
 import sys
@@ -157,3 +157,27 @@ def test_a_disk_without_locks_can_be_read_and_not_written(tmp_path: Path, monkey
         locked(tmp_path),
     ):
         pass
+
+
+def test_whoever_reads_is_not_told_to_choose_another_folder(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(OutputLockedError, match=r"; wait for it$"), reading(tmp_path / "out"):
+        """Not reached."""
+
+
+def test_a_folder_that_no_run_could_write_is_found_without_writing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    for root in (Path("/proc/x"), tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError) as found:
+            check_writable(root)
+        with pytest.raises(ConfigError, match=r"cannot write to the output folder .*--out"), locked(root):
+            """Not reached."""
+        assert f"cannot write to the output folder {root}: " in str(found.value)
+    check_writable(tmp_path / "new" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_in_use_is_found_without_writing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(OutputLockedError, match=f"process {holder.pid} on .* or choose another with --out"):
+        check_free(tmp_path / "out")
+    check_free(tmp_path / "new")
+    assert not (tmp_path / "new").exists()

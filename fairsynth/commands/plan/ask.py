@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def agreed(config: RunConfig, root: Path, metadata: Metadata | None, most_minutes: float, price: float | None) -> bool:
     """Whether a run may begin: always, but at a terminal a person is asked if it is estimated above so many minutes.
 
-    ``config`` and ``metadata`` as the run has them.
+    ``config`` and ``metadata`` as the run has them. Raises OutputLockedError, before it asks, if the folder is in use.
     """
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
         return True
@@ -24,7 +24,9 @@ def agreed(config: RunConfig, root: Path, metadata: Metadata | None, most_minute
     from fairsynth.commands.plan.plan import make_plan
     from fairsynth.commands.plan.run import layout_of
     from fairsynth.commands.plan.text import duration, lines
+    from fairsynth.lock import check_free
 
+    check_free(root)
     plan = make_plan(config, root, of_metadata(config, metadata), metadata, None)
     likely = plan.seconds()[1]
     if plan.done or likely <= 60 * most_minutes:

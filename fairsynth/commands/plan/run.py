@@ -12,12 +12,14 @@ from fairsynth.commands.plan.text import lines
 from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
+from fairsynth.lock import check_writable
 from fairsynth.models.sources import check_sources
 from fairsynth.preflight import worded
 
 
 def planned(config: RunConfig, root: Path, rates_from: str | None, price: float | None, as_json: bool) -> str:
     """The plan as text or JSON. Raises what a run raises before its work."""
+    check_writable(root)
     plan = plan_of(config, root, rates_from)
     layout = layout_of(config)
     if as_json:

@@ -15,6 +15,7 @@ import pytest
 
 from fairsynth.commands.plan.ask import agreed
 from fairsynth.config.load import load_config
+from fairsynth.errors import ConfigError
 from fairsynth.lock import locked
 from tests.support.data.planning import environment, in_process, set_traps
 
@@ -71,12 +72,14 @@ def test_an_interrupt_ends_it(tmp_path: Path, traps: Path) -> None:
 
 @pytest.mark.slow  # processes at a terminal of their own
 def test_who_agrees_or_need_not_be_asked_goes_on(tmp_path: Path, traps: Path) -> None:
-    """The output folder is in use, which ends a run that goes on, and no other."""
+    """The output folder is in use, which ends a run that goes on, and one that would ask; or it has no place for a lock."""
     words = ["run", "--preset", "demo", "--out", str(tmp_path / "out")]
+    (tmp_path / "out" / ".lock").mkdir(parents=True)
+    code, shown = at_terminal(words, traps, b"y\n")
+    assert code == ConfigError.exit_code and "go on?" in shown and "cannot write to the output folder" in shown
+    (tmp_path / "out" / ".lock").rmdir()
     with locked(tmp_path / "out"):
-        code, shown = at_terminal(words, traps, b"y\n")
-        assert code == IN_USE and "go on?" in shown
-        for more in (["--yes"], ["--confirm-above", "600"]):
+        for more in ([], ["--yes"], ["--confirm-above", "600"]):
             code, shown = at_terminal([*words, *more], traps)
             assert code == IN_USE and "go on?" not in shown
         assert in_process(*words, traps=traps).returncode == IN_USE

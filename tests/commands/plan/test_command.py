@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.calling import call
+from tests.support.calling import call, refused
 from tests.support.data.planning import as_json, environment, in_process, set_traps, waterbirds
 from tests.support.datasets import write_rows
 
@@ -112,3 +112,10 @@ def test_impossible_routes_are_told_now(tmp_path: Path) -> None:
     words = ["--preset", "demo", "--out", str(tmp_path / "out"), "--synthesize.routes", "{low/flower: own}"]
     code, _, err = call("plan", *words)
     assert code == 2 and "there is no adapter for that" in err
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "file"])
+def test_an_output_folder_that_run_refuses_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    line = refused(call("plan", "--preset", "demo", "--out", tmp_path / place))
+    assert line.startswith(f"fairsynth: cannot write to the output folder {tmp_path / place}: ")

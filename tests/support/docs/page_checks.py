@@ -131,13 +131,18 @@ def pip_problem(words: Sequence[str]) -> str:
     return "" if words[0] == "install" and {*words[1:]} <= known else f"pip {' '.join(words)}"
 
 
+def export_problem(words: Sequence[str]) -> str:
+    """A variable with its value, and a comment behind it."""
+    return "" if words and re.match("[A-Z_]+=.", words[0]) else f"export {' '.join(words)}"
+
+
 def command_problem(words: Sequence[str]) -> str:
     """What is wrong with a command of a shell."""
     program, *rest = words
     programs: dict[str, Callable[[Sequence[str]], str]] = {
         **dict.fromkeys(FAIRSYNTH, fairsynth_problem),
         **dict.fromkeys(PYTHON, python_problem),
-        **{"make": make_problem, "ray": ray_problem, "pip": pip_problem},
+        **{"make": make_problem, "ray": ray_problem, "pip": pip_problem, "export": export_problem},
     }
     return programs[program](rest) if program in programs else f"nobody knows {program}"
 
@@ -166,7 +171,7 @@ def option_problem(words: Sequence[str]) -> str:
 
 def own_options() -> set[str]:
     """Options without a section: of the command line, of jobs and of benchmarks; and Ray's that says where code is."""
-    found = {"--working-dir"}
+    found = {"--working-dir", "--runtime-env"}
     for command in (name for name in app if not name.startswith("-")):
         own = app[command].assemble_argument_collection()
         found |= {name for argument in own if argument.show for name in argument.names}

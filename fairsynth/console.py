@@ -18,6 +18,10 @@ from fairsynth.watching.redaction import redacted
 INTERRUPTED = 130
 
 
+class OutputClosed(InfrastructureError):
+    """Nobody reads the output any more: ``| head`` has seen enough."""
+
+
 def prepare_streams() -> None:
     """Let standard output and error take every character: one that their encoding lacks is escaped (``\\u732b``).
 
@@ -45,14 +49,17 @@ def in_utf8_mode() -> None:
 
 
 def say(text: str) -> None:
-    """Print lines, without characters that could steer a terminal.
+    """Print lines, without secrets and without characters that could steer a terminal.
 
     Raises InfrastructureError if they cannot be written: a full disk, a closed pipe.
     """
     log.note(log.SAID, text)
     try:
         with aside():
-            print("\n".join(map(printable, text.split("\n"))), flush=True)
+            print("\n".join(map(printable, redacted(text).split("\n"))), flush=True)
+    except BrokenPipeError:
+        _drop_output()
+        raise OutputClosed("the output cannot be written: Broken pipe") from None
     except OSError as error:
         _drop_output()
         raise InfrastructureError(f"the output cannot be written: {error.strerror or error}") from None
@@ -72,6 +79,20 @@ def guarded(work: Callable[[], int]) -> int:
     """Do the work; errors become one line and an exit code."""
     with log.one_command():
         return _guarded(work)
+
+
+def viewing(work: Callable[[], int]) -> int:
+    """The same for commands that only show: they end without a word when nobody reads on, or when they are interrupted."""
+
+    def quiet() -> int:
+        try:
+            return work()
+        except OutputClosed:
+            return 0
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+    return guarded(quiet)
 
 
 def _guarded(work: Callable[[], int]) -> int:

@@ -14,6 +14,8 @@ _SHORTEST = 8
 _PATTERNS = (
     # scheme://user:password@host
     (re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@'\"]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    # the same as a parameter of another URL: ...=http%3A%2F%2Fuser%3Apassword%40host, escaped whole or in part
+    (re.compile(r"((?:%3A|:)(?:%2F|/){2})(?:(?!%2F)[^\s/@'\"&?#]){1,500}?(%40|@)", re.IGNORECASE), rf"\1{HIDDEN}\2"),
     # ?token=..., &X-Amz-Signature=..., and the same as words: --token ..., token: ...
     (re.compile(rf"([?&;][\w.-]*(?:{_SECRET_NAME}|key)=)[^&\s#'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (

@@ -13,6 +13,8 @@ from fairsynth.watching.redaction import redacted
     ("text", "kept"),
     [
         ("s3://AKIA1:pass%2Fword@bucket/x", "s3://***@bucket/x"),
+        ("s3://b/x?endpoint_override=http%3A%2F%2Fuser:pw%40h", "s3://b/x?endpoint_override=http%3A%2F%2F***%40h"),
+        ("s3://b/x?to=http%3a%2f%2fuser%3apw%40h%3a9000&n=1", "s3://b/x?to=http%3a%2f%2f***%40h%3a9000&n=1"),
         ("https://user:pw@host/a?b=1", "https://***@host/a?b=1"),
         ("GET https://h/x?X-Amz-Signature=abc123&size=3", "GET https://h/x?X-Amz-Signature=***&size=3"),
         ("https://h/x?token=t&n=1#top", "https://h/x?token=***&n=1#top"),
@@ -43,7 +45,25 @@ def test_whatever_stands_before_its_name_a_value_is_taken_out(before: str, name:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a-", "a.", "-", "--", "a", "token", "token-", "--token", "a://", "?a", "x=", "sk-", "basic ", "token ", " '"],
+    [
+        "a-",
+        "a.",
+        "-",
+        "--",
+        "a",
+        "token",
+        "token-",
+        "--token",
+        "a://",
+        "%3A%2F%2F",
+        "://a",
+        "?a",
+        "x=",
+        "sk-",
+        "basic ",
+        "token ",
+        " '",
+    ],
 )
 def test_long_texts_take_no_time(piece: str) -> None:
     text = piece * (100_000 // len(piece))
@@ -60,6 +80,7 @@ def test_long_texts_take_no_time(piece: str) -> None:
         "--finetune.rare_tokens '[sks, ohwx]' --data.root /data/birds --seed 3",
         "report: /runs/demo/report.html",
         "https://example.org/path?size=3&name=token",
+        "s3://b/x?endpoint_override=http%3A%2F%2Fhost%3A9000",
         "monkey: 12 images, design: 3",
         "wrote to a@b.org",
     ],

@@ -42,7 +42,11 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None, max_worke
     )
     from fairsynth.commands.bench.run import bench, check
 
+    from fairsynth.commands.run.place import remark
+
     check(config, root)
+    if told := remark(root):
+        say(told)
     with locked(root):
         done = bench(config, say, max_worker_hours)
     say((done.folder / "table.md").read_text("utf-8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fairsynth.console import guarded
+from fairsynth.console import viewing
 
 
 def logs(out: str, *, failed: bool = False, follow: bool = False) -> int:
@@ -17,7 +17,7 @@ def logs(out: str, *, failed: bool = False, follow: bool = False) -> int:
     follow
         Go on printing while the run goes on; Ctrl-C ends it.
     """
-    return guarded(lambda: _logs(out, failed, follow))
+    return viewing(lambda: _logs(out, failed, follow))
 
 
 def _logs(out: str, failed: bool, follow: bool) -> int:

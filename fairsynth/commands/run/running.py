@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairsynth.commands.run.place import remark
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.lock import locked
@@ -35,6 +36,8 @@ def carry_out(
 
     Raises OutputLockedError if another run holds the folder, and what ``pipeline.run`` raises.
     """
+    if told := remark(run.root):
+        say(told)
     with locked(run.root):
         from fairsynth.pipeline import run as run_pipeline
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fairsynth.console import guarded, say
+from fairsynth.console import say, viewing
 
 
 def status(out: str, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> int:
@@ -21,7 +21,7 @@ def status(out: str, *, as_json: Annotated[bool, Parameter(name="--json", negati
     as_json
         Print it as JSON, for scripts.
     """
-    return guarded(lambda: _status(out, as_json))
+    return viewing(lambda: _status(out, as_json))
 
 
 def _status(out: str, as_json: bool) -> int:

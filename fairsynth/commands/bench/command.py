@@ -41,7 +41,6 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None, max_worke
         tokens, preset, out, "compare what? give a CONFIG.yaml or a preset, for example 'fairsynth bench --preset demo'"
     )
     from fairsynth.commands.bench.run import bench, check
-
     from fairsynth.commands.run.place import remark
 
     check(config, root)

@@ -49,14 +49,15 @@ def in_utf8_mode() -> None:
 
 
 def say(text: str) -> None:
-    """Print lines, without secrets and without characters that could steer a terminal.
+    """Print lines, without characters that could steer a terminal. Tables, JSON and scripts keep every word: what is
+    printed of a config or a dataset has no secret, or was refused before.
 
     Raises InfrastructureError if they cannot be written: a full disk, a closed pipe.
     """
     log.note(log.SAID, text)
     try:
         with aside():
-            print("\n".join(map(printable, redacted(text).split("\n"))), flush=True)
+            print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:
         _drop_output()
         raise OutputClosed("the output cannot be written: Broken pipe") from None

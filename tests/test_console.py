@@ -136,8 +136,3 @@ def test_the_process_begins_anew_only_where_file_names_are_not_utf_8(monkeypatch
 def test_a_complaint_has_no_password(capsys: pytest.CaptureFixture[str]) -> None:
     complain("cannot read s3://AKIA1:hunter22@bucket/images: no such bucket")
     assert capsys.readouterr().err == "fairsynth: cannot read s3://***@bucket/images: no such bucket\n"
-
-
-def test_what_is_said_has_no_password_either(capsys: pytest.CaptureFixture[str]) -> None:
-    say("cannot open 's3://bucket/x?secret_access_key=wJalrXUtnFEMI'\nfolder 'https://me:hunter22@host/x'")
-    assert capsys.readouterr().out == "cannot open 's3://bucket/x?secret_access_key=***'\nfolder 'https://***@host/x'\n"

@@ -7,12 +7,13 @@ import time
 from contextlib import suppress
 
 from fairsynth.watching import log
+from fairsynth.watching.record import pieces
 
 
 class Heartbeat:
     """A line at most every ``every`` seconds: stage done/total rate eta. ``quiet``: into the run's log alone."""
 
-    def __init__(self, stage: str, total: int, done: int, every: float = 30.0, quiet: bool = False) -> None:
+    def __init__(self, stage: str, total: int, done: float, every: float = 30.0, quiet: bool = False) -> None:
         self.stage, self.total, self.done, self.every, self.quiet = stage, total, done, every, quiet
         self.began = self.last = time.monotonic()
         self.first = done
@@ -23,7 +24,7 @@ class Heartbeat:
         rate = max(0, done - self.first) / max(1e-9, time.monotonic() - self.began)
         return rate, max(0, self.total - done) / rate if rate else None
 
-    def set_done(self, done: int) -> None:
+    def set_done(self, done: float) -> None:
         """Set the number of finished units; tells of it when it is time and the number has grown."""
         self.done = done
         now = time.monotonic()
@@ -31,7 +32,7 @@ class Heartbeat:
         if left is None or self.done >= self.total or now - self.last < self.every:
             return
         self.last = now
-        line = f"{self.stage} {self.done}/{self.total} {rate:.2f}/s eta {left:.0f}s"
+        line = f"{self.stage} {pieces(self.done)}/{self.total} {rate:.2f}/s eta {left:.0f}s"
         log.note(log.BEAT, line)
         if not self.quiet:
             with suppress(OSError, ValueError):  # nobody is left to tell

@@ -29,7 +29,7 @@ _ROUNDING = 0.1
 class Work:
     """A piece of a stage's work on the cluster: units of which some are done, on so many workers."""
 
-    def __init__(self, progress: Progress, beat: Heartbeat, workers: int, count: Callable[[], int] | None) -> None:
+    def __init__(self, progress: Progress, beat: Heartbeat, workers: int, count: Callable[[], float] | None) -> None:
         self.progress, self.beat, self.workers, self.count = progress, beat, workers, count
         self.spent_until, self._lock = time.monotonic(), Lock()
 
@@ -37,13 +37,14 @@ class Work:
         """Count one more unit. Raises BudgetReached if units are left and no worker-hours."""
         self.set_done(self.beat.done + 1)
 
-    def set_done(self, done: int) -> None:
-        """Set the number of finished units. Raises as ``tick`` does."""
+    def set_done(self, done: float) -> None:
+        """Set the number of finished units, of those under way their parts. Raises as ``tick`` does."""
         self.spend()
         self.beat.set_done(done)
         if done < self.beat.total:
             self.progress.budget.check(
-                f"stage {self.beat.stage} with {done} of {self.beat.total} done", done > self.beat.first
+                f"stage {self.beat.stage} with {int(done)} of {self.beat.total} done",
+                int(done) > int(self.beat.first),
             )
 
     def look(self) -> None:
@@ -98,13 +99,13 @@ class Progress:
 
     @contextmanager
     def work(
-        self, stage: str, total: int, done: int, workers: int, count: Callable[[], int] | None = None
+        self, stage: str, total: int, done: float, workers: int, count: Callable[[], float] | None = None
     ) -> Iterator[Work]:
         """Work of a stage on the cluster. ``count`` says how many units are done, where nobody ticks.
 
         Raises BudgetReached at once if no worker-hours are left.
         """
-        self.budget.check(f"stage {stage} with {done} of {total} done")
+        self.budget.check(f"stage {stage} with {int(done)} of {total} done")
         beat = Heartbeat(stage, total, done, quiet=self.bar is not None)
         self.work_now = work = Work(self, beat, max(1, workers), count)
         try:
@@ -169,7 +170,13 @@ class Progress:
         if work is not None and self.stage_name:
             beat = work.beat
             rate, left = beat.pace()
-            now |= {"done": beat.done, "total": beat.total, "rate": rate, "seconds_left": left}
+            now |= {
+                "done": int(beat.done),
+                "total": beat.total,
+                "reached": round(beat.done, 3),
+                "rate": rate,
+                "seconds_left": left,
+            }
             now |= {"workers": work.workers}
         return {
             "schema": 1,
@@ -209,7 +216,7 @@ class Progress:
         beat, retried = work.beat, self._retried()
         rate, left = beat.pace()
         if self.bar:
-            notes = [f"{beat.done}/{beat.total}", f"{rate:.2f}/s" if left is not None else ""]
+            notes = [f"{record.pieces(beat.done)}/{beat.total}", f"{rate:.2f}/s" if left is not None else ""]
             notes += [f"{_clock(left)} left" if left else "", f"{retried} failures" if retried else ""]
             self.bar.show(beat.done, beat.total, "  ".join(filter(None, notes)))
         self.gauges.put("fairsynth_units_done", beat.done, stage=beat.stage)

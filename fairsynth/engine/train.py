@@ -31,10 +31,10 @@ _LOOK = 5.0
 
 
 class Tally(NamedTuple):
-    """Pieces of work of all jobs, and how many of them are done by now."""
+    """Pieces of work of all jobs, and how many of them are done by now; parts of pieces count as such."""
 
     total: int
-    done: Callable[[], int]
+    done: Callable[[], float]
 
 
 def run_jobs(

@@ -161,9 +161,9 @@ class Context:
         return self.session.room(workers, setting, lanes)
 
     def run_jobs(
-        self, artifact: Artifact, jobs: Mapping[str, Job], room: Room, total: int, done: Callable[[], int]
+        self, artifact: Artifact, jobs: Mapping[str, Job], room: Room, total: int, done: Callable[[], float]
     ) -> list[float | FairsynthError]:
-        """Run all jobs; returns for each when it began, or its failure. Of ``total`` pieces ``done()`` are done."""
+        """Run all jobs; returns for each when it began, or its failure. Of ``total`` pieces ``done()`` are done, parts of pieces too."""
         tally = Tally(total, done)
         return list(run_jobs(self.session, artifact.identity.stage, jobs, artifact.path / "ray", room, tally))
 

@@ -64,7 +64,7 @@ class Bar:
                 _shown.append(self)
                 self._start()
 
-    def show(self, done: int, total: int | None, note: str) -> None:
+    def show(self, done: float, total: int | None, note: str) -> None:
         """Say how far the stage is; drawn when its turn comes."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total or None, note=printable(note))

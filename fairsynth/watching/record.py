@@ -44,6 +44,11 @@ def _sound(content: dict[str, Any]) -> bool:
     )
 
 
+def pieces(done: float) -> str:
+    """A number of finished units for people; of units under way it has the first decimal."""
+    return f"{done:.0f}" if done == int(done) else f"{int(done * 10) / 10:.1f}"
+
+
 def command_line() -> str:
     """The command that this process is, as one would type it, without secrets; empty if it is none of ours."""
     program, words = Path(sys.argv[0]), sys.argv[1:]

@@ -95,6 +95,17 @@ def test_where_nobody_ticks_what_is_done_is_counted(tmp_path: Path) -> None:
         until(lambda: recorded(tmp_path)["now"].get("done", 0) >= 3)
 
 
+def test_units_under_way_count_by_their_parts(tmp_path: Path) -> None:
+    with (
+        watched(tmp_path) as progress,
+        progress.stage("finetune"),
+        progress.work("finetune", 11, 0, 1, lambda: 3.47),
+    ):
+        until(lambda: recorded(tmp_path)["now"].get("done") == 3)
+        now = recorded(tmp_path)["now"]
+    assert (now["done"], now["total"], now["reached"]) == (3, 11, 3.47) and now["rate"] > 0
+
+
 def test_failures_after_which_work_is_tried_again_are_counted_from_this_run_on(tmp_path: Path) -> None:
     failure(tmp_path, "finetune", "lot-1", "of an earlier run", again=True)
     with watched(tmp_path) as progress, progress.stage("finetune"):

@@ -9,6 +9,7 @@ from typing import Any
 from fairsynth.artifacts import STAGES
 from fairsynth.commands.status.look import FINISHED, RUNNING, SILENT, STALE_SECONDS
 from fairsynth.escaping import printable, shortened
+from fairsynth.watching.record import pieces
 
 _MARKS = {FINISHED: "done", RUNNING: "now", "stopped": "begun", "waiting": "-"}
 _ENDINGS = {
@@ -80,7 +81,7 @@ def _stage(stage: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 def _now(now: Mapping[str, Any]) -> str:
     if "total" not in now:
         return ""
-    parts = [f"{now['done']}/{now['total']}"]
+    parts = [f"{pieces(now.get('reached', now['done']))}/{now['total']}"]
     parts += [f"{now['rate']:.2f}/s"] if now["rate"] else []
     parts += [f"{duration(now['seconds_left'])} left"] if now["seconds_left"] is not None else []
     workers = now["workers"]

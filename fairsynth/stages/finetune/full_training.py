@@ -64,6 +64,7 @@ class FullTrainer:
         resume: FullState | None = None,
         checkpoint: Callable[[FullState], None] | None = None,
         notice: Callable[[], bool] = lambda: False,
+        told: Callable[[Mapping[str, float]], None] = lambda shares: None,
     ) -> Trained:
         """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
 
@@ -90,6 +91,7 @@ class FullTrainer:
                     progress = progress.rolled_back(fault)
                     optimizer = self._start(job, progress, best or self.base)
                     continue
+                told({job.name: progress.step / job.steps})
                 warned = not noticed and notice()
                 noticed |= warned
                 due = progress.step % self.config.checkpoint_every == 0 and progress.step < job.steps

@@ -73,9 +73,10 @@ class Lot:
         begun: Mapping[str, Row],
         checkpoint: Callable[[LotState], None] | None,
         notice: Callable[[], bool],
+        told: Callable[[Mapping[str, float]], None],
     ) -> None:
         self.trainer, self.stack, self.config = trainer, stack, trainer.config
-        self.report, self.begun, self.checkpoint, self.notice = ended, begun, checkpoint, notice
+        self.report, self.begun, self.checkpoint, self.notice, self.told = ended, begun, checkpoint, notice, told
         # The longest first, so that the last to end are short and the batch stays full for longer.
         self.waiting = sorted(jobs, key=lambda job: (-job.steps, job.name))
         self.noticed, self.ended, self.steps = False, list[str](), 0
@@ -103,6 +104,7 @@ class Lot:
                 self._look()
             self._validate()
             self._end()
+            self.told({slot.job.name: slot.progress.step / slot.job.steps for slot in self.slots})
             self._save()
             self._fill()
 

@@ -56,12 +56,14 @@ class StackedTrainer:
         begun: Mapping[str, Row] | None = None,
         checkpoint: Callable[[LotState], None] | None = None,
         notice: Callable[[], bool] = lambda: False,
+        told: Callable[[Mapping[str, float]], None] = lambda shares: None,
     ) -> None:
         """Train all jobs; ``ended`` gets each as it ends.
 
         ``resume`` is this lot's state: going on from it ends with the same bits as never having stopped.
         ``begun`` are adapters that were begun in other lots. ``checkpoint`` gets the state every
-        ``checkpoint_every`` steps and whenever ``notice`` turns true: the machine is about to go.
+        ``checkpoint_every`` steps and whenever ``notice`` turns true: the machine is about to go. ``told`` gets the
+        share of its steps that each adapter in training has done, behind every step.
         Raises ConfigError if the UNet has no layers, or unfit ones, for ``target_modules``.
         """
         config = self.config
@@ -71,7 +73,7 @@ class StackedTrainer:
             section = "shared" if any(job.kinds for job in jobs) else "finetune"
             raise ConfigError(f"{section}.target_modules: {error}") from error
         try:
-            Lot(self, stack, jobs, ended, resume, begun or {}, checkpoint, notice).run()
+            Lot(self, stack, jobs, ended, resume, begun or {}, checkpoint, notice, told).run()
         finally:
             stack.remove()
 

@@ -19,6 +19,7 @@ from fairsynth.artifacts import Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
 from fairsynth.stages.finetune.output import TEXTS_UNIT
+from fairsynth.stages.finetune.step_files import StepFile
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +122,7 @@ class _LotWorker:
         part = min(1.0, task.gpus or 1 / (task.side_by_side * task.lanes))
         trainer = StackedTrainer(unet, self.scheduler, self.config, self.texts, self.latents, task.at_once, part)
         path = self._checkpoint(jobs)
-        state = load_state(path)
+        steps, state = StepFile(path), load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
             # Other lots may have finished adapters of this one; or their units have been removed since.
             state, jobs = None, [job for job in jobs if not self.units[job.name].exists()]
@@ -130,8 +131,9 @@ class _LotWorker:
         # Lots that were cut otherwise may have begun the adapters that wait here.
         waiting = {job.name for job in jobs} if state is None else set(state.waiting)
         begun = adopted(self.checkpoints, waiting)
-        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), notice)
+        trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), notice, steps)
         path.unlink(missing_ok=True)
+        steps.remove()
 
     def _checkpoint(self, jobs: Sequence[AdapterJob]) -> Path:
         return self.checkpoints / f"{lot_name(jobs)}.safetensors"
@@ -146,10 +148,13 @@ class _LotWorker:
             if trainer.agreed(first and self.units[job.name].exists()):
                 continue
             state, save = (load_full(path), partial(save_full, path=path)) if first else (None, None)
-            trained = trainer.train(job, self.latents(job), state, save, _Notice(self.machine_goes, every=0))
+            steps, notice = StepFile(path), _Notice(self.machine_goes, every=0)
+            told = steps if first else lambda shares: None
+            trained = trainer.train(job, self.latents(job), state, save, notice, told)
             if first:
                 self._commit(trained)
                 path.unlink(missing_ok=True)
+                steps.remove()
 
     def _commit(self, trained: Trained) -> None:
         from fairsynth.stages.finetune.adapter_files import save_trained

@@ -59,6 +59,13 @@ def test_a_run_at_work_is_told_with_its_stage_and_what_is_left(tmp_path: Path) -
     ]
 
 
+def test_adapters_under_way_are_told_by_their_parts(tmp_path: Path) -> None:
+    now = {"stage": "finetune", "done": 3, "reached": 3.47, "total": 11, "rate": 0.05, "seconds_left": 150.6}
+    progress(tmp_path, stages={"finetune": {"state": "running"}}, now=now | {"workers": 1})
+    hold(tmp_path)
+    assert "  finetune   now    3.4/11, 0.05/s, 2 min 31 s left, 1 worker\n" in told(tmp_path)
+
+
 def test_the_lock_is_not_taken_from_a_run(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert look(tmp_path)["state"] == "running"

@@ -15,12 +15,13 @@ from fairsynth.errors import ConfigError
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import load_unet
-from fairsynth.stages.finetune import lot_state, worker
+from fairsynth.stages.finetune import lot_state, step_files, worker
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
 from fairsynth.stages.finetune.output import TEXTS_UNIT, is_adapter
 from fairsynth.stages.finetune.prompt_embeddings import read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
+from fairsynth.stages.finetune.step_files import under_way
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from tests.support.lots import same_bits
 from tests.support.many_clusters import CONFIG, embeddings, many_jobs, models
@@ -74,6 +75,19 @@ def test_a_machine_that_goes_has_its_checkpoint_out_of_turn_once(
     seldom = replace(task, jobs=long, config=CONFIG.model_copy(update={"checkpoint_every": 1000}))
     train_lot(seldom, Ranks(), lambda: True)
     assert saved[0] == 0 and len(saved) == 2 and 0 < saved[1] < 60, "the start, and one more when the notice came"
+
+
+def test_adapters_that_end_together_are_seen_on_their_way(task: LotTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_files, "EVERY", 0.0)
+    names, seen = {job.name for job in JOBS}, list[float]()
+
+    def look(state: LotState, path: Path) -> None:
+        seen.append(under_way(path.parent, names))
+
+    monkeypatch.setattr(lot_state, "save_state", look)
+    train_lot(replace(task, config=CONFIG.model_copy(update={"checkpoint_every": 2})), Ranks(), lambda: False)
+    assert seen[0] == 0 and seen[1] == pytest.approx(sum(2 / job.steps for job in JOBS), abs=0.001)
+    assert seen[:4] == sorted({*seen[:4]}) and under_way(task.stage / "checkpoints", names) == 0
 
 
 def test_a_config_that_fits_no_layer_is_told_before_any_step(task: LotTask) -> None:

@@ -31,10 +31,15 @@ class Work:
 
     def __init__(self, progress: Progress, beat: Heartbeat, workers: int, count: Callable[[], float] | None) -> None:
         self.progress, self.beat, self.workers, self.count = progress, beat, workers, count
-        self.spent_until, self._lock = time.monotonic(), Lock()
+        self.spent_until, self._lock, self._ended = time.monotonic(), Lock(), False
 
-    def tick(self) -> None:
-        """Count one more unit. Raises BudgetReached if units are left and no worker-hours."""
+    def tick(self, began: float | None = None) -> None:
+        """Count one more unit, ``began`` by its worker's clock (``time.time``): what came before the first is start-up.
+
+        Raises BudgetReached if units are left and no worker-hours.
+        """
+        if began is not None:
+            self.beat.ready(time.time() - began)
         self.set_done(self.beat.done + 1)
 
     def set_done(self, done: float) -> None:
@@ -48,16 +53,25 @@ class Work:
             )
 
     def look(self) -> None:
-        """The same, counted by ``count``."""
+        """The same, counted by ``count``; where somebody ticks, only the time is counted."""
         if self.count is not None:
             self.set_done(self.count())
+        else:
+            self.spend()
+            self.beat.tell()
 
     def spend(self) -> None:
-        """Count the workers' seconds until now."""
+        """Count the workers' seconds until now, each second once, whichever thread asks."""
         with self._lock:
             now = time.monotonic()
-            self.progress.budget.spend(self.workers, now - self.spent_until)
+            if not self._ended:
+                self.progress.budget.spend(self.workers, now - self.spent_until)
             self.spent_until = now
+
+    def end(self) -> None:
+        """The work is over: a look that comes back late counts nothing more."""
+        self.spend()
+        self._ended = True
 
     @property
     def seconds_allowed(self) -> float | None:
@@ -115,6 +129,7 @@ class Progress:
             with suppress(Exception):  # an error of the work is the one to be told
                 self._show()
             self.work_now = None
+            work.end()
 
     def cell(self, number: int, total: int, title: str) -> None:
         """Of several runs in one folder (a bench), which one begins; the first is 1."""
@@ -204,6 +219,7 @@ class Progress:
         while not self._over.wait(LOOK):
             with suppress(Exception):  # what people see is no reason to stop
                 self._show()
+                self.gauges.again()
                 if time.monotonic() - self._written >= (RECORD if self._moved() else SIGN):
                     self.write()
 

@@ -107,7 +107,7 @@ def run_units(
         return Ran(len(pending), before, _drained(stage, dataset, began, work.tick))
 
 
-def _drained(stage: str, dataset: Any, began: float, tick: Callable[[], None]) -> float:
+def _drained(stage: str, dataset: Any, began: float, tick: Callable[[float], None]) -> float:
     """Run a dataset to its end; returns mean start-up seconds per worker. Raises the error of a unit that failed."""
     import ray
 
@@ -117,7 +117,7 @@ def _drained(stage: str, dataset: Any, began: float, tick: Callable[[], None]) -
             if row["failure"]:
                 raise unpacked(stage, row["failure"])
             ready.setdefault(row["worker"], startup(began, row["began"]))
-            tick()
+            tick(float(row["began"]))
     except ray.exceptions.RayError as error:
         raise translated(stage, error) from error
     return sum(ready.values()) / len(ready)

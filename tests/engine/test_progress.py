@@ -54,9 +54,7 @@ def test_the_record_says_where_the_run_is_and_in_the_end_how_it_ended(tmp_path: 
             until(lambda: recorded(tmp_path)["now"].get("done") == 5)
             now = recorded(tmp_path)
     assert now["now"]["stage"] == "finetune" and now["now"]["total"] == 11 and now["now"]["workers"] == 2
-    assert now["now"]["rate"] > 0 and now["now"]["seconds_left"] == pytest.approx(
-        (11 - now["now"]["done"]) / now["now"]["rate"]
-    )
+    assert now["now"]["rate"] > 0 and 0 < now["now"]["seconds_left"] <= 6 / now["now"]["rate"]
     assert now["stages"]["embed"] | {"began": 0} == {
         "state": "finished", "began": 0, "folder": "embed-1", "seconds": 1.5, "summary": "9 images",
     }  # fmt: skip
@@ -103,7 +101,7 @@ def test_units_under_way_count_by_their_parts(tmp_path: Path) -> None:
     ):
         until(lambda: recorded(tmp_path)["now"].get("done") == 3)
         now = recorded(tmp_path)["now"]
-    assert (now["done"], now["total"], now["reached"]) == (3, 11, 3.47) and now["rate"] > 0
+    assert (now["done"], now["total"], now["reached"]) == (3, 11, 3.47)
 
 
 def test_failures_after_which_work_is_tried_again_are_counted_from_this_run_on(tmp_path: Path) -> None:
@@ -212,6 +210,21 @@ def test_a_budget_counts_workers_and_stops_before_the_next_unit_but_not_behind_t
         work.spent_until -= 3600
         work.tick()
     assert progress.budget.seconds_left == 0
+
+
+def test_hours_are_counted_while_a_unit_runs_each_once_and_none_behind_the_end(tmp_path: Path) -> None:
+    with watched(tmp_path) as progress, progress.stage("embed"), progress.work("embed", 3, 0, 3) as work:
+        work.spent_until -= 1800  # as if half an hour had gone by in the first unit
+        until(lambda: recorded(tmp_path)["worker_hours"] >= 1.5)
+        work.tick()
+        work.set_done(3)
+        assert progress.budget.used == pytest.approx(1.5, abs=0.02)
+        progress.work_now = None
+        work.end()
+        used = progress.budget.used
+        work.spent_until -= 1800
+        work.look()
+        assert progress.budget.used == used
 
 
 @pytest.mark.parametrize(("every", "lines"), [(0.0, 2), (30.0, 0)])

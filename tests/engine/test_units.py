@@ -157,8 +157,8 @@ class Drained:
 
 def test_start_up_takes_neither_less_than_no_time_nor_more_than_has_passed_whatever_the_workers_clocks_say() -> None:
     now = time.time()
-    assert _drained("embed", Drained({"late": -3600}), now, lambda: None) == 0
-    assert 0 <= _drained("embed", Drained({"early": 3600}), now, lambda: None) < 60
+    assert _drained("embed", Drained({"late": -3600}), now, lambda began: None) == 0
+    assert 0 <= _drained("embed", Drained({"early": 3600}), now, lambda began: None) < 60
     # A worker whose clock is wrong takes nothing from the others' seconds.
-    both = _drained("embed", Drained({"late": -3600, "right": 0}), now - 10, lambda: None)
+    both = _drained("embed", Drained({"late": -3600, "right": 0}), now - 10, lambda began: None)
     assert both == pytest.approx(5, abs=2)

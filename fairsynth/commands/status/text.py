@@ -83,7 +83,8 @@ def _now(now: Mapping[str, Any]) -> str:
         return ""
     parts = [f"{pieces(now.get('reached', now['done']))}/{now['total']}"]
     parts += [f"{now['rate']:.2f}/s"] if now["rate"] else []
-    parts += [f"{duration(now['seconds_left'])} left"] if now["seconds_left"] is not None else []
+    if now["seconds_left"] is not None:
+        parts += [f"{duration(now['seconds_left'])} left" if now["seconds_left"] else "nearly done"]
     workers = now["workers"]
     return ", ".join([*parts, f"{workers} worker{'s' if workers > 1 else ''}"])
 

@@ -107,8 +107,15 @@ def through(context: Context, last: str, say: Callable[[str], None], only: str |
     return cached
 
 
+def _times(done: Done, seconds: float) -> str:
+    """Of a stage's seconds those that its record has, as status and report say them; and all, where others were notable."""
+    made = float(done.artifact.record["seconds"])
+    text = f"{made:.1f} s"
+    return text if seconds - made < 1 else f"{text}; {seconds:.1f} s with its preparation"
+
+
 def _tell(say: Callable[[str], None], name: str, done: Done, seconds: float) -> None:
-    say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({seconds:.1f} s)"))
+    say(f"{name:<10} {done.summary}" + ("" if done.cached else f" ({_times(done, seconds)})"))
     for remark in done.remarks[:_NOTES]:
         say(f"{'':<10} note: {remark}")
     if len(done.remarks) > _NOTES:

@@ -12,6 +12,8 @@ from fairsynth.escaping import printable, shortened
 from fairsynth.watching.record import pieces
 
 _MARKS = {FINISHED: "done", RUNNING: "now", "stopped": "begun", "waiting": "-"}
+# Begins the name of the folder into which Ray unpacks a job's working_dir.
+_RAY_PACKAGE = "_ray_pkg_"
 _ENDINGS = {
     "interrupted": "interrupted",
     "failed": "it failed",
@@ -25,7 +27,7 @@ def to_text(found: Mapping[str, Any]) -> str:
     lines = [_head(found), *_bench(found)]
     if not found["bench"] or found["process"]:
         lines += [_stage(stage, found) for stage in found["stages"]]
-    return "\n".join([*lines, *_failures(found), *_next(found)])
+    return "\n".join([*lines, *_counts(found), *_next(found)])
 
 
 def duration(seconds: float) -> str:
@@ -89,11 +91,16 @@ def _now(now: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"{workers} worker{'s' if workers > 1 else ''}"])
 
 
-def _failures(found: Mapping[str, Any]) -> list[str]:
+def _counts(found: Mapping[str, Any]) -> list[str]:
+    """What was set aside, which is no failure; failures; and hours."""
     failures, lines = found["failures"] or {}, list[str]()
-    told = [f"{n} {what}" for what, n in (("images quarantined", failures.get("quarantined", 0)),) if n]
-    told += [f"{failures['retried']} failures after which work was tried again"] if failures.get("retried") else []
-    lines += [f"failures: {', '.join(told)}"] if told else []
+    aside, retried = failures.get("quarantined", 0), failures.get("retried", 0)
+    if aside:
+        lines.append(f"{aside} image{'s' if aside > 1 else ''} quarantined (fairsynth inspect DATA names them)")
+    if retried:
+        lines.append(
+            f"failures: {retried}, after which work was tried again (fairsynth logs {printable(found['out'])} --failed)"
+        )
     if found["worker_hours"]:
         most = f" of {found['max_worker_hours']:g}" if found["max_worker_hours"] else ""
         lines.append(f"worker-hours of the last command: {found['worker_hours']:.3g}{most}")
@@ -107,9 +114,15 @@ def _next(found: Mapping[str, Any]) -> list[str]:
         return table + ([f"open {printable(found['report'])}"] if found["report"] else [])
     if found["state"] == RUNNING:
         return [f"what it printed: fairsynth logs {out}"]
-    where = f" (in {printable(found['folder'])})" if found["folder"] else ""
     command = printable(_going_on(found)) or f"the command that began it, with --out {out}"
-    return [f"to go on{where}: {command}", f"what happened: fairsynth logs {out}"]
+    return [f"to go on{_where(str(found['folder'] or ''))}: {command}", f"what happened: fairsynth logs {out}"]
+
+
+def _where(folder: str) -> str:
+    """In which folder to type the command; that of a Ray job is the cluster's copy, and gone some time after the job."""
+    if any(part.startswith(_RAY_PACKAGE) for part in folder.split("/")):
+        return ", submit the job again with the same options"
+    return f" (in {printable(folder)})" if folder else ""
 
 
 def _going_on(found: Mapping[str, Any]) -> str:

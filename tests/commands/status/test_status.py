@@ -53,7 +53,8 @@ def test_a_run_at_work_is_told_with_its_stage_and_what_is_left(tmp_path: Path) -
     ]
     assert [line.split() for line in lines[3:10]] == [[name, "-"] for name in STAGES[2:]]
     assert lines[10:] == [
-        "failures: 7 images quarantined, 2 failures after which work was tried again",
+        "7 images quarantined (fairsynth inspect DATA names them)",
+        f"failures: 2, after which work was tried again (fairsynth logs {tmp_path} --failed)",
         "worker-hours of the last command: 1.25",
         f"what it printed: fairsynth logs {tmp_path}",
     ]
@@ -145,6 +146,22 @@ def test_behind_a_stage_that_ended_well_the_run_goes_on(tmp_path: Path, command:
     assert f"to go on (in /home/me): {goes_on}\n" in told(tmp_path)
     progress(tmp_path, command=command, stages=stages, ended={"how": "failed", "why": "no images"})
     assert f"to go on (in /home/me): {command}\n" in told(tmp_path)
+
+
+def test_images_set_aside_are_no_failures(tmp_path: Path) -> None:
+    for stage in STAGES:
+        finish(tmp_path, stage)
+    progress(tmp_path, ended={"how": "finished", "why": ""}, failures={"quarantined": 1, "retried": 0})
+    out = told(tmp_path)
+    assert "1 image quarantined (fairsynth inspect DATA names them)" in out and "failures" not in out
+
+
+def test_a_job_goes_on_by_another_job(tmp_path: Path) -> None:
+    folder = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1f2e3d"
+    command = "python -m jobs.pipeline --preset demo --out /mnt/shared/x"
+    progress(tmp_path, stages={"ingest": DONE}, folder=folder, command=command)
+    out = told(tmp_path)
+    assert f"to go on, submit the job again with the same options: {command}\n" in out and "_ray_pkg_" not in out
 
 
 def test_a_bench_is_told_by_its_cells(tmp_path: Path) -> None:

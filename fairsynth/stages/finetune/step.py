@@ -30,8 +30,7 @@ from fairsynth.stages.finetune.output import (
     words,
 )
 from fairsynth.stages.finetune.output import curves as curves
-from fairsynth.stages.finetune.step_files import under_way
-from fairsynth.stages.finetune.worker import LotTask, train_lot
+from fairsynth.stages.finetune.worker import LotTask, reached, train_lot
 from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.views import is_current, new_folder, publish
 from fairsynth.work import Ran, startup
@@ -137,12 +136,7 @@ def train_adapters(
     tasks = _lot_tasks(context, artifact, jobs, shared, room, embeddings, class_units)
     left = [task for task in tasks if any(job.name not in done for job in task.jobs)]
     work = {task.name: partial(train_lot, task) for task in left}
-
-    def reached() -> float:
-        finished = names & units.done()
-        return len(finished) + under_way(artifact.path / "checkpoints", names - finished)
-
-    ended = context.run_jobs(artifact, work, room, len(names), reached)
+    ended = context.run_jobs(artifact, work, room, len(names), partial(reached, artifact.path, names))
     first = min(_without_failures(ended))
     return Ran(len(names - done), len(names & done), startup(began, first))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from fairsynth.artifacts import Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
 from fairsynth.stages.finetune.output import TEXTS_UNIT
-from fairsynth.stages.finetune.step_files import StepFile
+from fairsynth.stages.finetune.step_files import StepFile, under_way
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,12 @@ def train_lot(task: LotTask, ranks: Ranks, machine_goes: Callable[[], bool]) -> 
     Raises FairsynthError for failures that no second attempt mends.
     """
     _LotWorker(task, ranks, machine_goes).run()
+
+
+def reached(stage: Path, names: AbstractSet[str]) -> float:
+    """How many of a stage's adapters are done, those in training by the share of their steps."""
+    finished = Units(stage / "units").done().intersection(names)
+    return len(finished) + under_way(stage / "checkpoints", names - finished)
 
 
 class _LotWorker:

@@ -21,8 +21,7 @@ from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
 from fairsynth.stages.finetune.output import TEXTS_UNIT, is_adapter
 from fairsynth.stages.finetune.prompt_embeddings import read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
-from fairsynth.stages.finetune.step_files import under_way
-from fairsynth.stages.finetune.worker import LotTask, train_lot
+from fairsynth.stages.finetune.worker import LotTask, reached, train_lot
 from tests.support.lots import same_bits
 from tests.support.many_clusters import CONFIG, embeddings, many_jobs, models
 
@@ -82,12 +81,12 @@ def test_adapters_that_end_together_are_seen_on_their_way(task: LotTask, monkeyp
     names, seen = {job.name for job in JOBS}, list[float]()
 
     def look(state: LotState, path: Path) -> None:
-        seen.append(under_way(path.parent, names))
+        seen.append(reached(task.stage, names))
 
     monkeypatch.setattr(lot_state, "save_state", look)
     train_lot(replace(task, config=CONFIG.model_copy(update={"checkpoint_every": 2})), Ranks(), lambda: False)
     assert seen[0] == 0 and seen[1] == pytest.approx(sum(2 / job.steps for job in JOBS), abs=0.001)
-    assert seen[:4] == sorted({*seen[:4]}) and under_way(task.stage / "checkpoints", names) == 0
+    assert seen[:4] == sorted({*seen[:4]}) and reached(task.stage, names) == len(JOBS)
 
 
 def test_a_config_that_fits_no_layer_is_told_before_any_step(task: LotTask) -> None:

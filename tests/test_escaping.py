@@ -55,7 +55,8 @@ def of_labels(n: int, unseen: str = "") -> list[Entry]:
 def test_a_dataset_of_many_labels_is_refused_in_a_short_line() -> None:
     with pytest.raises(DataError) as unseen:
         check_groups(of_labels(500, "new"), DataConfig())
-    assert str(unseen.value) == f"label 'new' occurs only outside the training split; training has: {SOME}"
+    way_out = "give it training images, or take it out of the other splits"
+    assert str(unseen.value) == f"label 'new' occurs only outside the training split; training has: {SOME}; {way_out}"
     with pytest.raises(DataError, match=f"has the labels {SOME} and the attributes x, y$"):
         at_severity(of_labels(500), 0.9, 0, {"new": "x"})
 

@@ -113,7 +113,7 @@ NO_MEASUREMENTS = [
     *_of("terms", "refitted, 20 times, on balanced validation images, or 10 times on", why="the method"),
     *_of(
         "watching-a-run",
-        "a line of the same at most every 30 s instead",
+        "a line of the same every 30 s instead",
         "there is one every 10 s, and after 90 s without any it is called silent",
         why="rules",
     ),

@@ -16,7 +16,12 @@ from tests.watching.leftovers import hold, progress
 
 def begun(*words: str | Path, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     words = (sys.executable, "-m", "fairsynth.cli", *words)
-    return subprocess.Popen([*map(str, words)], stdout=stdout, stderr=subprocess.PIPE)
+    return subprocess.Popen([*map(str, words)], stdout=stdout, stderr=subprocess.PIPE, preexec_fn=_as_at_a_terminal)
+
+
+def _as_at_a_terminal() -> None:
+    """A shell's background commands, these tests among them, may have been told to ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("command", ["status", "logs"])

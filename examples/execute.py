@@ -77,8 +77,7 @@ def execute(notebook: Any, folder: Path) -> None:
 
 def _shown(outputs: list[Any]) -> list[Any]:
     """Outputs with the pieces of a stream in one, each picture once, and without what Ray logs for itself."""
-    # Ray Tune puts out an empty page where it would have a table.
-    whole = _joined([output for output in outputs if output.get("data", {}).get("text/html") != ""])
+    whole = _joined(outputs)
     for output in whole:
         if output.output_type == "stream":
             output.text = RAY_LOG.sub("", output.text)

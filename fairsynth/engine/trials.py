@@ -48,6 +48,7 @@ def _fit(session: Session, stage: str, trials: Mapping[str, TrialWork], storage:
     """Tune's results; after so many seconds those of trials that were stopped, too."""
     from ray import tune
 
+    from fairsynth.engine.in_notebooks import silent
     from fairsynth.engine.retries import TrialRetries
 
     worker, root = session.worker(), session.progress.root
@@ -66,6 +67,7 @@ def _fit(session: Session, stage: str, trials: Mapping[str, TrialWork], storage:
             storage_path=str(storage),
             name="search",
             verbose=0,
+            progress_reporter=silent(),
             failure_config=tune.FailureConfig(max_failures=session.resources.max_failures),
             callbacks=[TrialRetries(root, stage)] if root else None,
         ),

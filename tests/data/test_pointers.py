@@ -71,7 +71,7 @@ def test_a_clone_without_its_images_is_told_with_what_to_run(tmp_path: Path) -> 
     assert found["quarantine"]["by_reason"] == {"pointer": 12}
     assert {file["detail"] for file in found["quarantine"]["files"]} == {LFS_HINT}
     assert (
-        f"(pointer 12), more than data.max_bad_fraction 0.01 allows; first: 'images/0.jpg', {LFS_HINT}. "
+        f"(pointer 12), more than data.max_bad_fraction 0.01 allows; first: 'images/0.jpg', {LFS_HINT}; "
         in found["problems"][0]
     )
 

@@ -200,5 +200,5 @@ def test_processes_that_see_other_checkpoints_do_not_go_on(data: Any, tmp_path: 
         training.ranks = ranks
         return training.restore(tmp_path / ("state" if ranks.first else "nothing"))
 
-    with pytest.raises(InfrastructureError, match="not the same for all processes"):
+    with pytest.raises(InfrastructureError, match="not the same for all that train together"):
         in_parallel(2, work)

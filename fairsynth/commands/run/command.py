@@ -11,7 +11,7 @@ from fairsynth.commands.plan.command import check_price, show_plan
 from fairsynth.commands.words import Hours, Tokens, config_of
 from fairsynth.console import guarded, say
 
-STAGES = {
+_HELP = {
     "ingest": "Read the dataset, check every image, write the manifest.",
     "embed": "Turn images into CLIP vectors, and training images into latents.",
     "cluster": "Find clusters inside each group.",
@@ -22,6 +22,7 @@ STAGES = {
     "evaluate": "Train with the best settings, predict the test split.",
     "report": "Write the report, and lay out what a run leaves.",
 }
+STAGES = tuple(_HELP)
 
 
 def run(
@@ -69,7 +70,7 @@ def stage_command(stage: str) -> Callable[..., int]:
     ) -> int:
         return guarded(lambda: _run(tokens, preset, out, stage, max_worker_hours))
 
-    command.__doc__ = STAGES[stage]
+    command.__doc__ = _HELP[stage]
     return command
 
 

@@ -144,7 +144,7 @@ def test_a_config_file_that_is_missing_or_broken_is_named(run: Run, out: Path, t
 
 def test_a_missing_dataset_folder_is_refused(run: Run, out: Path, tmp_path: Path) -> None:
     text = refused(run("run", "--preset", "waterbirds", "--out", out, "--data.root", tmp_path / "nowhere"), 3)
-    assert "nowhere' does not exist" in text and "--data.root" in text
+    assert "nowhere' does not exist" in text and "data.root" in text
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
-	.venv/bin/fairsynth run --preset demo --out runs/demo $(ARGS)
+	.venv/bin/fairsynth run --preset demo --out runs/demo --yes $(ARGS)
 
 test: $(DEVELOPMENT)
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

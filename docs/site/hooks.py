@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -20,7 +21,8 @@ _ROW = re.compile(r"^\| (?:\*\*(?P<group>.+?)\*\*|\[(?P<title>.+?)\]\(docs/(?P<p
 
 
 def on_config(config: Any) -> Any:
-    """The navigation: README's table of pages, group by group, then what is beside them."""
+    """The navigation: README's table of pages, group by group, then what is beside them; and GitHub's anchors."""
+    config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
     nav: list[dict[str, Any]] = [{"front page": "index.md"}]
     table = (ROOT / "README.md").read_text("utf-8").partition("## Read on")[2]
     for row in _ROW.finditer(table):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from fairsynth.api.page import groups_html
 from fairsynth.config import ANY_IMAGE
+from fairsynth.config.suggest import did_you_mean
 from fairsynth.data.decode import inspect_image
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.rules.split_words import exact_split
@@ -157,10 +157,8 @@ class ImageSet(Sequence[Kind], Generic[Kind]):
             if name == "split" and value not in known:
                 value = exact_split(str(value)) or value
             if value not in known:
-                near = get_close_matches(str(value), known, 1)
-                guess = f" (did you mean {near[0]!r}?)" if near else ""
                 there = f"there are: {enumerated(known)}" if known else f"these images have no {name}"
-                raise ConfigError(f"no {name} {value!r}{guess}; {there}")
+                raise ConfigError(f"no {name} {value!r}{did_you_mean(str(value), known)}; {there}")
             table = table.filter(pc.equal(table[name].cast(pa.string()), value))
         return self._with(table)
 

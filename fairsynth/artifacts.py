@@ -3,25 +3,34 @@
 A stage writes into ``stages/<stage>-<fingerprint>/``; ``artifact.json`` there is written last, by the one run that
 holds the output folder's lock (``fairsynth.lock``). A unit is a folder ``units/<name>/`` that gets its name by one
 rename after all its files are on disk, whoever makes it: of two writers the first wins, the other's work is dropped.
+Where the output is a bucket, ``fairsynth.store`` keeps the same promises there, and paths lie in this node's copy of it.
+Both records hold the hashes of their files, which are compared when they are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fairsynth.errors import FairsynthError
+from fairsynth.store.mirror import gone, here, place_of, tree_gone
+from fairsynth.store.pool import each
+from fairsynth.store.records import create, exists, read
+from fairsynth.store.records import sync as sync
+from fairsynth.store.records import write_json as write_json
+from fairsynth.store.seals import SEAL, compare, forget, sealed
+from fairsynth.store.units import kept
 
 RECORD = "artifact.json"
 # In their order; fairsynth.pipeline has what each does, and imports much for it.
+_NOT_FILES = ("units", "ray", "checkpoints")
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 
 
@@ -30,33 +39,12 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is either absent, old or complete: temporary file, fsync, rename."""
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with open(temporary, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    sync(path.parent)
-
-
 def with_usual_mode(path: Path) -> None:
     """Give a file the mode of other new files (umask): safetensors writes its files for their owner alone."""
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     fresh.touch()
     shutil.copymode(fresh, path)
     fresh.unlink()
-
-
-def sync(path: Path) -> None:
-    """fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -103,17 +91,31 @@ class Artifact:
     def __init__(self, root: Path, identity: Identity) -> None:
         self.identity = identity
         self.fingerprint = identity.fingerprint
-        self.path = root / "stages" / f"{identity.stage}-{self.fingerprint}"
+        self.name = f"{identity.stage}-{self.fingerprint}"
+        self._path, self._sound = root / "stages" / self.name, False
+
+    @property
+    def path(self) -> Path:
+        """The folder. Of a finished artifact all files but the units' are here, and compared with their hashes.
+
+        Raises DamagedError if one is not what was written.
+        """
+        if not self._sound and self.finished:
+            files = self.record.get("files", {})
+            each(here, [self._path / name for name in files]) if place_of(self._path) else None
+            compare(self._path, files, self.name)
+            self._sound = True
+        return self._path
 
     @property
     def finished(self) -> bool:
         """True once the record has been written."""
-        return (self.path / RECORD).exists()
+        return exists(self._path / RECORD)
 
     @property
     def record(self) -> dict[str, Any]:
-        """The record: identity, counts, seconds, units, digest."""
-        return json.loads((self.path / RECORD).read_text("utf-8"))  # type: ignore[no-any-return]
+        """The record: identity, counts, seconds, units, digest, files. Raises DamagedError if it cannot be read."""
+        return read(self._path / RECORD, self.name)
 
     @property
     def digest(self) -> str:
@@ -122,23 +124,25 @@ class Artifact:
 
     def open(self) -> Path:
         """Create the folder if it is missing, and return it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return self.path
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._sound = True
+        return self._path
 
     def units(self) -> Units:
         """The units of this stage."""
-        return Units(self.path / "units")
+        return Units(self._path / "units")
 
     def clear(self, *names: str) -> None:
         """Remove folders that only unfinished work needs."""
         for name in names:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+            tree_gone(self._path / name)
 
     def finish(self, counts: Counts, seconds: float, digest: str | None = None, **facts: Any) -> None:
-        """Write the record: from here on the artifact exists."""
-        identity = self.identity
-        write_json(
-            self.path / RECORD,
+        """Write the record: from here on the artifact exists. Its files are there before it."""
+        identity, files = self.identity, _files(self._path)
+        create(
+            self._path / RECORD,
+            files,
             {
                 "schema": 1,
                 "stage": identity.stage,
@@ -151,14 +155,43 @@ class Artifact:
                 "counts": vars(counts),
                 "seconds": round(seconds, 2),
                 "finished_at": time.time(),
+                "files": sealed(self._path, files),
                 **facts,
             },
         )
 
 
+def _files(folder: Path) -> list[Path]:
+    """The files of an artifact that are in no unit: not those of unfinished work, not hidden ones."""
+    tops = [top for top in folder.iterdir() if top.name not in _NOT_FILES and not top.name.startswith(".")]
+    files = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
+    return sorted(path for path in files if path.name != RECORD)
+
+
+def take_back(root: Path, artifact: str, unit: str = "") -> None:
+    """An artifact below an output's root is not finished after all, and a unit of it is damaged: its stage makes what is missing."""
+    folder = root / "stages" / artifact
+    gone(folder / RECORD)
+    forget(folder)
+    if unit:
+        Units(folder / "units").discard(unit)
+
+
+def unit_file(path: Path) -> Path:
+    """A file of a unit, brought here and compared as ``Units`` does, by its path alone. Raises DamagedError."""
+    return Units(path.parent.parent)[path.parent.name] / path.name
+
+
 def finished_records(root: Path, stage: str) -> list[tuple[Path, dict[str, Any]]]:
     """The folders and records of a stage's finished artifacts below an output folder, of whatever config; damaged ones say nothing."""
     found = []
+    if place := place_of(root):
+        mirror, key = place
+        folders = mirror.objects.folders(f"{key}/stages".strip("/"))
+        each(
+            mirror.fetch,
+            [f"{folder}/{RECORD}" for folder in folders if folder.rpartition("/")[2].startswith(f"{stage}-")],
+        )
     for path in sorted((root / "stages").glob(f"{stage}-*/{RECORD}")):
         try:
             content = json.loads(path.read_text("utf-8"))
@@ -170,44 +203,47 @@ def finished_records(root: Path, stage: str) -> list[tuple[Path, dict[str, Any]]
 
 
 class Units:
-    """Folders that appear complete or not at all."""
+    """Folders that appear complete or not at all; their files are compared with their hashes where they are read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def done(self) -> set[str]:
         """Names of the committed units."""
-        if not self.path.is_dir():
-            return set()
-        return {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
+        return kept(self.path).done()
+
+    def has(self, name: str) -> bool:
+        """Whether a unit is committed."""
+        return kept(self.path).has(name)
 
     def __getitem__(self, name: str) -> Path:
-        return self.path / name
+        """The unit's folder. Raises DamagedError if a file of it is not what was written."""
+        return kept(self.path).folder(name)
+
+    def here(self, names: Iterable[str]) -> None:
+        """Bring units of a bucket to this node at once, before they are read one by one."""
+        if place_of(self.path):
+            each(self.__getitem__, names)
 
     def commit(self, name: str, write: Callable[[Path], None]) -> Path:
         """Let ``write`` fill a private folder, then give it its name; an earlier unit of that name stays."""
-        final, private = self.path / name, self.path / f".{name}.{uuid.uuid4().hex}"
-        if final.exists():
-            return final
+        units, private = kept(self.path), self.path / f".{name}.{uuid.uuid4().hex}"
+        if units.has(name):
+            return self.path / name
         private.mkdir(parents=True)
         try:
             write(private)
-            for file in private.iterdir():
-                sync(file)
-            sync(private)
-            try:
-                os.rename(private, final)
-            except OSError:
-                if not final.exists():
-                    raise
-            sync(self.path)
+            files = sealed(private, (path for path in private.rglob("*") if path.is_file()))
+            (private / SEAL).write_text(json.dumps({"files": files}), "utf-8")
+            units.commit(name, private)
         finally:
             shutil.rmtree(private, ignore_errors=True)
-        return final
+        return self.path / name
 
     def sweep(self) -> None:
         """Remove what killed writers left behind; call it while no writer is at work."""
-        if self.path.is_dir():
-            for entry in self.path.iterdir():
-                if entry.name.startswith("."):
-                    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        kept(self.path).sweep()
+
+    def discard(self, name: str) -> None:
+        """Remove a unit that is damaged."""
+        kept(self.path).discard(name)

@@ -8,6 +8,7 @@
     │   └── DivergedError
     ├── BudgetReached       4  a limit of the command line; the same command goes on
     ├── InfrastructureError 5  infrastructure, worth a retry
+    │   └── DamagedError       what was read is not what was written; it is made anew
     └── OutputLockedError   6  output folder in use by another run
 
 Each carries one message for people: what was given, what is allowed, what to type next.
@@ -49,6 +50,21 @@ class InfrastructureError(FairsynthError):
     """The cluster, a worker or the storage failed; the same command may succeed later."""
 
     exit_code = 5
+
+
+class DamagedError(InfrastructureError):
+    """A file of a stage's result is missing or is not what was written; the run makes it anew."""
+
+    @classmethod
+    def of(cls, what: str, file: str) -> DamagedError:
+        """``what``: the artifact's folder, or ``<artifact>/units/<unit>``; ``file``: a path in there."""
+        return cls(f"damaged: {what}: {file} is not what was written (its hash differs, or it is missing)")
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Name of the artifact's folder, and of the unit in it; empty: not in a unit."""
+        artifact, _, unit = str(self).partition(": ")[2].partition(": ")[0].partition("/units/")
+        return artifact, unit
 
 
 class OutputLockedError(FairsynthError):

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from fairsynth.errors import ConfigError, OutputLockedError
+from fairsynth.store.held import held
+from fairsynth.store.mirror import place_of
 
 # Root may write there by their permissions, and yet nobody can make a folder.
 _KERNELS = ("/proc", "/sys")
@@ -26,6 +28,10 @@ def locked(root: Path) -> Iterator[None]:
     The lock is the kernel's (flock) and dies with its owner, so a killed run leaves nothing stale.
     Raises OutputLockedError if another run holds it or others read it, ConfigError if the folder cannot be written.
     """
+    if place := place_of(root):
+        with held(place[0]):
+            yield
+        return
     try:
         root.mkdir(parents=True, exist_ok=True)
         handle = open(root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed by the with below
@@ -47,6 +53,9 @@ def locked(root: Path) -> Iterator[None]:
 
 def check_writable(root: Path) -> None:
     """Raise ConfigError, as ``locked`` does, if the folder could not be made or written; nothing is written to find out."""
+    if place := place_of(root):
+        place[0].objects.probe()
+        return
     there = root
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
@@ -61,6 +70,11 @@ def check_writable(root: Path) -> None:
 
 def check_free(root: Path) -> None:
     """Raise OutputLockedError, as ``locked`` does, if somebody holds or reads the folder now; nothing is written."""
+    if place := place_of(root):
+        from fairsynth.store.lease import check_free as check_lease
+
+        check_lease(place[0].objects)
+        return
     with suppress(OSError), open(root / ".lock", "r+", encoding="utf-8") as handle:
         _take(handle, root, fcntl.LOCK_EX)
 
@@ -72,6 +86,9 @@ def reading(root: Path) -> Iterator[None]:
     A folder in which no run has been has no lock to take, and a disk without locks keeps nobody out.
     Raises OutputLockedError if a run holds it.
     """
+    if place_of(root):  # what is read there never changes
+        yield
+        return
     try:
         handle = open(root / ".lock", encoding="utf-8")  # noqa: SIM115 - closed by the with below
     except OSError:
@@ -116,6 +133,10 @@ def owner(root: Path) -> Owner | None:
 
     A run that ends takes its name away; one that was killed leaves it.
     """
+    if place := place_of(root):
+        from fairsynth.store.lease import owner as lease_owner
+
+        return lease_owner(place[0].objects)
     try:
         return _named((root / ".lock").read_text("utf-8"))
     except OSError:

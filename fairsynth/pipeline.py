@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fairsynth.artifacts import take_back
 from fairsynth.classify.methods import need_synthetic
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
+from fairsynth.errors import DamagedError, InfrastructureError
 from fairsynth.stages.audit import step as audit
 from fairsynth.stages.cluster import step as cluster
 from fairsynth.stages.context import Context, opened_for_work
@@ -93,8 +95,24 @@ def run(
 def through(context: Context, last: str, say: Callable[[str], None], only: str | None = None) -> list[str]:
     """Run ``last`` and the stages it depends on; with ``only`` that one alone. Returns those that were finished before.
 
-    Raises as ``run`` does.
+    What is found damaged is made anew, once. Raises as ``run`` does, and InfrastructureError for what is damaged again.
     """
+    known, made = set[tuple[str, str]](), set[str]()
+    while True:
+        try:
+            return [name for name in _through(context, last, say, only, made) if name not in made]
+        except DamagedError as damaged:
+            if damaged.place in known:
+                raise InfrastructureError(
+                    f"{damaged}, again after it was made anew; check the disk or store"
+                ) from damaged
+            known.add(damaged.place)
+            take_back(context.root, *damaged.place)
+            context.artifacts.clear()
+            say(f"note: {damaged}; it is made anew")
+
+
+def _through(context: Context, last: str, say: Callable[[str], None], only: str | None, made: set[str]) -> list[str]:
     cached = []
     for name in needed(context.config, last):
         if only is not None and name != only:
@@ -103,6 +121,7 @@ def through(context: Context, last: str, say: Callable[[str], None], only: str |
         began = time.monotonic()
         done = run_stage(context, STAGES[name])
         cached += [name] if done.cached else []
+        made |= set() if done.cached else {name}
         _tell(say, name, done, time.monotonic() - began)
     return cached
 

@@ -15,6 +15,7 @@ from fairsynth.escaping import enumerated
 from fairsynth.groups import SEPARATOR, Group
 from fairsynth.manifest import TRAIN
 from fairsynth.prompts import is_number
+from fairsynth.store.mirror import place_of
 from fairsynth.tracking.write import check
 
 # Two spellings of a value are this much alike before one is taken for a misspelt other: "old" may stand beside "older".
@@ -52,6 +53,12 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
 def check_place(storage: Storage, root: Path) -> None:
     """Raise ConfigError for an output folder inside the dataset."""
     if storage.local is None:
+        place, source = f"{root}/", f"{storage.root.partition('?')[0].rstrip('/')}/"
+        if place_of(root) and (place.startswith(source) or source.startswith(place)):
+            raise ConfigError(
+                f"the output {root} and the dataset {source} lie in one another, and a dataset is never written to; choose "
+                "another prefix with --out"
+            )
         return
     folder = storage.local.resolve()
     if root == folder or root.is_relative_to(folder):

@@ -55,7 +55,7 @@ def run_local(
     units: Units, names: Sequence[str], make: Callable[[], Work], prepare: Callable[[str], Task] | None = None
 ) -> Ran:
     """Make the missing units, one after the other, in this process."""
-    work, pending = make(), [name for name in names if not units[name].exists()]
+    work, pending = make(), [name for name in names if not units.has(name)]
     for name in pending:
         tables = work({"name": name, **(prepare(name) if prepare else {})})
         units.commit(name, partial(write_tables, tables))

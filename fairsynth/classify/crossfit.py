@@ -20,6 +20,7 @@ from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.data_parallel import Ranks
+from fairsynth.store.mirror import gone
 
 HALVES = 2
 
@@ -71,7 +72,7 @@ class CrossFit:
     def forget(self, checkpoint: Path) -> None:
         """Remove the states of the trainings."""
         for half in range(HALVES):
-            _file(checkpoint, half).unlink(missing_ok=True)
+            gone(_file(checkpoint, half))
 
 
 def _file(checkpoint: Path, half: int) -> Path:

@@ -81,15 +81,16 @@ def load_pack(folder: Path) -> Images:
 
 def has_synthetic(packs: Path, method: str) -> bool:
     """Whether a method has synthetic images."""
-    return (packs / pack_name("synthetic", method)).exists()
+    return Units(packs).has(pack_name("synthetic", method))
 
 
 def load_data(packs: Path, method: str) -> Data:
     """Training, validation and (for methods that learn from them) synthetic images of a run; perhaps none of these."""
-    train = load_pack(packs / pack_name(TRAIN))
-    sizes = np.load(packs / pack_name(TRAIN) / "sizes.npy", allow_pickle=False)
+    units = Units(packs)
+    train = load_pack(units[pack_name(TRAIN)])
+    sizes = np.load(units[pack_name(TRAIN)] / "sizes.npy", allow_pickle=False)
     n_labels, n_groups = (int(n) for n in sizes)
     synthetic = taken(train, np.zeros(0, np.int64))
     if method in SYNTHETIC and has_synthetic(packs, method):
-        synthetic = load_pack(packs / pack_name("synthetic", method))
-    return Data(train, load_pack(packs / pack_name(VALIDATION)), synthetic, n_labels, n_groups)
+        synthetic = load_pack(units[pack_name("synthetic", method)])
+    return Data(train, load_pack(units[pack_name(VALIDATION)]), synthetic, n_labels, n_groups)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from fairsynth.errors import ConfigError
+from fairsynth.store.place import output_root
 
 if TYPE_CHECKING:
     from fairsynth.config import RunConfig
@@ -31,4 +32,4 @@ def config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothin
     if path is None and preset is None and not rest:
         raise ConfigError(nothing)
     config = load_config(path, preset, parse_overrides(rest) | ({"out": out} if out else {}))
-    return config, Path(config.out).expanduser().resolve()
+    return config, output_root(config.out)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from fairsynth.config import DataConfig
 from fairsynth.data.location import ImageReader
@@ -24,13 +26,15 @@ from fairsynth.escaping import printable
 class Dataset:
     """The real images where they lie. ``metadata``: if it was read already; else it is read when needed."""
 
-    def __init__(self, config: DataConfig, metadata: Metadata | None = None) -> None:
-        self.config, self._metadata = config, metadata
+    def __init__(
+        self, config: DataConfig, metadata: Metadata | None = None, made_by: Callable[[], Path] | None = None
+    ) -> None:
+        self.config, self._metadata, self.made_by = config, metadata, made_by
 
     @cached_property
     def storage(self) -> Storage:
         """The dataset's folder."""
-        return Storage(self.config.root, self.config.follow_links)
+        return Storage(self.config.root, self.config.follow_links, self.made_by)
 
     @cached_property
     def images(self) -> ImageReader:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,12 @@ class FileEntry:
 class Storage:
     """The folder ``root``: a local path, or an s3:// or gs:// URI (pyarrow's filesystems).
 
+    ``made_by`` makes the folder, the same one on every node, for an output in a bucket: the built-in dataset.
     Raises DataError: no such folder, an archive, an unknown scheme, a URI that holds a password.
     """
 
-    def __init__(self, root: str, follow_links: bool = False) -> None:
-        self.root, self.follow_links = root, follow_links
+    def __init__(self, root: str, follow_links: bool = False, made_by: Callable[[], Path] | None = None) -> None:
+        self.root, self.follow_links, self.made_by = root, follow_links, made_by
         self.not_followed: list[str] = []
         self.hidden: Counter[str] = Counter()
         if not root:
@@ -58,6 +59,12 @@ class Storage:
         self.filesystem, self._base = _remote(root, scheme[1]) if scheme else (fs.LocalFileSystem(), str(self.local))
         if self.local is not None:
             _check_folder(self.local, root)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.made_by is not None:  # on this node, where it has a place of its own
+            self.root = self._base = str(self.made_by())
+            self.local = Path(self.root)
 
     def __str__(self) -> str:
         return self.root

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fairsynth.store.mirror import here, sent
+
 
 def write_plan(path: Path, rows: pa.Table, unit_size: int, prefix: str) -> list[str]:
     """Write rows as Parquet, one row group per unit; returns the units' names in order."""
@@ -23,6 +25,7 @@ def write_plans(path: Path, parts: Mapping[str, pa.Table], unit_size: int) -> li
             for start in range(0, rows.num_rows, unit_size):
                 writer.write_table(rows.slice(start, unit_size), row_group_size=unit_size)
                 names.append(f"{prefix}-{len(names):06d}")
+    sent(path)
     return names
 
 
@@ -33,5 +36,5 @@ class PlanRows:
         self.path = path
 
     def __call__(self, name: str) -> dict[str, Any]:
-        with pq.ParquetFile(self.path) as plan:
+        with pq.ParquetFile(here(self.path)) as plan:
             return {"rows": plan.read_row_group(int(name.rsplit("-", 1)[1])).to_pylist()}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.progress import Work
 from fairsynth.engine.session import Room, Session
+from fairsynth.engine.storage import storage_of
 from fairsynth.errors import FairsynthError, InfrastructureError
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
@@ -105,7 +106,7 @@ def _trainer(session: Session, stage: str, name: str, job: Job, storage: Path, r
         "run_config": RunConfig(
             # A fresh name each time: a Train state file that a kill cut in half must not stop the next attempt.
             name=f"{name}-{uuid.uuid4().hex[:12]}",
-            storage_path=str(storage),
+            **storage_of(storage),
             failure_config=FailureConfig(max_failures=session.resources.max_failures),
             callbacks=[JobRetries(session.progress.root, stage, name)] if session.progress.root else None,
         ),

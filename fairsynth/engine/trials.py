@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
+from fairsynth.engine.storage import storage_of
 from fairsynth.errors import FairsynthError, InfrastructureError
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
@@ -64,7 +65,7 @@ def _fit(session: Session, stage: str, trials: Mapping[str, TrialWork], storage:
             time_budget_s=seconds,
         ),
         run_config=tune.RunConfig(
-            storage_path=str(storage),
+            **storage_of(storage),
             name="search",
             verbose=0,
             progress_reporter=silent(),

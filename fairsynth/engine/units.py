@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +95,7 @@ def run_units(
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
         _UnitActor,
-        fn_constructor_args=(make, str(units.path), worker.threads if models else 0),
+        fn_constructor_args=(make, units, worker.threads if models else 0),
         batch_size=None,
         num_cpus=worker.cpus,
         num_gpus=worker.gpus,
@@ -196,12 +195,12 @@ class _Prepare:
 class _UnitActor:
     """Builds the work once, then makes and commits the units it is handed, one after the other."""
 
-    def __init__(self, make: Callable[[], Work], units: str, threads: int) -> None:
+    def __init__(self, make: Callable[[], Work], units: Units, threads: int) -> None:
         if threads:
             import torch
 
             torch.set_num_threads(threads)
-        self.units, self.name, self.failure = Units(Path(units)), uuid.uuid4().hex, ""
+        self.units, self.name, self.failure = units, uuid.uuid4().hex, ""
         try:
             self.work = make()
         except Exception as error:
@@ -233,7 +232,7 @@ class _UnitActor:
         for key, (shape, dtype) in rest.pop("_empty", {}).items():
             task[key] = np.zeros(shape, dtype)
         name = str(task["name"])
-        if self.units[name].exists():
+        if self.units.has(name):
             return _nothing  # made before its actor was lost
         try:
             make = _in_two_parts(self.work, {**task, **rest})

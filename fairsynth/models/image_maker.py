@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
@@ -66,7 +67,7 @@ class ImageMaker:
         return tuple(Part(self._file(name), row["adapter_scale"]) for name in names)
 
     def _file(self, name: str) -> Path:
-        path = weights_file(self.adapters / name)
+        path = weights_file(Units(self.adapters)[name])
         if path is None:
             raise ValueError(f"there are no weights in {self.adapters / name}")
         return path

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from fairsynth.artifacts import sync
+from fairsynth.store.mirror import newest, sent
 
 SUFFIX = ".safetensors"
 _ENTRY, _LENGTH = "state", 8  # bytes at the start of a safetensors file with the length of its header
@@ -26,6 +27,7 @@ def write_state(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+    sent(path)
 
 
 def read_state(
@@ -34,7 +36,7 @@ def read_state(
     """Facts and tensors of a state; None if it is missing or damaged, or if its facts are not ``wanted``."""
     # One descriptor for header and tensors: by name they could come from two states, one written over the other.
     try:
-        with path.open("rb") as file:
+        with newest(path).open("rb") as file:
             start = file.read(_LENGTH)
             header = file.read(int.from_bytes(start, "little"))
             facts = json.loads(json.loads(header)["__metadata__"][_ENTRY])

@@ -24,6 +24,8 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.models.sources import clip_source, diffusion_source, revision
 from fairsynth.stages.cluster.output import with_discovered
+from fairsynth.store.mirror import place_of
+from fairsynth.store.place import output_root
 from fairsynth.work import Ran, Task, Work
 
 if TYPE_CHECKING:  # it imports torch
@@ -109,6 +111,11 @@ class Context:
         data = self.config.data
         if data.format == "demo":
             data = data.model_copy(update={"root": str(self.demo_root), "format": "folder"})
+            if place_of(self.root):  # nodes that share no disk
+                from fairsynth.demo.dataset import write
+
+                made_by = partial(write, self.demo_root, self.demo_severity, self.config.seed)
+                return Dataset(data, self.metadata, made_by)
         return Dataset(data, self.metadata)
 
     def run_units(
@@ -177,7 +184,7 @@ class Context:
 
     def found(self, artifact: Artifact) -> None:
         """Tell people that a stage was finished before, and is not looked at."""
-        self.session.progress.found(artifact.identity.stage, artifact.path.name, artifact.record)
+        self.session.progress.found(artifact.identity.stage, artifact.name, artifact.record)
 
     def cell(self, number: int, total: int, title: str) -> None:
         """Tell people which run of a bench begins; the first is 1."""
@@ -212,4 +219,4 @@ def opened_for_work(
 
 
 def _root(config: RunConfig) -> Path:
-    return Path(config.out).expanduser().resolve()
+    return output_root(config.out)

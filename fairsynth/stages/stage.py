@@ -84,7 +84,7 @@ def run_stage(context: Context, stage: Stage) -> Done:
         wrong = track(context.root, context.config.tracking, artifact, partial(stage.curves, artifact))
         if wrong:
             done = replace(done, remarks=(*done.remarks, f"not tracked: {printable(wrong)}"))
-        finished(artifact.path.name, artifact.record, done.cached)
+        finished(artifact.name, artifact.record, done.cached)
     context.artifacts[stage.name] = artifact
     return done
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fairsynth.artifacts import Artifact
 from fairsynth.errors import ConfigError
+from fairsynth.store.mirror import newest, tree_sent
 
 _MARK = ".fingerprint"
 
@@ -59,7 +60,7 @@ def put_export(private: Path, target: Path, is_export: Callable[[Path], bool]) -
 def is_current(target: Path, artifact: Artifact) -> bool:
     """True if the view was laid out from this artifact, not from another config's run in the same output folder."""
     try:
-        return (target / _MARK).read_text("utf-8") == artifact.fingerprint
+        return newest(target / _MARK).read_text("utf-8") == artifact.fingerprint
     except OSError:
         return False
 
@@ -73,5 +74,6 @@ def publish(private: Path, target: Path, artifact: Artifact) -> None:
     if target.exists():
         target.rename(new_folder(target) / "old")
     private.rename(target)
+    tree_sent(target, last=_MARK)
     for leftover in target.parent.glob(f".{target.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from fairsynth.artifacts import Artifact
 from fairsynth.config import TrackingConfig
 from fairsynth.errors import ConfigError
+from fairsynth.store.mirror import newest, sent, tree_here, tree_sent
 from fairsynth.tracking.curves import Curve
 from fairsynth.watching.log import failed
 from fairsynth.watching.redaction import redacted
@@ -38,10 +39,10 @@ def track(root: Path, config: TrackingConfig, artifact: Artifact, curves: Callab
 
     What fails is in the run's log; the stage is none the worse, and the next run tries again.
     """
-    name, wrong = artifact.path.name, list[str]()
+    name, wrong = artifact.name, list[str]()
     ways: dict[str, Path] = {tracker: root / _MARKS / f"{tracker}-{name}" for tracker in config.to}
     ways |= {"TensorBoard": root / FOLDER / name} if config.tensorboard else {}
-    missing = {way: mark for way, mark in ways.items() if not mark.exists()}
+    missing = {way: mark for way, mark in ways.items() if not tree_here(newest(mark)).exists()}
     try:
         found = list(curves()) if missing else []
     except Exception as error:  # what people look at is no reason to stop
@@ -72,13 +73,14 @@ def _events(curves: list[Curve], target: Path, artifact: Artifact) -> None:
         tensorboard.write(curves, private, artifact.record["finished_at"])
         target.parent.mkdir(exist_ok=True)
         private.rename(target)
+        tree_sent(target)
     finally:
         shutil.rmtree(private, ignore_errors=True)
 
 
 def _sent(curves: list[Curve], mark: Path, run: str, project: str, tracker: str, artifact: Artifact) -> None:
     mark.parent.mkdir(exist_ok=True)
-    key, when = f"{artifact.path.name}-{_id_of(mark.parent)}", artifact.record["finished_at"]
+    key, when = f"{artifact.name}-{_id_of(mark.parent)}", artifact.record["finished_at"]
     if tracker == "mlflow":
         from fairsynth.tracking import mlflow
 
@@ -88,13 +90,15 @@ def _sent(curves: list[Curve], mark: Path, run: str, project: str, tracker: str,
 
         wandb.send(curves, project, run, key, mark.parent.parent)
     mark.write_text("", "utf-8")
+    sent(mark)
 
 
 def _id_of(marks: Path) -> str:
     """What tells this output folder from all others: people who share a server may run one config, and so one artifact."""
     path = marks / "id"
-    if not path.exists():
+    if not newest(path).exists():
         private = marks / f".id.{uuid.uuid4().hex}"
         private.write_text(uuid.uuid4().hex[:12], "utf-8")
         os.replace(private, path)
+        sent(path)
     return path.read_text("utf-8")

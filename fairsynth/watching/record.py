@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fairsynth.store.held import followed
 from fairsynth.watching.redaction import redacted
 
 NAME = "progress.json"
@@ -22,6 +23,7 @@ def write(root: Path, content: Mapping[str, Any]) -> None:
     with suppress(Exception):
         temporary.write_text(json.dumps(content, indent=1), "utf-8")
         os.replace(temporary, root / NAME)
+        followed(root)
 
 
 def read(root: Path) -> dict[str, Any] | None:

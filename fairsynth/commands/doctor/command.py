@@ -41,18 +41,18 @@ def doctor(
 
 def _doctor(tokens: Sequence[str], preset: str | None, out: str | None, cluster: bool, as_json: bool) -> int:
     import json
-    from pathlib import Path
 
     from fairsynth.commands.doctor import run
     from fairsynth.commands.doctor.check import Check
     from fairsynth.config.load import load_config, parse_overrides
+    from fairsynth.store.place import output_root
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
     overrides = parse_overrides(rest) | ({"out": out} if out else {})
     config = load_config(path, preset, overrides)
     about_a_run = bool(path or preset or any(key.startswith(("models.", "data.", "classify.")) for key in overrides))
     checks = list[Check]()
-    for found in run.examine(config, Path(config.out).expanduser().resolve(), about_a_run, cluster):
+    for found in run.examine(config, output_root(config.out), about_a_run, cluster):
         if isinstance(found, Check):
             checks.append(found)
         if not as_json:

@@ -27,6 +27,7 @@ from fairsynth.stages.stage import find_finished
 from fairsynth.stages.synthesize.output import TABLE, accepted
 from fairsynth.stages.synthesize.view import write_cards
 from fairsynth.stages.views import new_export, put_export
+from fairsynth.store.place import output_root
 
 MARK = ".fairsynth-export"
 
@@ -39,7 +40,7 @@ def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset
     Raises ConfigError if the stage is not finished, or ``target`` holds anything else or cannot be written;
     DataError if no image was accepted or the stage's files are damaged, OutputLockedError while a run writes there.
     """
-    root = Path(config.out).expanduser().resolve()
+    root = output_root(config.out)
     # A folder is made beside it: there is none beside "." or, on the same disk, beside a link.
     target = (target or root / f"synthetic-{form}").resolve()
     with reading(root), finished_stages(config) as (context, audited):

@@ -21,9 +21,9 @@ def logs(out: str, *, failed: bool = False, follow: bool = False) -> int:
 
 
 def _logs(out: str, failed: bool, follow: bool) -> int:
-    from pathlib import Path
 
     from fairsynth.commands.logs.show import show
+    from fairsynth.store.place import output_root
 
-    show(Path(out).expanduser().resolve(), failed, follow)
+    show(output_root(out), failed, follow)
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 from fairsynth.commands.status.look import look
 from fairsynth.console import say
 from fairsynth.escaping import printable
+from fairsynth.store.held import viewed
 from fairsynth.watching import log
 
 _LOOK = 1.0  # seconds between looks at what came since
@@ -24,7 +25,7 @@ def show(root: Path, failed: bool, follow: bool) -> None:
     known, told = dict[str, int](), 0
     while True:
         at_work = follow and look(root)["process"]
-        new = [line for line in log.read(root, known) if not failed or is_failure(line)]
+        new = [line for line in log.read(viewed(root), known) if not failed or is_failure(line)]
         if new:
             say("\n".join(text for line in new for text in to_lines(line, traces=failed)))
         told += len(new)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairsynth.artifacts import Artifact
+from fairsynth.artifacts import Artifact, finished_records
 from fairsynth.commands.plan.adapters import Sizes
 from fairsynth.commands.plan.counts import Counted
 from fairsynth.config import RunConfig
@@ -36,7 +36,7 @@ def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) ->
     ``metadata``: if it was read already; else it is read if need be. Naming ingest's artifact asks for every file's size and
     time, as a run does. Raises what a run raises then.
     """
-    if not any((root / "stages").glob("ingest-*/artifact.json")):
+    if not finished_records(root, "ingest"):
         return Finished()
     from fairsynth.pipeline import STAGES
     from fairsynth.stages.context import opened

@@ -11,6 +11,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.lock import locked
 from fairsynth.preflight import check_early, worded
+from fairsynth.store.place import output_root
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Checked:
 
 def checked(config: RunConfig) -> Checked:
     """Check what needs no model and no Ray. Raises ConfigError or DataError as ``preflight.check_early`` does."""
-    root = Path(config.out).expanduser().resolve()
+    root = output_root(config.out)
     metadata = check_early(config, root)
     return Checked(worded(config, metadata), root, metadata)
 
@@ -42,11 +43,12 @@ def carry_out(
         from fairsynth.pipeline import run as run_pipeline
 
         outcome = run_pipeline(run.config, only, say, run.metadata, max_worker_hours)
-    if only in (None, "report"):
-        from fairsynth.stages.report.step import summary_lines
+        # While the output is held: what is said last belongs to its log, too.
+        if only in (None, "report"):
+            from fairsynth.stages.report.step import summary_lines
 
-        say("\n".join(["", *summary_lines(run.root)]))
-    if not outcome.made:
-        say(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
-    else:
-        say(f"done in {outcome.seconds:.0f} s")
+            say("\n".join(["", *summary_lines(run.root)]))
+        if not outcome.made:
+            say(f"everything was finished before; nothing to do ({outcome.seconds:.1f} s)")
+        else:
+            say(f"done in {outcome.seconds:.0f} s")

@@ -26,11 +26,11 @@ def status(out: str, *, as_json: Annotated[bool, Parameter(name="--json", negati
 
 def _status(out: str, as_json: bool) -> int:
     import json
-    from pathlib import Path
 
     from fairsynth.commands.status.look import look
     from fairsynth.commands.status.text import to_text
+    from fairsynth.store.place import output_root
 
-    found = look(Path(out).expanduser().resolve())
+    found = look(output_root(out))
     say(json.dumps(found, indent=1) if as_json else to_text(found))
     return 0

@@ -12,6 +12,8 @@ from typing import Any
 from fairsynth.artifacts import STAGES, finished_records
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.lock import owner
+from fairsynth.store.held import viewed
+from fairsynth.store.mirror import names_in
 from fairsynth.watching import log, record
 
 # A run writes a sign of life every ten seconds. Disks that machines share show it later.
@@ -27,21 +29,22 @@ def look(root: Path) -> dict[str, Any]:
     ``state`` is running; silent (a process of another host that gave no sign of life for ``STALE_SECONDS``); finished;
     or stopped. Raises ConfigError for a folder in which no run has been.
     """
-    if not any((root / name).exists() for name in _TRACES):
+    process_of, root = root, viewed(root)
+    if not any((root / name).exists() for name in _TRACES) and not finished_records(root, STAGES[0]):
         there = "has no run in it" if root.is_dir() else "is not there"
         raise ConfigError(
             f"the folder {root} {there}; give the output folder of a run, the one after --out, or begin one: "
             f"'fairsynth run --preset demo --out {root}'"
         )
     progress = record.read(root) or {}
-    process = _process(root, progress)
+    process = _process(process_of, progress)
     stages, bench = _stages(root, progress), _bench(root, progress)
     done = bench["done"] == bench["total"] if bench else all(stage["state"] == FINISHED for stage in stages)
     ended = progress.get("ended") or {}
     state = process["state"] if process else FINISHED if done and ended.get("how", FINISHED) == FINISHED else STOPPED
     return {
         "schema": 1,
-        "out": str(root),
+        "out": f"{root}",
         "state": state,
         "process": process,
         "stages": stages,
@@ -52,7 +55,7 @@ def look(root: Path) -> dict[str, Any]:
         "max_worker_hours": progress.get("max_worker_hours"),
         "ended": None if process else progress.get("ended"),
         "verdict": _verdict(root),
-        "report": str(root / "report.html") if (root / "report.html").exists() else None,
+        "report": f"{root / 'report.html'}" if "report.html" in names_in(root) else None,
         "command": progress.get("command") or None,
         "folder": progress.get("folder") or None,
     }

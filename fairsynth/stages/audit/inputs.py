@@ -74,7 +74,9 @@ def sampled(table: pa.Table) -> list[dict[str, Any]]:
 def embeddings_of(artifact: Artifact, rows: Sequence[Mapping[str, Any]], width: int) -> NDArray[np.float32]:
     """CLIP vectors of the images, in the rows' order."""
     known: dict[str, NDArray[np.float32]] = {}
-    for unit in dict.fromkeys(row["unit"] for row in rows):
-        table = pq.read_table(artifact.units()[unit] / "images.parquet", columns=["image_id", "embedding"])
+    units, wanted = artifact.units(), dict.fromkeys(str(row["unit"]) for row in rows)
+    units.here(wanted)
+    for unit in wanted:
+        table = pq.read_table(units[unit] / "images.parquet", columns=["image_id", "embedding"])
         known |= dict(zip(table["image_id"].to_pylist(), matrix(table, "embedding"), strict=True))
     return np.stack([known[row["image_id"]] for row in rows]) if rows else np.zeros((0, width), np.float32)

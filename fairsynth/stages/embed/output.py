@@ -24,18 +24,20 @@ from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows
 
 
-def embedding_files(artifact: Artifact) -> list[str]:
+def embedding_files(artifact: Artifact) -> list[Path]:
     """The Parquet files that hold embeddings, in order."""
     units = artifact.units()
-    return with_embeddings(units[name] / "embeddings.parquet" for name in sorted(units.done()))
+    names = sorted(units.done())
+    units.here(names)
+    return with_embeddings(units[name] / "embeddings.parquet" for name in names)
 
 
-def with_embeddings(files: Iterable[Path]) -> list[str]:
+def with_embeddings(files: Iterable[Path]) -> list[Path]:
     """The units' files with embeddings: a file without any usable image lacks the columns, too.
 
     Raises DataError if no file holds one.
     """
-    found = [str(file) for file in files if pq.read_metadata(file).num_rows]
+    found = [file for file in files if pq.read_metadata(file).num_rows]
     if not found:
         raise DataError(
             "no image has a usable embedding; 'quarantine.parquet' of the stage embed says why; try --models.dtype float32 or another models.clip"

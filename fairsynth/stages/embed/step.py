@@ -36,6 +36,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     work = partial(EmbedUnit, config.models, batch=config.resources.embed_batch)
     ran = context.run_units(artifact, names, work, decode)
     units = artifact.units()
+    units.here(names)
     bad = pa.concat_tables([pq.read_table(units[name] / "bad.parquet") for name in names])
     pq.write_table(bad, artifact.path / "quarantine.parquet")
     _check_bad(bad, len(wanted), config.data.max_bad_fraction)

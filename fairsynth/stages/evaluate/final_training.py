@@ -9,14 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from fairsynth.artifacts import Units
 from fairsynth.classify.epoch import Rule
-from fairsynth.classify.packs import load_data, load_pack
+from fairsynth.classify.packs import load_data, load_pack, pack_name
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
-from fairsynth.manifest import seed_for
+from fairsynth.manifest import TEST, seed_for
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.evaluate.output import CLASSIFIERS, training_of
+from fairsynth.store.mirror import tree_sent
 
 
 class EvaluateUnit:
@@ -30,7 +32,6 @@ class EvaluateUnit:
     def __init__(
         self,
         packs: Path,
-        test_pack: Path,
         settings: Mapping[str, Setting],
         tests: Sequence[Mapping[str, str]],
         labels: Sequence[str],
@@ -40,7 +41,7 @@ class EvaluateUnit:
         folder: Path,
         checkpoint_seconds: float = 30.0,
     ) -> None:
-        self.packs, self.test_pack, self.settings, self.tests = packs, test_pack, settings, tests
+        self.packs, self.settings, self.tests = packs, settings, tests
         self.labels, self.classify, self.rule, self.seed = list(labels), classify, rule, seed
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
 
@@ -61,9 +62,11 @@ class EvaluateUnit:
         )
         checkpoint = self.folder / "checkpoints" / f"{task['name']}.safetensors"
         epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
-        probabilities = run.probabilities(load_pack(self.test_pack))
+        probabilities = run.probabilities(load_pack(Units(self.folder / "units")[pack_name(TEST)]))
         if run.ranks.first:
-            save_classifier(run.model, self.folder / CLASSIFIERS / task["name"])
+            classifier = self.folder / CLASSIFIERS / task["name"]
+            save_classifier(run.model, classifier)
+            tree_sent(classifier)
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]
         log = pa.Table.from_pylist([vars(epoch) for epoch in epochs])

@@ -17,9 +17,10 @@ from fairsynth.manifest import TEST, Manifest
 from fairsynth.stages.cluster.output import read_centres
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedding_of, with_embeddings
-from fairsynth.stages.evaluate.output import predictions_file, training_name
+from fairsynth.stages.evaluate.output import CLASSIFIERS, predictions_file, training_name
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import chosen_settings
+from fairsynth.store.mirror import tree_here
 
 VERSION = 4
 
@@ -41,6 +42,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     packer.real(TEST, test.rows(), context.dataset.images, config.data.images)
     names = [training_name(method, index) for index in seeds for method in methods]
     ran = context.run_trainings(artifact, names, _work(context, artifact, test.rows()))
+    units.here(names)
     tables = [
         pq.read_table(units[training_name(method, index)] / "predictions.parquet")
         for method in methods
@@ -48,6 +50,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     ]
     pq.write_table(pa.concat_tables(tables), predictions_file(artifact))
     artifact.clear("ray", "checkpoints")
+    tree_here(artifact.path / CLASSIFIERS)  # workers wrote them, on other nodes perhaps
     everything, all_tests = len(context.manifest), len(context.manifest.split(TEST))
     return Made(
         Counts(everything, len(test), all_tests - len(test), everything - all_tests),
@@ -59,7 +62,6 @@ def make(context: Context, artifact: Artifact) -> Made:
 
 def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) -> Any:
     """Builds the work of a training inside its worker."""
-    from fairsynth.classify.packs import pack_name
     from fairsynth.stages.evaluate.final_training import EvaluateUnit
 
     config, tuned = context.config, context.artifacts["tune"]
@@ -70,7 +72,6 @@ def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) 
     return partial(
         EvaluateUnit,
         packs=tuned.units().path,
-        test_pack=artifact.units()[pack_name(TEST)],
         settings=settings,
         tests=[{key: row[key] for key in ("image_id", "label", "attribute", "true_attribute")} for row in rows],
         labels=context.group_names[0],
@@ -110,6 +111,7 @@ def _embedded(context: Context, artifact: Artifact, test: Manifest) -> pa.Table:
     rows, decode, work = embedding_of(test, context.dataset.storage, PlanRows(plan), config)
     names = write_plan(plan, rows, config.embed.unit_size, "kinds")
     context.run_units(artifact, names, work, decode)
+    units.here(names)
     bad = pa.concat_tables([pq.read_table(units[name] / "bad.parquet") for name in names])
     pq.write_table(bad, artifact.path / "quarantine.parquet")
     if len(bad) > config.data.max_bad_fraction * len(test):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fairsynth.artifacts import unit_file
 from fairsynth.data.vectors import matrix
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -22,7 +23,7 @@ class LatentFiles:
 
     def __init__(self, embeddings: Sequence[Path], class_files: Mapping[str, Path]) -> None:
         self.class_files, self.where = class_files, dict[str, tuple[Path, int]]()
-        for path in embeddings:
+        for path in map(unit_file, embeddings):
             ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
             self.where |= {image: (path, row) for row, image in enumerate(ids)}
 

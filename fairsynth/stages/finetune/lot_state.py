@@ -14,6 +14,7 @@ import torch
 
 from fairsynth.models.state_files import SUFFIX, read_state, write_state
 from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.store.mirror import names_in
 
 # About as many training losses are kept of an adapter.
 LOSSES = 50
@@ -146,9 +147,9 @@ def load_state(path: Path) -> LotState | None:
 def adopted(folder: Path, names: Collection[str]) -> dict[str, Row]:
     """The rows of these adapters in the states of any lots that had begun them; of each the furthest."""
     rows: dict[str, Row] = {}
-    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
+    for name in (name for name in names_in(folder) if name.endswith(SUFFIX)):
         # The file may be gone or replaced: other lots are at work.
-        content = read_state(path, lambda facts: any(row["name"] in names for row in facts["rows"]))
+        content = read_state(folder / name, lambda facts: any(row["name"] in names for row in facts["rows"]))
         if content is None:
             continue
         state = _state(*content)

@@ -55,7 +55,9 @@ def read_adapter(folder: Path) -> dict[str, Any]:
 def adapter_facts(artifact: Artifact) -> list[dict[str, Any]]:
     """The facts of every adapter, by name, the failed ones included."""
     units = artifact.units()
-    return [read_adapter(units[name]) for name in sorted(units.done()) if is_adapter(name)]
+    names = sorted(name for name in units.done() if is_adapter(name))
+    units.here(names)
+    return [read_adapter(units[name]) for name in names]
 
 
 def trained_adapters(artifact: Artifact, config: FinetuneConfig) -> list[Adapter]:

@@ -102,7 +102,7 @@ def _train(context: Context, artifact: Artifact, jobs: Sequence[AdapterJob], sha
         prompts = class_units(job.class_prompt for job in jobs)
         make = partial(ClassLatents, config.models, config.finetune, config.synthesize, prompts, config.seed)
         ran = context.run_units(artifact, list(prompts), make)
-    embeddings = [Path(path) for path in embedding_files(context.artifacts["embed"])]
+    embeddings = embedding_files(context.artifacts["embed"])
     names = {text: name for name, text in prompts.items()}
     return ran + train_adapters(context, artifact, jobs, embeddings, names, shared)
 

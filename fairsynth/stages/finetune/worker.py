@@ -21,6 +21,7 @@ from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
 from fairsynth.stages.finetune.output import TEXTS_UNIT
 from fairsynth.stages.finetune.step_files import StepFile, under_way
+from fairsynth.store.mirror import gone
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ class _LotWorker:
         self.task, self.ranks, self.machine_goes = task, ranks, machine_goes
         self.config, self.models = task.config, task.models
         self.units, self.checkpoints = Units(task.stage / "units"), task.stage / "checkpoints"
-        self.checkpoints.mkdir(exist_ok=True)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.texts = self._texts(task.prompts)
         self.unet, self.scheduler = load_unet(self.models)
         class_files = {prompt: self.units[name] / "latents.parquet" for prompt, name in task.class_units.items()}
@@ -132,14 +133,14 @@ class _LotWorker:
         steps, state = StepFile(path), load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
             # Other lots may have finished adapters of this one; or their units have been removed since.
-            state, jobs = None, [job for job in jobs if not self.units[job.name].exists()]
+            state, jobs = None, [job for job in jobs if not self.units.has(job.name)]
         else:
             jobs = [job for job in jobs if job.name in state.names]
         # Lots that were cut otherwise may have begun the adapters that wait here.
         waiting = {job.name for job in jobs} if state is None else set(state.waiting)
         begun = adopted(self.checkpoints, waiting)
         trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), notice, steps)
-        path.unlink(missing_ok=True)
+        gone(path)
         steps.remove()
 
     def _checkpoint(self, jobs: Sequence[AdapterJob]) -> Path:
@@ -152,7 +153,7 @@ class _LotWorker:
         for job in self.task.jobs:
             path, first = self._checkpoint([job]), self.ranks.first
             # Rank 0 alone looks: on a shared disk the others may see an older state.
-            if trainer.agreed(first and self.units[job.name].exists()):
+            if trainer.agreed(first and self.units.has(job.name)):
                 continue
             state, save = (load_full(path), partial(save_full, path=path)) if first else (None, None)
             steps, notice = StepFile(path), _Notice(self.machine_goes, every=0)
@@ -160,7 +161,7 @@ class _LotWorker:
             trained = trainer.train(job, self.latents(job), state, save, notice, told)
             if first:
                 self._commit(trained)
-                path.unlink(missing_ok=True)
+                gone(path)
                 steps.remove()
 
     def _commit(self, trained: Trained) -> None:
@@ -173,7 +174,7 @@ class _LotWorker:
         """All prompts' embeddings, made by whichever lot comes first."""
         from fairsynth.stages.finetune.prompt_embeddings import read_texts, write_texts
 
-        if not self.units[TEXTS_UNIT].exists():
+        if not self.units.has(TEXTS_UNIT):
             self.units.commit(TEXTS_UNIT, partial(write_texts, self.models, prompts))
         return read_texts(self.units[TEXTS_UNIT])
 

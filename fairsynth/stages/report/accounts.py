@@ -91,8 +91,8 @@ def tested(inputs: Inputs) -> Manifest:
 def _packed(tuned: Artifact, split: str) -> int | None:
     """The rows of a split's pack, from which classifiers learnt; None where it is no longer there."""
     # The name as in classify.packs, which is not imported here: it brings torch.
-    file = tuned.units().path / f"pack-{split}" / "labels.npy"
-    return len(np.load(file, mmap_mode="r", allow_pickle=False)) if file.exists() else None
+    units, name = tuned.units(), f"pack-{split}"
+    return len(np.load(units[name] / "labels.npy", mmap_mode="r", allow_pickle=False)) if units.has(name) else None
 
 
 def _true(mask: pa.ChunkedArray) -> int:

@@ -14,6 +14,7 @@ from fairsynth.stages.context import Context
 from fairsynth.stages.evaluate.output import classifier_folder, predictions_file
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import PICTURE, TRIALS
+from fairsynth.store.mirror import newest, sent, tree_sent
 from fairsynth.work import Ran
 
 VERSION = 6
@@ -28,7 +29,7 @@ def artifact(context: Context) -> Artifact:
     from fairsynth.stages.report.content import data_facts
 
     extra = {"data": fingerprint(data_facts(context.artifacts, ""))}
-    if (bench := context.root / BENCH).is_file():
+    if (bench := newest(context.root / BENCH)).is_file():
         extra["bench"] = hashlib.sha256(bench.read_bytes()).hexdigest()
     faces = {"faces": context.config.report.faces}
     return context.artifact("report", VERSION, tuple(context.artifacts), faces, **extra)
@@ -73,13 +74,14 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     report = json.loads((folder / "report.json").read_text("utf-8"))
     ours = classifier_folder(evaluated, "fairsynth", 0)
     publish(ours, context.root / "classifier", context.group_names[0], context.config.classify.image_size, report)
+    tree_sent(context.root / "classifier")
     trials = (tuned.path / name for name in (TRIALS, PICTURE))
     for source in (*trials, predictions_file(evaluated), folder / "report.html", folder / "report.json"):
         _place(source, context.root / source.name)
 
 
 def _same(source: Path, target: Path) -> bool:
-    return target.exists() and target.read_bytes() == source.read_bytes()
+    return newest(target).exists() and target.read_bytes() == source.read_bytes()
 
 
 def _place(source: Path, target: Path) -> None:
@@ -87,12 +89,13 @@ def _place(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     shutil.copyfile(source, temporary)
     os.replace(temporary, target)
+    sent(target)
 
 
 def summary_lines(root: Path) -> list[str]:
     """The table and the path of the report, for the end of a run."""
     from fairsynth.stages.report.lines import table_lines, use_lines, verdict_line
 
-    content = json.loads((root / "report.json").read_text("utf-8"))
+    content = json.loads(newest(root / "report.json").read_text("utf-8"))
     lines = [*table_lines(content), *use_lines(content)]
     return [*lines, verdict_line(content), f"report: {root / 'report.html'}"]

@@ -26,6 +26,7 @@ from fairsynth.models.probe import Probe
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.synthesize import image_plan
 from fairsynth.stages.synthesize.codec import Codec, encode
+from fairsynth.store.mirror import here
 
 # Below this spread of every channel an image is blank (a safety checker's black frame, a collapsed adapter).
 MIN_SPREAD = 3.0
@@ -69,7 +70,7 @@ class PlannedRows:
 
     def __init__(self, plan: Path) -> None:
         text = [field.name for field in image_plan.SCHEMA if field.type == pa.string() and field.name != "image_id"]
-        self.table = pq.read_table(plan, read_dictionary=text).combine_chunks()
+        self.table = pq.read_table(here(plan), read_dictionary=text).combine_chunks()
         codes = self.table["unit"].combine_chunks().dictionary_encode()
         starts = np.flatnonzero(np.diff(codes.indices.to_numpy(zero_copy_only=False), prepend=-1))
         ends = [*starts[1:].tolist(), len(codes)]
@@ -202,7 +203,7 @@ class GenerateUnit:
 
     def _detector(self, adapter: str) -> tuple[CopyDetector, list[str]]:
         if adapter not in self.detectors:
-            table = pq.read_table(self.references.training / f"{adapter}.parquet")
+            table = pq.read_table(here(self.references.training / f"{adapter}.parquet"))
             # Units come by adapter: the last few are enough, and each may hold 64 MB.
             if len(self.detectors) >= 8:
                 self.detectors.clear()

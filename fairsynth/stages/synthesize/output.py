@@ -162,9 +162,10 @@ def _marked(table: pq.ParquetFile, mask: NDArray[np.bool_]) -> Iterator[pa.Recor
 
 def unit_files(artifact: Artifact, unit: str) -> dict[str, bytes]:
     """The encoded files of a unit by image_id; none if the unit is missing."""
-    path = artifact.units()[unit] / "images.parquet"
-    if not path.exists():
+    units = artifact.units()
+    if not units.has(unit):
         return {}
+    path = units[unit] / "images.parquet"
     table = pq.read_table(path, columns=["image_id", "file"])
     return dict(zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True))
 

@@ -22,6 +22,7 @@ from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
 from fairsynth.stages.synthesize.trial_batches import TrialBatch
+from fairsynth.store.mirror import here, sent
 from fairsynth.work import Ran, RunUnits, Work
 
 # Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
@@ -130,8 +131,9 @@ class Rounds:
         """The images of a plan. Only its units' names are held while they are made."""
         path = self.artifact.path / f"{name}.parquet"
         # A resumed run keeps the plan that it began with, even if rounding on another machine changed a verdict.
-        if not path.exists():
+        if not here(path).exists():
             write_table(plan(), path)
+            sent(path)
         units = pq.read_table(path, columns=["unit"], read_dictionary=["unit"])["unit"].unique().to_pylist()
         self.ran += self.run_units(units, self.make(path))
         return read_units(self.artifact, units)
@@ -162,6 +164,7 @@ def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
     folder = artifact.units()
     parts = [EMPTY]
     for start in range(0, len(units), _UNITS):
+        folder.here(units[start : start + _UNITS])
         # ParquetFile, because read_table searches the folder first: three times the work for files this small.
         files = (pq.ParquetFile(folder[name] / "images.parquet") for name in units[start : start + _UNITS])
         part = pa.concat_tables([file.read(columns=KEPT.names).cast(KEPT) for file in files])

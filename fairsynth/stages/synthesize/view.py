@@ -23,6 +23,7 @@ from fairsynth.stages.context import Context
 from fairsynth.stages.synthesize.codec import Codec
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, accepted, group_records
 from fairsynth.stages.views import is_current, new_folder, publish
+from fairsynth.store.mirror import newest, sent
 
 
 def show(context: Context, artifact: Artifact, fresh: bool) -> None:
@@ -40,8 +41,10 @@ def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] 
     folder = context.root / "synthetic"
     show(context, artifact, fresh=False)  # the view may be missing, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
-    if (folder / "README.md").read_text("utf-8") != card:
+    if newest(folder / "README.md").read_text("utf-8") != card:
         write_cards(context, artifact, folder, privacy)
+        for name in ("croissant.json", "README.md"):
+            sent(folder / name)
 
 
 def write_cards(

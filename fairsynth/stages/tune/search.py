@@ -28,6 +28,7 @@ from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.tune.evidence import Judged, preferred
 from fairsynth.stages.tune.halving import Trial, best, cross_fitted, promoted, read_trial, rungs, trial_of
 from fairsynth.stages.tune.search_space import setting, suggested
+from fairsynth.store.mirror import gone
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures after an epoch, for whoever watches; what trials are chosen by is in their units."""
@@ -85,7 +86,7 @@ class Search:
         """A function that runs tasks up to their rungs, those without a unit."""
 
         def run(tasks: Sequence[TrialTask]) -> None:
-            pending = [task for task in tasks if not self.units[task.unit].exists()]
+            pending = [task for task in tasks if not self.units.has(task.unit)]
             if pending:
                 run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
 
@@ -192,8 +193,10 @@ class Search:
     def _spent(self) -> dict[tuple[str, int], float]:
         """Worker seconds of each trial, summed over its pieces."""
         spent: dict[tuple[str, int], float] = {}
-        for path in self.units.path.glob("*/trial.json"):
-            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        names = sorted(name for name in self.units.done() if not name.startswith("pack-"))
+        self.units.here(names)
+        for name in names:
+            record: dict[str, Any] = json.loads((self.units[name] / "trial.json").read_text("utf-8"))
             key = record["method"], record["number"]
             spent[key] = spent.get(key, 0.0) + record["seconds"]
         return spent
@@ -224,7 +227,7 @@ class Search:
         trial = trial_of(task.method, task.number, task.setting, *told)
         self._commit(replace(trial, seconds=_seconds(began, ranks)), until)
         if whole:
-            checkpoint.unlink(missing_ok=True)
+            gone(checkpoint)
 
     def _cross_fitted(
         self,
@@ -266,7 +269,7 @@ class Search:
 
     def _commit(self, trial: Trial, until: int) -> None:
         name = TrialTask(trial.method, trial.number, trial.setting, until).unit
-        if not self.units[name].exists():
+        if not self.units.has(name):
             self.units.commit(name, lambda folder: write_json(folder / "trial.json", vars(trial)))
 
     def _read(self, task: TrialTask) -> Trial:

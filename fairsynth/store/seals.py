@@ -1,0 +1,57 @@
+"""Hashes of files, written when they are whole and compared when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fairsynth.errors import DamagedError
+
+# In a unit's folder: what its other files must be.
+SEAL = ".unit.json"
+Seals = Mapping[str, Mapping[str, Any]]
+"""By a file's path in its folder: ``bytes`` and ``sha256``."""
+# (folder, what its files must be) that this process has compared.
+_KNOWN = set[tuple[str, str]]()
+
+
+def seal(path: Path) -> dict[str, Any]:
+    """What a file is: its size in bytes and its SHA-256."""
+    with path.open("rb") as file:
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def sealed(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The seals of files below a folder."""
+    return {path.relative_to(folder).as_posix(): seal(path) for path in sorted(files)}
+
+
+def compare(folder: Path, seals: Seals, what: str) -> None:
+    """Compare files with what they were when they were written, once in each process.
+
+    Raises DamagedError that names ``what``: a file is missing, or its content is another.
+    """
+    known = str(folder), json.dumps(seals, sort_keys=True)
+    if known in _KNOWN:
+        return
+    for name, wanted in seals.items():
+        if not _is(folder / name, wanted):
+            raise DamagedError.of(what, name)
+    _KNOWN.add(known)
+
+
+def forget(folder: Path) -> None:
+    """A folder was made anew: what was known of it says nothing."""
+    for known in [known for known in _KNOWN if known[0] == str(folder)]:
+        _KNOWN.discard(known)
+
+
+def _is(path: Path, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return path.stat().st_size == wanted["bytes"] and seal(path) == wanted
+    except OSError:
+        return False

@@ -1,0 +1,198 @@
+"""The two ways in which a folder of units is kept: by renames on a disk, by conditional creates in a bucket.
+
+Both keep the same promise (``tests/store/test_units.py``): a unit is there whole or not at all, of several writers the
+first wins, and what is read is what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from fairsynth.errors import DamagedError
+from fairsynth.store.mirror import Mirror, place_of
+from fairsynth.store.pool import each
+from fairsynth.store.records import sync
+from fairsynth.store.seals import SEAL, compare, forget
+
+_RECORD = ".json"
+
+
+class KeptUnits(Protocol):
+    """A folder of units, on a disk or in a bucket."""
+
+    def done(self) -> set[str]:
+        """Names of the committed units."""
+
+    def has(self, name: str) -> bool:
+        """Whether a unit is committed."""
+
+    def folder(self, name: str) -> Path:
+        """The folder of a committed unit, its files here and compared. Raises DamagedError."""
+
+    def commit(self, name: str, private: Path) -> None:
+        """Give a filled and sealed private folder its name, unless there is one of that name."""
+
+    def sweep(self) -> None:
+        """Remove what killed writers left; called while no writer is at work."""
+
+    def discard(self, name: str) -> None:
+        """Remove a committed unit."""
+
+
+def kept(path: Path) -> KeptUnits:
+    """The units below a path, in the way that goes with it."""
+    place = place_of(path)
+    return InBucket(*place) if place else OnDisk(path)
+
+
+def read_seal(folder: Path, what: str) -> dict[str, Any]:
+    """The seal in a unit's folder; units of versions before seals have none."""
+    try:
+        content = json.loads((folder / SEAL).read_text("utf-8"))
+        return {str(name): dict(wanted) for name, wanted in content["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DamagedError.of(what, SEAL) from None
+
+
+class OnDisk:
+    """Units are folders that get their names by one rename."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def done(self) -> set[str]:
+        if not self.path.is_dir():
+            return set()
+        return {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def folder(self, name: str) -> Path:
+        folder = self.path / name
+        what = f"{self.path.parent.name}/units/{name}"
+        compare(folder, read_seal(folder, what), what)
+        return folder
+
+    def commit(self, name: str, private: Path) -> None:
+        for file in (*private.iterdir(), private):
+            sync(file)
+        try:
+            os.rename(private, self.path / name)
+        except OSError:
+            if not self.has(name):
+                raise
+        sync(self.path)
+
+    def sweep(self) -> None:
+        if self.path.is_dir():
+            for entry in self.path.iterdir():
+                if entry.name.startswith("."):
+                    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+    def discard(self, name: str) -> None:
+        aside = self.path / f".{name}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            os.rename(self.path / name, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        forget(self.path / name)
+
+
+class InBucket:
+    """A unit's files are objects under a name of the attempt; its record, created if it is absent, says which count."""
+
+    def __init__(self, mirror: Mirror, key: str) -> None:
+        self.mirror, self.key, self.path = mirror, key, mirror.root / key
+
+    def done(self) -> set[str]:
+        keys = self.mirror.objects.names(self.key)
+        return {key.rsplit("/", 1)[-1].removesuffix(_RECORD) for key in keys if key.endswith(_RECORD)}
+
+    def has(self, name: str) -> bool:
+        return self._record(name) is not None
+
+    def folder(self, name: str) -> Path:
+        record, folder = self._record(name), self.path / name
+        if record is None:
+            return folder
+        what = f"{Path(self.key).parent.name}/units/{name}"
+        if _attempt_here(folder) != record["attempt"]:
+            self._fetch(name, record)
+        compare(folder, record["files"], what)
+        return folder
+
+    def commit(self, name: str, private: Path) -> None:
+        attempt = private.name.rsplit(".", 1)[-1]
+        files = json.loads((private / SEAL).read_text("utf-8"))["files"]
+        record = {"schema": 1, "attempt": attempt, "files": files}
+        objects, folder = self.mirror.objects, f"{self.key}/{name}/{attempt}"
+        self.mirror.check()
+        each(lambda file: objects.write(f"{folder}/{file}", Path(private / file)), files)
+        # Looked at last, as near as can be to the one request that counts.
+        self.mirror.check()
+        if objects.create(f"{self.key}/{name}{_RECORD}", json.dumps(record, sort_keys=True).encode()):
+            (private / SEAL).write_text(json.dumps(record), "utf-8")
+            _put(private, self.path / name, attempt)
+        else:
+            objects.delete([f"{folder}/{file}" for file in files])
+
+    def sweep(self) -> None:
+        OnDisk(self.path).sweep()
+
+    def discard(self, name: str) -> None:
+        self.mirror.check()
+        self.mirror.objects.delete([f"{self.key}/{name}{_RECORD}"])
+        self.mirror.objects.delete([entry.key for entry in self.mirror.objects.walk(f"{self.key}/{name}")])
+        OnDisk(self.path).discard(name)
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        content = self.mirror.objects.read(f"{self.key}/{name}{_RECORD}")
+        if content is None:
+            return None
+        try:
+            record = json.loads(content)
+            return {"attempt": str(record["attempt"]), "files": {str(n): dict(w) for n, w in record["files"].items()}}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DamagedError.of(f"{Path(self.key).parent.name}/units/{name}", _RECORD) from None
+
+    def _fetch(self, name: str, record: dict[str, Any]) -> None:
+        private = self.path / f".{name}.{uuid.uuid4().hex}"
+        private.mkdir(parents=True)
+        try:
+            for file in record["files"]:
+                self.mirror.objects.download(f"{self.key}/{name}/{record['attempt']}/{file}", Path(private / file))
+            (private / SEAL).write_text(json.dumps(record), "utf-8")
+            _put(private, self.path / name, record["attempt"])
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+
+
+def _attempt_here(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / SEAL).read_text("utf-8"))["attempt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _put(private: Path, final: Path, attempt: str) -> None:
+    """Give a folder of this node's copy its name, unless another process of the node has put the same there."""
+    forget(final)
+    if final.exists() and _attempt_here(final) != attempt:
+        aside = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+        with suppress(FileNotFoundError):
+            os.rename(final, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    try:
+        os.rename(private, final)
+    except OSError:
+        if not final.exists():
+            raise

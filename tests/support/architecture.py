@@ -14,7 +14,7 @@ WORDS = "words and types"
 FACE = "the package's face"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config"),
-    (WORDS, "watching", "tracking"),
+    (WORDS, "watching", "tracking", "store"),
     ("data", "models"),
     ("engine", "classify", "exports", "demo"),
     ("stages",),

@@ -1,0 +1,293 @@
+"""Objects below an address: read, written, listed, and two writes with a condition, on which exactly-once stands.
+
+Service and client are obstore's (Rust's object_store). A condition is HTTP's on S3 (``If-None-Match: *``, ``If-Match`` with
+the ETag), and the generation's number on Google Cloud Storage (``x-goog-if-generation-match``): a version is the ETag
+there, the generation here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+from fairsynth.errors import ConfigError, InfrastructureError
+from fairsynth.store.address import Address
+from fairsynth.store.attempts import Attempts, refusal
+from fairsynth.store.client import client
+from fairsynth.store.pool import each
+
+PATIENCE = 120.0
+# Bytes of a part of an upload, and parts on their way at once: what an upload holds in memory is their product.
+_PART, _PARTS = 8 * 2**20, 4
+_PIECE = 2**20
+_PAGE = 1000
+
+
+class Entry(NamedTuple):
+    """An object: its key below the address, size in bytes, and when the store says it was written."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class Objects:
+    """The objects below an address. Keys are '/'-joined and relative to it.
+
+    Only the address travels between processes; each makes its client when it first needs one. Threads may share one.
+    All methods raise InfrastructureError: the store refuses for good (rights, region, no such bucket, expired keys), within
+    seconds; or for longer than ``patience`` seconds (5xx, throttling, timeouts, cut connections, which are tried again).
+    ValueError: a key that no store takes.
+    """
+
+    def __init__(self, address: Address, patience: float = PATIENCE) -> None:
+        self.address, self.patience = address, patience
+        self._made: tuple[int, Any] | None = None
+        self._attempts = Attempts(patience)
+
+    @classmethod
+    def at(cls, uri: str, patience: float = PATIENCE) -> Objects:
+        """From an address as text. Raises ConfigError, as ``Address.parse`` does."""
+        return cls(Address.parse(uri), patience)
+
+    def __reduce__(self) -> tuple[type[Objects], tuple[Address, float]]:
+        return Objects, (self.address, self.patience)
+
+    @property
+    def uri(self) -> str:
+        """The whole address, from which ``at`` makes the same again."""
+        return self.address.uri
+
+    @property
+    def _store(self) -> Any:
+        if self._made is None or self._made[0] != os.getpid():
+            self._made = (os.getpid(), client(self.address, self.patience))
+        return self._made[1]
+
+    def name(self, key: str) -> str:
+        """The full name of an object, for messages."""
+        return f"{self.address}/{key}" if key else str(self.address)
+
+    def read(self, key: str) -> bytes | None:
+        """All of an object; None if there is none."""
+        found = self.read_versioned(key)
+        return None if found is None else found[0]
+
+    def read_versioned(self, key: str) -> tuple[bytes, str] | None:
+        """All of an object, and its version for ``swap``; None if there is none."""
+
+        def work() -> tuple[bytes, str]:
+            result = obstore.get(self._store, key)
+            return bytes(result.bytes()), self._version(result.meta)
+
+        _checked(key)
+        try:
+            return self._attempts.of(f"read {self.name(key)}", work)
+        except FileNotFoundError:
+            return None
+
+    def download(self, key: str, path: Path) -> bool:
+        """Write an object into a file, a piece at a time; False if there is none.
+
+        The file has its name once it is whole. Raises OSError if the disk refuses.
+        """
+        _checked(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+        try:
+            with open(part, "wb") as file:
+                self._attempts.of(f"read {self.name(key)}", partial(_fetch, self, key, file, {}))
+            part.replace(path)
+            return True
+        except FileNotFoundError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+
+    def write(self, key: str, content: bytes | Path) -> None:
+        """Write an object, whatever was there. Large ones go in parts, which a failure takes away again."""
+        _checked(key)
+
+        def work() -> None:
+            obstore.put(self._store, key, content, chunk_size=_PART, max_concurrency=_PARTS)
+
+        self._attempts.of(f"write {self.name(key)}", work)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write an object that is not there yet; False if it is, and then it stays.
+
+        If the answer to a request was lost, the very same content that is found there counts as written by it. So what
+        is created must say whose it is.
+        """
+        return self._conditional(key, content, None) is not None
+
+    def swap(self, key: str, content: bytes, version: str) -> str | None:
+        """Replace the version that was read, and return the new one; None if somebody else has written, or deleted it.
+
+        As for ``create``, content must be new each time: on S3 a version is a hash of it.
+        """
+        return self._conditional(key, content, version)
+
+    def _conditional(self, key: str, content: bytes, before: str | None) -> str | None:
+        """Write if the object's version is ``before`` (None: there is none); the new version, or None if it is another."""
+        _checked(key)
+        mode: Any = "create" if before is None else {self._version_field: before}
+
+        def work() -> str | None:
+            try:
+                return self._version(obstore.put(self._store, key, content, mode=mode, use_multipart=False))
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
+                if refusal(error).code.startswith("NoSuchBucket"):
+                    raise
+                there = self.read_versioned(key)
+                if there is not None and there[0] == content:
+                    return there[1]
+                if (there and there[1]) == before:
+                    # Another request is under way (409), or what was there is gone: who wins is not decided yet.
+                    raise BaseError("status code: 409") from None
+                return None
+
+        return self._attempts.of(f"write {self.name(key)}", work)
+
+    @property
+    def _version_field(self) -> str:
+        return "version" if self.address.scheme == "gs" else "e_tag"
+
+    def _version(self, meta: Mapping[str, Any]) -> str:
+        version = meta[self._version_field]
+        if not version:
+            raise ConfigError(f"{self._service} gives objects no {self._version_field}; choose a store that does")
+        return str(version)
+
+    def names(self, prefix: str) -> list[str]:
+        """Keys of the objects directly in a folder, sorted."""
+        found = (str(meta["path"]) for meta in self._listed(prefix)["objects"])
+        return sorted(key for key in found if key not in ("", prefix))  # a console's mark of an empty folder
+
+    def folders(self, prefix: str) -> list[str]:
+        """Keys of the folders directly in a folder, without a slash at the end, sorted."""
+        return sorted(str(found).rstrip("/") for found in self._listed(prefix)["common_prefixes"])
+
+    def _listed(self, prefix: str) -> Any:
+        _checked(prefix, or_empty=True)
+        work = partial(obstore.list_with_delimiter, self._store, prefix or None)
+        return self._attempts.of(f"list {self.name(prefix)}", work)
+
+    def walk(self, prefix: str = "") -> Iterator[Entry]:
+        """Every object in a folder and below, in the order of the keys. A listing that breaks off goes on where it was."""
+        _checked(prefix, or_empty=True)
+        last: str | None = None
+        while True:
+            found = self._attempts.of(f"list {self.name(prefix)}", partial(self._page, prefix, last))
+            for meta in found:
+                if meta["path"]:
+                    yield Entry(str(meta["path"]), int(meta["size"]), meta["last_modified"])
+            if len(found) < _PAGE:
+                return
+            last = max(str(meta["path"]) for meta in found)
+
+    def _page(self, prefix: str, after: str | None) -> Any:
+        """The next objects after a key, at most a page of them."""
+        return next(iter(obstore.list(self._store, prefix or None, offset=after, chunk_size=_PAGE)), [])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there are no error."""
+        wanted = [_checked(key) for key in keys]
+        if not wanted:
+            return
+        if self.address.scheme == "s3":  # a thousand a request
+            self._attempts.of(f"delete in {self.address}", partial(obstore.delete, self._store, wanted))
+        else:
+            each(self._delete_one, wanted)
+
+    def _delete_one(self, key: str) -> None:
+        with suppress(FileNotFoundError):
+            self._attempts.of(f"delete {self.name(key)}", partial(obstore.delete, self._store, key))
+
+    def upload(self, files: Mapping[str, Path | bytes]) -> None:
+        """Write many objects at once: key -> file or content."""
+        each(lambda item: self.write(*item), files.items())
+
+    def upload_folder(self, folder: Path, prefix: str, names: Iterable[str] | None = None) -> None:
+        """Write the files of a folder below a key; ``names`` are relative to it, and all of its files if not given."""
+        if names is None:
+            names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        self.upload({f"{prefix}/{name}" if prefix else name: folder / name for name in names})
+
+    def download_all(self, files: Mapping[str, Path]) -> list[str]:
+        """Fetch many objects at once: key -> file. Returns the keys that were not there."""
+        found = each(lambda item: self.download(*item), files.items())
+        return [key for key, there in zip(files, found, strict=True) if not there]
+
+    def probe(self) -> None:
+        """Try what a run needs of a store; nothing is left there.
+
+        Raises ConfigError: it lacks conditional writes, by which two runs, or two workers, are kept apart.
+        """
+        key, mine = f".fairsynth-probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        try:
+            if not self.create(key, mine) or self.create(key, secrets.token_bytes(16)):
+                raise ConfigError(self._lacking("If-None-Match"))
+            found = self.read_versioned(key)
+            if found is None or found[0] != mine:
+                raise ConfigError(f"{self._service} does not give back what was just written; {_NEEDED}")
+            after = self.swap(key, secrets.token_bytes(16), found[1])
+            if after is None or self.swap(key, secrets.token_bytes(16), found[1]) is not None:
+                raise ConfigError(self._lacking("If-Match"))
+            if key not in self.names(""):
+                raise ConfigError(f"{self._service} does not list what was just written; {_NEEDED}")
+        except InfrastructureError as error:
+            if "501" in str(error) or "NotImplemented" in str(error):
+                raise ConfigError(self._lacking("If-None-Match, If-Match")) from None
+            raise
+        finally:
+            with suppress(InfrastructureError):
+                self.delete([key])
+
+    @property
+    def _service(self) -> str:
+        cloud = "Google Cloud Storage" if self.address.scheme == "gs" else "Amazon S3"
+        return f"the store of {self.address} ({self.address.endpoint() or cloud})"
+
+    def _lacking(self, header: str) -> str:
+        return f"{self._service} has no conditional writes ({header}), which keep two runs apart; {_NEEDED}"
+
+
+_NEEDED = "use Amazon S3, Google Cloud Storage (gs://), or a service that has them (MinIO, Ceph, Cloudflare R2), or a shared disk"
+
+
+def _fetch(objects: Objects, key: str, file: Any, got: dict[str, str]) -> None:
+    """Append to the file what is still missing of an object; ``got`` keeps the ETag of what is in it between attempts."""
+    offset = file.tell()
+    options: Any = {"range": {"offset": offset}, "if_match": got.get("etag")} if offset and got.get("etag") else None
+    if options is None:
+        file.seek(0)
+        file.truncate()
+    try:
+        result = obstore.get(objects._store, key, options=options)
+        got["etag"] = str(result.meta["e_tag"] or "")
+        for piece in result.stream(min_chunk_size=_PIECE):
+            file.write(piece)
+    except PreconditionError:  # it was written anew in between: from the start
+        got.clear()
+        raise BaseError("the object has changed meanwhile") from None
+    if file.tell() != int(result.meta["size"]):
+        raise BaseError("the answer was cut off")
+
+
+def _checked(key: str, or_empty: bool = False) -> str:
+    """The key itself. Raises ValueError: one with an empty part, '.', '..' or a control character."""
+    if or_empty and not key:
+        return key
+    if any(part in ("", ".", "..") for part in key.split("/")) or any(ord(c) < 32 or ord(c) == 127 for c in key):
+        raise ValueError(f"{key!r} is no key: parts that are empty, '.' or '..', or control characters")
+    return key

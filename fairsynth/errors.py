@@ -10,6 +10,7 @@
     ├── InfrastructureError 5  infrastructure, worth a retry
     │   └── DamagedError       what was read is not what was written; it is made anew
     └── OutputLockedError   6  output folder in use by another run
+        └── TakenOverError
 
 Each carries one message for people: what was given, what is allowed, what to type next.
 They take a single string, so that they pass between processes unharmed.
@@ -71,3 +72,7 @@ class OutputLockedError(FairsynthError):
     """Another run is writing to the same output folder."""
 
     exit_code = 6
+
+
+class TakenOverError(OutputLockedError):
+    """Another run has taken over the output while this one could not be heard; this one may commit nothing more."""

@@ -107,12 +107,12 @@ def _map(group: Group, known: Sequence[tuple[bool, int | None, Any]]) -> Map:
     return Map(group, points, int((~kinds).sum()), int(kinds.sum()), variance)
 
 
-def _files(synthesized: Artifact, one: Drawn) -> list[str]:
+def _files(synthesized: Artifact, one: Drawn) -> list[Path]:
     units = sorted({str(row["unit"]) for row in one.accepted[:POINTS]})
-    return [str(synthesized.units()[unit] / "images.parquet") for unit in units]
+    return [synthesized.units()[unit] / "images.parquet" for unit in units]
 
 
-def _vectors(files: Sequence[str], wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+def _vectors(files: Sequence[Path], wanted: set[str]) -> dict[str, NDArray[np.float32]]:
     """The vectors of some images: no more than a file's are in memory."""
     found: dict[str, NDArray[np.float32]] = {}
     for file in files if wanted else ():

@@ -21,6 +21,7 @@ from typing import Any
 
 from fairsynth.errors import FairsynthError
 from fairsynth.store.mirror import gone, here, place_of, tree_gone
+from fairsynth.store.place import output_root as output_root
 from fairsynth.store.pool import each
 from fairsynth.store.records import create, exists, read
 from fairsynth.store.records import sync as sync

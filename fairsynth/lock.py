@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 from fairsynth.errors import ConfigError, OutputLockedError
 from fairsynth.store.held import held
 from fairsynth.store.mirror import place_of
+from fairsynth.store.owner import Owner as Owner
 
 # Root may write there by their permissions, and yet nobody can make a folder.
 _KERNELS = ("/proc", "/sys")
@@ -115,19 +116,6 @@ def _take(handle: TextIO, root: Path, kind: int) -> None:
         raise OutputLockedError(f"the output folder {root} is in use by {_owner(handle.read())}; {way}") from None
 
 
-class Owner(NamedTuple):
-    """The process that wrote its name into the lock; ``since``: seconds since 1970."""
-
-    pid: int
-    host: str
-    since: float
-
-    @property
-    def alive(self) -> bool | None:
-        """Whether the process is there; None if it is one of another host."""
-        return _alive(self.pid) if self.host == socket.gethostname() else None
-
-
 def owner(root: Path) -> Owner | None:
     """Who named itself in the lock of an output folder, without taking it; None if nobody did.
 
@@ -157,13 +145,3 @@ def _owner(text: str) -> str:
     if owner is None or owner.alive is False:
         return "another run or an export"
     return f"process {owner.pid} on {owner.host} (for {time.time() - owner.since:.0f} s)"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

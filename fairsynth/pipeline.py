@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fairsynth.artifacts import take_back
 from fairsynth.classify.methods import need_synthetic
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
-from fairsynth.errors import DamagedError, InfrastructureError
 from fairsynth.stages.audit import step as audit
 from fairsynth.stages.cluster import step as cluster
 from fairsynth.stages.context import Context, opened_for_work
@@ -23,7 +21,7 @@ from fairsynth.stages.evaluate import step as evaluate
 from fairsynth.stages.finetune import step as finetune
 from fairsynth.stages.ingest import step as ingest
 from fairsynth.stages.report import step as report
-from fairsynth.stages.stage import Done, Stage, find_finished, run_stage
+from fairsynth.stages.stage import Done, Stage, find_finished, repaired, run_stage
 from fairsynth.stages.synthesize import step as synthesize
 from fairsynth.stages.synthesize import view as synthetic_view
 from fairsynth.stages.tune import step as tune
@@ -97,19 +95,9 @@ def through(context: Context, last: str, say: Callable[[str], None], only: str |
 
     What is found damaged is made anew, once. Raises as ``run`` does, and InfrastructureError for what is damaged again.
     """
-    known, made = set[tuple[str, str]](), set[str]()
-    while True:
-        try:
-            return [name for name in _through(context, last, say, only, made) if name not in made]
-        except DamagedError as damaged:
-            if damaged.place in known:
-                raise InfrastructureError(
-                    f"{damaged}, again after it was made anew; check the disk or store"
-                ) from damaged
-            known.add(damaged.place)
-            take_back(context.root, *damaged.place)
-            context.artifacts.clear()
-            say(f"note: {damaged}; it is made anew")
+    made = set[str]()
+    cached = repaired(context, lambda: _through(context, last, say, only, made), say)
+    return [name for name in cached if name not in made]
 
 
 def _through(context: Context, last: str, say: Callable[[str], None], only: str | None, made: set[str]) -> list[str]:

@@ -10,10 +10,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairsynth.artifacts import Artifact, Identity
+from fairsynth.artifacts import Artifact, Identity, output_root
 from fairsynth.config import RunConfig
-from fairsynth.data.dataset import Dataset
 from fairsynth.data.metadata import Metadata
+from fairsynth.demo.place import Dataset, dataset_of, demo_root
 from fairsynth.engine.session import Room as Room
 from fairsynth.engine.session import Session, session_of
 from fairsynth.engine.train import Job, Tally, run_jobs
@@ -24,14 +24,10 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.models.sources import clip_source, diffusion_source, revision
 from fairsynth.stages.cluster.output import with_discovered
-from fairsynth.store.mirror import place_of
-from fairsynth.store.place import output_root
 from fairsynth.work import Ran, Task, Work
 
 if TYPE_CHECKING:  # it imports torch
     from fairsynth.models.data_parallel import Ranks
-
-DEMO_SEVERITY = 0.95
 
 
 @dataclass
@@ -95,28 +91,14 @@ class Context:
         return tuple(sorted({v for v in self.manifest.column(n) if v}) for n in ("label", "attribute"))  # type: ignore[return-value]
 
     @property
-    def demo_severity(self) -> float:
-        """The built-in dataset's severity: below its usual one only if the config asks for less."""
-        return min(DEMO_SEVERITY, self.config.data.severity or DEMO_SEVERITY)
-
-    @property
     def demo_root(self) -> Path:
         """Where the built-in dataset is written."""
-        less = "" if self.demo_severity == DEMO_SEVERITY else f"-{self.demo_severity:g}"
-        return self.root / "dataset" / f"demo-{self.config.seed}{less}"
+        return demo_root(self.root, self.config)
 
     @cached_property
     def dataset(self) -> Dataset:
         """The real images where they lie; the built-in ones, once written, are a folder of images like any other."""
-        data = self.config.data
-        if data.format == "demo":
-            data = data.model_copy(update={"root": str(self.demo_root), "format": "folder"})
-            if place_of(self.root):  # nodes that share no disk
-                from fairsynth.demo.dataset import write
-
-                made_by = partial(write, self.demo_root, self.demo_severity, self.config.seed)
-                return Dataset(data, self.metadata, made_by)
-        return Dataset(data, self.metadata)
+        return dataset_of(self.root, self.config, self.metadata)
 
     def run_units(
         self,

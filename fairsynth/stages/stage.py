@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from fairsynth.artifacts import Artifact, Counts
-from fairsynth.errors import ConfigError
+from fairsynth.artifacts import Artifact, Counts, take_back
+from fairsynth.errors import ConfigError, DamagedError, InfrastructureError
 from fairsynth.escaping import printable
 from fairsynth.stages.context import Context
 from fairsynth.tracking.curves import Curve
 from fairsynth.tracking.write import track
 from fairsynth.work import Ran
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,26 @@ def run_stage(context: Context, stage: Stage) -> Done:
         finished(artifact.name, artifact.record, done.cached)
     context.artifacts[stage.name] = artifact
     return done
+
+
+def repaired(context: Context, work: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Do the work of stages; what is found damaged on the way is made anew, once, and told.
+
+    Raises InfrastructureError for what is damaged again.
+    """
+    known = set[tuple[str, str]]()
+    while True:
+        try:
+            return work()
+        except DamagedError as damaged:
+            if damaged.place in known:
+                raise InfrastructureError(
+                    f"{damaged}, after it was made anew; check the disk or the store"
+                ) from damaged
+            known.add(damaged.place)
+            take_back(context.root, *damaged.place)
+            context.artifacts.clear()
+            say(f"note: {printable(str(damaged))}; it is made anew")
 
 
 def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:

@@ -64,7 +64,7 @@ def ran(actor: _UnitActor, names: list[str], **more: Any) -> list[str]:
 
 def test_each_unit_is_begun_before_the_one_before_it_is_finished(tmp_path: Path) -> None:
     work = Slow()
-    assert ran(_UnitActor(lambda: work, str(tmp_path), 0), ["a", "b", "c"]) == []
+    assert ran(_UnitActor(lambda: work, Units(tmp_path), 0), ["a", "b", "c"]) == []
     assert work.calls == ["begin a", "begin b", "finish a", "begin c", "finish b", "finish c"]
     assert Units(tmp_path).done() == {"a", "b", "c"}
 
@@ -85,14 +85,14 @@ class Patient(Slow):
 
 def test_files_are_written_while_the_next_images_are_made(tmp_path: Path) -> None:
     work = Patient()
-    assert ran(_UnitActor(lambda: work, str(tmp_path), 0), list("abcd")) == []
+    assert ran(_UnitActor(lambda: work, Units(tmp_path), 0), list("abcd")) == []
     assert work.overlapped == [True, True, True, False]  # nothing comes after d
     assert Units(tmp_path).done() == {*"abcd"}
 
 
 def test_what_was_made_already_is_not_made_again(tmp_path: Path) -> None:
     work = Slow()
-    actor = _UnitActor(lambda: work, str(tmp_path), 0)
+    actor = _UnitActor(lambda: work, Units(tmp_path), 0)
     ran(actor, ["b"])
     ran(actor, ["a", "b", "c"])
     assert work.calls[2:] == ["begin a", "finish a", "begin c", "finish c"]
@@ -101,7 +101,7 @@ def test_what_was_made_already_is_not_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["begin", "finish"])
 @pytest.mark.parametrize("broken", ["a", "b", "c"])
 def test_a_unit_that_fails_is_told_and_the_others_are_kept(tmp_path: Path, part: str, broken: str) -> None:
-    failures = ran(_UnitActor(lambda: Slow(broken=broken, part=part), str(tmp_path), 0), ["a", "b", "c"])
+    failures = ran(_UnitActor(lambda: Slow(broken=broken, part=part), Units(tmp_path), 0), ["a", "b", "c"])
     assert len(failures) == 1
     error = unpacked("synthesize", failures[0])
     assert isinstance(error, DataError) and f"{part} of {broken} failed" in str(error)
@@ -110,7 +110,7 @@ def test_a_unit_that_fails_is_told_and_the_others_are_kept(tmp_path: Path, part:
 
 def test_work_in_one_part_gets_what_was_prepared_for_it(tmp_path: Path) -> None:
     more = json.dumps({"more": 7, "_empty": {}})
-    actor = _UnitActor(Whole, str(tmp_path), 0)
+    actor = _UnitActor(Whole, Units(tmp_path), 0)
     assert ran(actor, ["a"], json=np.array([more]), a=np.zeros((1, 3))) == []
     empty = json.dumps({"_empty": {"a": [[0, 3], "uint8"]}})
     assert ran(actor, ["b"], json=np.array([empty])) == []
@@ -122,7 +122,7 @@ def test_work_that_cannot_be_built_fails_every_unit(tmp_path: Path) -> None:
     def broken() -> Whole:
         raise DataError("no model")
 
-    failures = ran(_UnitActor(broken, str(tmp_path), 0), ["a", "b"])
+    failures = ran(_UnitActor(broken, Units(tmp_path), 0), ["a", "b"])
     assert failures and all("no model" in str(unpacked("embed", failure)) for failure in failures)
     assert Units(tmp_path).done() == set()
 

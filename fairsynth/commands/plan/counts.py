@@ -11,7 +11,7 @@ from fairsynth.data.severity import conflicting_allowed
 from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES, SPLIT_SIZES
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
-from fairsynth.stages.context import DEMO_SEVERITY
+from fairsynth.demo.place import SEVERITY as DEMO_SEVERITY
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fairsynth.data.layout import not_named
 from fairsynth.data.location import container
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
+from fairsynth.demo.place import write_demo
 from fairsynth.escaping import enumerated
 from fairsynth.models.sources import check_sources
 from fairsynth.prompts import wordless
@@ -35,10 +36,7 @@ def before(context: Context) -> None:
     """
     check_sources(context.config.models, context.config.classify)
     if context.config.data.format == "demo":
-        from fairsynth.demo import dataset
-
-        context.demo_root.parent.mkdir(parents=True, exist_ok=True)
-        dataset.write(context.demo_root, context.demo_severity, context.config.seed)
+        write_demo(context.root, context.config)
 
 
 def artifact(context: Context) -> Artifact:

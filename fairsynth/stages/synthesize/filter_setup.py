@@ -24,7 +24,6 @@ from fairsynth.stages.finetune.output import AdapterJob
 from fairsynth.stages.synthesize.codec import Codec, source_codec
 from fairsynth.stages.synthesize.generate import FilterReferences, GenerateUnit, centroids
 from fairsynth.stages.synthesize.output import filter_probe
-from fairsynth.store.mirror import tree_sent
 from fairsynth.work import Work
 
 # Files that decide the codec; training images in the detector; real images that calibrate its threshold.
@@ -89,7 +88,6 @@ def write_training(folder: Path, jobs: Sequence[AdapterJob], train: RealImages) 
         small = pa.array([thumbnail.tobytes() for thumbnail in learnt.thumbnails_N], pa.binary(THUMBNAIL_BYTES))
         columns: dict[str, Any] = {"image_id": pa.array(learnt.ids), "embedding": vectors(learnt.embeddings_ND)}
         pq.write_table(pa.table(columns | {"thumbnail": small}), folder / f"{job.name}.parquet")
-    tree_sent(folder)
     return folder
 
 

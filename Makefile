@@ -21,9 +21,11 @@ demo: $(RUNTIME)
 	.venv/bin/fairsynth run --preset demo --out runs/demo --yes $(ARGS)
 
 test: $(DEVELOPMENT)
+	.venv/bin/python -m tests.support.store.s3_server
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(DEVELOPMENT)
+	.venv/bin/python -m tests.support.store.s3_server
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: $(DEVELOPMENT)

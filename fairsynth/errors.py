@@ -10,7 +10,7 @@
     ├── InfrastructureError 5  infrastructure, worth a retry
     │   └── DamagedError       what was read is not what was written; it is made anew
     └── OutputLockedError   6  output folder in use by another run
-        └── TakenOverError
+        └── TakenOverError     another run took it over while this one could not be seen
 
 Each carries one message for people: what was given, what is allowed, what to type next.
 They take a single string, so that they pass between processes unharmed.
@@ -75,4 +75,4 @@ class OutputLockedError(FairsynthError):
 
 
 class TakenOverError(OutputLockedError):
-    """Another run has taken over the output while this one could not be heard; this one may commit nothing more."""
+    """Another run has taken over the output of this one, which may write nothing more."""

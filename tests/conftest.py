@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.support.store.s3_server import bucket, s3_server
+
+__all__ = ["bucket", "s3_server"]
+
 # Before anything imports ray or transformers.
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")

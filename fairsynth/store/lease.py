@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fairsynth.errors import FairsynthError, InfrastructureError, OutputLockedError, TakenOverError
-from fairsynth.store.owner import Owner
 from fairsynth.store.objects import Objects
+from fairsynth.store.owner import Owner
 from fairsynth.store.tenant import Tenant, here, started
 
 KEY = "lease.json"

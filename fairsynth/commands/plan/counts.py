@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from fairsynth.config import RunConfig
 from fairsynth.data.severity import conflicting_allowed
 from fairsynth.demo.dataset import ALIGNED, ATTRIBUTES, SPLIT_SIZES
+from fairsynth.demo.place import SEVERITY as DEMO_SEVERITY
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS, TRAIN
-from fairsynth.demo.place import SEVERITY as DEMO_SEVERITY
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""A whole run whose output is a bucket, by way of a network that fails, ends like one on a disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fairsynth.store.objects import Objects
+from tests.conftest import fairsynth, small_arguments
+from tests.support.comparing import essence
+from tests.support.store.fault_proxy import FaultProxy
+from tests.support.store.fetched import fetched
+from tests.support.store.s3_server import KEYS, new_bucket
+
+
+class Ran:
+    """What the run printed, where it left what, what happened to its requests, and what a second run beside it was told."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        bucket = new_bucket(endpoint)
+        proxy = FaultProxy(
+            endpoint, 5, unavailable=0.05, cut_before=0.004, cut_after=0.003, cut_during=0.003, delayed=0.01
+        )
+        with proxy.running():
+            self.through, self.uri = bucket.uri("runs/a", proxy.url), bucket.uri("runs/a")
+            command = [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(Path("OUT"))]
+            command[command.index("OUT")] = self.through
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            while Objects.at(self.uri).read("fairsynth.json") is None and process.poll() is None:
+                time.sleep(0.2)
+            self.second = fairsynth("run", *_at(self.uri))
+            out, err = process.communicate(timeout=900)
+            assert process.returncode == 0, err[-3000:]
+            self.printed, self.happened = out, proxy.happened
+        self.out = fetched(self.uri, folder)
+
+
+def _at(uri: str) -> list[str]:
+    return [uri if word == "OUT" else word for word in small_arguments(Path("OUT"))]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Ran]:
+    """A small run into a bucket, through the proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        patch.setenv("FAIRSYNTH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Ran(tmp_path_factory.mktemp("fetched"), s3_server)
+
+
+def test_it_ends_like_a_run_on_a_disk(ran: Ran, finished_run: Path) -> None:
+    assert (
+        ran.happened["unavailable"] > 20
+        and sum(ran.happened[f"cut_{when}"] for when in ("before", "after", "during")) > 3
+    )
+    undisturbed, mine = essence(finished_run), essence(ran.out)
+    for part in undisturbed:
+        assert mine[part] == undisturbed[part], part
+    assert f"report: {ran.uri.partition('?')[0]}/report.html" in ran.printed
+    assert "127.0.0.1" not in ran.printed and KEYS["AWS_SECRET_ACCESS_KEY"] not in ran.printed
+
+
+def test_a_second_writer_is_refused(ran: Ran) -> None:
+    assert ran.second.returncode == 6, ran.second.stderr
+    assert "is in use by process" in ran.second.stderr and "choose another with --out" in ran.second.stderr
+
+
+def test_on_another_machine_it_is_seen_and_nothing_is_made_again(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "cache"))
+    status = fairsynth("status", ran.uri, "--json")
+    assert status.returncode == 0, status.stderr
+    found = json.loads(status.stdout)
+    assert found["state"] == "finished" and found["verdict"] and all(s["state"] == "finished" for s in found["stages"])
+    logs = fairsynth("logs", ran.uri)
+    assert logs.returncode == 0 and "verdict" in logs.stdout
+    before = {path.relative_to(ran.out).parts[1] for path in ran.out.glob("stages/*/artifact.json")}
+    again = fairsynth("run", *_at(ran.uri))
+    assert again.returncode == 0, again.stderr
+    # The built-in dataset is written anew there, with new times: its images are looked at once more, and found the same.
+    made = [line for line in again.stdout.splitlines() if line[:1].isalpha() and "nothing to do" not in line]
+    assert not [
+        line
+        for line in made
+        if line.split()[0] in ("embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate")
+    ]
+    after = {key.split("/")[1] for key in Objects.at(ran.uri).folders("stages")}
+    assert {name for name in after - before if not name.startswith(("ingest-", "report-"))} == set()

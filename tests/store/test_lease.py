@@ -251,8 +251,9 @@ def test_a_damaged_lease_is_named(objects: Objects, content: bytes) -> None:
 @pytest.mark.parametrize("conditions", ["ignore", "501"])
 def test_a_store_without_conditional_writes_is_refused(bucket: Bucket, conditions: str) -> None:
     proxy = FaultProxy(bucket.endpoint, conditions=conditions)  # type: ignore[arg-type]
-    with proxy.running(), pytest.raises(ConfigError, match=f"{proxy.url}.* has no conditional writes"):
-        with Lease(Objects.at(bucket.uri("out", proxy.url))).held():
+    with proxy.running():
+        lease = Lease(Objects.at(bucket.uri("out", proxy.url)))
+        with pytest.raises(ConfigError, match=f"{proxy.url}.* has no conditional writes"), lease.held():
             pytest.fail("two runs would not see each other")
     assert list(Objects.at(bucket.uri()).walk()) == []
 

@@ -15,15 +15,18 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairsynth.errors import FairsynthError
+from fairsynth.errors import DataError, FairsynthError
+from fairsynth.run_folder.files import remove_in, require_real
+from fairsynth.run_folder.records import read_json, read_record, unit_name
 from fairsynth.store.mirror import gone, here, place_of, tree_gone
 from fairsynth.store.place import output_root as output_root
 from fairsynth.store.pool import each
-from fairsynth.store.records import create, exists, read
+from fairsynth.store.records import create, exists
 from fairsynth.store.records import sync as sync
 from fairsynth.store.records import write_json as write_json
 from fairsynth.store.seals import SEAL, compare, forget, sealed
@@ -115,8 +118,8 @@ class Artifact:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The record: identity, counts, seconds, units, digest, files. Raises DamagedError if it cannot be read."""
-        return read(self._path / RECORD, self.name)
+        """The record: identity, counts, seconds, units, digest, files. Raises DataError if it is damaged or another's."""
+        return read_record(self._path / RECORD, self.identity.stage, self.fingerprint)
 
     @property
     def digest(self) -> str:
@@ -125,6 +128,7 @@ class Artifact:
 
     def open(self) -> Path:
         """Create the folder if it is missing, and return it."""
+        require_real(self._path, 2)
         self._path.mkdir(parents=True, exist_ok=True)
         self._sound = True
         return self._path
@@ -135,6 +139,7 @@ class Artifact:
 
     def clear(self, *names: str) -> None:
         """Remove folders that only unfinished work needs."""
+        remove_in(self._path, names)
         for name in names:
             tree_gone(self._path / name)
 
@@ -194,12 +199,10 @@ def finished_records(root: Path, stage: str) -> list[tuple[Path, dict[str, Any]]
             [f"{folder}/{RECORD}" for folder in folders if folder.rpartition("/")[2].startswith(f"{stage}-")],
         )
     for path in sorted((root / "stages").glob(f"{stage}-*/{RECORD}")):
-        try:
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and content.get("stage") == stage and "finished_at" in content:
-            found.append((path.parent, content))
+        with suppress(DataError):
+            content = read_json(path)
+            if content.get("stage") == stage and isinstance(content.get("finished_at"), int | float):
+                found.append((path.parent, content))
     return found
 
 
@@ -218,8 +221,8 @@ class Units:
         return kept(self.path).has(name)
 
     def __getitem__(self, name: str) -> Path:
-        """The unit's folder. Raises DamagedError if a file of it is not what was written."""
-        return kept(self.path).folder(name)
+        """The unit's folder. Raises DamagedError if a file of it is not what was written, DataError for no name of a unit."""
+        return kept(self.path).folder(unit_name(name))
 
     def here(self, names: Iterable[str]) -> None:
         """Bring units of a bucket to this node at once, before they are read one by one."""
@@ -243,8 +246,9 @@ class Units:
 
     def sweep(self) -> None:
         """Remove what killed writers left behind; call it while no writer is at work."""
+        require_real(self.path)
         kept(self.path).sweep()
 
     def discard(self, name: str) -> None:
         """Remove a unit that is damaged."""
-        kept(self.path).discard(name)
+        kept(self.path).discard(unit_name(name))

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import TextIO
 
 from fairsynth.errors import ConfigError, OutputLockedError
+from fairsynth.run_folder.files import open_file, read_text
+from fairsynth.run_folder.mark import check_links, check_lock
 from fairsynth.store.held import held
 from fairsynth.store.mirror import place_of
 from fairsynth.store.owner import Owner as Owner
 
 # Root may write there by their permissions, and yet nobody can make a folder.
 _KERNELS = ("/proc", "/sys")
+# Bytes of an owner's name.
+_LONGEST = 1 << 16
 
 
 @contextmanager
@@ -27,7 +31,8 @@ def locked(root: Path) -> Iterator[None]:
     """Hold the output folder for this process.
 
     The lock is the kernel's (flock) and dies with its owner, so a killed run leaves nothing stale.
-    Raises OutputLockedError if another run holds it or others read it, ConfigError if the folder cannot be written.
+    Raises OutputLockedError if another run holds it or others read it, ConfigError if the folder cannot be written, or if
+    its lock is a link.
     """
     if place := place_of(root):
         with held(place[0]):
@@ -35,7 +40,8 @@ def locked(root: Path) -> Iterator[None]:
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = open(root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed by the with below
+        check_lock(root)
+        handle = _opened(root, "a+", os.O_RDWR | os.O_CREAT | os.O_APPEND)
     except OSError as error:
         raise ConfigError(
             f"cannot write to the output folder {root}: {error.strerror}; choose another with --out"
@@ -76,7 +82,7 @@ def check_free(root: Path) -> None:
 
         check_lease(place[0].objects)
         return
-    with suppress(OSError), open(root / ".lock", "r+", encoding="utf-8") as handle:
+    with suppress(OSError), _opened(root, "r+", os.O_RDWR) as handle:
         _take(handle, root, fcntl.LOCK_EX)
 
 
@@ -85,19 +91,24 @@ def reading(root: Path) -> Iterator[None]:
     """Keep runs out of an output folder while this process, and others like it, read it. No name is left in the lock.
 
     A folder in which no run has been has no lock to take, and a disk without locks keeps nobody out.
-    Raises OutputLockedError if a run holds it.
+    Raises OutputLockedError if a run holds it, ConfigError if there is a link in the folder where runs write.
     """
     if place_of(root):  # what is read there never changes
         yield
         return
+    check_links(root)
     try:
-        handle = open(root / ".lock", encoding="utf-8")  # noqa: SIM115 - closed by the with below
+        handle = _opened(root, "r", os.O_RDONLY)
     except OSError:
         yield
         return
     with handle:
         _take(handle, root, fcntl.LOCK_SH)
         yield
+
+
+def _opened(root: Path, mode: str, flags: int) -> TextIO:
+    return open(open_file(root / ".lock", flags), mode, encoding="utf-8")  # type: ignore[return-value]
 
 
 def _take(handle: TextIO, root: Path, kind: int) -> None:
@@ -126,8 +137,8 @@ def owner(root: Path) -> Owner | None:
 
         return lease_owner(place[0].objects)
     try:
-        return _named((root / ".lock").read_text("utf-8"))
-    except OSError:
+        return _named(read_text(root / ".lock", _LONGEST))
+    except (OSError, ValueError):
         return None
 
 

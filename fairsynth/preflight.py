@@ -15,6 +15,7 @@ from fairsynth.escaping import enumerated
 from fairsynth.groups import SEPARATOR, Group
 from fairsynth.manifest import TRAIN
 from fairsynth.prompts import is_number
+from fairsynth.run_folder.mark import VIEWS
 from fairsynth.store.mirror import place_of
 from fairsynth.tracking.write import check
 
@@ -51,7 +52,7 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
 
 
 def check_place(storage: Storage, root: Path) -> None:
-    """Raise ConfigError for an output folder inside the dataset."""
+    """Raise ConfigError for an output folder inside the dataset, and for a dataset in what a run there would replace."""
     if storage.local is None:
         place, source = f"{root}/", f"{storage.root.partition('?')[0].rstrip('/')}/"
         if place_of(root) and (place.startswith(source) or source.startswith(place)):
@@ -64,6 +65,11 @@ def check_place(storage: Storage, root: Path) -> None:
     if root == folder or root.is_relative_to(folder):
         raise ConfigError(
             f"the output folder {root} lies inside the dataset {folder}, which is never written to; choose another with --out"
+        )
+    if folder.is_relative_to(root) and folder.relative_to(root).parts[0] in ("stages", *VIEWS):
+        raise ConfigError(
+            f"the dataset {folder} lies where a run in {root} writes its results, and would be replaced; choose another "
+            "output folder with --out"
         )
 
 

@@ -17,6 +17,7 @@ from transformers.utils import logging
 from fairsynth.artifacts import with_usual_mode
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.exports.classifier_card import classifier_card
+from fairsynth.run_folder.views import remove_view, replace_view
 
 PROCESSOR = "preprocessor_config.json"
 
@@ -25,15 +26,16 @@ def publish(source: Path, target: Path, labels: Sequence[str], image_size: int, 
     """Lay out ``target`` as ``write_classifier`` does, with its card, in place of what is there.
 
     Nothing is left there if there is no ``source``: a run whose methods lack fairsynth.
+    Raises ConfigError if what is there, or something in it, was not made by fairsynth.
     """
+    if not source.exists():
+        remove_view(target)
+        return
     private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        if source.exists():
-            write_classifier(source, private, labels, image_size)
-            (private / "README.md").write_text(classifier_card(report, image_size), "utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        if source.exists():
-            private.rename(target)
+        write_classifier(source, private, labels, image_size)
+        (private / "README.md").write_text(classifier_card(report, image_size), "utf-8")
+        replace_view(private, target)
     finally:
         shutil.rmtree(private, ignore_errors=True)
 

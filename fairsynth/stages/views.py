@@ -10,7 +10,10 @@ from pathlib import Path
 
 from fairsynth.artifacts import Artifact
 from fairsynth.errors import ConfigError
-from fairsynth.store.mirror import newest, tree_sent
+from fairsynth.run_folder.files import copy_file, is_folder, read_text, write_text
+from fairsynth.run_folder.mark import take_name
+from fairsynth.run_folder.views import clear_private, replace_view
+from fairsynth.store.mirror import newest, sent, tree_sent
 
 _MARK = ".fingerprint"
 
@@ -60,20 +63,30 @@ def put_export(private: Path, target: Path, is_export: Callable[[Path], bool]) -
 def is_current(target: Path, artifact: Artifact) -> bool:
     """True if the view was laid out from this artifact, not from another config's run in the same output folder."""
     try:
-        return newest(target / _MARK).read_text("utf-8") == artifact.fingerprint
-    except OSError:
+        mark = newest(target / _MARK)
+        return is_folder(target) and read_text(mark) == artifact.fingerprint
+    except (OSError, ValueError):
         return False
 
 
 def publish(private: Path, target: Path, artifact: Artifact) -> None:
-    """Replace a view by a complete new one. Views can always be rebuilt from the artifacts."""
-    (private / _MARK).write_text(artifact.fingerprint, "utf-8")
-    for leftover in target.parent.glob(f".{target.name}.*"):
-        if leftover != private:
-            shutil.rmtree(leftover, ignore_errors=True)
-    if target.exists():
-        target.rename(new_folder(target) / "old")
-    private.rename(target)
+    """Replace a view by a complete new one. Views can always be rebuilt from the artifacts.
+
+    Raises ConfigError if what is there, or something in it, was not made by fairsynth.
+    """
+    write_text(private / _MARK, artifact.fingerprint)
+    replace_view(private, target)
     tree_sent(target, last=_MARK)
-    for leftover in target.parent.glob(f".{target.name}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def place(source: Path, target: Path) -> None:
+    """Copy a file so that the target is old or new, never half.
+
+    Raises ConfigError if what is there was not made by fairsynth.
+    """
+    take_name(target.parent, target.name)
+    clear_private(target)
+    private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    copy_file(source, private)
+    private.replace(target)
+    sent(target)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairsynth.errors import DamagedError
 from fairsynth.store.mirror import place_of, sent
 from fairsynth.store.pool import each
 
@@ -18,17 +17,6 @@ def exists(path: Path) -> bool:
     """Whether the record is there; of a bucket's it is brought here, for it never changes."""
     place = place_of(path)
     return path.exists() if place is None else place[0].fetch(place[1])
-
-
-def read(path: Path, artifact: str) -> dict[str, Any]:
-    """The record. Raises DamagedError if it is no JSON object: cut off, or another's."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or "counts" not in content:
-        raise DamagedError.of(artifact, path.name)
-    return content
 
 
 def create(path: Path, files: Sequence[Path], content: Mapping[str, Any]) -> None:

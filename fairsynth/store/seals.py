@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from fairsynth.errors import DamagedError
 SEAL = ".unit.json"
 Seals = Mapping[str, Mapping[str, Any]]
 """By a file's path in its folder: ``bytes`` and ``sha256``."""
-without_seal = shutil.ignore_patterns(SEAL)
-"""For ``shutil.copytree``: a unit's files are copied, what fairsynth knows of them is not."""
 # (folder, what its files must be) that this process has compared.
 _KNOWN = set[tuple[str, str]]()
 

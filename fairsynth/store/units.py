@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fairsynth.errors import DamagedError
+from fairsynth.run_folder.files import remove
 from fairsynth.store.mirror import Mirror, place_of
 from fairsynth.store.pool import each
 from fairsynth.store.records import sync
@@ -96,7 +97,7 @@ class OnDisk:
         if self.path.is_dir():
             for entry in self.path.iterdir():
                 if entry.name.startswith("."):
-                    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+                    remove(entry)
 
     def discard(self, name: str) -> None:
         aside = self.path / f".{name}.damaged"

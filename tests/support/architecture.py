@@ -14,7 +14,7 @@ WORDS = "words and types"
 FACE = "the package's face"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config"),
-    (WORDS, "watching", "tracking", "store"),
+    (WORDS, "watching", "tracking", "store", "run_folder"),
     ("data", "models"),
     ("engine", "classify", "exports", "demo"),
     ("stages",),

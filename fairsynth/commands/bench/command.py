@@ -36,6 +36,7 @@ def bench(
 
 def _bench(tokens: Sequence[str], preset: str | None, out: str | None, max_worker_hours: float | None) -> int:
     from fairsynth.lock import locked
+    from fairsynth.run_folder.mark import check_folder, claim
 
     config, root = config_of(
         tokens, preset, out, "compare what? give a CONFIG.yaml or a preset, for example 'fairsynth bench --preset demo'"
@@ -43,10 +44,12 @@ def _bench(tokens: Sequence[str], preset: str | None, out: str | None, max_worke
     from fairsynth.commands.bench.run import bench, check
     from fairsynth.commands.run.place import remark
 
+    check_folder(root)
     check(config, root)
     if told := remark(root):
         say(told)
     with locked(root):
+        claim(root)
         done = bench(config, say, max_worker_hours)
     say((done.folder / "table.md").read_text("utf-8"))
     say(f"table, curve and all values: {done.folder}")

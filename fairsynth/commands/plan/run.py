@@ -15,11 +15,13 @@ from fairsynth.data.storage import Storage
 from fairsynth.lock import check_writable
 from fairsynth.models.sources import check_sources
 from fairsynth.preflight import worded
+from fairsynth.run_folder.mark import check_folder
 
 
 def planned(config: RunConfig, root: Path, rates_from: str | None, price: float | None, as_json: bool) -> str:
     """The plan as text or JSON. Raises what a run raises before its work."""
     check_writable(root)
+    check_folder(root)
     plan = plan_of(config, root, rates_from)
     layout = layout_of(config)
     if as_json:

@@ -11,6 +11,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.lock import locked
 from fairsynth.preflight import check_early, worded
+from fairsynth.run_folder.mark import check_folder, claim
 from fairsynth.store.place import output_root
 
 
@@ -26,6 +27,7 @@ class Checked:
 def checked(config: RunConfig) -> Checked:
     """Check what needs no model and no Ray. Raises ConfigError or DataError as ``preflight.check_early`` does."""
     root = output_root(config.out)
+    check_folder(root)
     metadata = check_early(config, root)
     return Checked(worded(config, metadata), root, metadata)
 
@@ -35,11 +37,12 @@ def carry_out(
 ) -> None:
     """Run the whole pipeline, or one stage, alone in the output folder; tells how it goes and what came out.
 
-    Raises OutputLockedError if another run holds the folder, and what ``pipeline.run`` raises.
+    Raises OutputLockedError if another run holds the folder, ConfigError if it is no run's, and what ``pipeline.run`` raises.
     """
     if told := remark(run.root):
         say(told)
     with locked(run.root):
+        claim(run.root)
         from fairsynth.pipeline import run as run_pipeline
 
         outcome = run_pipeline(run.config, only, say, run.metadata, max_worker_hours)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,8 @@ from fairsynth.artifacts import Artifact
 from fairsynth.config import DataConfig, FinetuneConfig, RunConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest
+from fairsynth.run_folder.files import copy_files
+from fairsynth.run_folder.records import read_facts
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.finetune.jobs import SHARED as SHARED
 from fairsynth.stages.finetune.jobs import AdapterJob as AdapterJob
@@ -19,6 +20,8 @@ from fairsynth.stages.finetune.jobs import plan_adapters, plan_shared, token_of
 from fairsynth.tracking.curves import Curve
 
 ADAPTER_FILE = "adapter.json"
+# All that an adapter's unit holds: an adapter's weights, or a whole UNet and its config.
+_UNIT_FILES = (ADAPTER_FILE, "pytorch_lora_weights.safetensors", "diffusion_pytorch_model.safetensors", "config.json")
 # Units that are no group's adapter have an equals sign in their name: a group's slug has none.
 TEXTS_UNIT = "texts="
 _CLASS = "class="
@@ -48,8 +51,16 @@ class Adapter(NamedTuple):
 
 
 def read_adapter(folder: Path) -> dict[str, Any]:
-    """An adapter's origin and training, and under ``failed`` why it has no weights; empty if it has them."""
-    return json.loads((folder / ADAPTER_FILE).read_text("utf-8"))  # type: ignore[no-any-return]
+    """An adapter's origin and training, and under ``failed`` why it has no weights; empty if it has them.
+
+    Raises DataError if the record is damaged.
+    """
+    return read_facts(folder / ADAPTER_FILE, folder.name)
+
+
+def copy_adapter(unit: Path, folder: Path) -> None:
+    """Copy an adapter's files to a new folder, and nothing else of its unit. Raises ConfigError for a link."""
+    copy_files(unit, folder, _UNIT_FILES)
 
 
 def adapter_facts(artifact: Artifact) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from fairsynth.stages.finetune.output import (
     SHARED,
     adapter_facts,
     class_units,
+    copy_adapter,
     has_shared,
     needs_shared,
     planned_jobs,
@@ -33,7 +33,6 @@ from fairsynth.stages.finetune.output import curves as curves
 from fairsynth.stages.finetune.worker import LotTask, reached, train_lot
 from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.views import is_current, new_folder, publish
-from fairsynth.store.seals import without_seal
 from fairsynth.work import Ran, startup
 
 VERSION = 2
@@ -85,9 +84,9 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     view, all_facts, shared = new_folder(target), adapter_facts(artifact), has_shared(artifact)
     for facts in all_facts:
         folder = view / Group(facts["label"], facts["attribute"]).slug / str(facts["cluster"])
-        shutil.copytree(artifact.units()[facts["name"]], folder, ignore=without_seal)
+        copy_adapter(artifact.units()[facts["name"]], folder)
     if shared:
-        shutil.copytree(artifact.units()[SHARED], view / "shared", ignore=without_seal)
+        copy_adapter(artifact.units()[SHARED], view / "shared")
     if all_facts or shared:
         prompts = read_adapter(artifact.units()[SHARED])["prompts"] if shared else ()
         (view / "README.md").write_text(model_card(context.config, all_facts, prompts), "utf-8")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import uuid
 from pathlib import Path
 
 from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
+from fairsynth.run_folder.files import is_file, write_text
+from fairsynth.run_folder.records import read_json
 from fairsynth.stages.context import Context
 from fairsynth.stages.evaluate.output import classifier_folder, predictions_file
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import PICTURE, TRIALS
-from fairsynth.store.mirror import newest, sent, tree_sent
+from fairsynth.stages.views import place
+from fairsynth.store.mirror import newest, tree_sent
 from fairsynth.work import Ran
 
 VERSION = 6
@@ -55,7 +54,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     report, folder, bench = content(inputs), artifact.path, context.root / BENCH
     table = bench.read_text("utf-8", "replace") if bench.is_file() else ""
     write_json(folder / "report.json", report)
-    (folder / "report.html").write_text(page(report, shown(inputs, context.dataset.images, table)), "utf-8")
+    write_text(folder / "report.html", page(report, shown(inputs, context.dataset.images, table)))
     n = len(context.manifest)
     return Made(Counts(n, n, 0, 0), verdict_line(report), Ran(1))
 
@@ -71,31 +70,23 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     evaluated, tuned = context.artifacts["evaluate"], context.artifacts["tune"]
     from fairsynth.exports.classifier import publish
 
-    report = json.loads((folder / "report.json").read_text("utf-8"))
+    report = read_json(folder / "report.json")
     ours = classifier_folder(evaluated, "fairsynth", 0)
     publish(ours, context.root / "classifier", context.group_names[0], context.config.classify.image_size, report)
     tree_sent(context.root / "classifier")
     trials = (tuned.path / name for name in (TRIALS, PICTURE))
     for source in (*trials, predictions_file(evaluated), folder / "report.html", folder / "report.json"):
-        _place(source, context.root / source.name)
+        place(source, context.root / source.name)
 
 
 def _same(source: Path, target: Path) -> bool:
-    return newest(target).exists() and target.read_bytes() == source.read_bytes()
-
-
-def _place(source: Path, target: Path) -> None:
-    """Copy so that the target is old or new, never half."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
-    sent(target)
+    return is_file(newest(target)) and target.read_bytes() == source.read_bytes()
 
 
 def summary_lines(root: Path) -> list[str]:
     """The table and the path of the report, for the end of a run."""
     from fairsynth.stages.report.lines import table_lines, use_lines, verdict_line
 
-    content = json.loads(newest(root / "report.json").read_text("utf-8"))
+    content = read_json(newest(root / "report.json"))
     lines = [*table_lines(content), *use_lines(content)]
     return [*lines, verdict_line(content), f"report: {root / 'report.html'}"]

@@ -19,6 +19,7 @@ from fairsynth.exports.set_facts import GroupFacts, SetFacts
 from fairsynth.groups import Group
 from fairsynth.models.schedule import SCHEDULERS
 from fairsynth.models.sources import public_name
+from fairsynth.run_folder.files import read_text, write_text
 from fairsynth.stages.context import Context
 from fairsynth.stages.synthesize.codec import Codec
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, accepted, group_records
@@ -41,7 +42,7 @@ def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] 
     folder = context.root / "synthetic"
     show(context, artifact, fresh=False)  # the view may be missing, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
-    if newest(folder / "README.md").read_text("utf-8") != card:
+    if read_text(newest(folder / "README.md")) != card:
         write_cards(context, artifact, folder, privacy)
         for name in ("croissant.json", "README.md"):
             sent(folder / name)
@@ -59,7 +60,7 @@ def write_cards(
     if layout == "folder":
         write_json(folder / "croissant.json", croissant(facts, folder, pq.read_schema(artifact.path / TABLE)))
     # Last: this card is the one that is checked for being current.
-    (folder / "README.md").write_text(dataset_card(facts, layout), "utf-8")
+    write_text(folder / "README.md", dataset_card(facts, layout))
 
 
 def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:

@@ -1,0 +1,156 @@
+"""What records in an output folder say, looked at before it is believed: they may be damaged, or somebody else's."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fairsynth.errors import DataError
+from fairsynth.escaping import printable
+from fairsynth.run_folder.files import is_file, read_text
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+@%, -]{0,200}")
+_COUNTS = ("input", "used", "quarantined", "excluded")
+# What of an adapter's facts others read, and what each is.
+_FACTS: Mapping[str, type] = {
+    "name": str, "label": str, "attribute": str, "cluster": int, "images": int, "prompt": str, "steps": int,
+    "best_step": int, "validation": list, "failed": str,
+}  # fmt: skip
+
+
+def damaged(path: Path, why: str, remedy: str = "") -> DataError:
+    """The error for a file of an output folder that is damaged or not what this version writes: its name, and what to do.
+
+    ``remedy``: what to do; if it is not given, how the file's stage is made again.
+    """
+    return DataError(
+        f"{printable(str(path))} is damaged, or another version wrote it ({printable(' '.join(why.split())[:300])}); "
+        f"{printable(remedy or made_again(path))}"
+    )
+
+
+def made_again(path: Path) -> str:
+    """What to do about a damaged file of a stage, or of a view."""
+    parts = path.parts
+    if "stages" not in parts[:-2]:
+        return "remove it, and run the same command again, which makes it anew"
+    top = Path(*parts[: len(parts) - 1 - parts[::-1].index("stages") + 2])
+    record = top / "artifact.json"
+    if path == record:
+        return "remove this file and run the run's command again: the stage goes on from the units that are there"
+    inside = path.relative_to(top).parts
+    also = f"{top.joinpath(*inside[:2])} and {record}" if inside[0] == "units" and len(inside) > 1 else f"{record}"
+    return f"remove {also}, and run the run's command again: the stage makes what is missing"
+
+
+def unit_name(name: str) -> str:
+    """The name of a unit, if it is one. Raises DataError for text that leads elsewhere as a path."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DataError(
+            f"a record names the unit {printable(repr(name)[:100])}, which is no name of a unit; the folder's records are damaged or not "
+            "fairsynth's: use another --out, or the folder that the run itself wrote"
+        )
+    return name
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON file of an output folder. Raises DataError if it cannot be read or is of another kind."""
+    try:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+    if not isinstance(content, kind):
+        raise damaged(path, f"it holds a {type(content).__name__}")
+    return content
+
+
+def read_record(path: Path, stage: str, fingerprint: str) -> dict[str, Any]:
+    """The record of a finished artifact. Raises DataError if it is damaged, or is that of another artifact."""
+    record: dict[str, Any] = read_json(path)
+    if (record.get("stage"), record.get("fingerprint")) != (stage, fingerprint):
+        raise damaged(path, f"it is the record of another artifact: stage {record.get('stage')!r}")
+    counts, seconds, when = (record.get(key) for key in ("counts", "seconds", "finished_at"))
+    if not isinstance(counts, dict) or not all(_number(counts.get(key)) for key in _COUNTS):
+        raise damaged(path, "it has no counts")
+    if not _number(seconds) or not _number(when):
+        raise damaged(path, "it has no times")
+    if not isinstance(record.get("digest"), str | None) or not isinstance(record.get("inputs"), dict):
+        raise damaged(path, "it does not say what it was made from")
+    return record
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_facts(path: Path, unit: str) -> dict[str, Any]:
+    """An adapter's facts, whose unit has this name; text of theirs that becomes a path is what it should be.
+
+    Raises DataError if it is damaged.
+    """
+    facts: dict[str, Any] = read_json(path)
+    for key, kind in _FACTS.items():
+        if not isinstance(facts.get(key), kind) or isinstance(facts[key], bool):
+            raise damaged(path, f"{key} is {facts.get(key)!r}"[:200])
+    if facts["name"] != unit or facts["cluster"] < 0:
+        raise damaged(path, f"it is that of the adapter {facts['name']!r}, cluster {facts['cluster']}")
+    return facts
+
+
+@contextmanager
+def diagnosed(folders: Mapping[str, Path]) -> Iterator[None]:
+    """Work with the results of these stages: if it fails by a damaged file of theirs, the error says which.
+
+    Raises DataError that names the file; any other error passes.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, ArithmeticError, EOFError) as error:
+        _raise_damaged(folders, error)
+        raise
+    except Exception as error:
+        if type(error).__name__ == "SafetensorError":
+            _raise_damaged(folders, error)
+        raise
+
+
+def _raise_damaged(folders: Mapping[str, Path], error: Exception) -> None:
+    for folder in folders.values():
+        for path in sorted(folder.rglob("*")):
+            if (problem := _problem(path)) and is_file(path):
+                raise damaged(path, problem) from error
+
+
+def _problem(path: Path) -> str:
+    """What is wrong with a file of a stage; empty if it opens, or is of a kind that is not looked into."""
+    if path.suffix not in (".parquet", ".json", ".safetensors") or path.name.startswith(".") or not is_file(path):
+        return ""
+    try:
+        if path.suffix == ".json":
+            json.loads(read_text(path))
+        elif path.suffix == ".parquet":
+            _read_parquet(path)
+        else:
+            from fairsynth.run_folder.weights import check_header
+
+            check_header(path)
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def _read_parquet(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for _ in file.iter_batches(1000):
+                pass
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error

@@ -12,6 +12,7 @@ from fairsynth.commands.bench.command import bench
 from fairsynth.commands.completion.command import completion_command
 from fairsynth.commands.doctor.command import doctor
 from fairsynth.commands.export.command import export
+from fairsynth.commands.gc.command import gc
 from fairsynth.commands.init.command import init
 from fairsynth.commands.inspect.command import inspect
 from fairsynth.commands.logs.command import logs
@@ -32,7 +33,7 @@ Exit codes: 0 ok, 1 internal error, 2 config or usage, 3 data refused, 4 budget 
 """
 
 app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
-for _command in (init, inspect, plan, run, status, logs, predict, export, bench, doctor):
+for _command in (init, inspect, plan, run, status, logs, predict, export, gc, bench, doctor):
     app.command(_command)
 app.command(completion_command(app), name="completion")
 for _stage in STAGES:

@@ -8,11 +8,14 @@ from typing import Any
 
 SHOWN = 10
 _LONGEST_LINE = 2000
+_KEPT = "\n\t\u200c\u200d"
 
 
 def plain(value: Any) -> str:
     """As text of a line or of a table's cell."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", _flat(value))
+    escaped = re.sub(r"([\\`*_{}\[\]()<>#+!|~&@])", r"\\\1", _flat(value))
+    # GitHub's Markdown makes links of bare addresses.
+    return re.sub(r"(:(?=//)|(?<=\bwww)\.)", r"\\\1", escaped, flags=re.IGNORECASE)
 
 
 def code(value: Any) -> str:
@@ -27,6 +30,14 @@ def _flat(value: Any) -> str:
 def printable(text: str) -> str:
     """The text without characters that could steer a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def legible(text: str) -> str:
+    """The text for a page: lines, and the joiners that some scripts need, stay; what would steer a reader or turn text round
+    is replaced.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c if c.isprintable() or c in _KEPT else "?" for c in lines)
 
 
 def enumerated(items: Iterable[object], between: str = ", ", most: int = SHOWN) -> str:

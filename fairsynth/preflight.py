@@ -10,7 +10,7 @@ from fairsynth.config import RunConfig
 from fairsynth.config.suggest import did_you_mean, nearest
 from fairsynth.data.metadata import Metadata
 from fairsynth.data.storage import Storage
-from fairsynth.errors import ConfigError
+from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import enumerated
 from fairsynth.groups import SEPARATOR, Group
 from fairsynth.manifest import TRAIN
@@ -43,6 +43,7 @@ def check_early(config: RunConfig, root: Path) -> Metadata | None:
     check_place(storage, root)
     metadata = load(config.data, storage)
     check_groups(metadata.entries, config.data)
+    check_folders(groups_of(config, metadata))
     check_words(worded(config, metadata), *values_of(metadata))
     _, kept = levelled(config.data, metadata)
     if config.data.attribute == "column":
@@ -88,6 +89,30 @@ def worded(config: RunConfig, metadata: Metadata | None) -> RunConfig:
 def values_of(metadata: Metadata) -> tuple[set[str], set[str]]:
     """The labels and the attributes of a dataset."""
     return {entry.label for entry in metadata.entries}, {entry.attribute for entry in metadata.entries}
+
+
+def groups_of(config: RunConfig, metadata: Metadata) -> list[Group]:
+    """Every pair of a dataset's label and attribute, sorted; where attributes are discovered, one for each label."""
+    labels, attributes = values_of(metadata)
+    attributes = attributes if config.data.attribute == "column" else {"kind-1"}
+    return [Group(label, attribute) for label in sorted(labels) for attribute in sorted(attributes)]
+
+
+def check_folders(groups: Iterable[Group], case_counts: bool = True) -> None:
+    """Raise DataError for two groups whose folders, and whose adapters' names, would be one.
+
+    ``case_counts``: whether the output folder's disk tells upper from lower case.
+    """
+    taken = dict[str, Group]()
+    for group in groups:
+        slug = group.slug if case_counts else group.slug.casefold()
+        other = taken.setdefault(slug, group)
+        if other != group:
+            why = "" if case_counts else " on the output folder's disk, which does not tell upper from lower case"
+            raise DataError(
+                f"the groups {other} and {group} would have one folder, {slug}{why}; change a value of one of them in the "
+                "dataset's metadata" + ("" if case_counts else ", or choose another disk with --out")
+            )
 
 
 def check_words(config: RunConfig, labels: Iterable[str], attributes: Iterable[str]) -> None:

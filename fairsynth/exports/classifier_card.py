@@ -8,7 +8,7 @@ from typing import Any
 from fairsynth.classify.policies import STAGES_2, USES, policy_of
 from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
-from fairsynth.exports.terms import dataset_terms, model_terms, privacy
+from fairsynth.exports.terms import dataset_terms, model_terms, of_people, privacy
 from fairsynth.models.sources import SMALL, public_name
 from fairsynth.version import __version__
 
@@ -33,7 +33,8 @@ def classifier_card(report: Mapping[str, Any], image_size: int) -> str:
     layout = str(report.get("data", {}).get("layout", config.data.format))
     lines = [
         "---", "library_name: transformers", "pipeline_tag: image-classification", "license: other",
-        "license_name: inherited-to-be-confirmed", "tags:", "- fairsynth", "- fairness", "---", "",
+        "license_name: inherited-to-be-confirmed", "tags:", "- fairsynth", "- fairness",
+        *(["- sensitive"] if of_people(layout) else []), "---", "",
         "# An image classifier trained for its worst group", "",
         f"It tells {_labels(report)} apart. A group is a pair of label and attribute; the classifier was trained so that the "
         f"worst of them is as right as can be, by fairsynth {__version__}. It is the first of "

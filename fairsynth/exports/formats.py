@@ -31,6 +31,8 @@ MARKS = {"is_synthetic": True, "source": f"fairsynth {__version__}"}
 _NEEDED = ("image_id", "label", "attribute")
 _RESERVED = {*MARKS, "file_name", "image"}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+# Signs of a formula, full-width ones too, behind apostrophes and what is not seen; and cells that begin with a new line.
+_FORMULA = re.compile(r"'*(?:[\s\x00-\x1f\ufeff\u200b-\u200f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 # As many as Hugging Face's own writer: its viewer reads a row group at a time.
 _ROW_GROUP = 100
 
@@ -70,9 +72,12 @@ def _cell(value: Any) -> Any:
 
 
 def inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe; a number such as -1 is none."""
-    dangerous = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else value
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe; a number such as -1 is none.
+
+    So does text that is such text behind apostrophes: without the first one, each is what it was.
+    """
+    dangerous = isinstance(value, str) and _FORMULA.match(value)
+    return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value, re.ASCII) else value
 
 
 def write_parquet(target: Path, images: Images, rows_per_file: int = 10_000, types: pa.Schema | None = None) -> int:

@@ -10,7 +10,8 @@ import yaml
 
 from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
-from fairsynth.models.sources import base_of, diffusion_source
+from fairsynth.exports.terms import of_people, privacy
+from fairsynth.models.sources import DEMO, base_of, is_local, public_name
 from fairsynth.version import __version__
 
 _METHODS = {
@@ -20,17 +21,21 @@ _METHODS = {
 }
 
 
-def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]], shared: Sequence[str] = ()) -> str:
+def model_card(
+    config: RunConfig, adapters: Sequence[Mapping[str, Any]], shared: Sequence[str] = (), layout: str = ""
+) -> str:
     """The card of all adapters of a run as Markdown, from their facts (``finetune.output.adapter_facts``).
 
-    ``shared``: the prompts of the adapter that all groups share, if there is one.
+    ``shared``: the prompts of the adapter that all groups share, if there is one. ``layout``: the dataset's; adapters of
+    people are marked as sensitive.
     """
     base, full = base_of(config.models), config.finetune.parameters == "full"
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [
         f"- {tag}" for tag in ("stable-diffusion", "full-finetune" if full else "lora", "dreambooth", "fairsynth")
     ]
-    if config.models.diffusion != "demo":
+    front += ["- sensitive"] if of_people(layout) else []
+    if config.models.diffusion != DEMO and not is_local(config.models.diffusion):
         front.insert(1, yaml.safe_dump({"base_model": config.models.diffusion}, allow_unicode=True).rstrip())
     made = [facts for facts in adapters if not facts["failed"]]
     lines = [
@@ -43,7 +48,8 @@ def model_card(config: RunConfig, adapters: Sequence[Mapping[str, Any]], shared:
         f"- {_validated(made)}",
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
-        "## How to use", "", "```python", *_use(diffusion_source(config.models), full), "```", "",
+        *([f"**Sensitive.** {' '.join(map(plain, privacy(layout)))}", ""] if of_people(layout) else []),
+        "## How to use", "", "```python", *_use(config.models.diffusion, full), "```", "",
         *(["## What there is", "", *_table(adapters), ""] if adapters else []),
         *(_shared(config, shared) if shared else ()),
     ]  # fmt: skip
@@ -77,12 +83,16 @@ def _shared(config: RunConfig, prompts: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _use(source: str, full: bool) -> list[str]:
+def _use(model: str, full: bool) -> list[str]:
     # A JSON string is a Python string; backticks would end the block.
-    base = f"base = {json.dumps(source).replace('`', chr(92) + 'x60')}"
+    base = f"base = {json.dumps(public_name(model)).replace('`', chr(92) + 'x60')}"
+    base += "  # the folder of the base model" if is_local(model) else ""
+    demo = ["from fairsynth.models.sources import demo_folder"] if model == DEMO else []
+    base = 'base = demo_folder("diffusion")' if model == DEMO else base
     if full:
         return [
             "from diffusers import StableDiffusionPipeline, UNet2DConditionModel",
+            *demo,
             "",
             base,
             'unet = UNet2DConditionModel.from_pretrained("<group>/<cluster>")',
@@ -90,6 +100,7 @@ def _use(source: str, full: bool) -> list[str]:
         ]
     return [
         "from diffusers import StableDiffusionPipeline",
+        *demo,
         "",
         base,
         "pipeline = StableDiffusionPipeline.from_pretrained(base)",

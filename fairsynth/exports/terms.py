@@ -37,6 +37,11 @@ def dataset_terms(config: RunConfig, layout: str) -> str:
     return str(known) if layout == "demo" else f"{known} ({_CONFIRM})"
 
 
+def of_people(layout: str) -> bool:
+    """Whether a dataset of this layout is known to show people."""
+    return layout in _content()["people"]
+
+
 def privacy(layout: str) -> list[str]:
     """What to know about privacy; empty for the built-in dataset and for birds."""
     content = _content()

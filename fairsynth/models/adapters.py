@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fairsynth.artifacts import with_usual_mode
+from fairsynth.run_folder.weights import check_header
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 FULL_FILE_NAME = "diffusion_pytorch_model.safetensors"
@@ -65,11 +65,11 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path, entry: str, header: M
 
 def _read_header(path: Path, *entries: str) -> dict[str, Any]:
     """The first of these entries in the file. Raises ValueError if it has none."""
-    with safe_open(path, "pt") as handle:
-        metadata = handle.metadata() or {}
+    metadata = check_header(path)
     for entry in entries:
-        if entry in metadata:
-            return json.loads(metadata[entry])  # type: ignore[no-any-return]
+        content = json.loads(metadata[entry]) if entry in metadata else None
+        if isinstance(content, dict):
+            return content
     raise ValueError(f"{path} is no adapter written by fairsynth")
 
 

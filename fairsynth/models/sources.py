@@ -117,11 +117,10 @@ def backbone_revision(classify: ClassifyConfig) -> str:
 
 
 def base_of(models: ModelsConfig) -> dict[str, str]:
-    """The model that adapters belong to: its name as configured, and which version of it."""
-    return {
-        "base_model": models.diffusion,
-        "base_revision": revision(diffusion_source(models), models.diffusion_revision),
-    }
+    """The model that adapters belong to: its public name, and which version of it."""
+    name, version = public_name(models.diffusion), revision(diffusion_source(models), models.diffusion_revision)
+    # Of a folder that is elsewhere the version has the path in it.
+    return {"base_model": name, "base_revision": version.replace(models.diffusion, name)}
 
 
 @cache
@@ -138,4 +137,10 @@ def _folder_hash(folder: str) -> str:
 
 def public_name(model: str) -> str:
     """A model's name without the folders of this machine."""
-    return Path(model).name if Path(model).exists() else model
+    return Path(model).name if is_local(model) else model
+
+
+def is_local(model: str) -> bool:
+    """Whether a model is a folder of this machine, or of another, and no name on the hub."""
+    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+    return model != DEMO and (looks_local or Path(model).exists())

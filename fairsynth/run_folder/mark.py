@@ -58,6 +58,7 @@ def check_folder(root: Path) -> None:
 
 def check_links(root: Path) -> None:
     """Raise ConfigError for a link, a pipe or the like where runs write and read in an output folder."""
+    check_lock(root)
     for name in (*_FILES, *_FOLDERS, *VIEWS):
         path = root / name
         if os.path.lexists(path) and not (is_file(path) or is_folder(path)):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fairsynth.errors import DataError
+from fairsynth.errors import DataError, FairsynthError
 from fairsynth.escaping import printable
 from fairsynth.run_folder.files import is_file, read_text
+from fairsynth.run_folder.weights import check_header
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+@%, -]{0,200}")
+# After which of the tables only their footers are looked at.
+_SECONDS = 60.0
 _COUNTS = ("input", "used", "quarantined", "excluded")
 # What of an adapter's facts others read, and what each is.
 _FACTS: Mapping[str, type] = {
@@ -88,69 +92,69 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def read_facts(path: Path, unit: str) -> dict[str, Any]:
-    """An adapter's facts, whose unit has this name; text of theirs that becomes a path is what it should be.
+def read_facts(path: Path, unit: str = "") -> dict[str, Any]:
+    """An adapter's facts: each that is there is of its kind; with the ``unit`` of a group's adapter all are, and of it.
 
-    Raises DataError if it is damaged.
+    Raises DataError if they are damaged: a cluster, for one, becomes a folder's name.
     """
     facts: dict[str, Any] = read_json(path)
-    for key, kind in _FACTS.items():
-        if not isinstance(facts.get(key), kind) or isinstance(facts[key], bool):
+    for key in _FACTS if unit else (key for key in ("failed", *_FACTS) if key in facts or key == "failed"):
+        if not isinstance(facts.get(key), _FACTS[key]) or isinstance(facts[key], bool):
             raise damaged(path, f"{key} is {facts.get(key)!r}"[:200])
-    if facts["name"] != unit or facts["cluster"] < 0:
+    if unit and (facts["name"] != unit or facts["cluster"] < 0):
         raise damaged(path, f"it is that of the adapter {facts['name']!r}, cluster {facts['cluster']}")
     return facts
 
 
 @contextmanager
-def diagnosed(folders: Mapping[str, Path]) -> Iterator[None]:
-    """Work with the results of these stages: if it fails by a damaged file of theirs, the error says which.
+def diagnosed(folders: Callable[[], Iterable[Path]]) -> Iterator[None]:
+    """Work with what lies in these folders of stages: if it fails by a damaged file there, the error says which.
 
     Raises DataError that names the file; any other error passes.
     """
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, ArithmeticError, EOFError) as error:
-        _raise_damaged(folders, error)
+    except FairsynthError:
         raise
     except Exception as error:
-        if type(error).__name__ == "SafetensorError":
-            _raise_damaged(folders, error)
+        if path_and_why := _first_damaged(folders()):
+            raise damaged(*path_and_why) from error
         raise
 
 
-def _raise_damaged(folders: Mapping[str, Path], error: Exception) -> None:
-    for folder in folders.values():
+def _first_damaged(folders: Iterable[Path]) -> tuple[Path, str] | None:
+    began = time.monotonic()
+    for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if (problem := _problem(path)) and is_file(path):
-                raise damaged(path, problem) from error
+            if is_file(path) and (why := _problem(path, whole=time.monotonic() - began < _SECONDS)):
+                return path, why
+    return None
 
 
-def _problem(path: Path) -> str:
-    """What is wrong with a file of a stage; empty if it opens, or is of a kind that is not looked into."""
-    if path.suffix not in (".parquet", ".json", ".safetensors") or path.name.startswith(".") or not is_file(path):
-        return ""
+def _problem(path: Path, whole: bool) -> str:
+    """What is wrong with a file of a stage; empty if it opens, or is of a kind that is not looked into.
+
+    ``whole``: look at a table's rows, too.
+    """
     try:
         if path.suffix == ".json":
             json.loads(read_text(path))
         elif path.suffix == ".parquet":
-            _read_parquet(path)
-        else:
-            from fairsynth.run_folder.weights import check_header
-
+            _read_parquet(path, whole)
+        elif path.suffix == ".safetensors":
             check_header(path)
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return " ".join(str(error).split()) or type(error).__name__
     return ""
 
 
-def _read_parquet(path: Path) -> None:
+def _read_parquet(path: Path, whole: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            for _ in file.iter_batches(1000):
+            for _ in file.iter_batches(100) if whole else ():
                 pass
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error

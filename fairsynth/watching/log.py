@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.errors import BudgetReached
+from fairsynth.run_folder.files import open_file, require_real
 from fairsynth.watching.redaction import redacted
 
 FOLDER, LOG, FAILURES = "logs", "run.jsonl", "failures.jsonl"
@@ -63,7 +64,8 @@ def append(path: Path, facts: dict[str, Any]) -> None:
     line = json.dumps({"at": round(time.time(), 6), "host": socket.gethostname(), "pid": os.getpid(), **facts})
     with suppress(Exception):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        require_real(path.parent, 1)
+        descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             # A line that a full disk cut short is ended first.
             size = os.lseek(descriptor, 0, os.SEEK_END)
@@ -135,8 +137,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
     """The lines of one file; none if it is missing."""
     found = list[dict[str, Any]]()
     with suppress(OSError):
-        for text in path.read_text("utf-8", "replace").splitlines():
-            with suppress(ValueError):
+        with open(open_file(path, os.O_RDONLY), encoding="utf-8", errors="replace") as handle:
+            content = handle.read()
+        for text in content.splitlines():
+            with suppress(ValueError, RecursionError):
                 line = json.loads(text)
                 if isinstance(line, dict) and isinstance(line.get("at"), int | float):
                     found.append(line)

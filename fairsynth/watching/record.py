@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fairsynth.run_folder.files import open_file, read_text
 from fairsynth.store.held import followed
 from fairsynth.watching.redaction import redacted
 
@@ -21,7 +22,9 @@ def write(root: Path, content: Mapping[str, Any]) -> None:
     """Replace the record, by one rename; what cannot be written is left out: a full disk ends no run."""
     temporary = root / f".{NAME}.new"
     with suppress(Exception):
-        temporary.write_text(json.dumps(content, indent=1), "utf-8")
+        temporary.unlink(missing_ok=True)  # it may be a link
+        with open(open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as handle:
+            handle.write(json.dumps(content, indent=1))
         os.replace(temporary, root / NAME)
         followed(root)
 
@@ -29,8 +32,8 @@ def write(root: Path, content: Mapping[str, Any]) -> None:
 def read(root: Path) -> dict[str, Any] | None:
     """The record; None if there is none that can be read."""
     try:
-        content = json.loads((root / NAME).read_text("utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(root / NAME))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) and _sound(content) else None
 

@@ -124,5 +124,6 @@ def test_all_its_files_can_be_read_by_the_same_people(run: Path) -> None:
 def test_a_run_without_fairsynth_among_its_methods_leaves_no_classifier(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "classifier"
     shutil.copytree(run / "classifier", target)  # of an earlier config
+    (target / "README.md").write_text("made by fairsynth")
     publish(tmp_path / "there is none", target, LABELS, SIDE, {"methods": [{"name": "erm"}]})
     assert not target.exists() and not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fairsynth.commands.inspect.text import lines
-from fairsynth.escaping import printable
+from fairsynth.escaping import legible, printable
 from fairsynth.exports.formats import inert
 from fairsynth.groups import Group
 from fairsynth.stages.report.lines import table_lines
@@ -43,8 +43,11 @@ def test_case_26_hostile_text_stays_text_in_the_page_and_the_tables(text: str) -
     seen, clean = seen_in_page(text), seen_in_page("qqqq")
     assert [tag for tag, _ in seen.elements] == [tag for tag, _ in clean.elements]
     assert not [key for _, attributes in seen.elements for key in attributes if key.startswith("on")]
-    # In sentences characters that turn text around are shown as such.
-    assert sum(seen.text.count(form) for form in {text, printable(text)}) == clean.text.count("qqqq") > 30
+    # Nothing in it steers a terminal, and characters that turn text around are shown as such.
+    assert all(c.isprintable() or c == "\n" for c in seen.text)
+    assert (
+        sum(seen.text.count(form) for form in {text, printable(text), legible(text)}) == clean.text.count("qqqq") > 30
+    )
     assert all(line.isprintable() for line in table_lines(report_of(text, text)))
     assert str(Group(text, text)).isprintable() and Group(text, text).slug.replace("-", "").replace("_", "").isalnum()
 
@@ -67,11 +70,13 @@ def test_case_26_hostile_text_is_inert_in_the_text_of_inspect(tmp_path: Path) ->
     assert {g["label"] for g in found["groups"]} == {*HOSTILE[1:3]}, "JSON has the text as it is"
 
 
-@pytest.mark.parametrize("text", ["=cmd()", "+1+cmd()", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-"])
+@pytest.mark.parametrize(
+    "text", ["=cmd()", "+1+cmd()", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "\n=1", "＝1", "＠x", " =1", "'=x", "''-x"]
+)
 def test_case_26_formulas_are_inert_in_the_csv(text: str) -> None:
     assert inert(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("value", ["-1", "+2.5", "cat", "a=b", "", 5, -0.5, None, "'=x"])
+@pytest.mark.parametrize("value", ["-1", "+2.5", "cat", "a=b", "", 5, -0.5, None, "'x", "it's"])
 def test_case_26_what_is_no_formula_stays_as_it_is(value: object) -> None:
     assert inert(value) == value

@@ -22,11 +22,19 @@ def test_what_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     record.write(tmp_path, {"number": object()})
     assert record.read(tmp_path) == {"number": 1}
     (tmp_path / f".{record.NAME}.new").unlink(missing_ok=True)
-    (tmp_path / f".{record.NAME}.new").symlink_to("/dev/full")
+    (tmp_path / f".{record.NAME}.new").mkdir()
     record.write(tmp_path, {"number": 2})
     assert record.read(tmp_path) == {"number": 1}
     record.write(tmp_path / "missing", {"number": 1})
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("mine")
+    (tmp_path / f".{record.NAME}.new").symlink_to(theirs)
+    record.write(tmp_path, {"number": 1})
+    assert record.read(tmp_path) == {"number": 1} and theirs.read_text() == "mine"
 
 
 def test_what_is_no_record_is_none(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def measured(context: Context, cell: Cell) -> list[Measured]:
     """The cell's methods, once ``evaluate`` is finished."""
     from fairsynth.metrics import more_figures, score_methods
 
-    predictions = read_predictions(context.artifacts["evaluate"])
+    predictions = read_predictions(context.artifacts["evaluate"], context.groups, context.config.tune.methods)
     more = more_figures(predictions, context.group_names[0])
     images, seconds = _generation(context)
     return [

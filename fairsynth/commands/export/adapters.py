@@ -9,6 +9,8 @@ from typing import NamedTuple
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
 from fairsynth.lock import reading
+from fairsynth.run_folder.files import is_file, refused_link
+from fairsynth.run_folder.records import damaged
 from fairsynth.stages.views import new_export, put_export
 
 
@@ -45,7 +47,7 @@ def export_kohya(run: Path, target: Path) -> Exported:
 
 
 def _export(run: Path, target: Path) -> Exported:
-    from fairsynth.models.adapters import FILE_NAME, to_kohya
+    from fairsynth.models.adapters import FILE_NAME
 
     sources = {
         f"{path.parent.parent.name}--{path.parent.name}": path
@@ -65,12 +67,29 @@ def _export(run: Path, target: Path) -> Exported:
     passed_over = dict[str, list[str]]()
     try:
         for name, source in sources.items():
-            if layers := to_kohya(source, private / f"{name}.safetensors"):
+            if layers := _converted(source, private / f"{name}.safetensors"):
                 passed_over[name] = layers
         put_export(private, target, _is_export)
     finally:
         shutil.rmtree(private, ignore_errors=True)
     return Exported(len(sources), passed_over)
+
+
+def _converted(source: Path, target: Path) -> list[str]:
+    """``adapters.to_kohya``. Raises DataError if the source is damaged or another program's."""
+    from safetensors import SafetensorError
+
+    from fairsynth.models.adapters import to_kohya
+
+    try:
+        if not is_file(source):
+            raise refused_link(source)
+        return to_kohya(source, target)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        remedy = (
+            f"remove {source.parent.parent.parent}, and run the run's command again: it is laid out anew from stages/"
+        )
+        raise damaged(source, str(error), remedy) from error
 
 
 def _is_export(folder: Path) -> bool:

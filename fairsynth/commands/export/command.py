@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from fairsynth.commands.words import Tokens, config_of
 from fairsynth.console import guarded, say
@@ -17,6 +19,7 @@ def export(
     to: Path | None = None,
     preset: str | None = None,
     out: str | None = None,
+    sensitive: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Write a run's images, adapters or classifier for other programs; nothing is made anew.
 
@@ -36,34 +39,40 @@ def export(
         demo, waterbirds, celeba or utkface.
     out
         Output folder of the run.
+    sensitive
+        With kohya or onnx: export what learnt from images of people, too.
     """
     if format == "kohya":
-        return guarded(lambda: _export_adapters(tokens, to, preset or out))
+        return guarded(lambda: _export_adapters(tokens, to, preset or out, sensitive))
     if format == "onnx":
-        return guarded(lambda: _export_classifier(tokens, to, preset or out))
+        return guarded(lambda: _export_classifier(tokens, to, preset or out, sensitive))
     return guarded(lambda: _export_images(tokens, format, to, preset, out))
 
 
-def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
+def _export_adapters(tokens: Sequence[str], to: Path | None, other: str | None, sensitive: bool) -> int:
     from fairsynth.commands.export.adapters import export_kohya
+    from fairsynth.commands.export.people import require_asked
 
     if len(tokens) != 1 or tokens[0].startswith("-") or other:
         raise ConfigError(
             "export which adapters? give the output folder of a run alone: fairsynth export RUN --format kohya"
         )
     run = Path(tokens[0])
+    require_asked(run, "the adapters", sensitive)
     target = to or run / "adapters-kohya"
     say("\n".join(export_kohya(run, target).lines(target)))
     return 0
 
 
-def _export_classifier(tokens: Sequence[str], to: Path | None, other: str | None) -> int:
+def _export_classifier(tokens: Sequence[str], to: Path | None, other: str | None, sensitive: bool) -> int:
     if len(tokens) != 1 or tokens[0].startswith("-") or other:
         raise ConfigError(
             "export which classifier? give the output folder of a run alone: fairsynth export RUN --format onnx"
         )
     from fairsynth.commands.export.classifier import export_onnx
+    from fairsynth.commands.export.people import require_asked
 
+    require_asked(Path(tokens[0]), "the classifier", sensitive)
     say(export_onnx(Path(tokens[0]), to))
     return 0
 

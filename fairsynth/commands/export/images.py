@@ -21,6 +21,7 @@ from fairsynth.exports.formats import extension, write_folder, write_parquet, wr
 from fairsynth.lock import reading
 from fairsynth.pipeline import STAGES, needed
 from fairsynth.preflight import worded
+from fairsynth.run_folder.records import diagnosed
 from fairsynth.stages.audit.output import privacy, read_audit
 from fairsynth.stages.context import Context, opened
 from fairsynth.stages.stage import find_finished
@@ -47,7 +48,8 @@ def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset
         artifact = context.artifacts["synthesize"]
         private = new_export(target, _is_export)
         try:
-            count = _write(artifact, form, private)
+            with diagnosed(lambda: [artifact.path]):
+                count = _write(artifact, form, private)
             write_cards(context, artifact, private, privacy(read_audit(audited)) if audited else None, form)
             (private / MARK).write_text(_listing(private), "utf-8")
             put_export(private, target, _is_export)

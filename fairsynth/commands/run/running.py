@@ -10,7 +10,7 @@ from fairsynth.commands.run.place import remark
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.lock import locked
-from fairsynth.preflight import check_early, worded
+from fairsynth.preflight import check_early, check_folders, groups_of, worded
 from fairsynth.run_folder.mark import check_folder, claim
 from fairsynth.store.place import output_root
 
@@ -43,6 +43,8 @@ def carry_out(
         say(told)
     with locked(run.root):
         claim(run.root)
+        if run.metadata is not None and (run.root / ".LOCK").exists():  # the lock has small letters
+            check_folders(groups_of(run.config, run.metadata), case_counts=False)
         from fairsynth.pipeline import run as run_pipeline
 
         outcome = run_pipeline(run.config, only, say, run.metadata, max_worker_hours)

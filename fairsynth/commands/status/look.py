@@ -12,6 +12,7 @@ from typing import Any
 from fairsynth.artifacts import STAGES, finished_records
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.lock import owner
+from fairsynth.run_folder.files import read_text
 from fairsynth.store.held import viewed
 from fairsynth.store.mirror import names_in
 from fairsynth.watching import log, record
@@ -114,7 +115,7 @@ def _bench(root: Path, progress: Mapping[str, Any]) -> dict[str, Any] | None:
     """Cells of a bench: those done, those that failed, all of them, and the one at work. None where there is none."""
     cell, done, failed, total = progress.get("cell"), 0, 0, None
     with suppress(OSError, ValueError, KeyError, FairsynthError):
-        content = json.loads((root / "bench" / "bench.json").read_text("utf-8"))
+        content = json.loads(read_text(root / "bench" / "bench.json"))
         done, failed = _cells_done(content["rows"])
         total = None if cell else _cells_of(content["config"])
     if cell:
@@ -145,6 +146,6 @@ def _cells_done(rows: list[dict[str, Any]]) -> tuple[int, int]:
 
 def _verdict(root: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError):
-        content = json.loads((root / "report.json").read_text("utf-8"))
+        content = json.loads(read_text(root / "report.json"))
         return str(content["verdict"]) + (f" ({content['verdict_why']})" if content.get("verdict_why") else "")
     return None

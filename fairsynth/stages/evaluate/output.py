@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact
+from fairsynth.groups import Group
+from fairsynth.run_folder.records import damaged
 
 PREDICTIONS = "predictions.parquet"
 CLASSIFIERS = "classifiers"
@@ -29,9 +32,21 @@ def predictions_file(artifact: Artifact) -> Path:
     return artifact.path / PREDICTIONS
 
 
-def read_predictions(artifact: Artifact) -> pa.Table:
-    """All predictions."""
-    return pq.read_table(predictions_file(artifact))
+def read_predictions(artifact: Artifact, groups: Iterable[Group], methods: Collection[str]) -> pa.Table:
+    """All predictions. Raises DataError if the table is damaged, or names other groups or methods than these."""
+    path = predictions_file(artifact)
+    try:
+        table, named = pq.read_table(path), ("method", "label", "attribute")
+        found = table.select(named).group_by(named).aggregate([]).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise damaged(path, str(error)) from error
+    known = {*groups}
+    for row in found:
+        if row["method"] not in methods or Group(row["label"], row["attribute"]) not in known:
+            raise damaged(
+                path, f"it has method {row['method']!r}, label {row['label']!r}, attribute {row['attribute']!r}"
+            )
+    return table
 
 
 def classifier_folder(artifact: Artifact, method: str, index: int) -> Path:

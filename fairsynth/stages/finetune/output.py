@@ -55,7 +55,7 @@ def read_adapter(folder: Path) -> dict[str, Any]:
 
     Raises DataError if the record is damaged.
     """
-    return read_facts(folder / ADAPTER_FILE, folder.name)
+    return read_facts(folder / ADAPTER_FILE)
 
 
 def copy_adapter(unit: Path, folder: Path) -> None:
@@ -68,7 +68,7 @@ def adapter_facts(artifact: Artifact) -> list[dict[str, Any]]:
     units = artifact.units()
     names = sorted(name for name in units.done() if is_adapter(name))
     units.here(names)
-    return [read_adapter(units[name]) for name in names]
+    return [read_facts(units[name] / ADAPTER_FILE, name) for name in names]
 
 
 def trained_adapters(artifact: Artifact, config: FinetuneConfig) -> list[Adapter]:

@@ -89,7 +89,8 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
         copy_adapter(artifact.units()[SHARED], view / "shared")
     if all_facts or shared:
         prompts = read_adapter(artifact.units()[SHARED])["prompts"] if shared else ()
-        (view / "README.md").write_text(model_card(context.config, all_facts, prompts), "utf-8")
+        layout = str(context.artifacts["ingest"].record.get("layout"))
+        (view / "README.md").write_text(model_card(context.config, all_facts, prompts, layout), "utf-8")
     publish(view, target, artifact)
 
 

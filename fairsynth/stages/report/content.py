@@ -24,7 +24,7 @@ from fairsynth.stages.tune.output import chosen_settings, compared_policies, sea
 def content(inputs: Inputs) -> dict[str, Any]:
     """All of report.json."""
     config, artifacts = inputs.config, inputs.artifacts
-    predictions = read_predictions(artifacts["evaluate"])
+    predictions = read_predictions(artifacts["evaluate"], inputs.groups, config.tune.methods)
     splits = {split: inputs.manifest.split(split).counts() for split in (TRAIN, VALIDATION)}
     splits[TEST] = test_counts(predictions)
     groups = inputs.groups

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from fairsynth.classify.policies import Policy, in_words
+from fairsynth.escaping import legible
 from fairsynth.stages.report import audit_tables, tables, words
 from fairsynth.stages.report.first_screen import points
 from fairsynth.stages.report.pictures import plots
@@ -35,12 +36,21 @@ PARTS = {
 @cache
 def _environment() -> Environment:
     found = Environment(
-        loader=PackageLoader("fairsynth.stages.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("fairsynth.stages.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_legible,
     )
     found.filters |= {"percent": tables.percent, "points": points}
     # The style sheet is the package's own text; as a part of the page it must not be escaped.
     found.globals["style"] = Markup(found.get_template("style.css").render())  # noqa: S704
     return found
+
+
+def _legible(value: Any) -> Any:
+    """What is put into the page, before it is escaped; markup is the package's own, and was put together in the same way."""
+    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def page(report: Mapping[str, Any], shown: Shown | None = None) -> str:

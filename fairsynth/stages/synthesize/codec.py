@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from fairsynth.artifacts import RECORD, Artifact
 from fairsynth.errors import DataError
+from fairsynth.run_folder.records import damaged
 from fairsynth.stages.synthesize.codec_files import CODECS, Look, look_of
 from fairsynth.version import __version__
 
@@ -70,8 +72,20 @@ class Codec:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Codec:
-        """The inverse of ``to_dict``. Raises TypeError for a field that is unknown or missing."""
+        """The inverse of ``to_dict``. Raises TypeError for a field that is unknown or missing, ValueError for a format."""
+        if content["format"] not in _SUFFIXES:
+            raise ValueError(
+                f"the format of the synthetic files is {content['format']!r}; known: {', '.join(_SUFFIXES)}"
+            )
         return cls(**{**content, "tables": tuple(tuple(table) for table in content["tables"])})
+
+
+def codec_of(artifact: Artifact) -> Codec:
+    """The codec of a finished synthesize stage. Raises DataError if its record has none that this version knows."""
+    try:
+        return Codec.from_dict(artifact.record["codec"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(artifact.path / RECORD, f"codec: {error}") from error
 
 
 def source_codec(files: Iterable[bytes]) -> Codec:

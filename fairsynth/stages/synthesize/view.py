@@ -21,7 +21,7 @@ from fairsynth.models.schedule import SCHEDULERS
 from fairsynth.models.sources import public_name
 from fairsynth.run_folder.files import read_text, write_text
 from fairsynth.stages.context import Context
-from fairsynth.stages.synthesize.codec import Codec
+from fairsynth.stages.synthesize.codec import codec_of
 from fairsynth.stages.synthesize.output import ACCEPTED, TABLE, accepted, group_records
 from fairsynth.stages.views import is_current, new_folder, publish
 from fairsynth.store.mirror import newest, sent
@@ -32,7 +32,7 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     if not fresh and is_current(context.root / "synthetic", artifact):
         return
     view = new_folder(context.root / "synthetic")
-    write_folder(view, accepted(artifact), Codec.from_dict(artifact.record["codec"]).suffix)
+    write_folder(view, accepted(artifact), codec_of(artifact).suffix)
     write_cards(context, artifact, view, None)
     publish(view, context.root / "synthetic", artifact)
 
@@ -65,8 +65,8 @@ def write_cards(
 
 def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:
     """The facts of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
-    config, record = context.config, artifact.record
-    codec, identity = Codec.from_dict(record["codec"]), context.model_identity
+    config = context.config
+    codec, identity = codec_of(artifact), context.model_identity
     records, guidance = group_records(artifact), _guidance(artifact)
     groups = tuple(
         GroupFacts(

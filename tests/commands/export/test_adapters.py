@@ -101,7 +101,8 @@ def test_an_export_that_fails_half_way_leaves_the_old_one(run: Path) -> None:
     before = tree(run / "adapters-kohya")
     # The last in order.
     file(run, ODD, 0).write_bytes(file(run, LOW, 0).read_bytes()[:1000])
-    assert export(run, *FORMAT)[:2] == (1, "")
+    code, out, complaint = export(run, *FORMAT)
+    assert (code, out) == (3, "") and f"{file(run, ODD, 0)} is damaged" in complaint
     assert tree(run / "adapters-kohya") == before and set(os.listdir(run)) == {"adapters", "adapters-kohya"}
 
 

@@ -58,7 +58,7 @@ def fairsynth_problem(words: Sequence[str]) -> str:
         tokens, preset = list(given.get("tokens", ())), given.get("preset")
         if called.__name__ == "inspect":
             load_config(None, preset, {"data.root": "".join(tokens[:1]), **parse_overrides(tokens[1:])})
-        elif called.__name__ in ("completion", "status", "logs"):
+        elif called.__name__ in ("completion", "status", "logs", "gc"):
             return ""  # the folder is the reader's
         elif called.__name__ in ("init", "doctor"):  # of a dataset's folder or a config that the reader has
             load_config(None, preset, parse_overrides(tokens[bool(tokens) and not tokens[0].startswith("-") :]))

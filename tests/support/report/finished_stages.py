@@ -162,6 +162,7 @@ def _finetune(artifact: Artifact, world: World) -> dict[str, Any]:
         for cluster in range(world.clusters):
             name, images = f"{group.slug}--{cluster}", len(range(cluster, _TRAIN, world.clusters))
             facts = group._asdict() | {"name": name, "cluster": cluster, "images": images, "failed": ""}
+            facts |= {"prompt": "a photo", "steps": 1, "best_step": 1, "validation": []}
 
             def write(folder: Path, facts: dict[str, Any] = facts) -> None:
                 save_file(weights, folder / "pytorch_lora_weights.safetensors")

@@ -1,0 +1,1 @@
+"""What no record of an output folder needs, shown and removed."""

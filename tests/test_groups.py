@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from fairsynth.errors import DataError
 from fairsynth.groups import Group, group_index
 from fairsynth.metrics import mean_interval, score, wilson
+from fairsynth.preflight import check_folders
 
 WORDS = ["a", "b", "a--b", "b--a", "a b", "a/b", "../..", "..", ".", "/", "'\"`", "\u00e4", "a\u0308", "日本", "\n", "\0", "x" * 300, "A",
          "a--", "group", "-rf", "<img>", "con.", "🐦", "x" * 301]  # fmt: skip
@@ -114,3 +116,19 @@ def test_mean_interval_by_hand() -> None:
     assert mean_interval([0.8, 0.9]) == pytest.approx((0.214690, 1.0), abs=1e-6)
     assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
     assert mean_interval([0.8]) is None
+
+
+def test_two_groups_never_share_a_folder() -> None:
+    # Their hashes have the same 32 bits: found by 61,730 tries.
+    twins = [Group("乘乳", "A"), Group("亚亂", "A")]
+    assert twins[0].slug == twins[1].slug
+    with pytest.raises(
+        DataError, match=r"the groups .* would have one folder, A-a803eba5; change a value of one of them"
+    ):
+        check_folders(twins)
+    cases = [Group("High", "x"), Group("high", "x")]
+    check_folders(cases)
+    with pytest.raises(
+        DataError, match=r"\(High, x\) and \(high, x\) would have one folder, high--x on the output folder's disk"
+    ):
+        check_folders(cases, case_counts=False)

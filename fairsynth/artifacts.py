@@ -23,7 +23,7 @@ from typing import Any
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.run_folder.files import remove_in, require_real
 from fairsynth.run_folder.records import read_json, read_record, unit_name
-from fairsynth.store.mirror import gone, here, place_of, tree_gone
+from fairsynth.store.mirror import gone, here, place_of, tree_gone, tree_here, tree_sent
 from fairsynth.store.place import output_root as output_root
 from fairsynth.store.pool import each
 from fairsynth.store.records import create, exists
@@ -136,6 +136,14 @@ class Artifact:
     def units(self) -> Units:
         """The units of this stage."""
         return Units(self._path / "units")
+
+    def send(self, name: str) -> None:
+        """A folder beside the units that workers will read: where the output is a bucket, it goes there now."""
+        tree_sent(self._path / name)
+
+    def bring(self, name: str) -> None:
+        """A folder beside the units that workers wrote, on other nodes perhaps: all of it is here then."""
+        tree_here(self._path / name)
 
     def clear(self, *names: str) -> None:
         """Remove folders that only unfinished work needs."""

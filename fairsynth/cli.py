@@ -8,19 +8,9 @@ from typing import NoReturn
 
 from cyclopts import App
 
-from fairsynth.commands.bench.command import bench
 from fairsynth.commands.completion.command import completion_command
-from fairsynth.commands.doctor.command import doctor
-from fairsynth.commands.export.command import export
-from fairsynth.commands.gc.command import gc
-from fairsynth.commands.init.command import init
-from fairsynth.commands.inspect.command import inspect
-from fairsynth.commands.logs.command import logs
 from fairsynth.commands.misspelt import misspelt_option
-from fairsynth.commands.plan.command import plan
-from fairsynth.commands.predict.command import predict
-from fairsynth.commands.run.command import STAGES, run, stage_command
-from fairsynth.commands.status.command import status
+from fairsynth.commands.table import COMMANDS, STAGES, stage_command
 from fairsynth.console import complain, in_utf8_mode, leave, prepare_streams
 from fairsynth.errors import ConfigError, InfrastructureError
 from fairsynth.version import __version__
@@ -33,7 +23,7 @@ Exit codes: 0 ok, 1 internal error, 2 config or usage, 3 data refused, 4 budget 
 """
 
 app = App(name="fairsynth", help=_HELP, version=__version__, result_action="return_value")
-for _command in (init, inspect, plan, run, status, logs, predict, export, gc, bench, doctor):
+for _command in COMMANDS:
     app.command(_command)
 app.command(completion_command(app), name="completion")
 for _stage in STAGES:

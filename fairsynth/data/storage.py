@@ -63,8 +63,8 @@ class Storage:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.made_by is not None:  # on this node, where it has a place of its own
-            self.root = self._base = str(self.made_by())
-            self.local = Path(self.root)
+            self.local = self.made_by()
+            self.root = self._base = str(self.local)
 
     def __str__(self) -> str:
         return self.root

@@ -18,6 +18,7 @@ from fairsynth.artifacts import with_usual_mode
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.exports.classifier_card import classifier_card
 from fairsynth.run_folder.views import remove_view, replace_view
+from fairsynth.store.mirror import tree_gone, tree_sent
 
 PROCESSOR = "preprocessor_config.json"
 
@@ -30,12 +31,14 @@ def publish(source: Path, target: Path, labels: Sequence[str], image_size: int, 
     """
     if not source.exists():
         remove_view(target)
+        tree_gone(target)
         return
     private = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         write_classifier(source, private, labels, image_size)
         (private / "README.md").write_text(classifier_card(report, image_size), "utf-8")
         replace_view(private, target)
+        tree_sent(target)
     finally:
         shutil.rmtree(private, ignore_errors=True)
 

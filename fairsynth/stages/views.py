@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fairsynth.artifacts import Artifact
 from fairsynth.errors import ConfigError
-from fairsynth.run_folder.files import copy_file, is_folder, read_text, write_text
+from fairsynth.run_folder.files import copy_file, is_file, is_folder, read_text
+from fairsynth.run_folder.files import write_text as write_text
 from fairsynth.run_folder.mark import take_name
 from fairsynth.run_folder.views import clear_private, replace_view
 from fairsynth.store.mirror import newest, sent, tree_sent
@@ -90,3 +91,8 @@ def place(source: Path, target: Path) -> None:
     copy_file(source, private)
     private.replace(target)
     sent(target)
+
+
+def same(source: Path, target: Path) -> bool:
+    """Whether a file that was laid out is that of this artifact, and not of another config's run."""
+    return is_file(newest(target)) and target.read_bytes() == source.read_bytes()

@@ -158,7 +158,7 @@ def test_of_a_unit_its_own_files_alone_are_copied(tmp_path: Path, home: Path) ->
 def test_damaged_records_are_told_in_a_line_that_names_them(kind: str, tmp_path: Path) -> None:
     artifact = evaluated(tmp_path)
     artifact.fingerprint, old = FINGERPRINT, artifact.path
-    artifact.path = old.rename(old.with_name(f"evaluate-{FINGERPRINT}"))
+    artifact._path = old.rename(old.with_name(f"evaluate-{FINGERPRINT}"))
     (artifact.path / "artifact.json").write_bytes(RECORDS[kind].encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError) as caught:
         _ = artifact.record

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import Artifact
+from fairsynth.artifacts import Artifact, output_root
 from fairsynth.config import RunConfig
 from fairsynth.data.dataset import Dataset
 from fairsynth.errors import DataError
@@ -28,7 +28,6 @@ from fairsynth.stages.stage import find_finished
 from fairsynth.stages.synthesize.output import TABLE, accepted
 from fairsynth.stages.synthesize.view import write_cards
 from fairsynth.stages.views import new_export, put_export
-from fairsynth.store.place import output_root
 
 MARK = ".fairsynth-export"
 

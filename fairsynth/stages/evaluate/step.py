@@ -20,7 +20,6 @@ from fairsynth.stages.embed.output import embedding_of, with_embeddings
 from fairsynth.stages.evaluate.output import CLASSIFIERS, predictions_file, training_name
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import chosen_settings
-from fairsynth.store.mirror import tree_here
 
 VERSION = 4
 
@@ -50,7 +49,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     ]
     pq.write_table(pa.concat_tables(tables), predictions_file(artifact))
     artifact.clear("ray", "checkpoints")
-    tree_here(artifact.path / CLASSIFIERS)  # workers wrote them, on other nodes perhaps
+    artifact.bring(CLASSIFIERS)  # workers wrote them, on other nodes perhaps
     everything, all_tests = len(context.manifest), len(context.manifest.split(TEST))
     return Made(
         Counts(everything, len(test), all_tests - len(test), everything - all_tests),

@@ -6,14 +6,13 @@ import hashlib
 from pathlib import Path
 
 from fairsynth.artifacts import Artifact, Counts, fingerprint, write_json
-from fairsynth.run_folder.files import is_file, write_text
 from fairsynth.run_folder.records import read_json
 from fairsynth.stages.context import Context
 from fairsynth.stages.evaluate.output import classifier_folder, predictions_file
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import PICTURE, TRIALS
-from fairsynth.stages.views import place
-from fairsynth.store.mirror import newest, tree_sent
+from fairsynth.stages.views import place, same, write_text
+from fairsynth.store.mirror import newest
 from fairsynth.work import Ran
 
 VERSION = 6
@@ -65,7 +64,7 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     report.json comes last: it says that the rest is complete.
     """
     folder = artifact.path
-    if not fresh and all(_same(folder / name, context.root / name) for name in ("report.json", "report.html")):
+    if not fresh and all(same(folder / name, context.root / name) for name in ("report.json", "report.html")):
         return
     evaluated, tuned = context.artifacts["evaluate"], context.artifacts["tune"]
     from fairsynth.exports.classifier import publish
@@ -73,14 +72,9 @@ def show(context: Context, artifact: Artifact, fresh: bool) -> None:
     report = read_json(folder / "report.json")
     ours = classifier_folder(evaluated, "fairsynth", 0)
     publish(ours, context.root / "classifier", context.group_names[0], context.config.classify.image_size, report)
-    tree_sent(context.root / "classifier")
     trials = (tuned.path / name for name in (TRIALS, PICTURE))
     for source in (*trials, predictions_file(evaluated), folder / "report.html", folder / "report.json"):
         place(source, context.root / source.name)
-
-
-def _same(source: Path, target: Path) -> bool:
-    return is_file(newest(target)) and target.read_bytes() == source.read_bytes()
 
 
 def summary_lines(root: Path) -> list[str]:

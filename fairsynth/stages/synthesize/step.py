@@ -27,7 +27,6 @@ from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possib
 from fairsynth.stages.synthesize.output import TABLE, group_texts
 from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
-from fairsynth.store.mirror import tree_sent
 
 VERSION = 5
 
@@ -123,7 +122,7 @@ def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group])
     shared = planned_shared(context.config, dict(zip(train.ids, train.groups, strict=True)))
     learners = [*jobs, *([shared] if shared else [])]
     training = filter_setup.write_training(artifact.path / "training", learners, train)
-    tree_sent(training)
+    artifact.send("training")
     return filter_setup.set_up(
         train,
         validation,

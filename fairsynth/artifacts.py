@@ -23,6 +23,7 @@ from typing import Any
 from fairsynth.errors import DataError, FairsynthError
 from fairsynth.run_folder.files import remove_in, require_real
 from fairsynth.run_folder.records import read_json, read_record, unit_name
+from fairsynth.store.arrow import forget_storage
 from fairsynth.store.mirror import gone, here, place_of, tree_gone, tree_here, tree_sent
 from fairsynth.store.place import output_root as output_root
 from fairsynth.store.pool import each
@@ -150,6 +151,7 @@ class Artifact:
         remove_in(self._path, names)
         for name in names:
             tree_gone(self._path / name)
+            forget_storage(self._path / name)
 
     def finish(self, counts: Counts, seconds: float, digest: str | None = None, **facts: Any) -> None:
         """Write the record: from here on the artifact exists. Its files are there before it."""

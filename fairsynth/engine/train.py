@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.progress import Work
 from fairsynth.engine.session import Room, Session
-from fairsynth.engine.storage import storage_of
 from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.store.arrow import storage_of
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
     from fairsynth.models.data_parallel import Ranks

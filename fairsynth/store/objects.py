@@ -183,7 +183,19 @@ class Objects:
         return self._attempts.of(f"list {self.name(prefix)}", work)
 
     def walk(self, prefix: str = "") -> Iterator[Entry]:
-        """Every object in a folder and below, in the order of the keys. A listing that breaks off goes on where it was."""
+        """Every object in a folder and below, in the order of the keys. A listing that breaks off goes on where it was.
+
+        Empty objects that other programs leave for a folder are left out.
+        """
+        before: Entry | None = None
+        for entry in self._walk(prefix):
+            if before is not None and (before.size or not entry.key.startswith(f"{before.key}/")):
+                yield before
+            before = entry
+        if before is not None:
+            yield before
+
+    def _walk(self, prefix: str) -> Iterator[Entry]:
         _checked(prefix, or_empty=True)
         last: str | None = None
         while True:

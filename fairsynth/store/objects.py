@@ -241,29 +241,30 @@ class Objects:
         return [key for key, there in zip(files, found, strict=True) if not there]
 
     def probe(self) -> None:
-        """Try what a run needs of a store; nothing is left there.
+        """Try what a run needs of a store: to list, read, write, write on a condition, and delete; nothing is left there.
 
         Raises ConfigError: it lacks conditional writes, by which two runs, or two workers, are kept apart.
         """
-        key, mine = f".fairsynth-probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        key = f".fairsynth-probe-{secrets.token_hex(8)}"
         try:
-            if not self.create(key, mine) or self.create(key, secrets.token_bytes(16)):
-                raise ConfigError(self._lacking("If-None-Match"))
-            found = self.read_versioned(key)
-            if found is None or found[0] != mine:
-                raise ConfigError(f"{self._service} does not give back what was just written; {_NEEDED}")
-            after = self.swap(key, secrets.token_bytes(16), found[1])
-            if after is None or self.swap(key, secrets.token_bytes(16), found[1]) is not None:
-                raise ConfigError(self._lacking("If-Match"))
-            if key not in self.names(""):
-                raise ConfigError(f"{self._service} does not list what was just written; {_NEEDED}")
-        except InfrastructureError as error:
-            if "501" in str(error) or "NotImplemented" in str(error):
-                raise ConfigError(self._lacking("If-None-Match, If-Match")) from None
-            raise
-        finally:
+            self._try(key)
+        except BaseException as error:
             with suppress(InfrastructureError):
                 self.delete([key])
+            if isinstance(error, InfrastructureError) and "NotImplemented" in str(error):
+                raise ConfigError(self._lacking("If-None-Match, If-Match")) from None
+            raise
+        self.delete([key])
+
+    def _try(self, key: str) -> None:
+        mine, others = secrets.token_bytes(16), secrets.token_bytes(16)
+        if not self.create(key, mine) or self.create(key, others):
+            raise ConfigError(self._lacking("If-None-Match"))
+        found = self.read_versioned(key)
+        if found is None or found[0] != mine or key not in self.names(""):
+            raise ConfigError(f"{self._service} does not show at once what was written; {_NEEDED}")
+        if self.swap(key, others, found[1]) is None or self.swap(key, secrets.token_bytes(16), found[1]) is not None:
+            raise ConfigError(self._lacking("If-Match"))
 
     @property
     def _service(self) -> str:

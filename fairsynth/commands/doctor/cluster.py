@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.commands.doctor.check import Check, one_line
-from fairsynth.commands.doctor.storage import PROBE, existing
+from fairsynth.commands.doctor.probe import leave, probe_in
+from fairsynth.commands.doctor.storage import existing
 from fairsynth.config import RunConfig
 from fairsynth.engine.address import WAYS, Place, place, silence
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.errors import InfrastructureError
+from fairsynth.store.address import Address
 
 _RAY_SECONDS = 120.0
 _NODE_SECONDS = 60.0
@@ -75,20 +77,20 @@ def _token(joins: bool) -> Check:
     return Check("Ray's token", "ok", f"in {file}")
 
 
-def cluster_checks(config: RunConfig, root: Path, with_models: bool) -> Iterator[Check]:
+def cluster_checks(config: RunConfig, root: Path | Address, with_models: bool) -> Iterator[Check]:
     """A local Ray starts, or the cluster is joined, and every node can do its part; at most two minutes."""
-    base = existing(root)
+    base = existing(root) if isinstance(root, Path) else root
     try:
-        with tempfile.TemporaryDirectory(prefix=PROBE, dir=base) as probe, tempfile.TemporaryDirectory() as answers:
-            yield from _asked(config, Path(probe), Path(answers) / "checks.json", with_models)
+        with probe_in(base) as probe, tempfile.TemporaryDirectory() as answers:
+            yield from _asked(config, probe, Path(answers) / "checks.json", with_models)
     except OSError as error:
         yield Check(
             "Ray", "warning", f"not looked at: {base} cannot be written ({one_line(error)})", "see the output folder"
         )
 
 
-def _asked(config: RunConfig, probe: Path, target: Path, with_models: bool) -> Iterator[Check]:
-    question = json.dumps({"config": config.model_dump(mode="json"), "probe": str(probe), "models": with_models})
+def _asked(config: RunConfig, probe: str, target: Path, with_models: bool) -> Iterator[Check]:
+    question = json.dumps({"config": config.model_dump(mode="json"), "probe": probe, "models": with_models})
     words = [sys.executable, "-m", "fairsynth.commands.doctor.cluster", str(target)]
     with open(target.with_name("log"), "wb") as log:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
@@ -123,9 +125,9 @@ def answer(question: Mapping[str, Any]) -> list[Check]:
     from fairsynth.engine.each_node import cluster, on_each_node
     from fairsynth.engine.session import session_of
 
-    config, probe = RunConfig.model_validate(question["config"]), Path(question["probe"])
+    config, probe = RunConfig.model_validate(question["config"]), question["probe"]
     token = os.urandom(16).hex()
-    (probe / "token").write_text(token, "utf-8")
+    leave(probe, "token", token)
     with session_of(config.resources) as session:
         try:
             found = cluster(session)
@@ -133,7 +135,7 @@ def answer(question: Mapping[str, Any]) -> list[Check]:
             told, _, do = str(error).partition("; ")
             return [Check("Ray", "failed", told, _way_in() if os.environ.get("RAY_ADDRESS") else do)]
         checks = [Check("Ray", "ok", f"{found.ray}, {found.nodes} nodes, {found.cpus:g} CPUs, {found.gpus:g} GPUs")]
-        work = partial(look, question["config"], str(probe), token, question["models"])
+        work = partial(look, question["config"], probe, token, question["models"])
         answers = on_each_node(session, work, _NODE_SECONDS)
         if not answers:
             do = "set resources.workers and resources.gpus_per_worker so that a run starts nodes; ask again while it runs"

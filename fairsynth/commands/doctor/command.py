@@ -30,7 +30,7 @@ def doctor(
     preset
         Look at what a run of this preset needs.
     out
-        Output folder of the run.
+        Output of the run: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
     cluster
         Start a local Ray, or join that of RAY_ADDRESS, and ask every node.
     json
@@ -45,14 +45,15 @@ def _doctor(tokens: Sequence[str], preset: str | None, out: str | None, cluster:
     from fairsynth.commands.doctor import run
     from fairsynth.commands.doctor.check import Check
     from fairsynth.config.load import load_config, parse_overrides
-    from fairsynth.store.place import output_root
+    from fairsynth.store.address import Address, is_bucket
 
     path, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
     overrides = parse_overrides(rest) | ({"out": out} if out else {})
     config = load_config(path, preset, overrides)
     about_a_run = bool(path or preset or any(key.startswith(("models.", "data.", "classify.")) for key in overrides))
     checks = list[Check]()
-    for found in run.examine(config, output_root(config.out), about_a_run, cluster):
+    root = Address.parse(config.out) if is_bucket(config.out) else Path(config.out).expanduser().resolve()
+    for found in run.examine(config, root, about_a_run, cluster):
         if isinstance(found, Check):
             checks.append(found)
         if not as_json:

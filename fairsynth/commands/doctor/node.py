@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairsynth.commands.doctor.check import Check
+from fairsynth.commands.doctor.check import Check, one_line
 from fairsynth.commands.doctor.machine import gpus_here
 from fairsynth.commands.doctor.models import model_checks, sources
 from fairsynth.commands.doctor.packages import EQUAL, versions
+from fairsynth.commands.doctor.probe import leave, note, notes
 from fairsynth.config import RunConfig
 from fairsynth.engine.each_node import Answer
+from fairsynth.errors import FairsynthError
+from fairsynth.store.address import is_bucket
 
 _MOST_SKEW = 5.0  # seconds, beyond what the question took on its way
 
@@ -27,21 +30,21 @@ def look(settings: Mapping[str, Any], probe: str, token: str, with_models: bool)
         "time": time.time(),
         "versions": {name: version for name, version in versions().items() if name in EQUAL},
         "gpus": [gpu.name for gpu in gpus_here()],
-        "output": _passed_on(Path(probe), token),
+        "output": _passed_on(probe, token),
         "dataset": _dataset(config),
         "models": [tuple(check) for check in model_checks(config, ask_hub=False)] if with_models else [],
     }
     return seen
 
 
-def _passed_on(probe: Path, token: str) -> str:
+def _passed_on(probe: str, token: str) -> str:
     """Read the driver's token and leave it again under this node's name; returns what went wrong."""
     try:
-        if (probe / "token").read_text("utf-8") != token:
+        if note(probe, "token") != token:
             return "another file than the driver's is there"
-        (probe / f"seen-{socket.gethostname()}-{os.getpid()}").write_text(token, "utf-8")
-    except OSError as error:
-        return str(error.strerror or error)
+        leave(probe, f"seen-{socket.gethostname()}-{os.getpid()}", token)
+    except (OSError, FairsynthError) as error:
+        return one_line(error)
     return ""
 
 
@@ -50,7 +53,7 @@ def _dataset(config: RunConfig) -> bool:
     return config.data.format == "demo" or not root or "://" in root or Path(root).expanduser().is_dir()
 
 
-def node_checks(config: RunConfig, answers: Sequence[Answer], probe: Path) -> Iterator[Check]:
+def node_checks(config: RunConfig, answers: Sequence[Answer], probe: str | Path) -> Iterator[Check]:
     """What the nodes' answers mean for a run."""
     silent = [(answer.node, answer.failure) for answer in answers if answer.failure]
     if silent:
@@ -67,7 +70,7 @@ def node_checks(config: RunConfig, answers: Sequence[Answer], probe: Path) -> It
     if not silent:
         yield Check("workers", "ok", f"{len(seen)} of {len(answers)} nodes answer")
     yield _equal([found["versions"] | {"host": found["host"]} for _, found in seen])
-    yield _shared(seen, probe)
+    yield _shared(seen, str(probe))
     away = [found["host"] for _, found in seen if not found["dataset"]]
     if away:
         yield Check("dataset on nodes", "failed", f"{away[0]} has no {config.data.root}", "put it on a disk that all nodes share, or in s3:// or gs://")  # fmt: skip
@@ -89,12 +92,14 @@ def _equal(found: Sequence[Mapping[str, str]]) -> Check:
     return Check("versions on nodes", "ok", ", ".join(f"{name} {here[name]}" for name in EQUAL) + " everywhere")
 
 
-def _shared(seen: Sequence[tuple[Answer, Mapping[str, Any]]], probe: Path) -> Check:
+def _shared(seen: Sequence[tuple[Answer, Mapping[str, Any]]], probe: str) -> Check:
     do = "choose a folder with --out that every node sees by the same path: a network disk"
+    if is_bucket(probe):
+        do = "give every node the same rights to the bucket, by a role or its environment"
     wrong = [f"{found['host']}: {found['output']}" for _, found in seen if found["output"]]
     if wrong:
         return Check("output folder on nodes", "failed", f"not shared: {wrong[0]}", do)
-    back = sum(name.startswith("seen-") for name in os.listdir(probe))
+    back = sum(name.startswith("seen-") for name in notes(probe))
     if back < len(seen):
         return Check("output folder on nodes", "failed", f"what {len(seen) - back} nodes wrote cannot be seen here", do)
     return Check("output folder on nodes", "ok", "each node reads what this machine writes, and the other way round")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fairsynth.commands.doctor.bucket import bucket_check
 from fairsynth.commands.doctor.check import Check
 from fairsynth.commands.doctor.cluster import address_checks, cluster_checks
 from fairsynth.commands.doctor.machine import gpus_here, machine_checks
@@ -14,19 +15,23 @@ from fairsynth.commands.doctor.packages import package_checks, torch_cuda, versi
 from fairsynth.commands.doctor.storage import dataset_check, output_checks, space_check
 from fairsynth.config import RunConfig
 from fairsynth.escaping import printable, shortened
+from fairsynth.store.address import Address
 
 SCHEMA = 1
 
 
-def examine(config: RunConfig, root: Path, about_a_run: bool, with_cluster: bool) -> Iterator[Check | str]:
+def examine(config: RunConfig, root: Path | Address, about_a_run: bool, with_cluster: bool) -> Iterator[Check | str]:
     """Every check as it is done, and, before one that takes long, what is looked at.
 
-    ``about_a_run``: the config is that of a run, so its models and its dataset are looked at.
+    ``root``: the output, a folder or an address in a bucket. ``about_a_run``: the config is that of a run, so its models and its dataset are looked at.
     """
     yield from package_checks(versions())
     yield from machine_checks(config, gpus_here(), torch_cuda())
-    yield from output_checks(root)
-    yield space_check(config, root)
+    if isinstance(root, Path):
+        yield from output_checks(root)
+        yield space_check(config, root)
+    else:
+        yield bucket_check(root)
     if about_a_run:
         yield dataset_check(config)
         yield "models ..."

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fairsynth.commands.doctor.check import Check, gib, one_line, within
+from fairsynth.commands.doctor.probe import PROBE
 from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
@@ -17,7 +18,6 @@ from fairsynth.errors import FairsynthError, OutputLockedError
 from fairsynth.lock import reading
 from fairsynth.models.sources import DEMO
 
-PROBE = ".fairsynth-doctor-"
 _ANSWER_SECONDS = 20
 _GROUPS = 4  # of a dataset that was not looked at
 _PER_GROUP = 5000

@@ -42,6 +42,8 @@ def doctor(
 def _doctor(tokens: Sequence[str], preset: str | None, out: str | None, cluster: bool, as_json: bool) -> int:
     import json
 
+    from pathlib import Path
+
     from fairsynth.commands.doctor import run
     from fairsynth.commands.doctor.check import Check
     from fairsynth.config.load import load_config, parse_overrides

@@ -41,7 +41,6 @@ def doctor(
 
 def _doctor(tokens: Sequence[str], preset: str | None, out: str | None, cluster: bool, as_json: bool) -> int:
     import json
-
     from pathlib import Path
 
     from fairsynth.commands.doctor import run

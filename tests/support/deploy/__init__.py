@@ -1,0 +1,1 @@
+"""Reading the files of ``deploy/``, and trying what they would have a machine do."""

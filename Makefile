@@ -2,6 +2,7 @@
 # make test        the tests, all of them
 # make test-fast   those that need no run and no Ray, at most two minutes: before every commit
 # make lint        style and types
+# make audit       looks the pinned packages up among known vulnerabilities; says so where no service can be reached
 # make docs        the pages of docs/ as a site, in build/site
 # make notebooks   executes examples/*.ipynb again; the demo's opens runs/demo, or makes it
 PYTHON ?= python3
@@ -14,7 +15,9 @@ DEVELOPMENT := .venv/.installed-dev
 REQUIREMENTS := pyproject.toml constraints.txt
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test test-fast lint docs notebooks
+AUDIT := .venv-audit/.installed
+
+.PHONY: demo test test-fast lint audit docs notebooks
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -33,6 +36,9 @@ lint: $(DEVELOPMENT)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+audit: $(AUDIT)
+	.venv-audit/bin/python .ci/audit.py
+
 docs: $(DEVELOPMENT)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 
@@ -48,6 +54,12 @@ notebooks: $(DEVELOPMENT)
 $(RUNTIME): $(REQUIREMENTS) | .venv/bin/python
 	.venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
 	.venv/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+# pip-audit has pins of its own that are not the project's.
+$(AUDIT): Makefile
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install $(PIP_FLAGS) pip-audit==2.10.1
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME)

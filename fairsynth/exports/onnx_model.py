@@ -58,11 +58,12 @@ def write_onnx(classifier: Path, folder: Path) -> float:
     FairsynthError if the outputs differ by more than rounding.
     """
     require_packages()
-    from transformers import AutoModelForImageClassification
     from transformers.utils import logging as transformers_logging
 
+    from fairsynth.models.exported import load_image_classifier
+
     transformers_logging.disable_progress_bar()
-    model = AutoModelForImageClassification.from_pretrained(classifier, use_safetensors=True).eval()
+    model = load_image_classifier(classifier)
     processor = json.loads((classifier / "preprocessor_config.json").read_text("utf-8"))
     size, names = int(processor["crop_size"]["height"]), model.config.id2label
     facts = {

@@ -11,6 +11,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.device import has_half_precision
+from fairsynth.models.foreign import require_safe
 from fairsynth.models.sources import SMALL, check_whole
 
 
@@ -36,6 +37,8 @@ class Classifier(nn.Module):
 
 def build_classifier(config: ClassifyConfig, n_labels: int, seed: int) -> Classifier:
     """The configured backbone with a new linear layer; random weights come from ``seed``."""
+    if config.backbone != SMALL:
+        require_safe("classify.backbone", config.backbone, config.backbone_revision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.backbone == SMALL:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.foreign import require_safe
 from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import Sampling, check_prediction
@@ -45,6 +46,8 @@ def _load(models: ModelsConfig, **left_out: None) -> StableDiffusionPipeline:
         use_safetensors=True,
         safety_checker=None,
         requires_safety_checker=False,
+        feature_extractor=None,
+        image_encoder=None,
         **left_out,
     ).to(pick_device())
     pipeline.set_progress_bar_config(disable=True)
@@ -52,8 +55,11 @@ def _load(models: ModelsConfig, **left_out: None) -> StableDiffusionPipeline:
 
 
 def _checked_source(models: ModelsConfig) -> str:
-    """Where the model comes from. Raises ConfigError, before any weights are loaded, if its predictions are unknown."""
+    """Where the model comes from. Raises ConfigError, before any weights are loaded, if its predictions are unknown, or if
+    it names what is not to be loaded.
+    """
     source, revision = diffusion_source(models), models.diffusion_revision
+    require_safe("models.diffusion", source, revision)
     check_prediction(DDPMScheduler.load_config(source, subfolder="scheduler", revision=revision), models.diffusion)
     return source
 

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.foreign import require_safe
 from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source
 
@@ -19,6 +20,7 @@ class ClipEncoder:
 
     def __init__(self, models: ModelsConfig) -> None:
         source, revision = clip_source(models), models.clip_revision
+        require_safe("models.clip", source, revision)
         logging.disable_progress_bar()  # no progress bars in a job's log
         self.device = pick_device()
         self.model = CLIPModel.from_pretrained(source, revision=revision, use_safetensors=True).to(self.device).eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
+from fairsynth.models.foreign import check_folder
 from fairsynth.models.schedule import check_prediction
 
 DEMO = "demo"
@@ -34,7 +35,8 @@ def clip_source(models: ModelsConfig) -> str:
 
 
 def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
-    """Raise ConfigError for a model path that does not exist, or a base model whose kind of prediction is unknown.
+    """Raise ConfigError for a model path that does not exist or names what is not to be loaded (``models.foreign``), or a
+    base model whose kind of prediction is unknown.
 
     Hub ids are checked when they load, the kind of prediction before any weights.
     """
@@ -49,6 +51,8 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
                 f"{key}: folder {source!r} does not exist; give a folder in save_pretrained layout, a hub id or "
                 f"{SMALL if key == 'classify.backbone' else DEMO!r}"
             )
+        if source != SMALL and Path(source).expanduser().is_dir():
+            check_folder(key, Path(source).expanduser())
     if classify.backbone != SMALL:
         _check_backbone(Path(classify.backbone).expanduser())
     _check_side(Path(diffusion_source(models)).expanduser(), models)

@@ -61,13 +61,13 @@ def load(folder: Path) -> Loaded:
 
 @cache
 def _loaded(folder: Path, version: tuple[int, int, int]) -> Loaded:
-    from transformers import AutoModelForImageClassification
     from transformers.utils import logging
 
     from fairsynth.models.device import pick_device
+    from fairsynth.models.exported import load_image_classifier
 
     logging.disable_progress_bar()
-    model = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True).eval().to(pick_device())
+    model = load_image_classifier(folder).to(pick_device())
     return Loaded(model, labels_of(folder), image_size(folder))
 
 

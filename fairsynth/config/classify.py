@@ -25,7 +25,7 @@ class ClassifyConfig(Section):
     backbone: str = "microsoft/resnet-50"
     """A transformers ResNet (hub id or folder), or ``small``: a little ResNet with random weights."""
     backbone_revision: str | None = None
-    """Commit of the hub model; pin it."""
+    """Commit of the hub model; null: the newest when a run begins. Pin it."""
     image_size: Positive = 224
     """Side in pixels at which the classifier sees images."""
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 128

@@ -26,11 +26,11 @@ class ModelsConfig(Section):
     diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     """A Stable Diffusion 1.x/2.x pipeline. ``demo`` stands for the model in the package."""
     diffusion_revision: str | None = None
-    """Commit of the hub model; pin it."""
+    """Commit of the hub model; null: the newest when a run begins. Pin it."""
     clip: str = "openai/clip-vit-base-patch32"
     """The CLIP that embeds, clusters and filters. ``demo`` stands for the model in the package."""
     clip_revision: str | None = None
-    """Commit of the hub model; pin it."""
+    """Commit of the hub model; null: the newest when a run begins. Pin it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the frozen models; adapters are always float32."""
     image_size: Positive = 512

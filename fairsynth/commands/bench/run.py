@@ -15,6 +15,7 @@ from fairsynth.config import RunConfig
 from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
+from fairsynth.models.pinning import pinned
 from fairsynth.pipeline import STAGES, through
 from fairsynth.preflight import check_early, worded
 from fairsynth.stages.context import Context, opened_for_work
@@ -97,7 +98,7 @@ def _outcomes(base: Context, cell: Cell, own: RunConfig, say: Callable[[str], No
     """Run a cell. Of its methods each has an outcome."""
     try:
         metadata = check_early(own, base.root)
-        context = Context(worded(own, metadata), base.root, base.session, metadata=metadata)
+        context = Context(pinned(worded(own, metadata), say), base.root, base.session, metadata=metadata)
         through(context, "evaluate", lambda line: say(f"  {line}"))
         return measured(context, cell)
     except DataError as error:

@@ -19,6 +19,7 @@ from fairsynth.data.dataset import Dataset
 from fairsynth.errors import DataError
 from fairsynth.exports.formats import extension, write_folder, write_parquet, write_webdataset
 from fairsynth.lock import reading
+from fairsynth.models.pinning import pinned
 from fairsynth.pipeline import STAGES, needed
 from fairsynth.preflight import worded
 from fairsynth.run_folder.records import diagnosed
@@ -64,7 +65,7 @@ def finished_stages(config: RunConfig) -> Iterator[tuple[Context, Artifact | Non
     Raises ConfigError that names the command whose result is missing.
     """
     metadata = Dataset(config.data).metadata if config.data.format != "demo" else None
-    with opened(worded(config, metadata), metadata) as context:
+    with opened(pinned(worded(config, metadata)), metadata) as context:
         for name in needed(config, "synthesize"):
             find_finished(context, STAGES[name], "nothing to export yet: the result of {} is")
         audited = STAGES["audit"].artifact(context)

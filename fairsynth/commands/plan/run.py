@@ -13,6 +13,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.lock import check_writable
+from fairsynth.models.pinning import pinned
 from fairsynth.models.sources import check_sources
 from fairsynth.preflight import worded
 from fairsynth.run_folder.mark import check_folder
@@ -34,6 +35,8 @@ def plan_of(config: RunConfig, root: Path, rates_from: str | None = None) -> Pla
     check_sources(config.models, config.classify)
     counted, metadata = look_at(config, root)
     config = worded(config, metadata)
+    if rates_from or any((root / "stages").glob("*/artifact.json")):  # results, that say which commits made them
+        config = pinned(config)
     return make_plan(config, root, counted, metadata, Path(rates_from).expanduser() if rates_from else None)
 
 

@@ -10,6 +10,7 @@ from fairsynth.commands.run.place import remark
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.lock import locked
+from fairsynth.models.pinning import pinned
 from fairsynth.preflight import check_early, check_folders, groups_of, worded
 from fairsynth.run_folder.mark import check_folder, claim
 from fairsynth.store.place import output_root
@@ -47,7 +48,7 @@ def carry_out(
             check_folders(groups_of(run.config, run.metadata), case_counts=False)
         from fairsynth.pipeline import run as run_pipeline
 
-        outcome = run_pipeline(run.config, only, say, run.metadata, max_worker_hours)
+        outcome = run_pipeline(pinned(run.config, say), only, say, run.metadata, max_worker_hours)
         # While the output is held: what is said last belongs to its log, too.
         if only in (None, "report"):
             from fairsynth.stages.report.step import summary_lines

@@ -1,0 +1,82 @@
+"""Which commit a hub id without a revision stands for: settled once, at the start, so that all nodes load the same.
+
+The commit becomes part of the identity of what is made with it: where the hub's branch moves between two runs, no result of
+the one is taken for one of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from fairsynth.config import RunConfig
+from fairsynth.models.sources import SMALL, clip_source, diffusion_source
+
+# A small file that every model of the kind has.
+_FILES = {"models.diffusion": "model_index.json", "models.clip": "config.json", "classify.backbone": "config.json"}
+_SECONDS = 10.0
+
+
+def pinned(config: RunConfig, say: Callable[[str], None] | None = None) -> RunConfig:
+    """The config with a commit for every hub id that has no revision; ``say`` is told which.
+
+    With ``say`` the hub is asked, and where it does not answer the cache, as the loaders do. Without, for those who only look
+    at results, it is the cache first: what the last run of this machine took. Where neither knows, the setting stays null.
+    """
+    sections = {"models": config.models, "classify": config.classify}
+    for key, source in _without_revision(config):
+        cached = _cached(source, _FILES[key])
+        commit = (_asked(source, _FILES[key]) or cached) if say else (cached or _asked(source, _FILES[key]))
+        if commit is None:
+            continue
+        section, name = f"{key}_revision".split(".")
+        sections[section] = sections[section].model_copy(update={name: commit})
+        if say:
+            say(_told(key, source, commit, cached))
+    return config.model_copy(update=sections)
+
+
+def _told(key: str, source: str, commit: str, before: str | None) -> str:
+    if before in (None, commit):
+        return f"note: {source} is taken at {commit}, its newest commit; --{key}_revision {commit} stays with it"
+    return (
+        f"note: {source} has moved from {before} to {commit}: what was made with the old one is made again; "
+        f"--{key}_revision {before} goes on with the old one, --{key}_revision {commit} stays with the new one"
+    )
+
+
+def _without_revision(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Setting and hub id of each model that the hub may change."""
+    models, classify = config.models, config.classify
+    for key, source, revision in (
+        ("models.diffusion", diffusion_source(models), models.diffusion_revision),
+        ("models.clip", clip_source(models), models.clip_revision),
+        ("classify.backbone", classify.backbone, classify.backbone_revision),
+    ):
+        if revision is None and source != SMALL and not Path(source).expanduser().is_dir():
+            yield key, source
+
+
+def _cached(source: str, file: str) -> str | None:
+    """The commit that the cache has for the hub's main branch."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(source, file)
+    except HFValidationError:
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+@cache
+def _asked(source: str, file: str) -> str | None:
+    """The commit that the hub has, which is then the cache's, too: a run without a network finds it there."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    try:
+        HfApi().model_info(source, timeout=_SECONDS)  # one request: the next would be tried again for half a minute
+        return Path(hf_hub_download(source, file)).parent.name
+    except Exception:  # whatever the hub and the network do: the loaders say what is wrong
+        return None

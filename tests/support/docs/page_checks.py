@@ -37,7 +37,7 @@ from tests.support.docs.pages import (
 )
 
 FAIRSYNTH, PYTHON = ("fairsynth", ".venv/bin/fairsynth"), ("python", ".venv/bin/python")
-TOP = ("fairsynth", "jobs", "benchmarks", "tests", "docs", "examples", ".ci")
+TOP = ("fairsynth", "jobs", "deploy", "benchmarks", "tests", "docs", "examples", ".ci")
 LANGUAGES = ("sh", "python", "yaml", "text", "diff")
 # What stands for any option.
 ANY_OPTION = "--section.key VALUE"
@@ -118,10 +118,18 @@ def make_problem(words: Sequence[str]) -> str:
 
 
 def ray_problem(words: Sequence[str]) -> str:
-    """What a job runs is a command of ours; a cluster's file is there."""
+    """What a job runs is a command of ours; a cluster's file is there; of a job that runs, something is asked."""
+    if words[:1] == ["job"] and words[1] in ("status", "stop", "logs", "list"):
+        return ""
     if "--" in words:
         return command_problem(words[words.index("--") + 1 :])
     return "" if words[0] in ("up", "down") and (ROOT / words[1]).is_file() else f"ray {' '.join(words)}"
+
+
+def elsewhere_problem(words: Sequence[str]) -> str:
+    """A command of somebody else's program that is given files of ours: they are there."""
+    missing = [word for word in words if word.startswith("deploy/") and not (ROOT / word).is_file()]
+    return f"{', '.join(missing)} is not there" if missing else ""
 
 
 def pip_problem(words: Sequence[str]) -> str:
@@ -142,6 +150,7 @@ def command_problem(words: Sequence[str]) -> str:
     programs: dict[str, Callable[[Sequence[str]], str]] = {
         **dict.fromkeys(FAIRSYNTH, fairsynth_problem),
         **dict.fromkeys(PYTHON, python_problem),
+        **dict.fromkeys(("docker", "kubectl", "sky", "anyscale"), elsewhere_problem),
         **{"make": make_problem, "ray": ray_problem, "pip": pip_problem, "export": export_problem},
     }
     return programs[program](rest) if program in programs else f"nobody knows {program}"

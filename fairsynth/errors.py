@@ -8,7 +8,8 @@
     │   └── DivergedError
     ├── BudgetReached       4  a limit of the command line; the same command goes on
     ├── InfrastructureError 5  infrastructure, worth a retry
-    │   └── DamagedError       what was read is not what was written; it is made anew
+    │   ├── DamagedError       what was read is not what was written; it is made anew
+    │   └── Exhausted
     └── OutputLockedError   6  output folder in use by another run
         └── TakenOverError     another run took it over while this one could not be seen
 
@@ -66,6 +67,10 @@ class DamagedError(InfrastructureError):
         """Name of the artifact's folder, and of the unit in it; empty: not in a unit."""
         artifact, _, unit = str(self).partition(": ")[2].partition(": ")[0].partition("/units/")
         return artifact, unit
+
+
+class Exhausted(InfrastructureError):
+    """A disk, its quota or memory has run out; the same command goes on once there is more."""
 
 
 class OutputLockedError(FairsynthError):

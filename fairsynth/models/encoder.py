@@ -11,6 +11,7 @@ from transformers.utils import logging
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
 from fairsynth.models.foreign import require_safe
+from fairsynth.models.memory import Parts
 from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source
 
@@ -26,10 +27,14 @@ class ClipEncoder:
         self.model = CLIPModel.from_pretrained(source, revision=revision, use_safetensors=True).to(self.device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
         self.processor = CLIPImageProcessorPil.from_pretrained(source, revision=revision)
+        self.parts = Parts("an image in models.clip", "give each worker a GPU of its own (resources.gpus_per_worker 1)")
 
     @torch.no_grad()
     def images(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed uint8 images (N, H, W, 3): float32 (N, D), each row of length 1."""
+        """Embed uint8 images (N, H, W, 3): float32 (N, D), each row of length 1; fewer at once if memory runs out."""
+        return np.concatenate(self.parts(len(pixels_NHW3), lambda part: self._embedded(pixels_NHW3[part])))
+
+    def _embedded(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         prepared = self.processor(images=list(pixels_NHW3), return_tensors="pt").pixel_values
         return self._unit(self.model.get_image_features(pixel_values=prepared.to(self.device)).pooler_output)
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
+from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
+from fairsynth.models.memory import Parts
 from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
 from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
@@ -26,6 +28,10 @@ from fairsynth.models.stacked import StackedAdapters, shell
 Row = Mapping[str, Any]
 # Adapters and prompts that stay in memory.
 _KEPT = 256
+_WAYS = (
+    "give each worker a GPU of its own (resources.gpus_per_worker 1), or set models.dtype to bfloat16 or a smaller "
+    "models.image_size"
+)
 
 
 class ImageMaker:
@@ -43,11 +49,19 @@ class ImageMaker:
         self.texts: dict[str, torch.Tensor] = {}
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
         self.predict = on_device(self.pipeline)
+        pixels = f"an image of {self.size} pixels"
+        self.denoised, self.decoded = Parts(pixels, _WAYS), Parts(f"{pixels} when its latents are decoded", _WAYS)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.uint8]:
-        """Images of rows that share their adapters, or that have one plain adapter each."""
-        latents = self._stacked(rows) if len({_recipe(row) for row in rows}) > 1 else self._merged(rows)
-        return to_pixels(self.pipeline, latents)
+        """Images of rows that share their adapters, or that have one plain adapter each.
+
+        Where memory does not hold them all, fewer at once. Raises Exhausted if it does not hold one.
+        """
+        latents = torch.cat(self.denoised(len(rows), lambda part: self._latents(rows[part])))
+        return np.concatenate(self.decoded(len(rows), lambda part: to_pixels(self.pipeline, latents[part])))
+
+    def _latents(self, rows: Sequence[Row]) -> torch.Tensor:
+        return self._stacked(rows) if len({_recipe(row) for row in rows}) > 1 else self._merged(rows)
 
     def _merged(self, rows: Sequence[Row]) -> torch.Tensor:
         parts, begins = self._parts(rows[0]), math.ceil(rows[0]["adapter_from"] * self.sampling.steps)
@@ -135,9 +149,9 @@ def _function(unet: Callable[..., Any]) -> Predict:
 
 
 def on_device(pipeline: Any) -> Predict:
-    """The UNet as a function; on a GPU channels-last and compiled: weights merged in place keep that valid."""
+    """The UNet as a function; on a GPU channels-last and compiled, if it can be: weights merged in place keep that valid."""
     if pipeline.device.type != "cuda":
         return unet_of(pipeline)
     for network in (pipeline.unet, pipeline.vae):
         network.to(memory_format=torch.channels_last)
-    return _function(torch.compile(pipeline.unet))
+    return _function(Compiled(pipeline.unet))

@@ -122,11 +122,16 @@ def _seen(path: str, labels: Sequence[str], probabilities: NDArray[np.float32]) 
 
 
 def probabilities_of(model: Any, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (N, labels) of decoded images."""
+    """Probabilities (N, labels) of decoded images; fewer of them at once where memory runs out."""
     import torch
 
     from fairsynth.classify.images import normalised, to_tensor
+    from fairsynth.models.memory import Parts
 
-    with torch.inference_mode():
+    def shares(pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits = model(pixel_values=normalised(to_tensor(pixels_NHW3, str(model.device)))).logits
         return logits.float().softmax(1).cpu().numpy()  # type: ignore[no-any-return]
+
+    parts = Parts("an image in the classifier", "end what else uses it")
+    with torch.inference_mode():
+        return np.concatenate(parts(len(pixels_NHW3), lambda part: shares(pixels_NHW3[part])))

@@ -74,7 +74,10 @@ class EmbedUnit:
         self.encoder, self.pipeline, self.batch = ClipEncoder(models), None, batch
         if posteriors:
             from fairsynth.models.diffusion import load_pipeline
+            from fairsynth.models.memory import Parts
 
+            ways = "give each worker a GPU of its own (resources.gpus_per_worker 1), or set a smaller models.image_size"
+            self.encoded = Parts(f"the latents of an image of {models.image_size} pixels", ways, batch)
             self.pipeline = load_pipeline(models)
 
     def __call__(self, decoded: Mapping[str, Any]) -> dict[str, pa.Table]:
@@ -108,7 +111,8 @@ class EmbedUnit:
         if self.pipeline is not None and posteriors:
             from fairsynth.models.diffusion import encode_posteriors
 
-            encoded = [encode_posteriors(self.pipeline, part) for part in self._parts(pixels_NHW3)]
+            pipeline, n = self.pipeline, len(pixels_NHW3)
+            encoded = self.encoded(n, lambda part: encode_posteriors(pipeline, pixels_NHW3[part]))
             mean, std = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
             columns |= {"mean": vectors(mean.reshape(len(mean), -1)), "std": vectors(std.reshape(len(std), -1))}
             columns["latent_shape"] = pa.array([list(mean.shape[1:])] * len(mean), pa.list_(pa.int32()))

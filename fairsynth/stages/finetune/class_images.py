@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.vectors import vectors
 from fairsynth.manifest import seed_for, seeds_apart
 from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.models.memory import Parts
 
 
 class ClassLatents:
@@ -31,25 +33,26 @@ class ClassLatents:
     ) -> None:
         self.models, self.config, self.synthesize, self.prompts, self.seed = models, config, synthesize, prompts, seed
         self.pipeline = load_pipeline(models)
+        ways = "give each worker a GPU of its own (resources.gpus_per_worker 1), or set finetune.prior to teacher"
+        self.parts = Parts(f"a class image of {models.image_size} pixels", ways, synthesize.unit_size)
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
-        prompt, size = self.prompts[task["name"]], self.synthesize.unit_size
+        prompt = self.prompts[task["name"]]
         seeds = seeds_apart(partial(_seed, self.seed, prompt), self.config.class_images)
-        parts = [
-            generate(
-                self.pipeline,
-                [prompt] * len(part),
-                [self.synthesize.negative_prompt] * len(part),
-                part,
-                self.models.image_size,
-                self.synthesize.steps,
-                self.synthesize.guidance,
-                latents_only=True,
-            )
-            for part in (seeds[start : start + size] for start in range(0, len(seeds), size))
-        ]
-        latents = np.concatenate(parts)
+        latents = np.concatenate(self.parts(len(seeds), lambda part: self._made(prompt, seeds[part])))
         return {"latents": pa.table({"mean": vectors(latents.reshape(len(latents), -1))})}
+
+    def _made(self, prompt: str, seeds: Sequence[int]) -> NDArray[Any]:
+        return generate(
+            self.pipeline,
+            [prompt] * len(seeds),
+            [self.synthesize.negative_prompt] * len(seeds),
+            seeds,
+            self.models.image_size,
+            self.synthesize.steps,
+            self.synthesize.guidance,
+            latents_only=True,
+        )
 
 
 def _seed(seed: int, prompt: str, number: int, again: int) -> int:

@@ -42,6 +42,12 @@ class Draw:
     texts: torch.Tensor | None = None
     """Which of the adapter's texts each sample has, int64 (S,); None: own images the first, the prior's the second."""
 
+    def part(self, places: Sequence[int], own: int) -> tuple[Draw, int]:
+        """Some of the samples, and how many of them are among the first ``own``; the places go up."""
+        chosen = list(places)
+        texts = None if self.texts is None else self.texts[chosen]
+        return Draw(self.clean[chosen], self.noise[chosen], self.times[chosen], texts), sum(i < own for i in chosen)
+
 
 class Sampler:
     """The draws of one adapter; images come in shuffled passes, so that all are seen equally often.

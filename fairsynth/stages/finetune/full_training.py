@@ -19,6 +19,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.models.data_parallel import Ranks
+from fairsynth.models.memory import Parts
 from fairsynth.models.state_files import read_state, write_state
 from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -51,6 +52,8 @@ class FullTrainer:
         self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
         self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
         self.unet = unet.float() if self.low else unet
+        ways = "give it a GPU with more, set models.dtype to bfloat16, or train adapters (finetune.parameters adapter)"
+        self.samples = Parts("one sample of a step that trains all weights", ways)
         self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
 
     @property
@@ -125,25 +128,24 @@ class FullTrainer:
     ) -> str:
         """One step; returns its fault, empty if none."""
         own = self.config.batch_size
-        own_places = [
+        places = [
             i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
         ]
-        part = Draw(draw.clean[own_places], draw.noise[own_places], draw.times[own_places])
-        totals = (own, max(1, len(draw.times) - own))
-        batch = Batch(
-            self.scheduler, self.config, [part], texts, sum(i < own for i in own_places), self.unet.dtype, totals
-        )
-        taught = None
-        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
-            if self.teacher is not None and batch.asked is not None:
-                with torch.no_grad():
-                    noisy, times, texts = batch.asked
-                    taught = self.teacher(noisy.to(self.teacher.dtype), times, texts.to(self.teacher.dtype)).sample
-            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-        losses, powers = batch.losses(predicted, taught)
-        optimizer.zero_grad()
-        losses.sum().backward()
-        sums = torch.stack([losses.detach()[0], powers[0]])
+
+        def passed(some: slice) -> torch.Tensor:
+            """Add some samples' gradients to the others'; returns their part of the loss, and of that of predicting nothing."""
+            if not some.start:
+                optimizer.zero_grad()
+            part, own_there = draw.part(places[some], own)
+            totals = (own, max(1, len(draw.times) - own))
+            losses, powers = self._losses(
+                Batch(self.scheduler, self.config, [part], texts, own_there, self.unet.dtype, totals)
+            )
+            losses.sum().backward()
+            return torch.stack([losses.detach()[0], powers[0]])
+
+        # Gradients may be half added when memory runs out: then all begins anew.
+        sums = torch.stack(self.samples(len(places), passed, afresh=True)).sum(0)
         self.ranks.sum(sums)
         self.ranks.sum_gradients(part for part in self.unet.parameters() if part.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
@@ -156,6 +158,17 @@ class FullTrainer:
         optimizer.param_groups[0]["lr"] = progress.rate(job, progress.step)
         optimizer.step()
         return "" if self._finite() else _fault(math.inf, job, progress)
+
+    def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch's losses, and those of predicting nothing; see ``Batch.losses``."""
+        taught = None
+        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+            if self.teacher is not None and batch.asked is not None:
+                with torch.no_grad():
+                    noisy, times, texts = batch.asked
+                    taught = self.teacher(noisy.to(self.teacher.dtype), times, texts.to(self.teacher.dtype)).sample
+            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+        return batch.losses(predicted, taught)
 
     @torch.no_grad()
     def _finite(self) -> bool:
@@ -197,11 +210,16 @@ class FullTrainer:
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
         """Validate the weights on held-out images; returns their fault, empty if none, and the best so far."""
-        own = self.config.validation_samples
-        batch = Batch(self.scheduler, self.config, [sampler.held_out()], texts, own, self.unet.dtype)
-        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
-            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-        losses = batch.losses(predicted, None)[0]
+        own, draw = self.config.validation_samples, sampler.held_out()
+
+        def losses_of(some: slice) -> torch.Tensor:
+            part, own_there = draw.part(range(own)[some], own)
+            batch = Batch(self.scheduler, self.config, [part], texts, own_there, self.unet.dtype, (own, 1))
+            with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+                predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+            return batch.losses(predicted, None)[0]
+
+        losses = torch.stack(self.samples(own, losses_of)).sum(0)
         self.ranks.sum(losses)
         loss = losses.item() / self.ranks.world
         if not math.isfinite(loss):

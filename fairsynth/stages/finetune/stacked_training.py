@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -12,17 +11,22 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError
+from fairsynth.models.memory import Parts
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.stages.finetune.denoising import Batch, Draw, Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot import Lot
 from fairsynth.stages.finetune.lot_state import LotState, Row, Trained
 
+Result = TypeVar("Result")
 # Maximum of adapters in one pass: beyond it the passes get no cheaper per adapter.
 MOST_AT_ONCE = 16
 # Share of the free memory for activations; the rest is for a step's other needs, and for others.
 MEMORY_SHARE = 0.6
-Result = TypeVar("Result")
+WAYS = (
+    "give each worker a GPU of its own (resources.gpus_per_worker 1), or set models.dtype to bfloat16 or a smaller "
+    "models.image_size"
+)
 
 
 class StackedTrainer:
@@ -44,8 +48,10 @@ class StackedTrainer:
     ) -> None:
         self.unet, self.scheduler, self.config, self.texts, self.load = unet, scheduler, config, texts, load
         self.width, self.memory_share = width, memory_share
-        self.chunk = width or MOST_AT_ONCE
+        self.rows = Parts("an adapter", WAYS, width or MOST_AT_ONCE)
         """Adapters in one forward pass; halved if memory still runs out."""
+        self.samples = Parts("one sample of an adapter's step", WAYS)
+        """Samples in one forward pass of an adapter that is alone in it and for whose batch memory is too small."""
         self.master = torch.promote_types(unet.dtype, torch.float32)
 
     def train(
@@ -81,50 +87,61 @@ class StackedTrainer:
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
-        parts = self._in_chunks(
-            len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_NKTW[rows])
-        )
+        parts = self.rows(len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_NKTW[rows]))
         losses, powers, gradients = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
         return losses, powers, gradients
-
-    def _in_chunks(self, total: int, work: Callable[[slice], Result]) -> list[Result]:
-        """The work on all adapters, ``chunk`` of them at once; if memory runs out, in smaller chunks from then on."""
-        while True:
-            try:
-                return [work(slice(start, start + self.chunk)) for start in range(0, total, self.chunk)]
-            except torch.cuda.OutOfMemoryError:
-                if min(self.chunk, total) == 1:
-                    raise
-            # Not in the handler: the exception keeps the work's memory alive.
-            self.chunk = math.ceil(min(self.chunk, total) / 2)
-            torch.cuda.empty_cache()
 
     def _part(
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        batch = Batch(self.scheduler, self.config, draws, texts_NKTW, self.config.batch_size, self.unet.dtype)
-        taught = None
-        if batch.asked is not None:
-            with torch.no_grad():
-                taught = self.unet(*batch.asked).sample
-        with stack.using(weights_NP) as leaves:
-            losses, powers = batch.losses(self.unet(batch.noisy, batch.times, batch.texts).sample, taught)
-            return losses.detach(), powers, gradient(losses, leaves)
+        """The same for adapters in one pass; of a single one the samples in several, where memory does not hold them."""
+
+        def passed(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            taught = None
+            if batch.asked is not None:
+                with torch.no_grad():
+                    taught = self.unet(*batch.asked).sample
+            with stack.using(weights_NP) as leaves:
+                losses, powers = batch.losses(self.unet(batch.noisy, batch.times, batch.texts).sample, taught)
+                return losses.detach(), powers, gradient(losses, leaves)
+
+        parts = self._batches(draws, texts_NKTW, self.config.batch_size, passed)
+        if len(parts) == 1:
+            return parts[0]
+        losses, powers, gradients = (torch.stack(part).sum(0) for part in zip(*parts, strict=True))
+        return losses, powers, gradients
+
+    def _batches(
+        self, draws: Sequence[Draw], texts_NKTW: torch.Tensor, own: int, work: Callable[[Batch], Result]
+    ) -> list[Result]:
+        """The work on the draws as one batch, or on parts of a single draw, whose losses and gradients add up."""
+        dtype, each = self.unet.dtype, len(draws[0].times)
+        if len(draws) > 1:
+            return [work(Batch(self.scheduler, self.config, draws, texts_NKTW, own, dtype))]
+
+        def of(places: slice) -> Result:
+            part, own_there = draws[0].part(range(each)[places], own)
+            totals = (own, max(1, each - own))
+            return work(Batch(self.scheduler, self.config, [part], texts_NKTW, own_there, dtype, totals))
+
+        return self.samples(each, of)
 
     @torch.no_grad()
     def validation_losses(
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
     ) -> list[float]:
         """Loss of each adapter on its held-out draw."""
-        own = self.config.validation_samples
 
         def losses_of(rows: slice) -> list[float]:
-            batch = Batch(self.scheduler, self.config, draws[rows], texts_NKTW[rows], own, self.unet.dtype)
-            with stack.using(weights_NP[rows]):
-                predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
-            return batch.losses(predicted, None)[0].tolist()
+            def passed(batch: Batch) -> torch.Tensor:
+                with stack.using(weights_NP[rows]):
+                    predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+                return batch.losses(predicted, None)[0]
 
-        return [loss for part in self._in_chunks(len(draws), losses_of) for loss in part]
+            parts = self._batches(draws[rows], texts_NKTW[rows], self.config.validation_samples, passed)
+            return torch.stack(parts).sum(0).tolist()  # type: ignore[no-any-return]
+
+        return [loss for part in self.rows(len(draws), losses_of) for loss in part]
 
     def fitting(self, stack: StackedAdapters, draw: Draw, texts_KTW: torch.Tensor) -> int:
         """How many adapters memory holds at once, from what one adapter's pass keeps for its backward pass."""

@@ -16,6 +16,7 @@ from fairsynth.manifest import seed_for
 from fairsynth.models.diffusion import generate, load_pipeline
 from fairsynth.stages.finetune.class_images import ClassLatents
 from fairsynth.stages.finetune.output import class_units
+from tests.support.models.memory import memory_for
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 COUNT, STEPS, GUIDANCE, NEGATIVE, SEED = 5, 3, 2.0, "a dog", 11
@@ -55,6 +56,15 @@ def test_each_image_is_the_one_of_its_seed_alone_whatever_the_batch(unit_size: i
     found = made(PROMPTS[0], unit_size)
     assert found.shape == alone(PROMPTS[0]).shape and found.dtype == np.float32
     assert abs(found - alone(PROMPTS[0])).max() < CLOSE
+
+
+def test_where_memory_runs_out_they_are_made_in_smaller_batches() -> None:
+    names = class_units(PROMPTS)
+    synthesize = SynthesizeConfig(steps=STEPS, guidance=GUIDANCE, negative_prompt=NEGATIVE, unit_size=COUNT)
+    work = ClassLatents(MODELS, FinetuneConfig(class_images=COUNT), synthesize, names, SEED)
+    with memory_for(work.pipeline.unet, 4) as sizes:
+        found = {names[task]: matrix(work({"name": task})["latents"], "mean") for task in names}
+    assert abs(found[PROMPTS[0]] - alone(PROMPTS[0])).max() < CLOSE and max(sizes) == 4 and work.parts.size == 2
 
 
 def test_every_image_is_another() -> None:

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.errors import ConfigError
+from fairsynth.errors import ConfigError, Exhausted
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -130,7 +130,7 @@ def test_smaller_passes_change_nothing() -> None:
     unet, work = tiny_unet(torch.float64), jobs([6, 5, 4, 6, 5, 4, 6, 5])
     whole = train(unet, work)
     trainer, passes = trainer_of(unet, work), Passes(unet)
-    trainer.chunk = 3
+    trainer.rows.size = 3
     assert furthest_apart(run(trainer, work), whole) <= 1e-10
     # Three adapters have nine samples, of which three are for the teacher.
     assert max(passes.sizes) == 9 and passes.sizes[:6] == [3, 9, 3, 9, 2, 6]
@@ -173,7 +173,7 @@ def test_when_memory_runs_out_smaller_passes_go_on_to_the_same_result(limit: int
     expected = train(unet, work, config)
     trainer, passes = trainer_of(unet, work, config), Passes(unet, limit)
     assert furthest_apart(run(trainer, work), expected) <= 1e-10
-    assert max(passes.sizes) <= limit and trainer.chunk == limit // 3
+    assert max(passes.sizes) <= limit and trainer.rows.size == limit // 3
 
 
 def test_when_memory_runs_out_while_adapters_are_validated_smaller_passes_do() -> None:
@@ -183,16 +183,27 @@ def test_when_memory_runs_out_while_adapters_are_validated_smaller_passes_do() -
     trainer = trainer_of(unet, work, config)
     Passes(unet, limit=16)
     found = run(trainer, work)
-    assert furthest_apart(found, expected) <= 1e-10 and trainer.chunk == 2
+    assert furthest_apart(found, expected) <= 1e-10 and trainer.rows.size == 2
     for name, result in found.items():
         assert [step for step, _ in result.progress.validation] == [2, 3]
         assert dict(result.progress.validation) == pytest.approx(dict(expected[name].progress.validation), rel=1e-10)
 
 
-def test_memory_that_does_not_hold_one_adapter_is_an_error() -> None:
+# Fault case 44: the GPU's memory runs out; see tests/models/test_memory.py.
+@pytest.mark.parametrize("prior", ["teacher", "images"])
+def test_where_memory_does_not_hold_one_adapters_batch_its_samples_come_in_parts(prior: str) -> None:
+    unet, work = tiny_unet(torch.float64), jobs([5, 4, 5])
+    config = VALIDATING.model_copy(update={"generator": "dreambooth", "prior": prior, "validation_samples": 3})
+    expected = train(unet, work, config)
+    trainer, passes = trainer_of(unet, work, config), Passes(unet, limit=1)
+    assert furthest_apart(run(trainer, work), expected) <= 1e-10
+    assert {*passes.sizes} == {1} and trainer.samples.size == 1
+
+
+def test_memory_that_does_not_hold_one_sample_is_an_error_that_names_ways_out() -> None:
     unet, work = tiny_unet(), jobs([2, 2])
-    Passes(unet, limit=2)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match="pretended"):
+    Passes(unet, limit=0)
+    with pytest.raises(Exhausted, match=r"not enough memory for one sample .* \(pretended\); .*models.dtype"):
         train(unet, work)
     assert not any(module._forward_hooks for module in unet.modules())
 

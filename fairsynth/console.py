@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from fairsynth.errors import BudgetReached, FairsynthError, InfrastructureError
 from fairsynth.escaping import printable, shortened
+from fairsynth.exhausted import exhausted
 from fairsynth.watching import log
 from fairsynth.watching.bars import aside
 from fairsynth.watching.redaction import redacted
@@ -108,6 +109,9 @@ def _guarded(work: Callable[[], int]) -> int:
     except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
         if os.environ.get("FAIRSYNTH_DEBUG"):
             raise
+        if meant := exhausted(error, None):
+            complain(str(meant))
+            return meant.exit_code
         what = " ".join(str(error).split())[:400]
         complain(f"internal error: {type(error).__name__}: {what} (FAIRSYNTH_DEBUG=1 shows where)")
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def pack(
 
     ``contents`` gives (place, file) in any order: files are read fastest in their own.
     """
-    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (len(labels), size, size, 3))
+    pixels = _array(folder / "pixels.npy", (len(labels), size, size, 3))
     for place, content in contents:
         pixels[place] = decode(content, size, rules)
     pixels.flush()
@@ -71,6 +72,18 @@ def pack(
     np.save(folder / "labels.npy", y)
     np.save(folder / "groups.npy", group_index(y, a, len(attribute_names)))
     np.save(folder / "sizes.npy", np.array([len(label_names), len(label_names) * len(attribute_names)]))
+
+
+def _array(path: Path, shape: tuple[int, ...]) -> Any:
+    """A new uint8 array on disk, mapped into memory; its room is taken at once.
+
+    A page for which the disk has no room any more would end the process by a signal, without a word. Raises OSError.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def load_pack(folder: Path) -> Images:

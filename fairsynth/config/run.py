@@ -48,6 +48,8 @@ class ResourcesConfig(Section):
     """Worker failures that one Ray Train run or trial survives."""
     workers_per_classifier: Positive = 1
     """Workers that train one classifier, data parallel: in each trial and each final training, one classifier after the other."""
+    disk_margin: Annotated[float, Field(ge=0)] = 1.2
+    """Free room of the output folder's disk that a run asks for at its start, in multiples of what the plan says it is to write; 0: it begins on any disk."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     """Seconds of a classifier's training between its checkpoints, at least."""
 

@@ -18,6 +18,7 @@ from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.progress import Work
 from fairsynth.engine.session import Room, Session
 from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.exhausted import is_final
 from fairsynth.store.arrow import storage_of
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
@@ -130,9 +131,11 @@ def _run(config: Mapping[str, Any]) -> dict[str, Any]:
     began, ranks = time.time(), _ranks_of_worker()
     try:
         config["job"](ranks, _machine_goes)
-    except InfrastructureError:
-        raise  # Ray tries again
-    except FairsynthError as error:
+    except Exception as error:
+        # Of several workers the others may be waiting for this one: Ray ends them where it tries again.
+        final = ranks.world == 1 and is_final(error)
+        if not final and (isinstance(error, InfrastructureError) or not isinstance(error, FairsynthError)):
+            raise  # Ray tries again
         if not ranks.first:
             raise  # only the first worker's answer is read, and it may be waiting for this one
         return {"began": began, "failure": packed(error)}

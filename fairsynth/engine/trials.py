@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
 from fairsynth.errors import FairsynthError, InfrastructureError
+from fairsynth.exhausted import is_final
 from fairsynth.store.arrow import storage_of
 
 if TYPE_CHECKING:  # it imports torch, which work without models does without
@@ -83,7 +84,8 @@ def _run(space: Mapping[str, Any], trials: Mapping[str, TrialWork], threads: int
     torch.set_num_threads(threads)
     try:
         trials[space["trial"]](lambda figures: tune.report(dict(figures)), None)
-    except InfrastructureError:
-        raise  # Ray tries again
-    except FairsynthError as error:
+    except Exception as error:
+        again = isinstance(error, InfrastructureError) or not isinstance(error, FairsynthError)
+        if again and not is_final(error):
+            raise  # Ray tries again
         tune.report({_FAILURE: packed(error), METRIC: -1.0})

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from fairsynth.artifacts import Artifact, Counts, take_back
 from fairsynth.errors import ConfigError, DamagedError, InfrastructureError
 from fairsynth.escaping import printable
+from fairsynth.exhausted import told_if_exhausted
 from fairsynth.run_folder.records import diagnosed
 from fairsynth.stages.context import Context
 from fairsynth.tracking.curves import Curve
@@ -76,7 +77,11 @@ class Stage:
 
 def run_stage(context: Context, stage: Stage) -> Done:
     """Run a stage unless it is finished; either way its artifact is then in the context and laid out for people."""
-    with context.stage(stage.name) as finished, diagnosed(lambda: [one.path for one in context.artifacts.values()]):
+    with (
+        context.stage(stage.name) as finished,
+        told_if_exhausted(context.root, stage.name),
+        diagnosed(lambda: [one.path for one in context.artifacts.values()]),
+    ):
         stage.before(context)
         artifact = stage.artifact(context)
         if artifact.finished:

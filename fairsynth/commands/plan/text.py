@@ -9,6 +9,7 @@ from fairsynth.commands.plan.data import in_words
 from fairsynth.commands.plan.plan import Plan
 from fairsynth.commands.plan.span import Span
 from fairsynth.escaping import printable
+from fairsynth.exhausted import amount
 from fairsynth.exports.terms import dataset_terms, model_terms, privacy
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
@@ -41,14 +42,6 @@ def duration(seconds: float) -> str:
         if seconds >= 1.95 * size or (unit != "d" and seconds >= size):
             return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 0.5 else "0 s"
-
-
-def amount(size: float) -> str:
-    """Bytes in the unit that people would use."""
-    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}" if size < 10 * factor else f"{size / factor:.0f} {unit}"
-    return f"{size:.0f} B"
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairsynth.commands.run.place import remark
+from fairsynth.commands.run.space import check_space
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
+from fairsynth.exhausted import told_if_exhausted
 from fairsynth.lock import locked
 from fairsynth.models.pinning import pinned
 from fairsynth.preflight import check_early, check_folders, groups_of, worded
@@ -38,10 +40,17 @@ def carry_out(
 ) -> None:
     """Run the whole pipeline, or one stage, alone in the output folder; tells how it goes and what came out.
 
-    Raises OutputLockedError if another run holds the folder, ConfigError if it is no run's, and what ``pipeline.run`` raises.
+    Raises OutputLockedError if another run holds the folder, ConfigError if it is no run's, Exhausted if a disk has no room
+    for it, and what ``pipeline.run`` raises.
     """
     if told := remark(run.root):
         say(told)
+    with told_if_exhausted(run.root):
+        check_space(run.config, run.root, run.metadata, only)
+        _run(run, only, say, max_worker_hours)
+
+
+def _run(run: Checked, only: str | None, say: Callable[[str], None], max_worker_hours: float | None) -> None:
     with locked(run.root):
         claim(run.root)
         if run.metadata is not None and (run.root / ".LOCK").exists():  # the lock has small letters

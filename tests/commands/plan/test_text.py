@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.commands.plan.text import amount, duration
+from fairsynth.commands.plan.text import duration
+from fairsynth.exhausted import amount
 from tests.support.calling import call
 from tests.support.data.planning import waterbirds
 from tests.support.datasets import write_rows

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fairsynth.engine.failures import root_cause
-from fairsynth.engine.session import Session
+from fairsynth.engine.session import Session, is_connected
+from fairsynth.errors import ConfigError
+from fairsynth.store.mirror import place_of
+
+PROBE = ".fairsynth-probe-"
+_TOKEN = "token"  # noqa: S105 - a file's name
+_PROBE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,48 @@ def on_each_node(session: Session, work: Callable[[], Any], seconds: float) -> l
         answers += [_answer(tasks[task], asked, task) for task in ready]
     late = f"no answer within {seconds:g} seconds"
     return answers + [Answer(tasks[task], asked, time.time(), failure=late) for task in waiting]
+
+
+def require_shared(session: Session, folder: Path) -> None:
+    """Raise ConfigError if a node of the cluster has another disk than this machine where the output folder is.
+
+    A file is written here, read on each node and answered there. Nodes that do not answer in time are passed over, and a
+    local Ray, or a cluster of one node, has nothing to be asked.
+    """
+    if place_of(folder) or not (os.environ.get("RAY_ADDRESS") or is_connected()):
+        return  # a bucket is the same everywhere
+    session.connect()
+    import ray
+
+    if sum(node["Alive"] for node in ray.nodes()) > 1:
+        with tempfile.TemporaryDirectory(prefix=PROBE, dir=folder) as probe:
+            _probe(session, folder, Path(probe))
+
+
+def _probe(session: Session, folder: Path, probe: Path) -> None:
+    token = uuid.uuid4().hex
+    (probe / _TOKEN).write_text(token, "utf-8")
+    answers = on_each_node(session, partial(_passed_on, str(probe), token), _PROBE_SECONDS)
+    for answer in (answer for answer in answers if not answer.failure):
+        problem, name = answer.result
+        if problem or not (probe / name).exists():
+            why = problem or "what it writes there cannot be seen here"
+            raise ConfigError(
+                f"the output folder {folder} is not the same on all nodes of the cluster: {answer.node}: {why}; choose one on a "
+                "disk that all nodes share with --out ('fairsynth doctor' with the same options checks it)"
+            )
+
+
+def _passed_on(probe: str, token: str) -> tuple[str, str]:
+    """On a node: read the driver's token and leave it under another name; what went wrong, if anything, and the name."""
+    name = f"seen-{uuid.uuid4().hex}"
+    try:
+        if Path(probe, _TOKEN).read_text("utf-8") != token:
+            return "another file than the driver's is there", name
+        Path(probe, name).write_text(token, "utf-8")
+    except OSError as error:
+        return str(error.strerror or error), name
+    return "", name
 
 
 def _call(work: Callable[[], Any]) -> Any:

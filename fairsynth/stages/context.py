@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairsynth.artifacts import Artifact, Identity, output_root
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.demo.place import Dataset, dataset_of, demo_root
+from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.session import Room as Room
 from fairsynth.engine.session import Session, session_of
 from fairsynth.engine.train import Job, Tally, run_jobs
@@ -26,9 +27,6 @@ from fairsynth.models.sources import clip_source, diffusion_source, revision
 from fairsynth.stages.cluster.output import with_discovered
 from fairsynth.work import Ran, Task, Work
 
-if TYPE_CHECKING:  # it imports torch
-    from fairsynth.models.data_parallel import Ranks
-
 
 @dataclass
 class Context:
@@ -39,6 +37,7 @@ class Context:
     session: Session
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     metadata: Metadata | None = None
+    _shared: bool = False
 
     def artifact(
         self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str
@@ -144,6 +143,12 @@ class Context:
         # One after another: a classifier that has several workers is to have all of them.
         return replace(self.room(workers, setting), side_by_side=1)
 
+    def require_shared(self) -> None:
+        """Raise ConfigError if the nodes of a cluster do not share the output folder; they are asked once."""
+        if not self._shared:
+            require_shared(self.session, self.root)
+        self._shared = True
+
     def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
         """Place jobs of several workers each: see ``Session.room``."""
         self.session.connect()
@@ -173,7 +178,7 @@ class Context:
         self.session.progress.cell(number, total, title)
 
 
-def _job_of_trial(trial: TrialWork, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
+def _job_of_trial(trial: TrialWork, ranks: Any, machine_goes: Callable[[], bool]) -> None:
     trial(lambda figures: None, ranks)
 
 

@@ -69,9 +69,9 @@ def on_each_node(session: Session, work: Callable[[], Any], seconds: float) -> l
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(_call).options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote(work)
         tasks[task] = node["NodeManagerHostname"]
-    answers, waiting, ends = [], list(tasks), asked + seconds
+    answers, waiting, ends = [], list(tasks), time.monotonic() + seconds
     while waiting:
-        ready, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.time()))
+        ready, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.monotonic()))
         if not ready:
             break
         answers += [_answer(tasks[task], asked, task) for task in ready]

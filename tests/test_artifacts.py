@@ -134,6 +134,7 @@ def test_a_committed_unit_is_never_written_again(tmp_path: Path) -> None:
     assert (units["one"] / "file.txt").read_text() == "first"
 
 
+# Fault case 54: a writer dies around a commit.
 def test_a_writer_that_raises_leaves_nothing(tmp_path: Path) -> None:
     units = Units(tmp_path)
 

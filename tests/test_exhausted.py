@@ -100,6 +100,7 @@ def test_pixels_for_which_a_disk_has_no_room_are_an_error_and_no_crash(tmp_path:
         pack(disk.path, contents, values, values, ["x"], ["x"], 64, ANY_IMAGE)
 
 
+# Fault case 45: the memory of the machine runs out.
 @pytest.mark.parametrize(
     ("error", "told"),
     [

@@ -40,6 +40,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
+# Fault case 58: two runs in one folder.
 def test_the_second_run_is_told_who_holds_the_folder(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(OutputLockedError) as caught, locked(tmp_path / "out"):
         pytest.fail("two runs in one folder")
@@ -63,6 +64,7 @@ def test_the_folder_is_free_after_the_owner_ended(tmp_path: Path, holder: subpro
         pass
 
 
+# Fault case 59: a lock whose owner is gone.
 def test_the_folder_is_free_after_the_owner_was_killed(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait(30)
@@ -86,6 +88,7 @@ def test_different_folders_do_not_meet(tmp_path: Path) -> None:
         assert (tmp_path / "a").is_dir() and (tmp_path / "b").is_dir()
 
 
+# Fault case 68: odd and read-only output folders.
 def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

@@ -18,6 +18,7 @@ from tests.support.training import CONFIG, SETTING, data, run_of, same, state
 __all__ = ["data"]
 
 
+# Fault case 43: losses that are no numbers.
 @pytest.mark.parametrize("method", ["erm", "group-dro", "jtt", "lff", "dfr"])
 def test_a_learning_rate_that_explodes_ends_the_training_in_its_first_epoch(data: Data, method: str) -> None:
     run = Training(method, SETTING | {"learning_rate": 1e25}, data, CONFIG, 0)

@@ -41,6 +41,7 @@ class Killed(Exception):
     """The machine is gone."""
 
 
+# Fault case 48: a worker is killed in training.
 @pytest.mark.parametrize("way", EVERY_WAY)
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(data: Data, way: str, tmp_path: Path) -> None:
     whole = run_of(data, way)

@@ -37,6 +37,7 @@ def test_an_unknown_key_that_resembles_nothing_gets_no_suggestion() -> None:
     assert message(qqqqqqqq=1) == "unknown key 'qqqqqqqq'"
 
 
+# Fault case 37: settings are wrong.
 def test_all_unknown_keys_are_reported_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "fintune: {steps: 1}\ndata: {rooot: x}\n")
     text = message(path, tune__trails=3)
@@ -148,6 +149,7 @@ def test_numbers_and_words_are_both_accepted_where_both_are_allowed(key: str) ->
         assert getattr(getattr(load_config(overrides={key: value}), section), name) == value
 
 
+# Fault case 41: a prompt is cut, or lacks a placeholder.
 @pytest.mark.parametrize("field", ["label", "attribute"])
 @pytest.mark.parametrize("key", ["finetune.prompt", "synthesize.prompt"])
 def test_prompts_must_name_label_and_attribute(key: str, field: str) -> None:

@@ -256,6 +256,7 @@ def test_what_is_not_in_an_object_store_is_refused(tmp_path: Path) -> None:
         assert len(load(storage.root, **DISCOVER).entries) == 12
 
 
+# Fault case 56: an object store refuses or fails.
 @pytest.mark.slow
 @pytest.mark.usefixtures("keys")
 def test_an_object_store_that_does_not_answer_is_an_error_soon(tmp_path: Path) -> None:

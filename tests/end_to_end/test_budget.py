@@ -12,6 +12,7 @@ from tests.conftest import fairsynth, small_arguments
 from tests.support.comparing import essence, stage_folder
 
 
+# Fault case 66: a budget is used up.
 def test_it_stops_behind_a_unit_and_the_same_command_goes_on(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished_run, out)

@@ -39,6 +39,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return stage, json.loads((folder / "events.json").read_text("utf-8"))
 
 
+# Fault cases 49, 50: a node is lost, or taken back with a notice.
 def test_all_adapters_finish_though_a_node_dies_and_another_is_drained(disturbed: tuple[Path, dict[str, Any]]) -> None:
     stage, events = disturbed
     # A killed worker may leave a hidden folder behind, which the next run sweeps away.

@@ -155,6 +155,7 @@ def _times(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path not in told}
 
 
+# Fault case 61: the config changes between two runs.
 def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished_run, out)
@@ -189,6 +190,7 @@ def test_a_finished_stage_says_so_and_one_that_is_made_again_is_laid_out_again(
     assert card.read_text("utf-8") == before
 
 
+# Fault case 38: a model cannot be had.
 def test_models_that_are_not_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     result = fairsynth("run", *small_arguments(tmp_path / "out", models__clip="/no/such/model"))
     assert result.returncode == 2 and "/no/such/model" in result.stderr

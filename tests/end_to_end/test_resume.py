@@ -32,6 +32,7 @@ def _progress(out: Path) -> int:
     return sum(1 for pattern in ("stages/*/units/[!.]*", "stages/*/artifact.json") for _ in out.glob(pattern))
 
 
+# Fault case 51: the driver is killed.
 def test_killed_and_resumed_equals_never_killed(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rng, kills, milestones = random.Random(2511), 0, []
@@ -47,6 +48,7 @@ def test_killed_and_resumed_equals_never_killed(finished_run: Path, tmp_path: Pa
         assert resumed[part] == undisturbed[part], part
 
 
+# Fault case 53: the run is interrupted.
 def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
     # Whoever starts the tests in the background has SIGINT ignored, and processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -40,6 +40,7 @@ console.leave(console.guarded(work))
 MESSAGE = "fairsynth: interrupted; finished work is kept, the same command goes on\n"
 
 
+# Fault case 53: the run is interrupted.
 @pytest.mark.slow
 def test_a_signal_to_a_process_with_ray_is_an_interruption() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -36,6 +36,7 @@ def start(address: str, calls: Path, *more: str) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+# Fault case 50: a node is taken back with a notice.
 def test_a_notice_reaches_ray_with_its_time_and_again_if_ray_did_not_take_it(calls: Path) -> None:
     with metadata((404, ""), (500, "broken"), (200, "no JSON"), notice_in(120)) as address:
         done = start(address, calls, "--node-id", "ab12")

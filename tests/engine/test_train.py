@@ -73,6 +73,7 @@ def test_jobs_run_and_failures_come_back_as_they_were_raised(session: Session, t
     assert asked[0] == 0 and asked[-1] == 3 and asked == sorted(asked), "how far all are is asked as jobs end"
 
 
+# Fault case 48: a worker is killed in training.
 def test_a_killed_worker_is_replaced_and_an_infrastructure_error_is_tried_again(
     session: Session, tmp_path: Path
 ) -> None:

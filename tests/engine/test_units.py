@@ -155,6 +155,7 @@ class Drained:
         return self.rows
 
 
+# Fault case 60: clocks differ, or jump.
 def test_start_up_takes_neither_less_than_no_time_nor_more_than_has_passed_whatever_the_workers_clocks_say() -> None:
     now = time.time()
     assert _drained("embed", Drained({"late": -3600}), now, lambda began: None) == 0

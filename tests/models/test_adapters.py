@@ -187,6 +187,7 @@ def test_equal_adapters_are_equal_files(states: list[State], tmp_path: Path) -> 
     assert save(states[0], tmp_path / "other", cluster=4).read_bytes() != one.read_bytes()
 
 
+# Fault case 43: losses that are no numbers.
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_never_saved(states: list[State], tmp_path: Path, bad: float) -> None:
     name, value = list(states[0].items())[-1]

@@ -23,6 +23,7 @@ def config(**changed: object) -> RunConfig:
     return load_config(None, "demo", {key.replace("__", "."): value for key, value in changed.items()})
 
 
+# Fault case 41: a prompt is cut, or lacks a placeholder.
 def test_prompts_that_differ_beyond_the_end_alone_are_refused_where_they_are_encoded() -> None:
     """They had the same embedding: the attribute comes last."""
     pipeline, encoder = load_text_encoder(DEMO.models), ClipEncoder(DEMO.models)

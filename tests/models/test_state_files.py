@@ -47,6 +47,7 @@ def test_what_is_not_there_or_not_wanted_is_none(tmp_path: Path) -> None:
     assert_same(read_state(tmp_path / NAME, lambda facts: facts["seed"] == 3), 3)
 
 
+# Fault case 48: a worker is killed in training.
 @pytest.mark.parametrize("left", [0, 5, 40, -1])
 def test_a_damaged_state_is_none(left: int, tmp_path: Path) -> None:
     write(tmp_path / NAME, 3)

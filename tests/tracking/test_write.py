@@ -86,6 +86,7 @@ def test_it_can_be_left_out(tmp_path: Path, tuned: Artifact) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"stages"}
 
 
+# Fault case 65: a tracker is down.
 @pytest.mark.slow
 def test_figures_that_cannot_be_read_or_written_end_nothing_and_are_in_the_log(tmp_path: Path, tuned: Artifact) -> None:
     def broken() -> list[Curve]:

@@ -127,6 +127,7 @@ def test_nothing_of_the_environment_is_in_it(tmp_path: Path) -> None:
     assert all(line["pid"] == os.getpid() for line in lines)
 
 
+# Fault case 67: floods of text.
 def test_the_cut_of_a_long_text_leaves_no_part_of_a_secret(tmp_path: Path) -> None:
     for place in (9_980, 9_995, 40_000 - 9_995):
         text = "é " * (place // 2) + "password=abcdefghijklmnop" + " é" * 20_000

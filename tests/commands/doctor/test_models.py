@@ -36,6 +36,7 @@ def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+# Fault case 39: a model has weights that could run code alone.
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -75,6 +76,7 @@ def test_a_broken_clip_and_missing_shards_are_found(tmp_path: Path) -> None:
     assert "tokenizer.json" in checks(clip=str(root))["models.clip"].found
 
 
+# Fault case 38: a model cannot be had.
 def test_what_is_not_there_is_told_without_asking_anybody(tmp_path: Path) -> None:
     found = checks(diffusion=str(tmp_path / "no"), clip="dmeo")
     assert "does not exist" in found["models.diffusion"].found and "did you mean 'demo'?" in found["models.clip"].found

@@ -206,6 +206,7 @@ def interrupted(stage: Stage, at: int) -> Path:
     return left
 
 
+# Fault case 48: a worker is killed in training.
 @pytest.mark.parametrize(
     ("at", "resources", "steps"),
     [(7, {}, 9 + 7 + 5), (14, {}, 2), (14, {"workers": 3, "adapters_per_run": 2}, 2)],

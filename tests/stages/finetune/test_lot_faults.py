@@ -61,6 +61,7 @@ def spoilt(bad: AdapterJob) -> Any:
     return load
 
 
+# Fault case 43: losses that are no numbers.
 @pytest.mark.parametrize("width", [8, 2])
 @pytest.mark.parametrize("config", [CONFIG, VALIDATING], ids=["last", "best"])
 def test_an_adapter_of_broken_latents_fails_alone(config: FinetuneConfig, width: int) -> None:

@@ -183,6 +183,7 @@ def test_discovered_attributes_are_told_and_compared_with_the_true_ones(report: 
     assert f"ERM 50.0% {EVIL}, q (10) 68.0%" in seen
 
 
+# Fault case 69: nothing is there to report.
 def test_a_report_without_synthetic_images_has_a_page(report: dict[str, Any]) -> None:
     report["groups"][0] |= {"synthetic": 0, "rejected": {}, "k": 0, "generator": "prompt"}
     report["audit"] |= {"groups": [], "clusters": [], "shortcuts": []}

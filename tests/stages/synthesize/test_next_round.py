@@ -74,6 +74,7 @@ def test_the_next_round_makes_what_share_and_usable_rate_call_for(
     assert after(A, made, usable, quota, keep) == wanted
 
 
+# Fault case 36: the filter rejects whatever is made for a group.
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 80), st.sampled_from((30, 75, 100)))
 @settings(deadline=None, max_examples=60)
 def test_the_next_round_is_bounded_and_covers_what_is_missing(made: int, usable: int, quota: int, percent: int) -> None:

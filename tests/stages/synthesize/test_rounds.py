@@ -109,6 +109,7 @@ def on_ray() -> Iterator[None]:
         yield
 
 
+# Fault case 47: a worker is killed in its units.
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "an actor is killed"])
 def test_actors_batches_and_lost_actors_change_no_row_no_verdict_and_no_pixel(
     world: World, plain: Made, on_ray: None, tmp_path: Path, killed: bool

@@ -89,6 +89,7 @@ def test_looks_and_hashes_are_those_of_the_image(made: pa.Table) -> None:
         assert row["constant"] is False
 
 
+# Fault case 42: an image is black.
 def test_a_blank_image_is_marked(world: World) -> None:
     work, name = world.worker(), largest(world.plan)
     plain_make = work.make

@@ -86,6 +86,7 @@ def killer(stop: threading.Event, until: Callable[[], bool], killed: list[int]) 
                     return
 
 
+# Fault case 64: the search loses its driver.
 def test_with_a_killed_driver_and_a_killed_trial_the_search_is_the_loops(
     packs: Path, tmp_path: Path, session: Session, undisturbed: tuple[list[Trial], Path]
 ) -> None:

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import fairsynth.safe_path  # noqa: F401 # isort: split
+from fairsynth import interrupts  # isort: split
+
 from cyclopts import App
 
 from fairsynth.commands.completion.command import completion_command
@@ -30,19 +33,11 @@ for _stage in STAGES:
     app.command(stage_command(_stage), name=_stage, group="One stage alone; the earlier ones must be finished")
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    import signal
-
     from cyclopts import CycloptsError
 
     prepare_streams()
-    # A stopped job ends as an interrupted command does.
-    signal.signal(signal.SIGTERM, _interrupt)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if problem := misspelt_option(app, words):
@@ -67,7 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def script(argv: Sequence[str] | None = None) -> NoReturn:
     """The console command: ``main`` and the end of the process."""
     in_utf8_mode()
-    leave(main(argv))
+    try:
+        interrupts.catch()
+        code = main(argv)
+    except KeyboardInterrupt:  # before a command began, or behind it
+        complain(interrupts.MESSAGE)
+        code = interrupts.INTERRUPTED
+    leave(code)
 
 
 if __name__ == "__main__":

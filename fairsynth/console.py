@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from fairsynth import interrupts
 from fairsynth.errors import BudgetReached, FairsynthError, InfrastructureError
 from fairsynth.escaping import printable, shortened
 from fairsynth.exhausted import exhausted
+from fairsynth.interrupts import INTERRUPTED
 from fairsynth.watching import log
 from fairsynth.watching.bars import aside
 from fairsynth.watching.redaction import redacted
-
-INTERRUPTED = 130
 
 
 class OutputClosed(InfrastructureError):
@@ -102,10 +102,13 @@ def _guarded(work: Callable[[], int]) -> int:
         return work()
     except FairsynthError as error:
         complain(str(error))
+        interrupts.told()
         return error.exit_code
     except KeyboardInterrupt:
-        complain("interrupted; finished work is kept, the same command goes on")
-        return INTERRUPTED
+        lost = interrupts.cause()
+        complain(str(lost) if isinstance(lost, FairsynthError) else interrupts.MESSAGE)
+        interrupts.told()
+        return lost.exit_code if isinstance(lost, FairsynthError) else INTERRUPTED
     except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
         if os.environ.get("FAIRSYNTH_DEBUG"):
             raise
@@ -120,8 +123,8 @@ def _guarded(work: Callable[[], int]) -> int:
 def leave(code: int) -> NoReturn:
     """End the process.
 
-    A command that was interrupted, or stopped by its budget, leaves at once: Ray's threads are still at work then, and
-    tearing Ray down under them can crash. Its processes end with this one, as they do when it is killed.
+    A command that was interrupted, or stopped by its budget or by the loss of Ray, leaves at once: Ray's threads are still
+    at work then, and tearing Ray down under them can crash. Its processes are ended with this one.
     """
     try:
         sys.stdout.flush()
@@ -130,7 +133,8 @@ def leave(code: int) -> NoReturn:
         code = code or InfrastructureError.exit_code
     with suppress(OSError, ValueError):
         sys.stderr.flush()
-    if code in (INTERRUPTED, BudgetReached.exit_code):
+    if code in (INTERRUPTED, BudgetReached.exit_code) or interrupts.cause() is not None:
+        interrupts.do_last_deeds()
         os._exit(code)
     raise SystemExit(code)
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import _thread
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairsynth import interrupts
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine import nodes
 from fairsynth.engine.address import check_address
+from fairsynth.engine.lifetime import processes, start
+from fairsynth.engine.lifetime.head import Watch
 from fairsynth.engine.progress import Progress, watched
-from fairsynth.engine.ray_start import not_started, ray_folder, stderr_kept
+from fairsynth.engine.ray_start import not_started, stderr_kept
 from fairsynth.engine.signals import handlers_kept
 from fairsynth.errors import InfrastructureError
 
@@ -66,7 +69,11 @@ class Session:
         self.startup_seconds = 0.0
         self.jobs_left = False
         """Whether jobs that nobody waits for are still at work."""
+        self.lost: InfrastructureError | None = None
+        """Why Ray cannot be talked to any more."""
         self._connected = self._answered = False
+        self._watch: Watch | None = None
+        self._while_connected = ExitStack()
 
     def connect(self) -> None:
         """Join the cluster of RAY_ADDRESS, or start a local Ray. Raises InfrastructureError if that fails."""
@@ -79,6 +86,7 @@ class Session:
             return
         began = time.monotonic()
         os.environ.setdefault("OMP_NUM_THREADS", str(self.resources.threads))
+        interrupts.before_the_end(processes.end)
         try:
             with handlers_kept(), stderr_kept() as said:
                 self._init(ray)
@@ -87,6 +95,7 @@ class Session:
         except Exception as error:  # Ray raises almost anything, even a plain Exception, where it does not start
             raise not_started(error, said=said()) from error
         self._connected = True
+        self._watch = Watch(self._lose)
         self.startup_seconds += time.monotonic() - began
 
     def look(self) -> None:
@@ -95,26 +104,25 @@ class Session:
             check_address()
         self._answered = True
 
-    @staticmethod
-    def _init(ray: Any) -> None:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
-            return
-        # Idle workers are useless: every stage's workers need an environment of their own.
-        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        os.environ.setdefault("RAY_enable_worker_prestart", "0")
-        # Ray warns when many workers start at once, which is what a run does.
-        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
-        ray.init(
-            address="local",
-            _temp_dir=ray_folder(),
-            # Four logical CPUs at least: Ray Data needs one beside its actors to read.
-            num_cpus=max(4, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=512 * 2**20,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+    def _init(self, ray: Any) -> None:
+        try:
+            if os.environ.get("RAY_ADDRESS"):
+                start.join(ray)
+            else:
+                self._while_connected.enter_context(start.with_token())
+                start.start(ray)
+            self._while_connected.enter_context(start.without_rays_words())
+        except BaseException:
+            self._while_connected.close()
+            raise
+
+    def _lose(self, error: InfrastructureError) -> None:
+        """What this session works on is gone; from another thread."""
+        self.lost = error
+        if interrupts.caught():
+            interrupts.stop(error)
+        else:
+            _thread.interrupt_main()
 
     @property
     def workers(self) -> int:
@@ -191,12 +199,18 @@ class Session:
 
     def close(self) -> None:
         """Disconnect, if this session connected."""
-        if self._connected:
-            import ray
+        if self._watch is not None:
+            self._watch.end()
+        if not self._connected:
+            return
+        import ray
 
-            with handlers_kept():
-                ray.shutdown()
-            self._connected = False
+        if self.lost:
+            processes.end()  # else Ray waits for what is gone
+        with handlers_kept():
+            ray.shutdown()
+        self._while_connected.close()
+        self._connected = False
 
 
 def is_connected() -> bool:
@@ -228,10 +242,10 @@ def session_of(
         session = Session(resources, progress)
         try:
             yield session
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            if not session.jobs_left:
+        except BaseException as error:
+            if session.lost is not None:
+                raise session.lost from error
+            if not session.jobs_left and not isinstance(error, KeyboardInterrupt):
                 session.close()
             raise
         session.close()

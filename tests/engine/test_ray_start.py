@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -115,7 +114,7 @@ def connected(error: Exception, monkeypatch: pytest.MonkeyPatch, written: bytes 
         os.write(2, written)
         raise error
 
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, is_initialized=lambda: False))  # type: ignore[arg-type]
+    monkeypatch.setattr("ray.init", init)
     with pytest.raises(InfrastructureError) as caught:
         Session(ResourcesConfig()).connect()
     return str(caught.value)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from fairsynth.engine.session import Session
 # A signal after ray.init, and one more after ray.shutdown.
 TERMINATED = """
 import os, signal, time
-from fairsynth import cli, console
+from fairsynth import console, interrupts
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import Session
 
@@ -34,7 +33,7 @@ def work():
     time.sleep(20)
     return 2
 
-signal.signal(signal.SIGTERM, cli._interrupt)
+interrupts.catch()
 console.leave(console.guarded(work))
 """
 MESSAGE = "fairsynth: interrupted; finished work is kept, the same command goes on\n"
@@ -64,7 +63,7 @@ def test_while_ray_starts_a_signal_interrupts_and_handlers_come_back(end: str, m
         if end == "error":
             raise SystemExit(2)
 
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, is_initialized=lambda: False))  # type: ignore[arg-type]
+    monkeypatch.setattr("ray.init", init)
     monkeypatch.setenv("RAY_ADDRESS", "local")
     before = signal.signal(signal.SIGTERM, handler)
     try:

@@ -22,6 +22,7 @@ from fairsynth.commands.doctor.probe import leave, probe_in
 from fairsynth.commands.doctor.storage import existing
 from fairsynth.config import RunConfig
 from fairsynth.engine.address import WAYS, Place, place, silence
+from fairsynth.engine.lifetime.start import own_path
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.errors import InfrastructureError
 from fairsynth.store.address import Address
@@ -91,9 +92,12 @@ def cluster_checks(config: RunConfig, root: Path | Address, with_models: bool) -
 
 def _asked(config: RunConfig, probe: str, target: Path, with_models: bool) -> Iterator[Check]:
     question = json.dumps({"config": config.model_dump(mode="json"), "probe": probe, "models": with_models})
-    words = [sys.executable, "-m", "fairsynth.commands.doctor.cluster", str(target)]
+    # -P: nothing is imported from the current folder.
+    words = [sys.executable, "-P", "-m", "fairsynth.commands.doctor.cluster", str(target)]
     with open(target.with_name("log"), "wb") as log:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=os.environ | own_path()
+        )
         try:
             process.communicate(question.encode(), timeout=_RAY_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,1 @@
+"""How Ray starts, is watched and ends."""

@@ -1,0 +1,76 @@
+"""Notices that what a session works on is gone: Ray would wait for it, for a minute and more."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from fairsynth.engine.address import place
+from fairsynth.engine.lifetime import processes
+from fairsynth.errors import InfrastructureError
+
+_KEPT = "finished work is kept, the same command goes on"
+# Seconds: between looks; without an answer of a cluster's head until it is taken for lost, less than Ray's own 60.
+_LOOK, _PATIENCE = 0.5, 20.0
+# Looks between those at which the processes are noted.
+_NOTE = 10
+_NAMES = {"gcs_server": "Ray's head process (gcs_server)", "raylet": "Ray's process on this machine (raylet)"}
+
+
+class Watch:
+    """A thread that calls ``lost`` once, with what to tell, if the local Ray's processes end or a cluster's head goes."""
+
+    def __init__(self, lost: Callable[[InfrastructureError], None]) -> None:
+        self.lost, self._over = lost, threading.Event()
+        self._seen = time.monotonic()
+        threading.Thread(target=self._look, daemon=True, name="head").start()
+
+    def end(self) -> None:
+        """Ray is about to be ended on purpose."""
+        self._over.set()
+
+    def _look(self) -> None:
+        local = processes.started()
+        head = None if local else _head()
+        looks = 0
+        while not self._over.wait(_LOOK if local else 4 * _LOOK):
+            if local and looks % _NOTE == 0:
+                processes.note()
+            looks += 1
+            why = _ended(local) if local else self._unreachable(head)
+            if why and not self._over.is_set():
+                self.lost(InfrastructureError(f"{why}; {_KEPT}"))
+                return
+
+    def _unreachable(self, head: tuple[str, int] | None) -> str:
+        if head is None:
+            return ""
+        try:
+            socket.create_connection(head, timeout=4 * _LOOK).close()
+            self._seen = time.monotonic()
+        except OSError as error:
+            if time.monotonic() - self._seen > _PATIENCE:
+                return f"the cluster's head {head[0]}:{head[1]} is lost: {error.strerror or error}"
+        return ""
+
+
+def _ended(local: dict[str, object]) -> str:
+    for name, process in local.items():
+        code = process.poll()  # type: ignore[attr-defined]
+        if code is not None:
+            return f"{_NAMES[name]} has ended" + (f" by signal {-code}" if code < 0 else f" with exit code {code}")
+    return ""
+
+
+def _head() -> tuple[str, int] | None:
+    """Where the cluster's head listens, as Ray has found it, or as RAY_ADDRESS says of a head behind ``ray://``."""
+    node = getattr(sys.modules.get("ray._private.worker"), "_global_node", None)
+    where = getattr(node, "gcs_address", None)
+    if where is None and "://" in os.environ.get("RAY_ADDRESS", "") and (there := place()):
+        where = str(there)
+    host, _, port = str(where or "").rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdigit() else None

@@ -1,0 +1,75 @@
+"""The processes of the local Ray that this process started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+_seen: dict[int, str] = {}
+
+
+def end() -> None:
+    """End them, and all that they have started, at once: Ray's own goodbye takes seconds, or never comes."""
+    note()
+    for number, began in _seen.items():
+        if _began(number) == began:  # and no other process has its number by now
+            with suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+    _seen.clear()
+
+
+def note() -> None:
+    """Remember who is there now: the children of a process that is killed have another parent."""
+    _seen.update({number: _began(number) for number in rays()})
+
+
+def rays() -> list[int]:
+    """Their ids: those that Ray's driver part started, and all below them."""
+    package = getattr(sys.modules.get("ray"), "__path__", None)
+    children = _children()
+    waiting = [number for number in children.get(os.getpid(), []) if package and str(package[0]) in _command(number)]
+    found = list[int]()
+    while waiting:
+        number = waiting.pop()
+        found.append(number)
+        waiting += children.get(number, [])
+    return found
+
+
+def started() -> dict[str, Any]:
+    """Of a local Ray: the process that knows the cluster (gcs_server), and the one that starts workers (raylet)."""
+    node = getattr(sys.modules.get("ray._private.worker"), "_global_node", None)
+    processes = getattr(node, "all_processes", None) or {}
+    return {name: processes[name][0].process for name in ("gcs_server", "raylet") if processes.get(name)}
+
+
+def _children() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for entry in _PROC.glob("[0-9]*"):
+        if fields := _stat(int(entry.name)):
+            found.setdefault(int(fields[1]), []).append(int(entry.name))
+    return found
+
+
+def _began(number: int) -> str:
+    """When a process began, in ticks since the machine did; empty if it is not there."""
+    fields = _stat(number)
+    return fields[19] if fields else ""
+
+
+def _stat(number: int) -> list[str]:
+    with suppress(OSError):
+        # What follows the name, which stands in parentheses and may have spaces and parentheses of its own.
+        return (_PROC / str(number) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    return []
+
+
+def _command(number: int) -> str:
+    with suppress(OSError):
+        return (_PROC / str(number) / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    return ""

@@ -14,6 +14,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from tests.chaos.summary import passed, text
 from tests.conftest import small_arguments
 from tests.support.comparing import differences
 
+# Between strikes, as shares of the undisturbed run's time: machines differ, and a start alone takes a tenth of it.
+GAPS = (0.04, 0.3)
 SHORT = ("finetune", "evaluate", "report")
 
 
@@ -35,14 +38,16 @@ def arguments(place: Disk) -> list[str]:
     return words[:where] + words[where + 2 :]
 
 
-def undisturbed(place: Disk, given: Path | None, gap: tuple[float, float]) -> Path:
-    """The output of a run that nobody strikes: the one given, or one that is made now."""
+def undisturbed(place: Disk, given: Path | None) -> tuple[Path, float]:
+    """The output of a run that nobody strikes, and its seconds: the one given, or one that is made now."""
     if given is not None:
-        return given
-    outcome = Whole(place, "undisturbed", arguments(place), random.Random(0), gap).run(0)
+        told = json.loads((given / "progress.json").read_text("utf-8"))
+        return given, told["updated_at"] - told["since"]
+    whole = Whole(place, "undisturbed", arguments(place), random.Random(0), (0.0, 0.0))
+    outcome = whole.run(0)
     if not outcome.finished:
         raise SystemExit(f"the undisturbed run did not end with 0: {outcome.attempts[-1].said}")
-    return place.folder_of(place.out("undisturbed"))
+    return place.folder_of(whole.out), whole.seconds
 
 
 def shortened(run: Path, out: Path) -> None:
@@ -57,9 +62,10 @@ def struck(place: Disk, options: argparse.Namespace) -> list[Outcome]:
     """Whole runs under strikes, until there were as many as asked for."""
     rng, found = random.Random(options.seed), list[Outcome]()
     left = options.strikes
-    expected = undisturbed(place, options.undisturbed, options.gap)
+    expected, seconds = undisturbed(place, options.undisturbed)
+    least, most = options.gap or (share * seconds for share in GAPS)
     while left > 0:
-        whole = Whole(place, f"run-{len(found)}", arguments(place), rng, options.gap)
+        whole = Whole(place, f"run-{len(found)}", arguments(place), rng, (least, most))
         if options.short:
             shortened(expected, Path(whole.out))
         outcome = whole.run(min(left, options.per_run))
@@ -101,6 +107,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help=f"begin with all but {', '.join(SHORT)} finished")
     parser.add_argument("--keep", action="store_true", help="keep the outputs of runs that differ in nothing, too")
     options = parser.parse_args(words)
+    # Whoever starts this in the background has SIGINT ignored, and processes inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     results = facts(options) | {"places": {}}
     for name in options.place or ["disk"]:
         place = PLACES[name](options.out.resolve() / name)

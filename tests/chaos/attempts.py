@@ -80,6 +80,11 @@ class Whole:
         self.seen: dict[str, object] = {}
         self.last: float | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Of all attempts."""
+        return sum(attempt.seconds for attempt in self.outcome.attempts)
+
     def run(self, strikes: int) -> Outcome:
         """Strike at most so often; then let it end. Afterwards ``finished`` tells whether it did."""
         most = len(self.outcome.attempts) + strikes + 5
@@ -127,7 +132,7 @@ class Whole:
     def _left(self, family: list[psutil.Process]) -> list[str]:
         """Ray's processes that a driver left; they are ended then."""
         left = processes.still_there(family, _GONE)
-        names = [processes.words(one)[:80] for one in left]
+        names = [processes.name(one) for one in left]
         for one in left:
             processes.end(one.pid)
         return names

@@ -60,7 +60,7 @@ def forked(work: Callable[[], object], folder: Path, root: Path, **plan: object)
     """Do the work in a child; returns how it ended, as ``os.waitstatus_to_exitcode`` tells it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / PLAN).write_text(json.dumps({"number": 0, **plan}), "utf-8")
+    (folder / PLAN).write_text(json.dumps([{"number": 0, **plan}] if plan else []), "utf-8")
     pid = os.fork()
     if pid == 0:
         try:

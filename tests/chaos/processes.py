@@ -11,6 +11,8 @@ from contextlib import suppress
 import psutil
 
 _PARTS = {"raylet": "raylet/raylet", "gcs": "gcs_server"}
+# Processes of Ray's that have names as workers have, and do none of a run's work.
+_NO_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def below(pid: int) -> list[psutil.Process]:
@@ -32,18 +34,28 @@ def words(process: psutil.Process) -> str:
 def of_kind(processes: Iterable[psutil.Process], kind: str) -> list[psutil.Process]:
     """Ray's raylets or gcs among processes, or its workers that have work (kind ``worker``)."""
     if kind == "worker":
-        return [one for one in processes if words(one).startswith("ray::") and "ray::IDLE" not in words(one)]
+        return [
+            one for one in processes if (said := words(one)).startswith("ray::") and not said.startswith(_NO_WORKERS)
+        ]
     return [one for one in processes if _PARTS[kind] in words(one).split(" ")[0]]
+
+
+def name(process: psutil.Process) -> str:
+    """Its name for people: a worker's as Ray sets it, else its program's and script's."""
+    said = words(process)
+    if said.startswith("ray::"):
+        return said.strip()
+    return " ".join(os.path.basename(word) for word in said.split(" ") if not word.startswith("-"))[:60]
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> list[str]:
     """Send a signal; returns the names of those that got it."""
     told = []
     for one in processes:
-        name = words(one)[:60]
+        called = name(one)
         with suppress(psutil.Error):
             one.send_signal(number)
-            told.append(name)
+            told.append(called)
     return told
 
 

@@ -1,8 +1,8 @@
 """Python imports this at the start of every process that has this folder on its path: the driver's and Ray's workers'.
 
 With ``CHAOS_FOLDER`` set it notes there which units are begun (``journal.jsonl``), and with ``CHAOS_ROOT`` each
-operation by which a file below that folder gets its content or its name. Where ``crash.json`` names such an operation,
-the process ends just before or just after it, as by ``kill -9``. Nothing of the product knows of it; without the
+operation by which a file below that folder gets its content or its name. Where ``crash.json`` names such operations,
+the process that does one ends just before or just after it, as by ``kill -9``. Nothing of the product knows of it; without the
 variables nothing happens.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-JOURNAL, PLAN, DRIVER = "journal.jsonl", "crash.json", "driver"
+JOURNAL, PLAN, DRIVER, FIRED = "journal.jsonl", "crash.json", "driver.json", "fired-"
 _OPERATIONS = ("rename", "replace", "link", "fsync", "mkdir")
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 _FINGERPRINT = re.compile(r"(?<=-)[0-9a-f]{16}(?=/|$)")
@@ -43,7 +43,7 @@ class Crashes:
 
     def __init__(self, folder: str, root: str) -> None:
         self.folder, self.root, self.times = folder, os.path.realpath(root), Counter[str]()
-        self._plan: dict[str, Any] | None = None
+        self._plan: list[dict[str, Any]] | None = None
 
     def install(self) -> None:
         """Put this around the operations."""
@@ -85,27 +85,31 @@ class Crashes:
         return f"{name} {inside} {self.times[f'{name} {inside}']}"
 
     def end(self, point: str, when: str) -> None:
-        """End this process, and its run's driver if the plan says so, the first time that the plan's point is reached."""
+        """End this process where the plan wants it, once; its run's driver, too, if the plan says ``whole``."""
         if self._plan is None:
-            self._plan = _read(os.path.join(self.folder, PLAN))
-        if self._plan.get("point") != point or self._plan.get("when") != when:
-            return
+            self._plan = _read(os.path.join(self.folder, PLAN), [])
+        for wanted in self._plan:
+            if (wanted["point"], wanted["when"]) == (point, when) and self.first(wanted["number"]):
+                driver = _read(os.path.join(self.folder, DRIVER), None)
+                if wanted.get("whole") and driver:
+                    os.kill(driver, signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def first(self, number: int) -> bool:
+        """Whether no process has ended for this part of the plan."""
         try:
-            os.close(os.open(os.path.join(self.folder, f"fired-{self._plan['number']}"), os.O_CREAT | os.O_EXCL))
+            os.close(os.open(os.path.join(self.folder, f"{FIRED}{number}"), os.O_CREAT | os.O_EXCL))
         except FileExistsError:
-            return
-        driver = _read(os.path.join(self.folder, DRIVER)).get("pid")
-        if self._plan.get("whole") and driver:
-            os.kill(driver, signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+            return False
+        return True
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, otherwise: Any) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError:
-        return {}
+        return otherwise
 
 
 class _Watched(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -59,7 +59,7 @@ def drawn(there: Sequence[str], most: int, seed: int) -> list[dict[str, Any]]:
 def struck(plan: list[dict[str, Any]], options: argparse.Namespace, expected: Path) -> list[dict[str, Any]]:
     """Runs whose processes die at the planned points, until all are reached or a few runs have ended."""
     runs = list[dict[str, Any]]()
-    while (left := [one for one in plan if not _fired(options.out, one)]) and len(runs) < _MOST_RUNS:
+    while not all(_fired(options.out, one) for one in plan) and len(runs) < _MOST_RUNS:
         out, calls = options.out / f"run-{len(runs)}", list[dict[str, Any]]()
         while not calls or calls[-1]["code"] != 0:
             code, said = called(out, options.out, plan if len(calls) <= len(plan) else [])

@@ -3,7 +3,7 @@
 Strikes kill the driver, workers, nodes, Ray's own processes, or send signals. After each end of the command the same
 command is called again, until it ends with 0; then rows, images, adapters, predictions and all other files are compared
 with those of an undisturbed run at the same place. Many strikes hit one run. ``FOLDER/chaos.json`` has all that was
-seen, ``FOLDER/chaos.txt`` the summary; the exit code is 0 only if nothing differed, was lost or was made twice.
+seen, ``figures.json`` and ``chaos.txt`` there the figures; the exit code is 0 only if nothing differed, was lost or was made twice.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos.attempts import Outcome, Whole
-from tests.chaos.places import PLACES, Disk
-from tests.chaos.summary import passed, text
+from tests.chaos.bucket import Bucket
+from tests.chaos.places import Disk, Nodes
+from tests.chaos.summary import digest, passed, text
 from tests.conftest import small_arguments
 from tests.support.comparing import differences
 
+PLACES = {"disk": Disk, "nodes": Nodes, "bucket": Bucket}
 # Between strikes, as shares of the undisturbed run's time: machines differ, and a start alone takes a tenth of it.
 GAPS = (0.04, 0.3)
 SHORT = ("finetune", "evaluate", "report")
@@ -83,11 +85,16 @@ def struck(place: Disk, options: argparse.Namespace) -> list[Outcome]:
 
 def facts(options: argparse.Namespace) -> dict[str, object]:
     """When, where and by which command."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join(["python -m tests.chaos", *sys.argv[1:]]),
         "seed": options.seed,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "cpu": next(
+            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+        ),
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
 
@@ -120,6 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
             place.finish()
         results["places"][name] = {"workers": place.workers, "runs": [outcome.to_json() for outcome in found]}
         (options.out / "chaos.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        (options.out / "figures.json").write_text(json.dumps(digest(results), indent=1) + "\n", "utf-8")
     told = text(results)
     (options.out / "chaos.txt").write_text(told + "\n", "utf-8")
     print(told)

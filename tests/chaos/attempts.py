@@ -25,6 +25,9 @@ from tests.chaos.places import Disk, environment
 _HUNG = 600.0
 # Seconds within which Ray's processes must have gone after a driver.
 _GONE = 15.0
+# The exit code where another run holds the output, and seconds until the next call then.
+IN_USE, _PAUSE = 6, 10
+_MOST_CALLS = 500
 _ENDINGS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 _WRONG = re.compile(r"internal error|Traceback \(most recent call last\)")
 
@@ -87,8 +90,9 @@ class Whole:
 
     def run(self, strikes: int) -> Outcome:
         """Strike at most so often; then let it end. Afterwards ``finished`` tells whether it did."""
-        most = len(self.outcome.attempts) + strikes + 5
-        for number in range(most):
+        # Others than those that find the output held by one that was killed.
+        most, number = strikes + 5, 0
+        while sum(attempt.code != IN_USE for attempt in self.outcome.attempts) < most and number < _MOST_CALLS:
             self.place.renew()
             attempt = self._attempt(number, strikes - len(self.outcome.strikes))
             self.outcome.attempts.append(attempt)
@@ -97,6 +101,8 @@ class Whole:
             if attempt.code == 0:
                 self.outcome.finished = True
                 break
+            number += 1
+            time.sleep(_PAUSE if attempt.code == IN_USE else 0)
         self.outcome.repeated = self._repeated()
         return self.outcome
 
@@ -149,6 +155,8 @@ class Whole:
     def _do(self, kind: str, draw: float, driver: subprocess.Popen[bytes]) -> tuple[str, list[str]]:
         """Strike; the driver, where nobody else is there to be struck. Returns the kind and the victims."""
         there = self.place.processes(driver.pid)
+        if kind == "store":
+            return kind, self.place.fail_for(3 + 12 * draw, "unavailable" if draw < 0.5 else "hang")
         if kind == "node":
             return kind, [self.place.lose_node(int(draw * 1000))]
         if kind == "everything":

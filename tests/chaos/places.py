@@ -75,6 +75,10 @@ class Disk:
         """Lose a node for good, and get a new one; returns what was lost."""
         raise NotImplementedError("one node")
 
+    def fail_for(self, seconds: float, how: str) -> list[str]:
+        """Let the store fail for so long, by ``unavailable`` or ``hang``; returns what was done."""
+        raise NotImplementedError("a disk")
+
     def renew(self) -> None:
         """Before the next attempt: replace what a strike broke for good."""
 
@@ -147,6 +151,3 @@ class Nodes(Disk):
             self.cluster.shutdown()
         for one in processes.still_there((p for p in left if processes.words(p)), 10):
             processes.end(one.pid)
-
-
-PLACES = {"disk": Disk, "nodes": Nodes}

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Exit codes that a strike may have as its consequence: ended by it, interrupted, infrastructure.
-_EXPECTED = {0, -9, 130, 5}
+# Exit codes that a strike may have as its consequence: ended by it, interrupted, infrastructure, still held by one that
+# was killed.
+_EXPECTED = {0, -9, 130, 5, 6}
 # Strikes after which work may have to be done again: all but a pause.
 _HARMLESS = {"stopped"}
 
@@ -53,9 +54,18 @@ def passed(results: Mapping[str, Any]) -> bool:
     )
 
 
+FACTS = ("date", "command", "seed", "cpu", "cores", "python")
+
+
+def digest(results: Mapping[str, Any]) -> dict[str, Any]:
+    """When, where and how, and the figures of each place: what benchmarks/results/ keeps."""
+    places = {name: {**figures(place), "workers": place["workers"]} for name, place in results["places"].items()}
+    return {name: results[name] for name in FACTS} | {"passed": passed(results), "places": places}
+
+
 def text(results: Mapping[str, Any]) -> str:
     """All figures for people, and how signals and lost parts ended the command."""
-    lines = [f"{name}: {results[name]}" for name in ("date", "command", "seed", "machine", "python")]
+    lines = [f"{name}: {results[name]}" for name in FACTS]
     for name, place in results["places"].items():
         lines += ["", f"place {name}", *(f"  {key}: {value}" for key, value in figures(place).items())]
         lines += [f"  {line}" for line in endings(place["runs"])]

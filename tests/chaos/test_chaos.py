@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.__main__ import main
-from tests.chaos.summary import figures, passed, text
+from tests.chaos.summary import FACTS, digest, figures, passed, text
 
 
 def run_of(**changed: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def run_of(**changed: Any) -> dict[str, Any]:
 
 
 def results_of(*runs: dict[str, Any]) -> dict[str, Any]:
-    head = dict.fromkeys(("date", "command", "seed", "machine", "python"), "-")
+    head = dict.fromkeys(FACTS, "-")
     return head | {"places": {"disk": {"workers": 1, "runs": list(runs)}}}
 
 
@@ -32,6 +32,7 @@ def test_a_run_that_lost_nothing_passes() -> None:
     results = results_of(run_of(repeated={"embed-1/u-0": 1}), run_of())
     assert passed(results) and text(results).endswith("passed")
     found = figures(results["places"]["disk"])
+    assert digest(results)["places"]["disk"].items() >= found.items() and digest(results)["passed"]
     assert found["whole runs"] == 2 and found["strikes"] == 2 and found["exit codes"] == {"-9": 2, "0": 2}
     assert found["units begun again"] == 1
 

@@ -136,9 +136,9 @@ class _Watched(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         begun = actor.begun
 
         def noted(self: Any, task: Any) -> Any:
-            if not self.failure and str(task["name"]) not in self.units.done():
-                stage = os.path.basename(os.path.dirname(str(self.units.path)))
-                write_line(folder, what="begun", unit=f"{stage}/{task['name']}")
+            name = str(task["name"])
+            if not self.failure and name not in self.units.done():
+                write_line(folder, what="begun", unit=f"{os.path.basename(os.path.dirname(self.units.path))}/{name}")
             return begun(self, task)
 
         actor.begun = noted

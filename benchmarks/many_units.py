@@ -78,16 +78,19 @@ def drawn(units: list[str], seed: int) -> dict[str, str]:
     return {name: "raised" if name in raising else "killed" for name in failing}
 
 
-def passes(folder: Path, names: list[str], seconds: float, failing: Mapping[str, str], nodes: int) -> int:
-    """Make all units, calling again after each error of infrastructure; returns the number of calls."""
+def passes(folder: Path, names: list[str], seconds: float, failing: Mapping[str, str], nodes: int) -> tuple[int, float]:
+    """Make all units, calling again after each error of infrastructure.
+
+    Returns the number of calls, and the seconds until a worker of the last call was ready, mean of all.
+    """
     calls = 0
     while True:
         calls += 1
         try:
             with session_of(ResourcesConfig(workers=nodes)) as session:
                 make = partial(Sleeper, folder, seconds, failing)
-                run_units(session, "embed", Units(folder / "units"), names, make, models=False)
-            return calls
+                ran = run_units(session, "embed", Units(folder / "units"), names, make, models=False)
+            return calls, ran.startup_seconds
         except InfrastructureError as error:
             print(f"call {calls} ended: {str(error)[:100]}", flush=True)
 
@@ -97,7 +100,7 @@ def measured(folder: Path, names: list[str], chosen: argparse.Namespace) -> dict
     failing, memory, stop = drawn(names, chosen.seed), list[float](), threading.Event()
     threading.Thread(target=watch, args=(memory, stop), daemon=True).start()
     began = time.monotonic()
-    calls = passes(folder, names, chosen.seconds, failing, chosen.nodes)
+    calls, start = passes(folder, names, chosen.seconds, failing, chosen.nodes)
     wall = time.monotonic() - began
     stop.set()
     units = Units(folder / "units")
@@ -113,7 +116,9 @@ def measured(folder: Path, names: list[str], chosen: argparse.Namespace) -> dict
         "calls": calls,
         "work, seconds of all workers": work,
         "wall, seconds": wall,
+        "start of a worker, seconds, mean of the last call": start,
         "overhead": wall * chosen.nodes / work - 1,
+        "overhead after one start of the workers": (wall - start) * chosen.nodes / work - 1,
         "driver memory, MB, every tenth of the run": [round(m) for m in memory[:: max(1, len(memory) // 10)]],
         "driver memory, MB, growth over the second half": half[-1] - half[0],
     }

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pyarrow as pa
@@ -47,7 +48,7 @@ class Sleeper:
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         name, began = str(task["name"]), time.time()
         with (self.folder / "begun").open("a", encoding="utf-8") as file:
-            file.write(f"{name}\n")
+            file.write(f"{name} {os.getpid()} {began}\n")
         time.sleep(self.seconds * (0.5 if name in self.failing else 1))
         if name in self.failing and self.first(name):
             if self.failing[name] == "killed":
@@ -78,19 +79,16 @@ def drawn(units: list[str], seed: int) -> dict[str, str]:
     return {name: "raised" if name in raising else "killed" for name in failing}
 
 
-def passes(folder: Path, names: list[str], seconds: float, failing: Mapping[str, str], nodes: int) -> tuple[int, float]:
-    """Make all units, calling again after each error of infrastructure.
-
-    Returns the number of calls, and the seconds until a worker of the last call was ready, mean of all.
-    """
+def passes(folder: Path, names: list[str], seconds: float, failing: Mapping[str, str], nodes: int) -> int:
+    """Make all units, calling again after each error of infrastructure; returns the number of calls."""
     calls = 0
     while True:
         calls += 1
         try:
             with session_of(ResourcesConfig(workers=nodes)) as session:
                 make = partial(Sleeper, folder, seconds, failing)
-                ran = run_units(session, "embed", Units(folder / "units"), names, make, models=False)
-            return calls, ran.startup_seconds
+                run_units(session, "embed", Units(folder / "units"), names, make, models=False)
+            return calls
         except InfrastructureError as error:
             print(f"call {calls} ended: {str(error)[:100]}", flush=True)
 
@@ -99,13 +97,17 @@ def measured(folder: Path, names: list[str], chosen: argparse.Namespace) -> dict
     """Make the units on the cluster that RAY_ADDRESS names; the figures."""
     failing, memory, stop = drawn(names, chosen.seed), list[float](), threading.Event()
     threading.Thread(target=watch, args=(memory, stop), daemon=True).start()
-    began = time.monotonic()
-    calls, start = passes(folder, names, chosen.seconds, failing, chosen.nodes)
+    began, clock = time.monotonic(), time.time()
+    calls = passes(folder, names, chosen.seconds, failing, chosen.nodes)
     wall = time.monotonic() - began
     stop.set()
     units = Units(folder / "units")
     work = sum(pq.read_table(units[name] / "rows.parquet")["seconds"][0].as_py() for name in names)
-    begun = Counter((folder / "begun").read_text("utf-8").split())
+    lines = [line.split() for line in (folder / "begun").read_text("utf-8").splitlines()]
+    begun, first = Counter(name for name, *_ in lines), dict[str, float]()
+    for _, worker, second in lines:
+        first.setdefault(worker, float(second) - clock)
+    start = mean(sorted(first.values())[: chosen.nodes])
     half = memory[len(memory) // 2 :]
     return {
         "units": len(names),
@@ -116,7 +118,7 @@ def measured(folder: Path, names: list[str], chosen: argparse.Namespace) -> dict
         "calls": calls,
         "work, seconds of all workers": work,
         "wall, seconds": wall,
-        "start of a worker, seconds, mean of the last call": start,
+        "start of the first workers, seconds, mean": start,
         "overhead": wall * chosen.nodes / work - 1,
         "overhead after one start of the workers": (wall - start) * chosen.nodes / work - 1,
         "driver memory, MB, every tenth of the run": [round(m) for m in memory[:: max(1, len(memory) // 10)]],

@@ -1,4 +1,4 @@
-"""Fault case 61: a changed setting redoes exactly the stages that depend on it, for every setting there is."""
+"""A changed setting redoes exactly the stages that depend on it, for every setting there is."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.chaos.hooks.sitecustomize import JOURNAL
 from tests.chaos.places import Disk, environment
 
 # Seconds after which an attempt that nobody strikes counts as hung.
-_HUNG = 600.0
+_HUNG = 1800.0
 # Seconds within which Ray's processes must have gone after a driver.
 _GONE = 15.0
 # The exit code where another run holds the output, and seconds until the next call then.

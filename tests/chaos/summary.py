@@ -33,6 +33,7 @@ def figures(place: Mapping[str, Any]) -> dict[str, Any]:
         "exit codes": {str(code): n for code, n in sorted(Counter(one["code"] for one in attempts).items())},
         "unexpected exit codes": sum(one["code"] not in _EXPECTED for one in attempts),
         "calls that said internal error or showed a traceback": sum(bool(one["wrong"]) for one in attempts),
+        "calls that hung": sum(strike["kind"] == "hung" for strike in strikes),
         "calls that left processes": sum(bool(one["left"]) for one in attempts),
         "units lost": sum(len(run["lost"]) for run in runs),
         "units made twice": sum(len(run["double"]) for run in runs),
@@ -45,7 +46,7 @@ def figures(place: Mapping[str, Any]) -> dict[str, Any]:
 def passed(results: Mapping[str, Any]) -> bool:
     """Whether all runs ended, equal to the undisturbed one, and nothing was lost, double or repeated too often."""
     told = [figures(place) for place in results["places"].values()]
-    zero = ("units lost", "units made twice", "files that differ from the undisturbed run")
+    zero = ("calls that hung", "units lost", "units made twice", "files that differ from the undisturbed run")
     return bool(told) and all(
         found["whole runs"] == found["of them finished"]
         and not any(found[name] for name in zero)

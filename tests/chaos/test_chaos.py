@@ -44,6 +44,7 @@ def test_a_run_that_lost_nothing_passes() -> None:
         {"double": ["stages/embed-1/units/u-0"]},
         {"differences": ["differs: report.json"]},
         {"finished": False},
+        {"strikes": [{"kind": "hung", "attempt": 0, "after": 1800.0, "victims": []}]},
         {"repeated": {"embed-1/u-0": 1, "embed-1/u-1": 1}},
     ],
 )

@@ -11,7 +11,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.device import has_half_precision
-from fairsynth.models.foreign import require_safe
+from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.sources import SMALL, check_whole
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
-from fairsynth.models.foreign import require_safe
+from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import Sampling, check_prediction

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
-from fairsynth.models.foreign import require_safe
+from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.memory import Parts
 from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source

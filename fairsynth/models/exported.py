@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.errors import ConfigError
-from fairsynth.models.foreign import check_folder
+from fairsynth.models.hub.foreign import check_folder
 
 
 def load_image_classifier(folder: Path) -> Any:
     """The model of a folder, in evaluation mode on the CPU; safetensors alone.
 
     An Auto class would look at ``auto_map``, and ask at a terminal whether to run the code that it names. Raises
-    ConfigError for a folder that is no such classifier, or names what is not to be loaded (``models.foreign``).
+    ConfigError for a folder that is no such classifier, or names what is not to be loaded (``models.hub.foreign``).
     """
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES

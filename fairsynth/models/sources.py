@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
-from fairsynth.models.foreign import check_folder
+from fairsynth.models.hub.foreign import check_folder
 from fairsynth.models.schedule import check_prediction
 
 DEMO = "demo"
@@ -35,7 +35,7 @@ def clip_source(models: ModelsConfig) -> str:
 
 
 def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
-    """Raise ConfigError for a model path that does not exist or names what is not to be loaded (``models.foreign``), or a
+    """Raise ConfigError for a model path that does not exist or names what is not to be loaded (``models.hub.foreign``), or a
     base model whose kind of prediction is unknown.
 
     Hub ids are checked when they load, the kind of prediction before any weights.

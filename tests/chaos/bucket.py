@@ -50,7 +50,6 @@ class Bucket(Disk):
         import os
 
         from fairsynth.store.objects import Objects
-
         from tests.support.store.s3_server import KEYS
 
         os.environ |= KEYS

@@ -13,7 +13,7 @@ import pytest
 from fairsynth.data.storage import Storage, is_hidden
 from tests.support.data.dataset_files import image, load, not_listed, put
 from tests.support.data.layouts import class_folders
-from tests.support.object_store import object_store
+from tests.support.store.object_store import object_store
 
 Place = Callable[[Path], AbstractContextManager[Storage]]
 

@@ -15,7 +15,7 @@ from fairsynth.errors import DataError
 from tests.support.data.dataset_files import SPLITS, image, load, put, write_table
 from tests.support.data.pictures import refused
 from tests.support.ingesting import inspected
-from tests.support.object_store import object_store
+from tests.support.store.object_store import object_store
 
 # Fault case 3: files that stand in for others
 

@@ -20,7 +20,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import image, load, not_listed, put
 from tests.support.data.layouts import DISCOVER, FRACTIONS, LAYOUTS, class_folders
-from tests.support.object_store import object_store
+from tests.support.store.object_store import object_store
 
 NFC, NFD = unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")
 

@@ -15,7 +15,7 @@ from fairsynth.config import RunConfig
 from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
-from fairsynth.models.pinning import pinned
+from fairsynth.models.hub.pinning import pinned
 from fairsynth.pipeline import STAGES, through
 from fairsynth.preflight import check_early, worded
 from fairsynth.stages.context import Context, opened_for_work

@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +13,13 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, output_root
+from fairsynth.commands.export.finished import finished_stages
 from fairsynth.config import RunConfig
-from fairsynth.data.dataset import Dataset
 from fairsynth.errors import DataError
 from fairsynth.exports.formats import extension, write_folder, write_parquet, write_webdataset
 from fairsynth.lock import reading
-from fairsynth.models.pinning import pinned
-from fairsynth.pipeline import STAGES, needed
-from fairsynth.preflight import worded
 from fairsynth.run_folder.records import diagnosed
 from fairsynth.stages.audit.output import privacy, read_audit
-from fairsynth.stages.context import Context, opened
-from fairsynth.stages.stage import find_finished
 from fairsynth.stages.synthesize.output import TABLE, accepted
 from fairsynth.stages.synthesize.view import write_cards
 from fairsynth.stages.views import new_export, put_export
@@ -56,20 +50,6 @@ def export_set(config: RunConfig, form: Literal["folder", "parquet", "webdataset
         finally:
             shutil.rmtree(private, ignore_errors=True)
     return f"{count} images in {target}"
-
-
-@contextmanager
-def finished_stages(config: RunConfig) -> Iterator[tuple[Context, Artifact | None]]:
-    """The stages up to synthesize of this config, and its audit if there is one; nothing here connects to Ray.
-
-    Raises ConfigError that names the command whose result is missing.
-    """
-    metadata = Dataset(config.data).metadata if config.data.format != "demo" else None
-    with opened(pinned(worded(config, metadata)), metadata) as context:
-        for name in needed(config, "synthesize"):
-            find_finished(context, STAGES[name], "nothing to export yet: the result of {} is")
-        audited = STAGES["audit"].artifact(context)
-        yield context, audited if audited.finished else None
 
 
 def _write(artifact: Artifact, form: str, folder: Path) -> int:

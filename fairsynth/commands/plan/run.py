@@ -13,7 +13,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.lock import check_writable
-from fairsynth.models.pinning import pinned
+from fairsynth.models.hub.pinning import pinned
 from fairsynth.models.sources import check_sources
 from fairsynth.preflight import worded
 from fairsynth.run_folder.mark import check_folder

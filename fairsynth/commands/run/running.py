@@ -12,7 +12,7 @@ from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.exhausted import told_if_exhausted
 from fairsynth.lock import locked
-from fairsynth.models.pinning import pinned
+from fairsynth.models.hub.pinning import pinned
 from fairsynth.preflight import check_early, check_folders, groups_of, worded
 from fairsynth.run_folder.mark import check_folder, claim
 from fairsynth.store.place import output_root

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
-from fairsynth.models import pinning
+from fairsynth.models.hub import pinning
 from fairsynth.models.hub.pinning import pinned
 from fairsynth.models.sources import base_of, revision
 

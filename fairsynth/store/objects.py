@@ -23,12 +23,12 @@ from fairsynth.errors import ConfigError, InfrastructureError
 from fairsynth.store.address import Address
 from fairsynth.store.attempts import Attempts, refusal
 from fairsynth.store.client import client
+from fairsynth.store.fetch import fetch
 from fairsynth.store.pool import each
 
 PATIENCE = 120.0
 # Bytes of a part of an upload, and parts on their way at once: what an upload holds in memory is their product.
 _PART, _PARTS = 8 * 2**20, 4
-_PIECE = 2**20
 _PAGE = 1000
 
 
@@ -105,7 +105,7 @@ class Objects:
         part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
         try:
             with open(part, "wb") as file:
-                self._attempts.of(f"read {self.name(key)}", partial(_fetch, self, key, file, {}))
+                self._attempts.of(f"read {self.name(key)}", partial(fetch, self._store, key, file, {}))
             part.replace(path)
             return True
         except FileNotFoundError:
@@ -118,7 +118,12 @@ class Objects:
         _checked(key)
 
         def work() -> None:
-            obstore.put(self._store, key, content, chunk_size=_PART, max_concurrency=_PARTS)
+            try:
+                obstore.put(self._store, key, content, chunk_size=_PART, max_concurrency=_PARTS)
+            except FileNotFoundError as error:
+                if refusal(error).code == "NoSuchUpload":  # given up meanwhile, or complete and the answer was lost
+                    raise BaseError("the upload's parts are gone") from None
+                raise
 
         self._attempts.of(f"write {self.name(key)}", work)
 
@@ -276,25 +281,6 @@ class Objects:
 
 
 _NEEDED = "use Amazon S3, Google Cloud Storage (gs://), or a service that has them (MinIO, Ceph, Cloudflare R2), or a shared disk"
-
-
-def _fetch(objects: Objects, key: str, file: Any, got: dict[str, str]) -> None:
-    """Append to the file what is still missing of an object; ``got`` keeps the ETag of what is in it between attempts."""
-    offset = file.tell()
-    options: Any = {"range": {"offset": offset}, "if_match": got.get("etag")} if offset and got.get("etag") else None
-    if options is None:
-        file.seek(0)
-        file.truncate()
-    try:
-        result = obstore.get(objects._store, key, options=options)
-        got["etag"] = str(result.meta["e_tag"] or "")
-        for piece in result.stream(min_chunk_size=_PIECE):
-            file.write(piece)
-    except PreconditionError:  # it was written anew in between: from the start
-        got.clear()
-        raise BaseError("the object has changed meanwhile") from None
-    if file.tell() != int(result.meta["size"]):
-        raise BaseError("the answer was cut off")
 
 
 def _checked(key: str, or_empty: bool = False) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-THREADS = 16
+THREADS = 8
 A = TypeVar("A")
 B = TypeVar("B")
 

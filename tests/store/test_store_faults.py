@@ -186,6 +186,15 @@ def test_an_upload_that_fails_leaves_no_parts(bucket: Bucket, tmp_path: Path) ->
     assert Objects.at(bucket.uri()).read("large") is None
 
 
+def test_an_upload_whose_parts_are_gone_is_made_again(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(9 * 2**20))
+    with FaultProxy(bucket.endpoint, answer=(404, "NoSuchUpload")).running() as proxy:
+        proxy.next = ["pass", "pass", "pass", "refused"]  # begun, two parts, completed
+        through(proxy, bucket).write("large", tmp_path / "large")
+        assert proxy.happened["refused"] == 1
+    assert [entry.size for entry in Objects.at(bucket.uri()).walk()] == [9 * 2**20]
+
+
 def test_objects_that_others_made_with_odd_names_are_told(bucket: Bucket) -> None:
     address = f"{bucket.endpoint}/{bucket.name}/{quote('out/a//b')}"
     urllib.request.urlopen(urllib.request.Request(address, b"1", method="PUT"), timeout=20).close()

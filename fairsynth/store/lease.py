@@ -238,7 +238,7 @@ def check_free(objects: Objects, key: str = KEY) -> None:
 
 def _locked(objects: Objects, tenant: Tenant) -> OutputLockedError:
     return OutputLockedError(
-        f"the output folder {objects.address} is in use by {tenant.named()}; wait for it, or choose another with --out"
+        f"the output {objects.address} is in use by {tenant.named()}; wait for it, or choose another with --out"
     )
 
 

@@ -6,6 +6,8 @@ decide that in one step, so requests are let in one at a time here; their bodies
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -35,7 +37,14 @@ class _Silent(MotoRequestHandler):  # type: ignore[misc]
         """Say nothing."""
 
 
+def _end_with_the_tests() -> None:
+    """Its input ends when the process that started it does, however that comes."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=_Silent)
     print(server.server_port, flush=True)
     server.serve_forever()

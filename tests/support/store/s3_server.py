@@ -59,7 +59,8 @@ def python() -> Path:
 def serving() -> Iterator[str]:
     """The service in a process of its own; gives its URL."""
     command = [str(python()), str(HERE / "moto_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         try:
             assert process.stdout is not None
             port = process.stdout.readline().strip()

@@ -150,7 +150,7 @@ _LOADING = {
 _NOTES: dict[str, list[str]] = {
     "folder": [
         "",
-        "In metadata.csv, text that a spreadsheet would take for a formula has an apostrophe before it.",
+        "In metadata.csv, text that a spreadsheet would take for a formula has an apostrophe before it: take the first one away.",
     ],
     "parquet": [],
     "webdataset": [],

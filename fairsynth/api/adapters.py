@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairsynth.escaping import enumerated
+from fairsynth.run_folder.records import read_facts
 
 _FACTS, _SHARED = "adapter.json", "shared"
 
@@ -42,7 +42,7 @@ class Adapters(Mapping[tuple[str, str, int], Path]):
     def _facts(self) -> dict[AdapterKey, tuple[Path, dict[str, Any]]]:
         found = {}
         for file in sorted(self._folder.glob(f"*/*/{_FACTS}")):
-            facts = json.loads(file.read_text("utf-8"))
+            facts = read_facts(file)
             if not facts["failed"]:
                 found[AdapterKey(facts["label"], facts["attribute"], facts["cluster"])] = file.parent, facts
         return dict(sorted(found.items()))

@@ -21,6 +21,7 @@ from fairsynth.config.load import load_config
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.manifest import Manifest
+from fairsynth.run_folder.mark import check_links
 
 
 class Run:
@@ -136,7 +137,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     Raises
     ------
     ConfigError
-        There is no finished run.
+        There is no finished run, or a link lies where runs write.
     DataError
         Its report cannot be read.
 
@@ -150,6 +151,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         raise ConfigError(f"there is no folder {root}; give the output folder of a run (--out)")
+    check_links(root)
     if not (root / "report.json").is_file():
         raise ConfigError(f"{root} holds no finished run; finish it first: fairsynth run ... --out {folder}")
     run = Run(root)

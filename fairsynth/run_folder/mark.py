@@ -30,7 +30,7 @@ _FOLDERS = ("stages", "logs", "bench", "tensorboard", ".tracked", "dataset")
 _ARTIFACT = re.compile(rf"(?:{'|'.join(STAGES)})-[0-9a-f]{{16}}")
 # What people and schedulers put beside a run before it begins: its config, its log; and what disks have of themselves.
 _ORDINARY = re.compile(
-    r".+\.(?:ya?ml|log|out|err|txt|sh|sbatch)|\.lock|\.nfs.*|\.DS_Store|\.git(?:keep|ignore)|lost\+found|\.snapshots?"
+    r".+\.(?:ya?ml|log|out|err|txt|sh|sbatch)|\.nfs.*|\.fairsynth-.+|\.DS_Store|\.git(?:keep|ignore)|lost\+found|\.snapshots?"
 )
 
 
@@ -71,7 +71,7 @@ def check_links(root: Path) -> None:
 def check_lock(root: Path) -> None:
     """Raise ConfigError for a lock that is a link, or has a second name: what is written to it would be written there."""
     path = root / ".lock"
-    if os.path.lexists(path) and not (is_file(path) and os.lstat(path).st_nlink == 1):
+    if os.path.lexists(path) and not is_folder(path) and not (is_file(path) and os.lstat(path).st_nlink == 1):
         raise refused_link(path)
 
 
@@ -156,7 +156,7 @@ def _ordinary(entry: os.DirEntry[str]) -> bool:
     if entry.name == "logs" and is_folder(Path(entry.path)):
         return not any(os.path.lexists(Path(entry.path, f"{name}.jsonl")) for name in ("run", "failures"))
     if entry.name == ".lock":
-        return _is_lock(Path(entry.path))
+        return is_folder(Path(entry.path)) or _is_lock(Path(entry.path))  # where none can be made is told later
     return bool(_ORDINARY.fullmatch(entry.name)) and entry.name not in VIEWS
 
 

@@ -54,7 +54,7 @@ def agree(run: Path, tests: list[dict[str, Any]], found_NK: np.ndarray, toleranc
 
 def test_the_classifier_goes_home(finished_run: Path, tests: list[dict[str, Any]], tmp_path: Path) -> None:
     assert {path.name for path in (finished_run / "classifier").iterdir()} == {
-        "README.md", "config.json", "model.safetensors", "preprocessor_config.json"
+        ".contents", "README.md", "config.json", "model.safetensors", "preprocessor_config.json"
     }  # fmt: skip
     root = dataset(finished_run)
     code, out, _ = call("predict", root, "--run", finished_run, "--to", tmp_path / "new.parquet", "--truth", root)

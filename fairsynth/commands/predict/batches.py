@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,12 +24,15 @@ from fairsynth.engine.session import session_of
 from fairsynth.engine.units import run_units
 from fairsynth.errors import ConfigError, InfrastructureError, OutputLockedError
 from fairsynth.lock import locked
+from fairsynth.run_folder.files import is_folder, remove
 from fairsynth.work import Ran, run_local
 
 # Images of a batch, which goes through the network at once: other numbers round otherwise.
 BATCH = 64
 FEW = 2048  # up to this many images, classifying takes less time than starting Ray
 VERSION = 1
+# What lies in the folder of batches: its lock, and batches of some images.
+_OURS = re.compile(r"\.lock|[0-9a-f]{16}")
 _CLASSIFIER = ("config.json", "model.safetensors", "preprocessor_config.json")
 
 
@@ -50,6 +55,10 @@ def parts_of(to: Path) -> Iterator[Path]:
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {to.parent}: {error.strerror}; choose another table with --to") from error
+    if not is_folder(parts) or any(not _OURS.fullmatch(name) for name in os.listdir(parts)):
+        raise ConfigError(
+            f"{parts}, where predict keeps its batches, holds other files; choose another table with --to"
+        )
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(parts))
@@ -72,8 +81,8 @@ def classified(
     """
     work = parts / _fingerprint(storage, rows, classifier)
     for other in parts.iterdir():  # of other images, or another classifier
-        if other.is_dir() and other != work:
-            shutil.rmtree(other, ignore_errors=True)
+        if _OURS.fullmatch(other.name) and other != work and is_folder(other):
+            remove(other)
     work.mkdir(exist_ok=True)
     plan = PlanRows(work / "plan.parquet")
     columns = {"path": [row.path for row in rows], "location": [row.location for row in rows]}

@@ -19,9 +19,12 @@ from fairsynth.escaping import enumerated, printable
 from fairsynth.run_folder.files import is_file, is_folder, read_text, refused_link, strange
 
 MARK = ".fairsynth"
+# In a view that is a folder: the names of its files, a line each.
+CONTENTS = ".contents"
 # What a run lays out for people, each in the place of the one before.
+_FOLDER_VIEWS = ("classifier", "adapters", "synthetic")
 VIEWS = (
-    "classifier", "adapters", "synthetic",
+    *_FOLDER_VIEWS,
     "report.html", "report.json", "predictions.parquet", "trials.csv", "search.png",
 )  # fmt: skip
 # What else a run makes in its folder; in folders every entry is looked at.
@@ -86,8 +89,7 @@ def claim(root: Path) -> None:
 def take_name(root: Path, name: str) -> None:
     """Before a view is laid out: note in the mark that this name is fairsynth's from now on.
 
-    Raises ConfigError if something has the name that no run made. Without a mark, in a folder that no command has claimed,
-    what has no mark of its own is left alone, too.
+    Raises ConfigError if something has the name that no run made.
     """
     made = _made(root)
     if not _may_replace(root, name):
@@ -174,14 +176,17 @@ def _may_replace(root: Path, name: str) -> bool:
     path, made = root / name, _made(root)
     if not os.path.lexists(path):
         return True
-    if made is not None:
-        return name in made
-    if name == "classifier":
-        return _is_classifier(path)
-    if name in ("adapters", "synthetic"):
-        return is_file(path / ".fingerprint")
-    # A version without marks laid it out; in a folder without a run it would not have come here.
-    return is_file(path) and _of_earlier_version(root)
+    if made is not None and name not in made:
+        return False
+    if name in _FOLDER_VIEWS:
+        return is_view(path)
+    return is_file(path) and (made is not None or _of_earlier_version(root))
+
+
+def is_view(path: Path) -> bool:
+    """Whether a folder was laid out by fairsynth: by its list of files, by its mark, or as classifiers were before."""
+    marked = any(is_file(path / name) for name in (CONTENTS, ".fingerprint"))
+    return is_folder(path) and (marked or _is_classifier(path))
 
 
 def _is_classifier(path: Path) -> bool:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
-from fairsynth.run_folder.files import is_folder, read_text, refused_link, remove, write_text
-from fairsynth.run_folder.mark import take_name
+from fairsynth.run_folder.files import read_text, remove, write_text
+from fairsynth.run_folder.mark import CONTENTS, take_name
 
-# In a view: the names of its files, a line each.
-CONTENTS = ".contents"
 _PRIVATE = r"\.{}\.[0-9a-f]{{32}}"
 # What programs and desktops leave in folders of others, of no worth to anybody.
 _LITTER = {".cache", ".DS_Store", ".ipynb_checkpoints", "Thumbs.db", "desktop.ini", CONTENTS}
@@ -50,8 +48,6 @@ def require_ours(target: Path) -> None:
     take_name(target.parent, target.name)
     if not os.path.lexists(target):
         return
-    if not is_folder(target):
-        raise refused_link(target)
     try:
         known = {*read_text(target / CONTENTS).split("\n")}
     except (OSError, ValueError):

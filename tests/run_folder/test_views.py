@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fairsynth.errors import ConfigError
-from fairsynth.run_folder.mark import claim
-from fairsynth.run_folder.views import CONTENTS, private_names, remove_view, replace_view
+from fairsynth.run_folder.mark import CONTENTS, check_folder, claim
+from fairsynth.run_folder.views import private_names, remove_view, replace_view
 
 LEFT = f".adapters.{'a' * 32}"
 
@@ -58,6 +58,18 @@ def test_files_that_people_put_into_a_view_keep_it(name: str, target: Path) -> N
         with pytest.raises(ConfigError, match=r"notes\.txt.*, which fairsynth did not put there"):
             replaced()
         assert files(target) == {"a/x", "b", name} and (target / name).read_text() == "mine"
+
+
+def test_a_folder_that_people_put_in_a_views_place_stays(target: Path) -> None:
+    replace_view(filled(target, "a"), target)
+    target.rename(target.with_name("kept"))
+    target.mkdir()
+    (target / "mine").write_text("mine")
+    with pytest.raises(ConfigError, match="holds adapters, which no run of fairsynth made"):
+        replace_view(filled(target, "c"), target)
+    with pytest.raises(ConfigError, match="holds adapters, which no run of fairsynth made"):
+        check_folder(target.parent)
+    assert files(target) == {"mine"}
 
 
 def test_what_desktops_leave_and_what_is_gone_keep_nothing(target: Path) -> None:

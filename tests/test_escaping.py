@@ -12,7 +12,7 @@ from fairsynth.console import complain
 from fairsynth.data.metadata import Entry
 from fairsynth.data.severity import at_severity
 from fairsynth.errors import ConfigError, DataError
-from fairsynth.escaping import enumerated, shortened
+from fairsynth.escaping import enumerated, legible, plain, shortened
 from fairsynth.groups import Group
 from fairsynth.pipeline import _tell
 from fairsynth.preflight import check_routes
@@ -86,3 +86,15 @@ def test_of_many_notes_the_terminal_shows_some(tmp_path: Path) -> None:
     said.clear()
     _tell(said.append, "ingest", Done(artifact, "500 images", True, tuple(LABELS[:20])), 1.0)
     assert len(said) == 21
+
+
+def test_bare_addresses_are_shown_and_become_no_links() -> None:
+    from markdown_it import MarkdownIt
+
+    text = "https://x.example a@b.example WWW.x.example ftp://c a:b"
+    assert plain(text) == r"https\://x.example a\@b.example WWW\.x.example ftp\://c a:b"
+    assert MarkdownIt("commonmark").render(plain(text)) == f"<p>{text}</p>\n"
+
+
+def test_text_for_a_page_has_lines_and_joiners_and_nothing_that_steers() -> None:
+    assert legible("a\x1b[2J\x07b\u202egnp\u2066\r\nc\rd\te\u200df") == "a?[2J?b?gnp?\nc\nd\te\u200df"

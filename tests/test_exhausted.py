@@ -24,7 +24,7 @@ from fairsynth.errors import DataError, Exhausted, InfrastructureError
 from fairsynth.exhausted import amount, exhausted, is_final, told_if_exhausted
 from tests.support.calling import call
 from tests.support.datasets import encoded, picture
-from tests.support.disks import files_of_at_most, small_disk
+from tests.support.faults.disks import files_of_at_most, small_disk
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import uuid
@@ -11,15 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from fairsynth.engine.failures import root_cause
-from fairsynth.engine.session import Session, is_connected
+from fairsynth.engine.session import Session
 from fairsynth.errors import ConfigError
 from fairsynth.store.mirror import place_of
 
 PROBE = ".fairsynth-probe-"
 _TOKEN = "token"  # noqa: S105 - a file's name
 _PROBE_SECONDS = 60.0
+_SHARED: WeakSet[Session] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ def on_each_node(session: Session, work: Callable[[], Any], seconds: float) -> l
 def require_shared(session: Session, folder: Path) -> None:
     """Raise ConfigError if a node of the cluster has another disk than this machine where the output folder is.
 
-    A file is written here, read on each node and answered there. Nodes that do not answer in time are passed over, and a
-    local Ray, or a cluster of one node, has nothing to be asked.
+    A file is written here, read on each node and answered there, once in a session. Nodes that do not answer in time are
+    passed over, and a cluster of one node has nothing to be asked.
     """
-    if place_of(folder) or not (os.environ.get("RAY_ADDRESS") or is_connected()):
+    if session in _SHARED or place_of(folder):
         return  # a bucket is the same everywhere
     session.connect()
     import ray
@@ -93,6 +94,7 @@ def require_shared(session: Session, folder: Path) -> None:
     if sum(node["Alive"] for node in ray.nodes()) > 1:
         with tempfile.TemporaryDirectory(prefix=PROBE, dir=folder) as probe:
             _probe(session, folder, Path(probe))
+    _SHARED.add(session)
 
 
 def _probe(session: Session, folder: Path, probe: Path) -> None:
@@ -104,8 +106,8 @@ def _probe(session: Session, folder: Path, probe: Path) -> None:
         if problem or not (probe / name).exists():
             why = problem or "what it writes there cannot be seen here"
             raise ConfigError(
-                f"the output folder {folder} is not the same on all nodes of the cluster: {answer.node}: {why}; choose one on a "
-                "disk that all nodes share with --out ('fairsynth doctor' with the same options checks it)"
+                f"the output folder {session.progress.root or folder} is not the same on all nodes of the cluster: {answer.node}: {why}; choose one on a "
+                "disk that all nodes share with --out, or --to of predict ('fairsynth doctor' with the same options checks it)"
             )
 
 

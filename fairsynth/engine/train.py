@@ -14,6 +14,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.progress import Work
 from fairsynth.engine.session import Room, Session
@@ -52,6 +53,7 @@ def run_jobs(
     The caller decides what a failure means: jobs start only while it asks for more. Job names
     become names of folders: no text from the data. Raises BudgetReached while jobs are still at work.
     """
+    require_shared(session, storage.parent)
     total, done = tally or Tally(len(jobs), lambda: 0)
     with session.progress.work(stage, total, done(), 1, done) as work:
         yield from _run_jobs(session, stage, jobs, storage, room, work)

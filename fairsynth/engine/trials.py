@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Session
 from fairsynth.errors import FairsynthError, InfrastructureError
@@ -35,7 +36,7 @@ def run_trials(
 
     Raises what a trial raised on purpose, InfrastructureError if one failed for good, or BudgetReached.
     """
-    session.connect()
+    require_shared(session, storage.parent)
     workers = min(session.worker().count, len(trials))
     with session.progress.work(stage, len(trials), done(), workers, done) as work:
         for result in _fit(session, stage, trials, storage, work.seconds_allowed):

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from fairsynth.artifacts import Units
+from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
 from fairsynth.engine.session import Room, Session
 from fairsynth.engine.train import Tally, run_jobs
@@ -81,7 +82,7 @@ def run_units(
     pending = [name for name in names if name not in done]
     if not pending:
         return Ran(0, len(names), 0.0)
-    session.connect()
+    require_shared(session, units.path.parent)
     began = time.time()
     import ray
 

@@ -14,7 +14,6 @@ from fairsynth.artifacts import Artifact, Identity, output_root
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.demo.place import Dataset, dataset_of, demo_root
-from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.session import Room as Room
 from fairsynth.engine.session import Session, session_of
 from fairsynth.engine.train import Job, Tally, run_jobs
@@ -37,7 +36,6 @@ class Context:
     session: Session
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     metadata: Metadata | None = None
-    _shared: bool = False
 
     def artifact(
         self, stage: str, version: int, inputs: tuple[str, ...], config: Mapping[str, Any], **extra: str
@@ -142,12 +140,6 @@ class Context:
         workers, setting = self.config.resources.workers_per_classifier, "resources.workers_per_classifier"
         # One after another: a classifier that has several workers is to have all of them.
         return replace(self.room(workers, setting), side_by_side=1)
-
-    def require_shared(self) -> None:
-        """Raise ConfigError if the nodes of a cluster do not share the output folder; they are asked once."""
-        if not self._shared:
-            require_shared(self.session, self.root)
-        self._shared = True
 
     def room(self, workers: int, setting: str, lanes: int = 1) -> Room:
         """Place jobs of several workers each: see ``Session.room``."""

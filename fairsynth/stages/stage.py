@@ -120,7 +120,6 @@ def repaired(context: Context, work: Callable[[], T], say: Callable[[str], None]
 def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:
     """Make an artifact and write its record; start-up is Ray's own plus the workers' until their first result."""
     context.session.look()  # not after an hour of the work that needs no Ray
-    context.require_shared()
     began, ray_before = time.monotonic(), context.session.startup_seconds
     artifact.open()
     made = stage.make(context, artifact)

@@ -14,6 +14,16 @@ import pytest
 from tests.conftest import small_arguments
 
 AWAY = "away"
+_ASK = """
+import sys
+from pathlib import Path
+from fairsynth.config import ResourcesConfig
+from fairsynth.engine.each_node import cluster, require_shared
+from fairsynth.engine.session import session_of
+with session_of(ResourcesConfig()) as session:
+    require_shared(session, Path(sys.argv[1]))
+    print("shared by", cluster(session).nodes)
+"""
 
 
 @pytest.fixture
@@ -49,16 +59,21 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 # Fault case 57: the output folder is local to one machine of a cluster.
-def test_an_output_folder_that_a_node_does_not_see_is_refused_before_any_work(tmp_path: Path, address: str) -> None:
-    told = {}
-    for name in (AWAY, "here"):
-        out = tmp_path / name / "out"
-        command = [sys.executable, "-m", "fairsynth.cli", "ingest", *small_arguments(out)]
-        environment = {**os.environ, "RAY_ADDRESS": address}
-        told[name] = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    refused, fine = told[AWAY], told["here"]
-    assert refused.returncode == 2 and refused.stderr.startswith("fairsynth: the output folder "), refused.stderr
-    assert "is not the same on all nodes of the cluster" in refused.stderr and "with --out" in refused.stderr
-    left = list((tmp_path / AWAY / "out").rglob("*"))
-    assert not any(path.name.startswith(".fairsynth-probe") or "units" in path.parts for path in left)
-    assert fine.returncode == 0, fine.stderr[-2000:]
+def test_an_output_folder_that_a_node_does_not_see_is_refused_before_any_workers_work(
+    tmp_path: Path, address: str
+) -> None:
+    out, environment = tmp_path / AWAY / "out", {**os.environ, "RAY_ADDRESS": address}
+    command = [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(out)]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    told = [line for line in refused.stderr.splitlines() if line.startswith("fairsynth: ")]
+    assert refused.returncode == 2 and len(told) == 1, refused.stderr[-2000:]
+    assert told[0].startswith(f"fairsynth: the output folder {out} is not the same on all nodes of the cluster: ")
+    assert "with --out" in told[0]
+    left = [path.relative_to(out / "stages").parts for path in (out / "stages").rglob("*")]
+    assert not any(".fairsynth-probe" in name for parts in left for name in parts)
+    assert not any(parts[0].startswith("embed-") and len(parts) > 1 for parts in left)
+    # One that both see is none of these.
+    (tmp_path / "here").mkdir()
+    words = [sys.executable, "-c", _ASK, str(tmp_path / "here")]
+    fine = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert fine.stdout == "shared by 2\n" and not list((tmp_path / "here").iterdir()), fine.stderr[-2000:]

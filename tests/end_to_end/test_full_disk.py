@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import fairsynth, small_arguments
 from tests.support.comparing import essence, sha, stage_folder
-from tests.support.disks import files_of_at_most, small_disk
+from tests.support.faults.disks import files_of_at_most, small_disk
 
 # As a rerun after a failure would find them: the later stages' records stay, and their names do not change.
 _WORKERS, _DRIVER = "embed", "audit"

@@ -31,7 +31,7 @@ from tests.conftest import fairsynth, small_arguments
 from tests.support.calling import call
 from tests.support.comparing import essence, stage_folder
 from tests.support.datasets import picture, tiny_folder_dataset, write_rows
-from tests.support.disks import small_disk
+from tests.support.faults.disks import small_disk
 from tests.support.ingesting import ingested, inspected
 
 DAY = 86_400.0

@@ -36,6 +36,8 @@ def machine_checks(config: RunConfig, gpus: list[Gpu], torch_cuda: str) -> Itera
     """All of this machine."""
     yield _cpu(cores(), available_memory())
     yield gpu_check(config, gpus, torch_cuda)
+    if gpus:
+        yield compiler_check()
     yield _shared_memory()
 
 
@@ -114,6 +116,16 @@ def gpu_check(config: RunConfig, gpus: list[Gpu], torch_cuda: str) -> Check:
         do = "end what else uses it, or lower resources.adapters_at_once and synthesize.unit_size"
         return Check("GPUs", "warning", f"{found}; less than {gib(_LEAST_GPU_MEMORY)} are free on {small[0].name}", do)
     return Check("GPUs", "ok", f"{found}; torch for CUDA {torch_cuda}")
+
+
+def compiler_check() -> Check:
+    """There is a C compiler, with which torch compiles networks for GPUs; without it they run as they are."""
+    asked = os.environ.get("CC")
+    found = shutil.which(asked) if asked else shutil.which("gcc") or shutil.which("clang")
+    if found:
+        return Check("C compiler", "ok", found)
+    do = "install gcc, or set CC to a compiler: the images are the same, and take longer without one"
+    return Check("C compiler", "warning", f"{asked or 'gcc'} is not there, so networks are not compiled", do)
 
 
 def _shared_memory() -> Check:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from fairsynth.commands.doctor import packages
-from fairsynth.commands.doctor.machine import Gpu, available_memory, cores, gpu_check, parsed_gpus
+from fairsynth.commands.doctor.check import Check
+from fairsynth.commands.doctor.machine import (
+    Gpu,
+    available_memory,
+    compiler_check,
+    cores,
+    gpu_check,
+    machine_checks,
+    parsed_gpus,
+)
 from fairsynth.commands.doctor.packages import package_checks, torch_cuda, versions
 from fairsynth.config.load import load_config
 from tests.support.docs.pages import ROOT
@@ -70,6 +80,18 @@ def test_gpus_are_read_from_the_tools_lines() -> None:
 def test_gpus_must_suit_the_models(config: object, gpus: list[Gpu], cuda: str, status: str, told: str) -> None:
     check = gpu_check(config, gpus, cuda)  # type: ignore[arg-type]
     assert check.status == status and told in f"{check.found} {check.do}" and bool(check.do) == (status != "ok")
+
+
+def test_a_machine_without_a_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    lacking = compiler_check()
+    assert lacking.status == "warning" and "gcc is not there" in lacking.found and "install gcc" in lacking.do
+    (tmp_path / "mycc").touch(0o755)
+    monkeypatch.setenv("CC", "mycc")
+    assert compiler_check() == Check("C compiler", "ok", str(tmp_path / "mycc"))
+    names = [check.name for check in machine_checks(DEMO, [H200], "12.8")]
+    assert "C compiler" in names and "C compiler" not in [check.name for check in machine_checks(DEMO, [], "")]
 
 
 def test_this_machine_has_something() -> None:

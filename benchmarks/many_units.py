@@ -121,6 +121,7 @@ def measured(folder: Path, names: list[str], chosen: argparse.Namespace) -> dict
         "start of the first workers, seconds, mean": start,
         "overhead": wall * chosen.nodes / work - 1,
         "overhead after one start of the workers": (wall - start) * chosen.nodes / work - 1,
+        "load of the machine when it ended, averages of 1, 5 and 15 minutes": os.getloadavg(),
         "driver memory, MB, every tenth of the run": [round(m) for m in memory[:: max(1, len(memory) // 10)]],
         "driver memory, MB, growth over the second half": half[-1] - half[0],
     }

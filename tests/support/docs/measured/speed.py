@@ -12,7 +12,7 @@ from tests.support.docs.measured.text import said
 def sayings() -> Mapping[str, list[str]]:
     """By page, what it says."""
     many = [*_peft(), *_sd15(), *_processes(), *_generating(), *_generating_sd15()]
-    return {"docs/benchmarks.md": [*many, *_million(), *_classifiers(), *_search()]}
+    return {"docs/benchmarks.md": [*many, *_million(), *_many_units(), *_classifiers(), *_search()]}
 
 
 def _peft() -> list[str]:
@@ -130,6 +130,28 @@ def _million() -> list[str]:
         row(
             "memory of the driver while it filters and writes, at most",
             f"{found['driver memory, GB, most']:.1f} GB",
+        ),
+    ]
+
+
+def _many_units() -> list[str]:
+    found = result("many_units")
+    failed, memory = found["units that failed"], found["driver memory, MB, every tenth of the run"]
+    parts = [f"{memory[place] / 1000:.3f}" for place in (1, len(memory) // 2, -1)]
+    return [
+        said("first begun: {} kill their worker, {} raise", str(failed["killed"]), str(failed["raised"])),
+        row("units committed", f"{found['units committed']:,}"),
+        row("units begun again", str(found["units begun again"])),
+        row("overhead, three starts of all workers and 18 of single ones in it", percent(found["overhead"], 0)),
+        row(
+            said(
+                "the same without the first start, of {} s", f"{found['start of the first workers, seconds, mean']:.0f}"
+            ),
+            percent(found["overhead after one start of the workers"], 0),
+        ),
+        row(
+            "memory of the driver after a tenth, a half and all of the run",
+            said("{}, {} and {} GB", *parts),
         ),
     ]
 

@@ -41,6 +41,7 @@ class _Process:
         self.last_words: list[Callable[[BaseException], None]] = []
         self.last_deeds: list[Callable[[], None]] = []
         self.lock = threading.RLock()  # a handler may run while its thread holds it
+        self.deeds = threading.RLock()
 
 
 _process = _Process()
@@ -103,9 +104,10 @@ def before_the_end(deed: Callable[[], None]) -> None:
 
 def do_last_deeds() -> None:
     """Do what must be done before the process ends without cleaning up, such as to end those that it started."""
-    while _process.last_deeds:
-        with suppress(Exception):
-            _process.last_deeds.pop()()
+    with _process.deeds:
+        while _process.last_deeds:
+            with suppress(Exception):
+                _process.last_deeds.pop()()
 
 
 def _set(handler: Callable[[int, FrameType | None], object]) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from typing import NamedTuple
 
 from fairsynth.errors import InfrastructureError
 
 # Ports of a head: of its own protocol, and of Ray Client's (ray://).
 _PORTS = {"": 6379, "ray": 10001}
-_SECONDS = 5.0
+# To connect, to answer then, and for both together with the name's look-up.
+_SECONDS, _ALL_SECONDS = 8.0, 20.0
+# HTTP/2: the length of a frame's header, the type of settings, and how a client begins, with settings of its own.
+_HEADER, _SETTINGS = 9, 4
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
 WAYS = "set RAY_ADDRESS to HOST:PORT of a running head, or unset it for a local Ray"
 
 
@@ -35,14 +40,39 @@ def place() -> Place | None:
 
 
 def silence(there: Place) -> str:
-    """Why nobody answers there, after 5 seconds at most; empty if somebody does."""
+    """Why no Ray answers there, after 20 seconds at most; empty if one does."""
     if not there.port.isdigit():
         return f"{there.port!r} is no port"
+    said: list[str] = []
+    # Names may take the system minutes.
+    thread = threading.Thread(target=lambda: said.append(_silence(there)), daemon=True)
+    thread.start()
+    thread.join(_ALL_SECONDS)
+    return said[0] if said else f"no answer within {_ALL_SECONDS:g} seconds"
+
+
+def _silence(there: Place) -> str:
     try:
-        with socket.create_connection((there.host.strip("[]"), int(there.port)), timeout=_SECONDS):
-            return ""
+        with socket.create_connection((there.host.strip("[]"), int(there.port)), timeout=_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+                return ""
+            return "" if _speaks(connection) else "what listens there does not answer as Ray does"
+    except TimeoutError:
+        return f"no answer within {_SECONDS:g} seconds"
     except (OSError, OverflowError, UnicodeError) as error:
         return getattr(error, "strerror", None) or str(error)
+
+
+def _speaks(connection: socket.socket) -> bool:
+    """Whether a server of HTTP/2 is there (RFC 9113, 3.4), as Ray's gRPC is: it answers a preface with its settings."""
+    connection.sendall(_PREFACE)
+    frame = b""
+    while len(frame) < _HEADER:
+        part = connection.recv(_HEADER - len(frame))
+        if not part:
+            return False
+        frame += part
+    return frame[3] == _SETTINGS
 
 
 def check_address() -> None:

@@ -106,7 +106,7 @@ class Session:
 
     def _init(self, ray: Any) -> None:
         try:
-            if os.environ.get("RAY_ADDRESS"):
+            if os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
                 start.join(ray)
             else:
                 self._while_connected.enter_context(start.with_token())

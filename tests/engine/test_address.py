@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from fairsynth.engine.address import check_address, place
 from fairsynth.errors import InfrastructureError
+from tests.support.answering import listening
 from tests.support.calling import call
 
 
@@ -43,9 +44,45 @@ def test_where_nobody_answers_is_refused(address: str, monkeypatch: pytest.Monke
 def test_where_somebody_answers_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     check_address()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+    with listening() as where:
+        monkeypatch.setenv("RAY_ADDRESS", where)
         check_address()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "no answer within 1 seconds"),
+        (b"HTTP/1.1 400 Bad Request", "does not answer as Ray"),
+        (b"", "does not answer"),
+    ],
+)
+def test_where_something_else_listens_is_told(
+    answer: bytes | None, why: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairsynth.engine.address._SECONDS", 1)
+    with listening(answer) as where:
+        monkeypatch.setenv("RAY_ADDRESS", scheme + where)
+        with pytest.raises(InfrastructureError, match=rf"cannot connect to {where} \(RAY_ADDRESS\): .*{why}"):
+            check_address()
+
+
+def test_a_name_that_the_system_looks_up_for_minutes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairsynth.engine.address._ALL_SECONDS", 0.5)
+    over = threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        over.wait(20)
+        raise OSError
+
+    monkeypatch.setattr("socket.create_connection", slow)
+    monkeypatch.setenv("RAY_ADDRESS", "slow.example:6379")
+    began = time.monotonic()
+    with pytest.raises(InfrastructureError, match=r"no answer within 0\.5 seconds"):
+        check_address()
+    assert time.monotonic() - began < 10
+    over.set()
 
 
 def test_a_run_ends_before_its_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from fairsynth.engine import ray_start
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.engine.session import Session
 from fairsynth.errors import InfrastructureError
+from tests.support.answering import listening
 
 LONG = "a" * 80
 
@@ -130,8 +130,7 @@ def test_whatever_keeps_ray_from_starting_is_told(failure: str, short: Path, mon
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """RAY_ADDRESS of somebody who answers, by a name and a password."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        where = f"127.0.0.1:{server.getsockname()[1]}"
+    with listening() as where:
         monkeypatch.setenv("RAY_ADDRESS", f"ray://me:verysecret@{where}")
         yield where
 

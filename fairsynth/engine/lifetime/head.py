@@ -8,9 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from fairsynth.engine.address import place
 from fairsynth.engine.lifetime import processes
+from fairsynth.engine.lifetime.births import Births
 from fairsynth.errors import InfrastructureError
 
 _KEPT = "finished work is kept, the same command goes on"
@@ -36,12 +39,16 @@ class Watch:
     def _look(self) -> None:
         local = processes.started()
         head = None if local else _head()
-        looks = 0
+        births, looks = _births(local), 0
         while not self._over.wait(_LOOK if local else 4 * _LOOK):
             if local and looks % _NOTE == 0:
                 processes.note()
             looks += 1
             why = _ended(local) if local else self._unreachable(head)
+            if not why and births is not None and not births.well and (why := births.look()):
+                why = (
+                    f"{why}; the same programs and variables (PYTHONPATH) must work for them as for the command itself"
+                )
             if why and not self._over.is_set():
                 self.lost(InfrastructureError(f"{why}; {_KEPT}"))
                 return
@@ -58,9 +65,16 @@ class Watch:
         return ""
 
 
-def _ended(local: dict[str, object]) -> str:
+def _births(local: dict[str, Any]) -> Births | None:
+    node = getattr(sys.modules.get("ray._private.worker"), "_global_node", None)
+    if "raylet" not in local or node is None:
+        return None
+    return Births(local["raylet"].pid, Path(node.get_logs_dir_path()) / "raylet.err")
+
+
+def _ended(local: dict[str, Any]) -> str:
     for name, process in local.items():
-        code = process.poll()  # type: ignore[attr-defined]
+        code = process.poll()
         if code is not None:
             return f"{_NAMES[name]} has ended" + (f" by signal {-code}" if code < 0 else f" with exit code {code}")
     return ""

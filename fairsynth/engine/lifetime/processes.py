@@ -31,13 +31,13 @@ def note() -> None:
 def rays() -> list[int]:
     """Their ids: those that Ray's driver part started, and all below them."""
     package = getattr(sys.modules.get("ray"), "__path__", None)
-    children = _children()
-    waiting = [number for number in children.get(os.getpid(), []) if package and str(package[0]) in _command(number)]
+    there = children()
+    waiting = [number for number in there.get(os.getpid(), []) if package and str(package[0]) in command(number)]
     found = list[int]()
     while waiting:
         number = waiting.pop()
         found.append(number)
-        waiting += children.get(number, [])
+        waiting += there.get(number, [])
     return found
 
 
@@ -48,7 +48,8 @@ def started() -> dict[str, Any]:
     return {name: processes[name][0].process for name in ("gcs_server", "raylet") if processes.get(name)}
 
 
-def _children() -> dict[int, list[int]]:
+def children() -> dict[int, list[int]]:
+    """The ids of all processes on this machine, by that of the process which started them."""
     found: dict[int, list[int]] = {}
     for entry in _PROC.glob("[0-9]*"):
         if fields := _stat(int(entry.name)):
@@ -69,7 +70,8 @@ def _stat(number: int) -> list[str]:
     return []
 
 
-def _command(number: int) -> str:
+def command(number: int) -> str:
+    """The words of a process's command, or its title; empty if it is not there."""
     with suppress(OSError):
         return (_PROC / str(number) / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
     return ""

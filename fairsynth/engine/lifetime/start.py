@@ -17,7 +17,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fairsynth.engine.address import WAYS, Place, silence
 from fairsynth.engine.ray_start import ray_folder
+from fairsynth.errors import InfrastructureError
 
 LOOPBACK = "127.0.0.1"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -36,11 +38,27 @@ _HANDLERS = "_ZN3ray6RayLog36is_failure_signal_handler_installed_E"
 
 
 def join(ray: Any) -> None:
-    """Join the cluster of RAY_ADDRESS. Raises whatever Ray raises."""
+    """Join the cluster of RAY_ADDRESS. Raises InfrastructureError if ``auto`` finds none, and whatever Ray raises."""
+    if os.environ.get("RAY_ADDRESS") == "auto":
+        check_found()
     client = "://" in os.environ.get("RAY_ADDRESS", "")
     more = {} if client else {"job_config": _job(ray)}
     with _cpp_leaves_signals_alone(ray):
         ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": _for_the_cluster()}, **more)
+
+
+def check_found() -> None:
+    """Raise InfrastructureError if Ray finds no cluster on this machine, or one that does not answer."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        host, _, port = canonicalize_bootstrap_address_or_die("auto").rpartition(":")
+    except ConnectionError as error:
+        raise InfrastructureError(f"RAY_ADDRESS is auto, and no Ray is found here: {error}; {WAYS}") from error
+    if why := silence(Place(host, port)):
+        raise InfrastructureError(
+            f"RAY_ADDRESS is auto, and {host}:{port}, which ran here, does not answer: {why}; {WAYS}"
+        )
 
 
 def start(ray: Any) -> None:

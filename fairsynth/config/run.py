@@ -52,6 +52,8 @@ class ResourcesConfig(Section):
     """Free room of the output folder's disk that a run asks for at its start, in multiples of what the plan says it is to write; 0: it begins on any disk."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     """Seconds of a classifier's training between its checkpoints, at least."""
+    hang_seconds: Annotated[float, Field(ge=0)] = 600.0
+    """Seconds after which a worker that stands still in the midst of a unit (no processor time, no disk) is replaced; 0: never."""
 
 
 class RunConfig(Section):

@@ -10,6 +10,7 @@ import json
 import traceback
 
 from fairsynth import errors
+from fairsynth.engine.lifetime.words import in_plain_words
 from fairsynth.errors import FairsynthError, InfrastructureError
 from fairsynth.watching import log
 
@@ -46,7 +47,7 @@ def translated(stage: str, error: Exception) -> FairsynthError:
 
 def _infrastructure(stage: str, error_type: str, message: str) -> InfrastructureError:
     return InfrastructureError(
-        f"stage {stage} failed: {error_type}: {' '.join(message.split())[-400:]}; "
+        f"stage {stage} failed: {in_plain_words(error_type, message)}; "
         "finished units are kept, the same command goes on; 'fairsynth doctor' with the same options checks the machine"
     )
 

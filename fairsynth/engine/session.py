@@ -16,8 +16,10 @@ from fairsynth import interrupts
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine import nodes
 from fairsynth.engine.address import check_address
+from fairsynth.engine.failures import root_cause, translated
 from fairsynth.engine.lifetime import processes, start
 from fairsynth.engine.lifetime.head import Watch
+from fairsynth.engine.lifetime.words import is_rays
 from fairsynth.engine.progress import Progress, watched
 from fairsynth.engine.ray_start import not_started, stderr_kept
 from fairsynth.engine.signals import handlers_kept
@@ -247,5 +249,7 @@ def session_of(
                 raise session.lost from error
             if not session.jobs_left and not isinstance(error, KeyboardInterrupt):
                 session.close()
+            if isinstance(error, Exception) and is_rays(root_cause(error)):
+                raise translated(progress.stage_name or "of this command", error) from error
             raise
         session.close()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
+from fairsynth.engine.lifetime.beats import Beats
+from fairsynth.engine.lifetime.hangs import replaced
 from fairsynth.engine.progress import Work
 from fairsynth.engine.session import Room, Session
 from fairsynth.errors import FairsynthError, InfrastructureError
@@ -55,7 +57,8 @@ def run_jobs(
     """
     require_shared(session, storage.parent)
     total, done = tally or Tally(len(jobs), lambda: 0)
-    with session.progress.work(stage, total, done(), 1, done) as work:
+    hang = replaced(stage, session.resources.hang_seconds, session.progress.root)
+    with hang, session.progress.work(stage, total, done(), 1, done) as work:
         yield from _run_jobs(session, stage, jobs, storage, room, work)
 
 
@@ -102,7 +105,12 @@ def _trainer(session: Session, stage: str, name: str, job: Job, storage: Path, r
     worker = room.worker
     resources = {"CPU": worker.cpus} | ({"GPU": worker.gpus} if worker.gpus else {})
     options = {
-        "train_loop_config": {"job": job, "threads": worker.threads},
+        "train_loop_config": {
+            "job": job,
+            "threads": worker.threads,
+            "name": name,
+            "beats": Beats(stage, session.resources.hang_seconds),
+        },
         "scaling_config": ScalingConfig(
             num_workers=room.workers, use_gpu=worker.gpus > 0, resources_per_worker=resources
         ),
@@ -130,9 +138,10 @@ def _run(config: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(config["threads"])
-    began, ranks = time.time(), _ranks_of_worker()
+    began, ranks, beats = time.time(), _ranks_of_worker(), config["beats"]
     try:
-        config["job"](ranks, _machine_goes)
+        with beats.at_work(config["name"]):
+            config["job"](ranks, _machine_goes)
     except Exception as error:
         # Of several workers the others may be waiting for this one: Ray ends them where it tries again.
         final = ranks.world == 1 and is_final(error)

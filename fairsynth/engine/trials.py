@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
+from fairsynth.engine.lifetime.beats import Beats
+from fairsynth.engine.lifetime.hangs import replaced
 from fairsynth.engine.session import Session
 from fairsynth.errors import FairsynthError, InfrastructureError
 from fairsynth.exhausted import is_final
@@ -38,7 +40,8 @@ def run_trials(
     """
     require_shared(session, storage.parent)
     workers = min(session.worker().count, len(trials))
-    with session.progress.work(stage, len(trials), done(), workers, done) as work:
+    hang = replaced(stage, session.resources.hang_seconds, session.progress.root)
+    with hang, session.progress.work(stage, len(trials), done(), workers, done) as work:
         for result in _fit(session, stage, trials, storage, work.seconds_allowed):
             if result.error is not None:
                 raise translated(stage, result.error) from result.error
@@ -55,7 +58,8 @@ def _fit(session: Session, stage: str, trials: Mapping[str, TrialWork], storage:
     from fairsynth.engine.retries import TrialRetries
 
     worker, root = session.worker(), session.progress.root
-    run = tune.with_parameters(_run, trials=dict(trials), threads=worker.threads)
+    beats = Beats(stage, session.resources.hang_seconds)
+    run = tune.with_parameters(_run, trials=dict(trials), threads=worker.threads, beats=beats)
     return tune.Tuner(
         tune.with_resources(run, {"cpu": worker.cpus, "gpu": worker.gpus}),
         param_space={"trial": tune.grid_search(list(trials))},
@@ -77,14 +81,15 @@ def _fit(session: Session, stage: str, trials: Mapping[str, TrialWork], storage:
     ).fit()
 
 
-def _run(space: Mapping[str, Any], trials: Mapping[str, TrialWork], threads: int) -> None:
+def _run(space: Mapping[str, Any], trials: Mapping[str, TrialWork], threads: int, beats: Beats) -> None:
     """One trial inside Ray Tune."""
     import torch
     from ray import tune
 
     torch.set_num_threads(threads)
     try:
-        trials[space["trial"]](lambda figures: tune.report(dict(figures)), None)
+        with beats.at_work(space["trial"]):
+            trials[space["trial"]](lambda figures: tune.report(dict(figures)), None)
     except Exception as error:
         again = isinstance(error, InfrastructureError) or not isinstance(error, FairsynthError)
         if again and not is_final(error):

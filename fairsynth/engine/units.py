@@ -16,6 +16,8 @@ import pyarrow as pa
 from fairsynth.artifacts import Units
 from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
+from fairsynth.engine.lifetime.beats import Beats
+from fairsynth.engine.lifetime.hangs import replaced
 from fairsynth.engine.session import Room, Session
 from fairsynth.engine.train import Tally, run_jobs
 from fairsynth.errors import FairsynthError
@@ -96,15 +98,20 @@ def run_units(
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
         _UnitActor,
-        fn_constructor_args=(make, units, worker.threads if models else 0),
+        fn_constructor_args=(make, units, worker.threads if models else 0, _beats(session, stage)),
         batch_size=None,
         num_cpus=worker.cpus,
         num_gpus=worker.gpus,
         compute=ray.data.ActorPoolStrategy(size=size),
     )
     before = len(names) - len(pending)
-    with session.progress.work(stage, len(names), before, size) as work:
+    hang = replaced(stage, session.resources.hang_seconds, session.progress.root)
+    with hang, session.progress.work(stage, len(names), before, size) as work:
         return Ran(len(pending), before, _drained(stage, dataset, began, work.tick))
+
+
+def _beats(session: Session, stage: str) -> Beats:
+    return Beats(stage, session.resources.hang_seconds)
 
 
 def _drained(stage: str, dataset: Any, began: float, tick: Callable[[float], None]) -> float:
@@ -170,7 +177,7 @@ def _quiet(ray: Any) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # the run tells of errors itself
 
 
 class _Prepare:
@@ -196,12 +203,13 @@ class _Prepare:
 class _UnitActor:
     """Builds the work once, then makes and commits the units it is handed, one after the other."""
 
-    def __init__(self, make: Callable[[], Work], units: Units, threads: int) -> None:
+    def __init__(self, make: Callable[[], Work], units: Units, threads: int, beats: Beats | None = None) -> None:
         if threads:
             import torch
 
             torch.set_num_threads(threads)
         self.units, self.name, self.failure = units, uuid.uuid4().hex, ""
+        self.beats = beats or Beats("", 0)
         try:
             self.work = make()
         except Exception as error:
@@ -236,8 +244,10 @@ class _UnitActor:
         if self.units.has(name):
             return _nothing  # made before its actor was lost
         try:
+            self.beats.begin(name)
             make = _in_two_parts(self.work, {**task, **rest})
         except Exception as error:
+            self.beats.end(name)
             failure = packed(error, name)
             return lambda: failure
         return partial(self._commit, name, make)
@@ -247,6 +257,8 @@ class _UnitActor:
             self.units.commit(name, lambda folder: write_tables(make(), folder))
         except Exception as error:
             return packed(error, name)
+        finally:
+            self.beats.end(name)
         return ""
 
 

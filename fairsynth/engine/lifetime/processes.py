@@ -16,8 +16,8 @@ _seen: dict[int, str] = {}
 def end() -> None:
     """End them, and all that they have started, at once: Ray's own goodbye takes seconds, or never comes."""
     note()
-    for number, began in _seen.items():
-        if _began(number) == began:  # and no other process has its number by now
+    for number, start in _seen.items():
+        if began(number) == start:  # and no other process has its number by now
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
     _seen.clear()
@@ -25,7 +25,7 @@ def end() -> None:
 
 def note() -> None:
     """Remember who is there now: the children of a process that is killed have another parent."""
-    _seen.update({number: _began(number) for number in rays()})
+    _seen.update({number: began(number) for number in rays()})
 
 
 def rays() -> list[int]:
@@ -57,7 +57,7 @@ def children() -> dict[int, list[int]]:
     return found
 
 
-def _began(number: int) -> str:
+def began(number: int) -> str:
     """When a process began, in ticks since the machine did; empty if it is not there."""
     fields = _stat(number)
     return fields[19] if fields else ""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fairsynth.errors import Exhausted, FairsynthError, InfrastructureError
+from fairsynth.errors import DamagedError, Exhausted, FairsynthError, InfrastructureError
 
 _WORDS = {
     errno.ENOSPC: "no space is left",
@@ -78,8 +78,8 @@ def exhausted(error: Exception, root: Path | None, stage: str = "") -> Exhausted
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether work that ended so would end so again if it were tried at once: a disk or memory is used up."""
-    return isinstance(error, Exhausted) or _disk(error, f"{type(error).__name__}: {error}") in _FINAL
+    """Whether work that ended so would end so again if it were tried at once: a disk or memory is used up, a file is damaged."""
+    return isinstance(error, Exhausted | DamagedError) or _disk(error, f"{type(error).__name__}: {error}") in _FINAL
 
 
 def _gpu_ways(stage: str) -> str:

@@ -16,6 +16,8 @@ _SECONDS, _ALL_SECONDS = 8.0, 20.0
 # HTTP/2: the length of a frame's header, the type of settings, and how a client begins, with settings of its own.
 _HEADER, _SETTINGS = 9, 4
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
+OPEN = "RAY_AUTH_MODE is disabled: whoever reaches the cluster's ports can run code on it"
+CLOSE = "start its nodes with a token (RAY_AUTH_MODE=token), or keep its network closed"
 WAYS = "set RAY_ADDRESS to HOST:PORT of a running head, or unset it for a local Ray"
 
 
@@ -37,6 +39,12 @@ def place() -> Place | None:
         return None
     host, colon, port = where.rpartition(":")
     return Place(host, port) if colon else Place(port, str(_PORTS[scheme]))
+
+
+def remark() -> str:
+    """What to say before a run joins a cluster that asks nobody for a token; empty: nothing."""
+    joins = os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+    return f"note: {OPEN}; {CLOSE}" if joins and os.environ.get("RAY_AUTH_MODE") == "disabled" else ""
 
 
 def silence(there: Place) -> str:

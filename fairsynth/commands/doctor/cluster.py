@@ -21,7 +21,7 @@ from fairsynth.commands.doctor.check import Check, one_line
 from fairsynth.commands.doctor.probe import leave, probe_in
 from fairsynth.commands.doctor.storage import existing
 from fairsynth.config import RunConfig
-from fairsynth.engine.address import WAYS, Place, place, silence
+from fairsynth.engine.address import CLOSE, OPEN, WAYS, Place, place, silence
 from fairsynth.engine.lifetime.start import own_path
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.errors import InfrastructureError
@@ -38,7 +38,7 @@ def address_checks() -> Iterator[Check]:
         yield _local_folder()
     elif there := place():
         yield _reachable(there)
-    yield _token(bool(address))
+    yield _token(address not in ("", "local"))
 
 
 def _local_folder() -> Check:
@@ -63,8 +63,10 @@ def _token(joins: bool) -> Check:
     mode = os.environ.get("RAY_AUTH_MODE", "")
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     file = Path(named or "~/.ray/auth_token").expanduser()
+    if mode == "disabled" and joins:
+        return Check("Ray's token", "warning", OPEN, CLOSE)
     if mode == "disabled":
-        return Check("Ray's token", "ok", "RAY_AUTH_MODE is disabled, as it must be on every node then")
+        return Check("Ray's token", "ok", "RAY_AUTH_MODE is disabled, and a local Ray asks for a token all the same")
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Check("Ray's token", "ok", "RAY_AUTH_TOKEN is set")
     if not file.is_file():

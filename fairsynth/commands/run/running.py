@@ -10,6 +10,7 @@ from fairsynth.commands.run.place import remark
 from fairsynth.commands.run.space import check_space
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
+from fairsynth.engine import address
 from fairsynth.exhausted import told_if_exhausted
 from fairsynth.lock import locked
 from fairsynth.models.hub.pinning import pinned
@@ -43,7 +44,7 @@ def carry_out(
     Raises OutputLockedError if another run holds the folder, ConfigError if it is no run's, Exhausted if a disk has no room
     for it, and what ``pipeline.run`` raises.
     """
-    if told := remark(run.root):
+    for told in filter(None, (remark(run.root), address.remark())):
         say(told)
     with told_if_exhausted(run.root):
         check_space(run.config, run.root, run.metadata, only)

@@ -69,6 +69,8 @@ def test_the_token_is_looked_for_and_never_shown(monkeypatch: pytest.MonkeyPatch
     check = token(RAY_AUTH_TOKEN="verysecret")
     assert check.status == "ok" and "verysecret" not in str(check)
     assert token(RAY_AUTH_MODE="disabled").status == "ok"
+    check = token(RAY_AUTH_MODE="disabled", RAY_ADDRESS="auto")
+    assert check.status == "warning" and "whoever reaches the cluster's ports can run code on it" in check.found
 
 
 def answers(probe: Path, **changed: object) -> list[Answer]:

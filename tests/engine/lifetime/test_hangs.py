@@ -78,9 +78,9 @@ def test_a_unit_that_workers_hung_on_is_begun_no_more(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Beats, "_say", lambda self: said.append(list(self._units)))
     monkeypatch.setattr(Beats, "_look", lambda self: self._hung.update(bad=beats.MOST_HANGS, late=beats.MOST_HANGS - 1))
     one = Beats("stage", 600)
-    with one.at_work("good"), one.at_work("late"):
-        with pytest.raises(InfrastructureError, match="3 workers in turn made no progress on unit bad for 600 seconds"):
-            one.begin("bad")
+    refused = pytest.raises(InfrastructureError, match="3 workers in turn made no progress on unit bad for 600 seconds")
+    with one.at_work("good"), one.at_work("late"), refused:
+        one.begin("bad")
     assert said[-1] == ["good", "late"] and one._units == []
     Beats("stage", 0).begin("bad")
 

@@ -82,7 +82,7 @@ class Run:
         data, root = self.config.data, self.report.content["data"]["root"]
         if data.format == "demo":  # it lies in the output folder, which may have been moved
             root = str(self.root / "dataset" / Path(root).name)
-        return real_images(self.manifest, root, data.follow_links, self._names)
+        return real_images(self.manifest, root, data, self._names)
 
     @cached_property
     def synthetic(self) -> ImageSet[SyntheticImage]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.api.images import ImageSet, RealImage, SyntheticImage
+from fairsynth.config import DataConfig
 from fairsynth.data.location import ImageReader, same_content
 from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
@@ -24,9 +25,9 @@ Names = Mapping[str, Sequence[str]]
 _WITHIN = ["verdict", "reason", "unit", "phash"]
 
 
-def real_images(manifest: pa.Table, root: str, follow_links: bool, names: Names) -> ImageSet[RealImage]:
-    """The images of a manifest, in the dataset at ``root``. Raises DataError if that is not there."""
-    make = partial(_real, ImageReader(Storage(root, follow_links)))
+def real_images(manifest: pa.Table, root: str, data: DataConfig, names: Names) -> ImageSet[RealImage]:
+    """The images of a manifest, in the dataset at ``root``, read as ``data`` says. Raises DataError if that is not there."""
+    make = partial(_real, ImageReader(Storage(root, data.follow_links), data.images.max_bytes))
     return ImageSet(manifest, make, {**names, "split": SPLITS})
 
 

@@ -33,6 +33,8 @@ class ImageRules(Section):
 
     max_pixels: Positive = 50_000_000
     """Larger images are set aside by their header, before they are decoded."""
+    max_bytes: Positive = 200_000_000
+    """Image files of more bytes are set aside before they are read."""
     min_side: Positive = 8
     """Images with a shorter side are set aside."""
     max_aspect: Annotated[float, Field(ge=1)] = 20.0
@@ -46,7 +48,7 @@ class ImageRules(Section):
 
 
 # For images that were checked before: whatever can be decoded is taken.
-ANY_IMAGE = ImageRules(max_pixels=10**9, min_side=1, max_aspect=10**9, constant="keep")
+ANY_IMAGE = ImageRules(max_pixels=10**9, max_bytes=10**10, min_side=1, max_aspect=10**9, constant="keep")
 
 
 class DataConfig(Section):

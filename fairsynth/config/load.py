@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fairsynth.config import RunConfig
+from fairsynth.config import RunConfig, yaml_text
 from fairsynth.config.suggest import did_you_mean, nearest
-from fairsynth.config.values import spelled
+from fairsynth.config.values import brief, spelled
 from fairsynth.errors import ConfigError
 
 # Label and attribute of the formats that presets have, where nothing else is asked for.
@@ -33,6 +33,9 @@ def preset_names() -> list[str]:
 # Settings that name a model: a hub id, a folder, or one of these words.
 _MODELS = {"models": ("diffusion", "clip"), "classify": ("backbone",)}
 _WORDS = ("demo", "small")
+# So many wrong settings are named; each is compared with all that there are.
+_MOST_PROBLEMS = 20
+_LONGEST_KEY = 9
 
 
 def load_config(
@@ -56,7 +59,7 @@ def load_config(
         merged = _merge(merged, _read(path) if isinstance(path, str) else path)
     for key, value in (overrides or {}).items():
         whole_section = "." not in key and isinstance(value, dict)
-        merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split("."), value)
+        merged = _merge(merged, {key: value}) if whole_section else _put(merged, key.split(".", _LONGEST_KEY), value)
     return _validated(_without_foreign_words(given, merged))
 
 
@@ -106,8 +109,11 @@ def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
 
 
 def _validated(merged: Mapping[str, Any]) -> RunConfig:
-    problems = [f"unknown key {key!r}{suggestion(key, sorted(known_keys()))}" for key in _unknown_keys(merged)]
-    if problems:
+    unknown = [*_unknown_keys(merged)]
+    problems = [f"unknown key {brief(key)}{suggestion(key, sorted(known_keys()))}" for key in unknown[:_MOST_PROBLEMS]]
+    if len(unknown) > _MOST_PROBLEMS:
+        problems.append(f"and {len(unknown) - _MOST_PROBLEMS:,} more unknown keys")
+    if problems := [*problems, *yaml_text.text_problems(merged)[:_MOST_PROBLEMS]]:
         raise ConfigError("; ".join(problems))
     try:
         return _with_whole_paths(RunConfig.model_validate(merged))
@@ -155,26 +161,25 @@ def _read_value(key: str, value: str) -> Any:
     if key in ("out", "data.root"):
         return value
     try:
-        return yaml.safe_load(value)
+        return yaml_text.parse(value)
     except yaml.YAMLError:
         return value
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}{_meant(Path(path))}"
-        ) from error
+        text = yaml_text.read(path)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot read the config {path}: {why}{_meant(Path(path))}") from error
     return _parse(text, path)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(text) or {}
+        content = yaml_text.parse(text) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where} is not valid YAML: {yaml_text.problem(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{where} must hold sections such as 'data:' and 'tune:', not a {type(content).__name__}")
     return _without_empty(content, RunConfig)
@@ -256,4 +261,4 @@ def _problem(where: str, details: Sequence[Any]) -> str:
     words = [word for d in details for word in re.findall("'([^']*)'", str(d.get("ctx", {}).get("expected", "")))]
     given = details[0]["input"]
     guess = did_you_mean(given, words) if isinstance(given, str) else ""
-    return f"{where}: {allowed} (given: {given!r}){guess}"
+    return f"{where}: {allowed} (given: {brief(given)}){guess}"

@@ -6,10 +6,13 @@ import difflib
 from collections.abc import Iterable
 
 _NEAR = 0.6
+_LONGEST = 200  # characters; what is longer is no misspelt word, and to compare it takes long
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = _NEAR) -> str | None:
     """The known word that is spelled most like this one, whatever the case; None if none is near."""
+    if len(word) > _LONGEST:
+        return None
     by_spelling: dict[str, str] = {}
     for name in known:
         by_spelling.setdefault(name.casefold(), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from functools import lru_cache
 
@@ -22,3 +23,14 @@ def spelled(name: str) -> str:
     """A column's name without what differs between programs: case, outer blanks, marks, blank or hyphen for _."""
     plain = unicodedata.normalize("NFC", name).replace("\ufeff", "").strip().casefold()
     return re.sub(r"[\s-]+", "_", plain)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 200
+_BRIEF.maxlong, _BRIEF.maxlevel = 40, 4
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxset = _BRIEF.maxdict = 20
+
+
+def brief(value: object) -> str:
+    """A value for a message, as ``repr`` shows it, but of bounded length, whatever it holds."""
+    return _BRIEF.repr(value)

@@ -39,7 +39,7 @@ class Dataset:
     @cached_property
     def images(self) -> ImageReader:
         """Reads the images."""
-        return ImageReader(self.storage)
+        return ImageReader(self.storage, self.config.images.max_bytes)
 
     @cached_property
     def metadata(self) -> Metadata:

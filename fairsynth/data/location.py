@@ -15,18 +15,21 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.fs as fs
-import pyarrow.parquet as pq
 
+from fairsynth.config import ImageRules
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.pointers import absence_hint
 from fairsynth.data.storage import Storage
+from fairsynth.data.tables.cells import Cells
 from fairsynth.errors import DataError, InfrastructureError
 
+_RULES = ImageRules()
 _LINKED = "a link that leaves the dataset; if that is meant: --data.follow_links true"
 
 
@@ -63,19 +66,26 @@ class ImageFile:
 
 
 class ImageReader:
-    """Reads images by path and location; keeps the last Parquet row group, because rows come in order."""
+    """Reads images by path and location, of at most ``max_bytes`` each (``data.images.max_bytes``).
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self._group: tuple[tuple[str, int, str], Any] | None = None
+    Keeps its place in the last Parquet row group, because rows come in order.
+    """
+
+    def __init__(self, storage: Storage, max_bytes: int = _RULES.max_bytes) -> None:
+        self.storage, self.max_bytes = storage, max_bytes
+        self._cells: Cells | None = None
+        self._lock = Lock()  # several threads may read
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "_group": None}
+        return {"storage": self.storage, "max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["storage"], state["max_bytes"])  # type: ignore[misc]
 
     def read(self, path: str, location: str = "") -> ImageFile:
         """The image's bytes.
 
-        Raises BadImage: missing_file, outside_root, unreadable, empty; InfrastructureError if the disk or the
+        Raises BadImage: missing_file, outside_root, unreadable, empty, too_many_bytes; InfrastructureError if the disk or the
         network fails, which is no fault of the image.
         """
         scheme, _, rest = location.partition(":")
@@ -93,9 +103,10 @@ class ImageReader:
 
     def _file(self, path: str) -> bytes:
         if self.storage.local is not None:
-            return _local(self.storage, path)
+            return _local(self.storage, path, self.max_bytes)
         try:
-            with self.storage.filesystem.open_input_stream(self.storage.full(path)) as handle:
+            with self.storage.filesystem.open_input_file(self.storage.full(path)) as handle:
+                check_size(handle.size(), self.max_bytes)
                 return handle.read()  # type: ignore[no-any-return]
         except OSError as error:
             if _absent(self.storage, path):
@@ -104,6 +115,7 @@ class ImageReader:
 
     def _range(self, file: str, offset: int, size: int) -> bytes:
         self._check_inside(file)
+        check_size(size, self.max_bytes)
         try:
             with self.storage.filesystem.open_input_file(self.storage.full(file)) as handle:
                 handle.seek(offset)
@@ -117,22 +129,20 @@ class ImageReader:
         return content
 
     def _cell(self, file: str, row_group: int, row: int, column: str) -> bytes:
-        key, held = (file, row_group, column), self._group
-        if held is None or held[0] != key:
-            self._check_inside(file)
+        self._check_inside(file)
+        with self._lock:
+            if self._cells is None or not self._cells.leads_to(file, row_group, row, column):
+                self._cells = Cells(self.storage, file, row_group, column)
             try:
-                with pq.ParquetFile(self.storage.full(file), filesystem=self.storage.filesystem) as table:
-                    held = key, table.read_row_group(row_group, columns=[column]).column(0)
+                return self._cells.read(row, self.max_bytes)
             except FileNotFoundError:
                 raise BadImage("missing_file") from None
             except (OSError, pa.ArrowException) as error:
+                self._cells = None
                 # Damaged Parquet comes as an OSError, too, but without a number.
                 if getattr(error, "errno", None) is not None or self.storage.local is None:
                     raise _passing(self.storage, file, error) from None
                 raise BadImage("unreadable", str(error)[:200]) from None
-            self._group = held  # in one go: several threads may read
-        value = held[1][row].as_py()
-        return (value.get("bytes") if isinstance(value, dict) else value) or b""
 
     def _check_inside(self, file: str) -> None:
         if not self.storage.may_open(file):
@@ -147,16 +157,26 @@ def _passing(storage: Storage, path: str, error: Exception) -> InfrastructureErr
     )
 
 
-def _local(storage: Storage, path: str) -> bytes:
+def check_size(size: int, most: int) -> None:
+    """Raise BadImage for an image of more bytes than may be."""
+    if size > most:
+        raise BadImage("too_many_bytes", f"{size:,} bytes; the limit is {most:,} (data.images.max_bytes)")
+
+
+def _local(storage: Storage, path: str, most: int) -> bytes:
     assert storage.local is not None
     full = os.path.join(storage.local, path)
     try:
         if not storage.follow_links and not storage.inside(full):
             raise BadImage("outside_root", _LINKED if os.path.exists(full) else absence_hint(full, str(storage.local)))
-        if not stat.S_ISREG(os.stat(full).st_mode):
+        status = os.stat(full)
+        if not stat.S_ISREG(status.st_mode):
             raise BadImage("unreadable", "not a regular file")
+        check_size(status.st_size, most)
         with open(full, "rb") as handle:
-            return handle.read()
+            content = handle.read(most + 1)  # it may have grown
+        check_size(len(content), most)
+        return content
     except FileNotFoundError:
         raise BadImage("missing_file", absence_hint(full, str(storage.local)) or _other_form(full)) from None
     except OSError as error:

@@ -14,8 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as fs
 
+from fairsynth.config.addresses import check_address
 from fairsynth.config.suggest import did_you_mean
-from fairsynth.data.pointers import LONGEST_POINTER, is_html, pointer_hint
+from fairsynth.config.values import brief
+from fairsynth.data.pointers import LONGEST_POINTER, pointer_hint
 from fairsynth.errors import DataError
 
 SCHEMES = ("s3", "gs")
@@ -54,7 +56,8 @@ class Storage:
         self.hidden: Counter[str] = Counter()
         if not root:
             raise DataError("no dataset given; set --data.root FOLDER (or data.root in the config)")
-        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", root)
+        scheme = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://", root)
+        check_address(root)
         self.local: Path | None = None if scheme else Path(root).expanduser().absolute()
         self.filesystem, self._base = _remote(root, scheme[1]) if scheme else (fs.LocalFileSystem(), str(self.local))
         if self.local is not None:
@@ -93,8 +96,10 @@ class Storage:
         """Names directly inside a folder, sorted, hidden ones left out; for recognising a layout."""
         if self.local is not None:
             try:
-                entries = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))]
-            except OSError:
+                # What lies behind a link that leaves the dataset is not looked at, either.
+                inside = self.may_open(folder) if folder else True
+                entries = [os.fsdecode(name) for name in os.listdir(os.fsencode(self.local / folder))] if inside else []
+            except (OSError, ValueError):
                 return []
         else:
             selector = fs.FileSelector(self.full(folder).rstrip("/"), allow_not_found=True)
@@ -123,14 +128,6 @@ class Storage:
         if hint:
             raise DataError(f"{self.name(path)} is {hint}")
         return file
-
-    def content(self, path: str) -> bytes:
-        """All bytes of a small file such as a metadata table. Raises DataError as ``open`` does, and for a web page."""
-        with self.open(path) as handle:
-            content: bytes = handle.read()
-        if is_html(content):
-            raise DataError(f"{self.name(path)} is HTML text, not a table; get the file again")
-        return content
 
     def files(self) -> list[FileEntry]:
         """Every file below the folder, sorted by path; hidden files are left out.
@@ -257,17 +254,21 @@ def _first_line(error: Exception) -> str:
 
 def _check_folder(folder: Path, given: str) -> None:
     if folder.is_file() and folder.name.lower().endswith(_ARCHIVES):
-        raise DataError(f"{given!r} is an archive; unpack it and give the folder (tar shards: the folder they are in)")
+        raise DataError(
+            f"{brief(given)} is an archive; unpack it and give the folder (tar shards: the folder they are in)"
+        )
     if folder.is_file():
-        raise DataError(f"{given!r} is a file; give the folder it is in")
+        raise DataError(f"{brief(given)} is a file; give the folder it is in")
     try:
         str(folder).encode()
     except UnicodeEncodeError:  # the libraries that open files take names in UTF-8 alone
-        raise DataError(f"the name of the folder {given!r} is not UTF-8; rename it, or give a link to it") from None
+        raise DataError(
+            f"the name of the folder {brief(given)} is not UTF-8; rename it, or give a link to it"
+        ) from None
     if not folder.is_dir():
         near = did_you_mean(folder.name, _folders_beside(folder))
         raise DataError(
-            f"dataset folder {given!r} does not exist{near}; give the folder that holds the images (data.root)"
+            f"dataset folder {brief(given)} does not exist{near}; give the folder that holds the images (data.root)"
         )
 
 
@@ -280,23 +281,16 @@ def _folders_beside(folder: Path) -> list[str]:
 
 def _remote(root: str, scheme: str) -> tuple[Any, str]:
     """pyarrow's filesystem for a URI and the path inside it."""
-    # Before any other message, which would repeat it; a secret may hold a slash, so what is before the first one
-    # need not have the @.
-    if re.search("[@:]", root.split("://", 1)[1].split("/", 1)[0]):
-        raise DataError(
-            f"data.root holds a user name or password ({scheme}://...@...); give the plain bucket, and the access keys "
-            "by the environment, a role or a credentials file"
-        )
     if scheme not in SCHEMES:
-        raise DataError(f"data.root {root!r}: the scheme {scheme}:// is not supported; give a folder, s3:// or gs://")
+        raise DataError(f"data.root: the scheme {scheme}:// is not supported; give a folder, s3:// or gs://")
     try:
         filesystem, base = fs.FileSystem.from_uri(root)
         if filesystem.get_file_info(base).type == fs.FileType.NotFound:
             raise DataError(
-                f"dataset folder {root!r} does not exist; set --data.root to one that 'fairsynth inspect' can list"
+                f"dataset folder {brief(root)} does not exist; set --data.root to one that 'fairsynth inspect' can list"
             )
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
-            f"cannot open {root!r}: {_first_line(error)}; 'fairsynth doctor' tells what access needs"
+            f"cannot open {brief(root)}: {_first_line(error)}; 'fairsynth doctor' tells what access needs"
         ) from None
     return filesystem, base

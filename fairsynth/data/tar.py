@@ -12,13 +12,17 @@ from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-MAX_MEMBERS = 10_000_000
+MAX_MEMBERS = 500_000
 MAX_TEXT = 1 << 20
 _BUFFER = 1 << 17
 _BLOCK = 512
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 # What the standard library can raise for a damaged or hostile tar.
 _DAMAGED = (tarfile.TarError, OSError, ValueError, ArithmeticError, LookupError, RecursionError)
+
+
+class _TooMany(Exception):
+    """A shard that takes too long and too much memory to read."""
 
 
 class _Shard(io.BufferedReader):
@@ -33,7 +37,7 @@ class _Shard(io.BufferedReader):
 def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """All members in order, with the bytes of regular files that end like one of ``texts``, at most 1 MB; else none.
 
-    Raises DataError: compressed, truncated, damaged, no tar, more than ten million members.
+    Raises DataError: compressed, truncated, damaged, no tar, more than half a million members.
     """
     where = storage.name(shard)
     with storage.open(shard) as handle, _Shard(handle, _BUFFER) as file:
@@ -46,6 +50,8 @@ def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tu
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 yield from _walk(tar, file, texts)
+        except _TooMany:
+            raise DataError(f"{where} has more than {MAX_MEMBERS:,} members; make several shards of it") from None
         except _DAMAGED as error:
             what = " ".join(str(error).split())[:200]
             raise DataError(f"{where} is truncated, damaged or no tar ({what}); get it again") from None
@@ -76,7 +82,7 @@ def _walk(tar: tarfile.TarFile, file: _Shard, texts: tuple[str, ...]) -> Iterato
                 raise tarfile.ReadError(f"{member.name!r} is cut off")
         yield member, text
     else:
-        raise tarfile.ReadError(f"more than {MAX_MEMBERS} members")
+        raise _TooMany
     # The standard library takes an unreadable header for the end.
     file.seek(tar.offset)
     rest = file.read(MAX_TEXT)

@@ -17,6 +17,7 @@ from fairsynth.data import dataset
 from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
+from fairsynth.data.tables.text import text_lines
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import image, load, not_listed, put
 from tests.support.data.layouts import DISCOVER, FRACTIONS, LAYOUTS, class_folders
@@ -250,7 +251,7 @@ def test_what_is_not_in_an_object_store_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BadImage, match="missing_file"):
             ImageReader(storage).read("train/cat/none.png")
         with pytest.raises(DataError, match=r"cannot read s3://bucket/data/metadata\.csv"):
-            storage.content("metadata.csv")
+            list(text_lines(storage, "metadata.csv"))
         stamps = storage.stamp({"train/cat/0000.png", "none.png"})
         assert stamps["none.png"] is None and stamps["train/cat/0000.png"] is not None
         assert len(load(storage.root, **DISCOVER).entries) == 12

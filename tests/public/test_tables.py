@@ -134,7 +134,7 @@ def test_values_that_are_lists_or_objects(tmp_path: Path) -> None:
     )
     (tmp_path / "other").mkdir()
     pq.write_table(table, tmp_path / "other" / "metadata.parquet")
-    with pytest.raises(DataError, match=r"row 1: label is a list; one value is needed \(and 1 more like it\)"):
+    with pytest.raises(DataError, match="the column label holds lists; one value is needed"):
         load(tmp_path / "other")
     # A further column may hold anything.
     put(tmp_path / "metadata.jsonl", json_lines([row | {"box": [1, 2]} for row in rows]))

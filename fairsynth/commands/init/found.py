@@ -11,6 +11,7 @@ from typing import Any
 
 from fairsynth.commands.init.columns import guessed_columns, told
 from fairsynth.config import RunConfig
+from fairsynth.config.addresses import check_address
 from fairsynth.config.load import load_config, preset_names
 from fairsynth.data.dataset import splits_beside, survey
 from fairsynth.data.metadata import Metadata
@@ -97,6 +98,7 @@ def of_folder(root: str, preset: str | None, overrides: Mapping[str, Any]) -> Fo
 
 def _asked(root: str, preset: str | None, overrides: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The preset and the settings that a folder asks for."""
+    check_address(root)  # before a folder's whole path is made of it
     where = root if "://" in root else str(Path(root).expanduser().absolute())
     first = load_config(
         None, None, {"data.root": where} | {k: v for k, v in overrides.items() if k.startswith("data.")}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pyarrow.parquet as pq
-
 from fairsynth.config import DataConfig
 from fairsynth.data.layout import shard_split
 from fairsynth.data.metadata import Entry, Fields
@@ -14,6 +12,7 @@ from fairsynth.data.rules.split_words import CODES, meaning
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.class_labels import Codes
 from fairsynth.data.tables.columns import present
+from fairsynth.data.tables.parquet_file import parquet_file
 from fairsynth.data.tables.table import column_names
 from fairsynth.data.tables.tally import tally
 
@@ -74,6 +73,7 @@ def _tables(storage: Storage, data: DataConfig) -> list[str]:
 def _large(storage: Storage, table: str) -> bool:
     with storage.open(table) as handle:
         size: int = handle.size()
-        if table.endswith(".parquet"):
-            return size > LARGE_PARQUET or pq.ParquetFile(handle).metadata.num_rows > LARGE_TEXT / 40
-    return size > LARGE_TEXT
+    if not table.endswith(".parquet"):
+        return size > LARGE_TEXT
+    with parquet_file(storage, table) as file:
+        return size > LARGE_PARQUET or file.metadata.num_rows > LARGE_TEXT / 40

@@ -17,7 +17,7 @@ from fairsynth.data.rules.split_words import CODES
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import places
 from fairsynth.data.tables.table import inside
-from fairsynth.data.tables.text import csv_lines, read_text
+from fairsynth.data.tables.text import csv_lines, text_lines
 from fairsynth.errors import DataError
 
 LISTS = ("list_attr_celeba", "list_eval_partition")
@@ -123,7 +123,12 @@ def _read(storage: Storage, name: str, needed: tuple[str, ...], told: Found) -> 
             f"{storage.root} has no {name}.txt or {name}.csv; looked in {looked}; put it there, as the dataset's authors give it"
         )
     where, found, number = storage.name(path), _List(path), 0
-    count, header, rows = _parts(where, path.endswith(".csv"), read_text(storage, path), name == LISTS[0])
+    count, header, rows = _parts(
+        where,
+        path.endswith(".csv"),
+        text_lines(storage, path, newline="" if path.endswith(".csv") else "\n"),
+        name == LISTS[0],
+    )
     at = places(where, header, (NAME, *needed))
     name_at, places_of = at[NAME], [at[column] for column in needed]
     for line, values in rows:
@@ -146,13 +151,12 @@ def _read(storage: Storage, name: str, needed: tuple[str, ...], told: Found) -> 
 
 
 def _parts(
-    where: str, is_csv: bool, text: str, has_head: bool
+    where: str, is_csv: bool, lines: Iterator[str], has_head: bool
 ) -> tuple[int | None, list[str], Iterator[tuple[int, list[str]]]]:
     """The count if there is one, the column names, and the rows with their lines."""
     if is_csv:
-        rows = ((line.number, line.values) for line in csv_lines(where, text))
+        rows = ((line.number, line.values) for line in csv_lines(where, lines))
         return None, next(rows, (1, []))[1], rows
-    lines = text.split("\n")
     rows = ((line, values) for line, text in enumerate(lines, start=1) if (values := text.split()))
     if not has_head:
         return None, [NAME, PARTITION], rows

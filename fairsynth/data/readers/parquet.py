@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import repeat
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,11 +18,19 @@ from fairsynth.data.metadata import Fields, Found, Metadata, SetAside
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.class_labels import Codes
 from fairsynth.data.tables.columns import places, present
-from fairsynth.data.tables.table import UNREADABLE, as_text, inside, not_parquet
+from fairsynth.data.tables.parquet_file import (
+    batches,
+    check_plain,
+    parquet_file,
+    text_columns,
+    unpacks_too_far,
+    values_of,
+)
+from fairsynth.data.tables.table import as_text, inside
 from fairsynth.errors import DataError
 
 SUFFIX = ".parquet"
-_BATCH = 16
+_BATCH = 1 << 16
 
 HAS_SPLIT_COLUMN = True
 
@@ -52,9 +62,9 @@ def _first_files(storage: Storage) -> Iterator[str]:
 def _image_columns(storage: Storage, path: str) -> list[str]:
     """Columns that hold images by their type: struct<bytes, ...>, or binary under the usual name."""
     try:
-        with storage.open(path) as handle:
-            schema = pq.ParquetFile(handle).schema_arrow
-    except (*UNREADABLE, DataError):
+        with parquet_file(storage, path) as file:
+            schema = file.schema_arrow
+    except DataError:
         return []
     structs = [column.name for column in schema if pa.types.is_struct(column.type) and _is_image(column.type)]
     usual = Options().image_column
@@ -81,11 +91,9 @@ def read(storage: Storage, config: DataConfig) -> Metadata:
     """
     options, found = Options.model_validate(config.options), Found()
     for path in shards(storage, (SUFFIX,)):
-        try:
-            with storage.open(path) as handle, pq.ParquetFile(handle) as file:
-                _read(storage, config, path, file, options.image_column, found)
-        except UNREADABLE as error:
-            raise not_parquet(storage.name(path), error) from None
+        with parquet_file(storage, path) as file:
+            schema = file.schema_arrow
+        _read(storage, config, path, schema, options.image_column, found)
     return found.metadata
 
 
@@ -94,38 +102,59 @@ def tables_of(storage: Storage, config: DataConfig) -> list[str]:
     return shards(storage, (SUFFIX,))
 
 
-def _read(storage: Storage, config: DataConfig, path: str, file: pq.ParquetFile, image: str, found: Found) -> None:
+def _read(storage: Storage, config: DataConfig, path: str, schema: pa.Schema, image: str, found: Found) -> None:
     """Add the images of one file."""
-    fields, where, schema = Fields.of(config, "label", "attribute"), storage.name(path), file.schema_arrow
+    fields, where = Fields.of(config, "label", "attribute"), storage.name(path)
     _check_image_column(storage, path, image, schema)
     asked = (config.split_column,) if config.other_split_column else ()
     wanted = (*fields.needed, *(asked or present(schema.names, (config.split_column,))))
     columns = {name: schema.names[place] for name, place in places(where, schema.names, wanted).items()}
+    check_plain(where, schema, [*columns.values()])
     codes = Codes(schema, fields)
     found.name_values(codes.words, path)
-    arrow_type = schema.field(image).type
-    has_path = pa.types.is_struct(arrow_type) and arrow_type.get_field_index("path") >= 0
-    leaf = f"{image}.bytes" if pa.types.is_struct(arrow_type) else image
-    number = 0
-    for group in range(file.num_row_groups):
-        names = [*columns.values(), *((f"{image}.path",) if has_path else ())]
-        rows = file.read_row_group(group, columns=names).to_pylist()
-        absent = _absent(file, group, leaf)
-        for place in range(file.metadata.row_group(group).num_rows):
-            row = {name: as_text(rows[place][c], f"{where}, row {number}: {name}") for name, c in columns.items()}
-            split = (
-                row[config.split_column] if len(wanted) > len(fields.needed) else shard_split(path, config.split_names)
-            )
-            beside = (rows[place][image] or {}).get("path") if has_path and absent[place] else None
-            name, location = f"{path}/{number:08d}", parquet_location(path, group, place, image)
-            number += 1
-            if beside:
-                name, location = inside(storage, beside, path, number - 1, found), ""
-            elif absent[place]:
-                found.quarantined.append(SetAside(name, "empty", "no image in the row"))
-                continue
-            if name:
-                found.entries.append(fields.entry(codes.known(row), name, split, location))
+    split_of_file = "" if len(wanted) > len(fields.needed) else shard_split(path, config.split_names)
+    for number, (group, place, values, absent, beside) in enumerate(_rows(storage, path, schema, columns, image)):
+        row = {name: as_text(value, f"{where}, row {number}: {name}") for name, value in values.items()}
+        name, location = f"{path}/{number:08d}", parquet_location(path, group, place, image)
+        if beside:
+            name, location = inside(storage, beside, path, number, found), ""
+        elif absent:
+            found.quarantined.append(SetAside(name, "empty", "no image in the row"))
+            continue
+        if name:
+            split = row[config.split_column] if len(wanted) > len(fields.needed) else split_of_file
+            found.entries.append(fields.entry(codes.known(row), name, split, location))
+
+
+def _rows(
+    storage: Storage, path: str, schema: pa.Schema, columns: Mapping[str, str], image: str
+) -> Iterator[tuple[int, int, dict[str, Any], bool, str | None]]:
+    """Of each row: its row group, its place there, its values, whether it has no image, and then the path of one beside."""
+    kind, where = schema.field(image).type, storage.name(path)
+    has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    leaf = f"{image}.bytes" if pa.types.is_struct(kind) else image
+    texts = text_columns(schema, [*columns.values()])
+    with parquet_file(storage, path, [*texts, leaf, *((f"{image}.path",) if has_path else ())]) as file:
+        for group in range(file.num_row_groups):
+            missing, paths = _absent(where, file, group, leaf), repeat(None)
+            if has_path and any(missing):
+                paths = iter(_paths_beside(where, file, group, image))
+            rows = file.metadata.row_group(group).num_rows
+            place = 0
+            for values in batches(where, file, [*columns.values()], [group], rows):
+                for of_row in zip(*(values[column] for column in columns.values()), strict=True):
+                    absent, beside = missing[place], next(paths, None)
+                    yield group, place, dict(zip(columns, of_row, strict=True)), absent, beside if absent else None
+                    place += 1
+            if place < rows:
+                raise DataError(f"{where} has {place} rows in a row group that says {rows}; get the file again")
+
+
+def _paths_beside(where: str, file: pq.ParquetFile, group: int, image: str) -> list[Any]:
+    found: list[Any] = []
+    for batch in file.iter_batches(_BATCH, row_groups=[group], columns=[f"{image}.path"], use_threads=False):
+        found += values_of(f"{where}: {image}.path", pc.struct_field(batch.column(0), "path"))
+    return found
 
 
 def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Schema) -> None:
@@ -140,16 +169,21 @@ def _check_image_column(storage: Storage, path: str, image: str, schema: pa.Sche
         )
 
 
-def _absent(file: pq.ParquetFile, group: int, leaf: str) -> list[bool]:
+def _absent(where: str, file: pq.ParquetFile, group: int, leaf: str) -> list[bool]:
     """For each row of a row group, whether its image is missing; from the statistics where these suffice."""
     meta = file.metadata.row_group(group)
-    chunk = next(column for column in map(meta.column, range(meta.num_columns)) if column.path_in_schema == leaf)
-    nulls = chunk.statistics.null_count if chunk.statistics is not None and chunk.statistics.has_null_count else None
+    place = next(column for column in range(meta.num_columns) if meta.column(column).path_in_schema == leaf)
+    statistics = meta.column(place).statistics
+    nulls = statistics.null_count if statistics is not None and statistics.has_null_count else None
     if nulls in (0, meta.num_rows):
         return [nulls != 0] * meta.num_rows
+    if unpacks_too_far(file, group, place):
+        raise DataError(
+            f"{where}: the column {leaf} unpacks to many times its size, as no images do; get the file again"
+        )
     flags: list[bool] = []
     # Only the bytes themselves can tell which rows have none; few at a time.
-    for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=[leaf]):
+    for batch in file.iter_batches(1, row_groups=[group], columns=[leaf], use_threads=False):
         column = batch.column(0)
         flags += (pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column).is_null().to_pylist()
     return flags

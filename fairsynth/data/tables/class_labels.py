@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fairsynth.data.metadata import Fields
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import value_of
+from fairsynth.data.tables.parquet_file import parquet_file
 
 # The code that Hugging Face writes where a label is not known.
 UNLABELLED = "-1"
@@ -29,8 +29,8 @@ class Codes:
         """Of a metadata table; other kinds than Parquet say nothing. Raises DataError if it cannot be opened."""
         if not table.lower().endswith(".parquet"):
             return cls(None, fields)
-        with storage.open(table) as handle:
-            return cls(pq.read_schema(handle), fields)
+        with parquet_file(storage, table) as file:
+            return cls(file.schema_arrow, fields)
 
     @property
     def words(self) -> dict[str, dict[str, str]]:

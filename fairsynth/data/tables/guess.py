@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from fairsynth.data.metadata import Found
 from fairsynth.data.rules.split_words import DROP, meaning, split_meant
 from fairsynth.data.storage import Storage
-from fairsynth.data.tables.table import UNREADABLE, Row, column_names, read_table, safe_path
+from fairsynth.data.tables.parquet_file import parquet_file
+from fairsynth.data.tables.table import Row, column_names, read_table, safe_path
 from fairsynth.errors import DataError
 
 # So many rows are looked at to know whether a column names files, or is a label.
@@ -143,9 +143,9 @@ def _plain(storage: Storage, table: str) -> list[str]:
     header = column_names(storage, table)
     if table.lower().endswith(".parquet"):
         try:
-            with storage.open(table) as handle:
-                schema = pq.read_schema(handle)
-        except UNREADABLE:
+            with parquet_file(storage, table) as file:
+                schema = file.schema_arrow
+        except DataError:
             return []
         header = [
             f.name

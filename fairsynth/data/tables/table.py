@@ -9,20 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from fairsynth.config.values import brief
 from fairsynth.data.metadata import Found
 from fairsynth.data.pointers import absence_hint
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import places, present, value_of
-from fairsynth.data.tables.text import csv_header, csv_lines, first_line, read_text
+from fairsynth.data.tables.parquet_file import LONGEST_CELL, batches, check_plain, parquet_file, text_columns
+from fairsynth.data.tables.text import csv_header, csv_lines, first_line, text_lines
 from fairsynth.errors import DataError
 
 Row = dict[str, str]
-# What can be raised by reading a file that is damaged or no Parquet.
-UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
-_BATCH = 1 << 16
+# Columns of a table, and fields of an object.
+_MOST_COLUMNS = 10_000
 # Columns by which the separator of a table is known before its reader is.
 _USUAL = ("file_name", "filename", "file", "label", "attribute", "split", "img_filename", "place", "y")
 _LOOK_CLOSER = ("//", "/.", ":", "\\", "\0")
@@ -60,22 +58,25 @@ def column_names(storage: Storage, path: str) -> list[str]:
     """Names of a table's columns; of JSON lines, those of the first. Raises DataError if they cannot be read."""
     kind = path.rsplit(".", 1)[-1].lower()
     if kind == "parquet":
-        try:
-            with storage.open(path) as handle:
-                return list(pq.read_schema(handle).names)
-        except UNREADABLE as error:
-            raise not_parquet(storage.name(path), error) from None
-    if kind == "jsonl":
+        with parquet_file(storage, path) as file:
+            names = list(file.schema_arrow.names)
+    elif kind == "jsonl":
         start = first_line(storage, path).lstrip()
-        return list(read_object(storage.name(path), start.split("\n", 1)[0], ())) if start else []
-    return csv_header(storage, path, _USUAL)
+        names = list(read_object(storage.name(path), start.split("\n", 1)[0], ())) if start else []
+    else:
+        names = csv_header(storage, path, _USUAL)
+    if len(names) > _MOST_COLUMNS:
+        raise DataError(
+            f"{storage.name(path)} has {len(names):,} columns; {_MOST_COLUMNS:,} may be; leave out what is no metadata"
+        )
+    return names
 
 
 def _read_csv(
     storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
 ) -> Iterator[tuple[int, Row]]:
     where = storage.name(path)
-    lines = csv_lines(where, read_text(storage, path), needed)
+    lines = csv_lines(where, text_lines(storage, path, newline=""), needed)
     header = next(lines, None)
     names = header.values if header else []
     at, width = places(where, names, [*needed, *present(names, optional)]), len(names)
@@ -92,7 +93,7 @@ def _read_jsonl(
     storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
 ) -> Iterator[tuple[int, Row]]:
     where, seen = storage.name(path), dict[str, None]()
-    for number, line in enumerate(read_text(storage, path).split("\n"), start=1):
+    for number, line in enumerate(text_lines(storage, path), start=1):
         if not line.strip():
             continue
         try:
@@ -116,6 +117,8 @@ def read_object(where: str, text: str, needed: Sequence[str]) -> Row:
         value = json.loads(text, object_pairs_hook=_without_repeats)
         if not isinstance(value, dict):
             raise DataError(f"{where}: must be an object such as {{'file_name': ...}}")
+        if len(value) > _MOST_COLUMNS:
+            raise DataError(f"{where}: {len(value):,} fields; {_MOST_COLUMNS:,} may be; leave out what is no metadata")
         row = dict.fromkeys(value, "")
         row |= {
             name: as_text(value_of(value, name), f"{where}: {name}")
@@ -140,28 +143,25 @@ def _read_parquet(
     storage: Storage, path: str, needed: Sequence[str], optional: Sequence[str], found: Found
 ) -> Iterator[tuple[int, Row]]:
     where, number = storage.name(path), 0
-    try:
-        with storage.open(path) as handle:
-            file = pq.ParquetFile(handle)
-            names = file.schema_arrow.names
-            at = places(where, names, [*needed, *present(names, optional)])
-            columns = {column: names[place] for column, place in at.items()}
-            for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(columns.values()))):
-                for values in batch.to_pylist():
-                    number += 1
-                    try:
-                        row = {c: as_text(values[name], f"{where}, row {number}: {c}") for c, name in columns.items()}
-                    except DataError as error:
-                        found.refuse(f"{path}, row {number}", "malformed_row", str(error))
-                        continue
-                    yield number, row
-    except UNREADABLE as error:
-        raise not_parquet(where, error) from None
-
-
-def not_parquet(where: str, error: Exception) -> DataError:
-    """What is told of a file that Arrow cannot read."""
-    return DataError(f"{where} is not a readable Parquet file: {' '.join(str(error).split())[:200]}")
+    with parquet_file(storage, path) as file:
+        schema = file.schema_arrow
+    at = places(where, schema.names, [*needed, *present(schema.names, optional)])
+    columns = {column: schema.names[place] for column, place in at.items()}
+    check_plain(where, schema, [*columns.values()])
+    with parquet_file(storage, path, text_columns(schema, [*columns.values()])) as file:
+        most = file.metadata.num_rows
+        for values in batches(where, file, [*columns.values()], most=most):
+            for of_row in zip(*(values[name] for name in columns.values()), strict=True):
+                number += 1
+                try:
+                    row = {
+                        c: as_text(value, f"{where}, row {number}: {c}")
+                        for c, value in zip(columns, of_row, strict=True)
+                    }
+                except (DataError, UnicodeDecodeError) as error:
+                    found.refuse(f"{path}, row {number}", "malformed_row", str(error))
+                    continue
+                yield number, row
 
 
 def as_text(value: Any, where: str) -> str:
@@ -179,7 +179,10 @@ def as_text(value: Any, where: str) -> str:
         return str(int(value))
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    return value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > LONGEST_CELL:
+        raise DataError(f"{where} has {len(text):,} characters; {LONGEST_CELL:,} may be; is it the right column?")
+    return text
 
 
 def safe_path(storage: Storage, name: str) -> str:
@@ -189,7 +192,9 @@ def safe_path(storage: Storage, name: str) -> str:
     pure = PurePosixPath(name)
     absolute = pure.is_absolute() or PureWindowsPath(name).is_absolute() or os.path.isabs(name)
     if not name or absolute or "://" in name or "\0" in name or ".." in pure.parts or not pure.parts:
-        raise DataError(f"file name {name!r} must be a relative path inside {storage.root}, such as train/0001.jpg")
+        raise DataError(
+            f"file name {brief(name)} must be a relative path inside {storage.root}, such as train/0001.jpg"
+        )
     return pure.as_posix()
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairsynth.data.storage import Storage
 from fairsynth.data.tables.columns import places
-from fairsynth.data.tables.table import UNREADABLE, as_text
+from fairsynth.data.tables.parquet_file import UNREADABLE, check_plain, parquet_file, text_columns
+from fairsynth.data.tables.table import as_text
 from fairsynth.data.tables.text import first_line
 from fairsynth.errors import DataError
 
@@ -71,13 +71,11 @@ def _csv(storage: Storage, path: str, columns: Sequence[str]) -> Iterator[pa.Rec
 
 
 def _parquet(storage: Storage, path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with storage.open(path) as handle:
-        schema = pq.read_schema(handle)
+    with parquet_file(storage, path) as file:
+        schema = file.schema_arrow
     named = [schema.names[place] for place in places(storage.name(path), schema.names, columns).values()]
-    if any(pa.types.is_nested(schema.field(name).type) for name in named):
-        raise _NotPlain
-    texts = [name for name in dict.fromkeys(named) if pa.types.is_string(schema.field(name).type)]
-    with storage.open(path) as handle, pq.ParquetFile(handle, read_dictionary=texts) as file:
+    check_plain(storage.name(path), schema, named)
+    with parquet_file(storage, path, text_columns(schema, named)) as file:
         yield from _chosen(file.iter_batches(_ROWS, columns=list(dict.fromkeys(named))), named)
 
 

@@ -6,9 +6,11 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from typing import IO
 
 from fairsynth.data.pointers import is_html
 from fairsynth.data.storage import Storage
@@ -17,8 +19,9 @@ from fairsynth.errors import DataError
 
 # What may stand between the cells of a row. Of two that fit equally well the first is taken.
 SEPARATORS = (",", ";", "\t", "|")
-# A cell may be long: a caption, an embedding, a thumbnail. The library's own limit is 131,072 characters.
-csv.field_size_limit(2**31 - 1)
+# Of a table, and of a line in characters. A cell may be long: a caption, an embedding, a thumbnail.
+MOST_BYTES, LONGEST_LINE = 8 << 30, 8 << 20
+csv.field_size_limit(LONGEST_LINE)  # the library's own limit is 131,072 characters
 # Longer marks first: that of UTF-32 begins like that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -29,7 +32,7 @@ _MARKS = (
 )
 _EXCEL = re.compile(r"sep=([^\w\s\"']|\t)\r?\n")
 _LOOK = 200
-_PIECE, _HEAD = 1 << 16, 1 << 26
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,47 @@ class Line:
     values: list[str]
 
 
-def read_text(storage: Storage, path: str) -> str:
-    """The text of a file. Raises DataError as ``decoded`` does, and if it is missing."""
-    return decoded(storage.name(path), storage.content(path))
+def text_lines(storage: Storage, path: str, newline: str = "\n") -> Generator[str]:
+    """The lines of a text file with their ends, one by one: UTF-8, or UTF-16 or UTF-32 if a byte order mark says so.
 
-
-def decoded(where: str, content: bytes) -> str:
-    """Bytes as text: UTF-8, or UTF-16 or UTF-32 if a byte order mark says so.
-
-    Raises DataError, with the first line that cannot be read, for anything else.
+    ``newline``: where a line ends, as for ``open``; empty for CSV. Raises DataError as ``Storage.open`` does, for a web page,
+    for a file or a line beyond the limits, and for another encoding, with the first line that cannot be read.
     """
-    encoding = _encoding(where, content)
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        if encoding != "utf-8":
+    where = storage.name(path)
+    with storage.open(path) as handle:
+        if handle.size() > MOST_BYTES:
             raise DataError(
-                f"{where} is not the {encoding.upper()} that its first bytes say; save it as UTF-8"
-            ) from None
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{where} is not UTF-8 (line {line}); save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
-        ) from None
+                f"{where} has {handle.size():,} bytes; a table may have {MOST_BYTES:,}; split it, or get it again"
+            )
+        yield from lines_of(where, handle, newline)
+
+
+def lines_of(where: str, handle: IO[bytes], newline: str = "\n") -> Iterator[str]:
+    """The same of an open file; ``where``: its name, for messages."""
+    number, start = 0, handle.read(_PIECE)
+    if is_html(start):
+        raise DataError(f"{where} is HTML text, not a table; get the file again")
+    encoding = _encoding(where, start)
+    handle.seek(0)
+    text = io.TextIOWrapper(handle, encoding, newline=newline)
+    try:
+        while line := text.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise DataError(
+                    f"{where}, line {number}: more than {LONGEST_LINE:,} characters; leave out what is no metadata, or get the file again"
+                )
+            yield line
+    except UnicodeDecodeError as error:
+        raise _not_text(where, encoding, number + 1 + error.object[: error.start].count(b"\n")) from None
+
+
+def _not_text(where: str, encoding: str, line: int) -> DataError:
+    if encoding != "utf-8":
+        return DataError(f"{where} is not the {encoding.upper()} that its first bytes say; save it as UTF-8")
+    return DataError(
+        f"{where} is not UTF-8 (line {line}); save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
+    )
 
 
 def _encoding(where: str, start: bytes) -> str:
@@ -73,56 +95,55 @@ def _encoding(where: str, start: bytes) -> str:
     return encoding
 
 
-def csv_lines(where: str, text: str, wanted: Sequence[str] = ()) -> Iterator[Line]:
-    """The rows of a CSV text, the header first, without empty lines.
+def csv_lines(where: str, lines: Iterable[str], wanted: Sequence[str] = ()) -> Iterator[Line]:
+    """The rows of the lines of a CSV text, the header first, without empty ones.
 
     Cells are separated by comma, semicolon, tab or bar: by that which finds most of the wanted columns in the header, of
     equals the most columns; or by what Excel's first line ``sep=`` says. Strict about quotes: one that is never closed
     would otherwise swallow all lines after it. Raises DataError with the line.
     """
-    rest, separator, skipped = _separated(text, wanted)
-    lines = csv.reader(io.StringIO(rest, newline=""), delimiter=separator, strict=True)
+    rest = iter(lines)
+    head = _head(rest)
+    excel = _EXCEL.match(head[0]) if head else None
+    separator, skipped = (excel[1], 1) if excel else (_separator("".join(head), wanted), 0)
+    rows = csv.reader(chain(head[skipped:], rest), delimiter=separator, strict=True)
     try:
-        yield from (Line(lines.line_num + skipped, values) for values in lines if values)
+        yield from (Line(rows.line_num + skipped, values) for values in rows if values)
     except csv.Error as error:
-        raise DataError(f"{where}, line {lines.line_num + skipped}: not valid CSV: {error}") from None
+        raise DataError(f"{where}, line {rows.line_num + skipped}: not valid CSV: {error}") from None
 
 
 def csv_header(storage: Storage, path: str, wanted: Sequence[str] = ()) -> list[str]:
     """The column names, from the start of a CSV file. Raises DataError as ``csv_lines`` does."""
-    where = storage.name(path)
-    return next((line.values for line in csv_lines(where, first_line(storage, path), wanted)), [])
+    start = io.StringIO(first_line(storage, path), newline="")
+    return next((line.values for line in csv_lines(storage.name(path), start, wanted)), [])
 
 
 def first_line(storage: Storage, path: str) -> str:
-    """The first two lines and what was read beyond them; at most 64 MB. Raises DataError as ``decoded`` does."""
-    pieces: list[str] = []
-    lines = length = 0
-    with storage.open(path) as handle:
-        piece = handle.read(_PIECE)
-        if is_html(piece):
-            raise DataError(f"{storage.name(path)} is HTML text, not a table; get the file again")
-        decoder = codecs.getincrementaldecoder(_encoding(storage.name(path), piece))()
-        while piece and length < _HEAD:
-            try:
-                pieces.append(decoder.decode(piece))
-            except UnicodeDecodeError:
-                return read_text(storage, path)  # it says which line
-            lines, length = lines + pieces[-1].count("\n"), length + len(piece)
-            if lines > 1:  # the first may be Excel's
-                break
-            piece = handle.read(_PIECE)
-    return "".join(pieces)
+    """The first lines, some 64 thousand characters of them: the first may be Excel's. Raises DataError as ``text_lines`` does."""
+    lines = text_lines(storage, path, newline="")
+    try:
+        return "".join(_head(lines))
+    finally:
+        lines.close()
 
 
-def _separated(text: str, wanted: Sequence[str]) -> tuple[str, str, int]:
-    """The text without Excel's line, the separator, and how many lines were left out."""
-    excel = _EXCEL.match(text)
-    if excel:
-        return text[excel.end() :], excel[1], 1
+def _head(lines: Iterator[str]) -> list[str]:
+    """The first lines, of 64 thousand characters or somewhat more; they are taken from ``lines``."""
+    head, length = list[str](), 0
+    for line in lines:
+        head.append(line)
+        length += len(line)
+        if length > _PIECE:
+            break
+    return head
+
+
+def _separator(text: str, wanted: Sequence[str]) -> str:
+    """The separator that fits the start of a text best."""
     fits, start = dict.fromkeys(SEPARATORS, (0, 0)), text[:_PIECE].lstrip("\r\n")
     for separator in SEPARATORS:
         with suppress(csv.Error):
             header = next(csv.reader(io.StringIO(start, newline=""), delimiter=separator), [])
             fits[separator] = len(present(header, wanted)), len(header)
-    return text, max(fits, key=lambda separator: fits[separator]), 0
+    return max(fits, key=lambda separator: fits[separator])

@@ -47,7 +47,7 @@ class ReadImages:
         self.storage, self.places, self.size, self.rules = storage, places, size, rules
 
     def __call__(self) -> NDArray[np.uint8]:
-        reader = ImageReader(self.storage)
+        reader = ImageReader(self.storage, self.rules.max_bytes)
         images = [decode(reader.read(*place).content, self.size, self.rules) for place in self.places]
         return np.stack(images) if images else np.zeros((0, self.size, self.size, 3), np.uint8)
 

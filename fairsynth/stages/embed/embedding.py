@@ -45,7 +45,7 @@ class DecodeUnit:
     """
 
     def __init__(self, storage: Storage, rows: PlanRows, size: int, rules: ImageRules) -> None:
-        self.reader, self.rows, self.size, self.rules = ImageReader(storage), rows, size, rules
+        self.reader, self.rows, self.size, self.rules = ImageReader(storage, rules.max_bytes), rows, size, rules
 
     def __call__(self, name: str) -> dict[str, Any]:
         pixels, good, bad = [], [], []

@@ -45,7 +45,7 @@ class CheckImages:
     """
 
     def __init__(self, storage: Storage, rules: ImageRules, look: bool = False) -> None:
-        self.reader, self.rules, self.look = ImageReader(storage), rules, look
+        self.reader, self.rules, self.look = ImageReader(storage, rules.max_bytes), rules, look
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:
         schema = pa.schema([*CHECKED, *LOOK]) if self.look else CHECKED

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, fingerprint, write_json
-from fairsynth.config import DataConfig
+from fairsynth.config import DataConfig, ImageRules
 from fairsynth.data.layout import not_named
 from fairsynth.data.location import container
 from fairsynth.data.metadata import Metadata
@@ -76,7 +76,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         _summary(decided),
         ran,
         # How images become RGB shows in every later stage, too.
-        fingerprint({"images": decided.manifest.digest(), "rules": dataset.config.images.model_dump()}),
+        fingerprint({"images": decided.manifest.digest(), "rules": _looks(dataset.config.images)}),
         {
             "reasons": decided.reasons,
             "severity": level.record if level else None,
@@ -110,9 +110,17 @@ def _summary(decided: Decided) -> str:
 def _asked(data: DataConfig) -> dict[str, Any]:
     """The settings that the manifest depends on besides the files: not their place, nor the words for values."""
     without = {"root", "label_names", "attribute_names", "discovered"}
-    return data.model_dump(
+    asked = data.model_dump(
         exclude=without | ({"severity_seed", "severity_validation", "aligned"} if data.severity is None else set())
     )
+    if data.images.max_bytes == ImageRules().max_bytes:  # what was ingested before there was a limit stays as it is
+        asked["images"] = _looks(data.images)
+    return asked
+
+
+def _looks(rules: ImageRules) -> dict[str, Any]:
+    """The rules by which an image becomes pixels; how many bytes its file may have is none of them."""
+    return rules.model_dump(exclude={"max_bytes"})
 
 
 def _stamp(context: Context, metadata: Metadata) -> str:

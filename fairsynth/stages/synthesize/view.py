@@ -110,7 +110,8 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
 def _source(context: Context) -> str:
     """Name of the real images: the dataset's folder, without its location."""
     data = context.config.data
-    return data.root.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
+    place = data.root.partition("?")[0] if "://" in data.root else data.root
+    return place.rstrip("/").rsplit("/", 1)[-1] if data.root else f"fairsynth's {data.format} dataset"
 
 
 def _guidance(artifact: Artifact) -> dict[Group, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -9,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairsynth.data.storage import Storage
-from fairsynth.data.tables.text import csv_header, csv_lines, decoded, first_line
+from fairsynth.data.tables.text import csv_header, csv_lines, first_line, lines_of
 from fairsynth.errors import DataError
 from tests.support.data.dataset_files import csv_bytes, put
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))  # fmt: skip
 def test_any_text_with_a_mark_comes_back(text: str, encoding: str) -> None:
-    assert decoded("x", text.encode(encoding)) == text
+    assert "".join(lines_of("x", io.BytesIO(text.encode(encoding)))) == text
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\0", b"\xfe\xff\xd8\0", b"\xff\xfe\0\0\xff\xff\xff\xff"])
 def test_a_mark_that_is_not_kept_to(content: bytes) -> None:
     with pytest.raises(DataError, match=r"x is not the UTF-(16|32) that its first bytes say; save it as UTF-8"):
-        decoded("x", content)
+        list(lines_of("x", io.BytesIO(content)))
 
 
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8)
@@ -33,12 +34,12 @@ tables = st.integers(2, 5).flatmap(lambda n: st.lists(st.lists(cells, min_size=n
 def test_rows_come_back(table: list[list[str]]) -> None:
     header = [f"column {i}" for i in range(len(table[0]))]
     content = csv_bytes([header, *table]).decode()
-    assert [line.values for line in csv_lines("x", content)] == [header, *table]
+    assert [line.values for line in csv_lines("x", io.StringIO(content, newline=""))] == [header, *table]
 
 
 def test_the_separator_is_that_of_the_header() -> None:
     def values(text: str) -> list[list[str]]:
-        return [line.values for line in csv_lines("x", text)]
+        return [line.values for line in csv_lines("x", io.StringIO(text, newline=""))]
 
     assert values("a;b\n1,5;2\n") == [["a", "b"], ["1,5", "2"]]
     assert values('"a;b";c\n1;2\n') == [["a;b", "c"], ["1", "2"]]
@@ -48,9 +49,9 @@ def test_the_separator_is_that_of_the_header() -> None:
 
 
 def test_lines_are_those_of_the_file() -> None:
-    assert [line.number for line in csv_lines("x", "sep=;\na;b\n\n1;2\n")] == [2, 4]
+    assert [line.number for line in csv_lines("x", ["sep=;\n", "a;b\n", "\n", "1;2\n"])] == [2, 4]
     with pytest.raises(DataError, match="x, line 3: not valid CSV"):
-        list(csv_lines("x", 'a,b\n1,2\n"3"3,4\n'))
+        list(csv_lines("x", ["a,b\n", "1,2\n", '"3"3,4\n']))
 
 
 def test_only_the_start_is_read_for_the_header(tmp_path: Path) -> None:

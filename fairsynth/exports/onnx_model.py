@@ -15,6 +15,7 @@ from typing import Any
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.escaping import code
 from fairsynth.exports.classifier_card import MEASURED
+from fairsynth.exports.classifier_folder import network
 from fairsynth.version import __version__
 
 MODEL, CARD = "model.onnx", "README.md"
@@ -58,12 +59,7 @@ def write_onnx(classifier: Path, folder: Path) -> float:
     FairsynthError if the outputs differ by more than rounding.
     """
     require_packages()
-    from transformers.utils import logging as transformers_logging
-
-    from fairsynth.models.exported import load_image_classifier
-
-    transformers_logging.disable_progress_bar()
-    model = load_image_classifier(classifier)
+    model = network(classifier)
     processor = json.loads((classifier / "preprocessor_config.json").read_text("utf-8"))
     size, names = int(processor["crop_size"]["height"]), model.config.id2label
     facts = {

@@ -1,4 +1,4 @@
-"""Reads a classifier in transformers' layout by the class that its kind has in transformers, and by no other."""
+"""By which class a classifier in transformers' layout is read: the one that its kind has in transformers, and no other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fairsynth.errors import ConfigError
 from fairsynth.models.hub.foreign import check_folder
 
 
-def load_image_classifier(folder: Path) -> Any:
-    """The model of a folder, in evaluation mode on the CPU; safetensors alone.
+def classifier_class(folder: Path) -> Any:
+    """The class in transformers for the model of a folder.
 
     An Auto class would look at ``auto_map``, and ask at a terminal whether to run the code that it names. Raises
     ConfigError for a folder that is no such classifier, or names what is not to be loaded (``models.hub.foreign``).
@@ -27,5 +27,4 @@ def load_image_classifier(folder: Path) -> Any:
         raise ConfigError(
             f"{str(folder)!r} is no classifier: its config.json names no kind of image classifier that transformers has"
         ) from error
-    model = getattr(transformers, name if isinstance(name, str) else name[0])
-    return model.from_pretrained(folder, use_safetensors=True).eval()
+    return getattr(transformers, name if isinstance(name, str) else name[0])

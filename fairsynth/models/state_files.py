@@ -16,6 +16,7 @@ from fairsynth.artifacts import sync
 from fairsynth.store.mirror import newest, sent
 
 SUFFIX = ".safetensors"
+_LONGEST = 100_000_000  # bytes of a header, as the library itself has it
 _ENTRY, _LENGTH = "state", 8  # bytes at the start of a safetensors file with the length of its header
 
 
@@ -38,7 +39,10 @@ def read_state(
     try:
         with newest(path).open("rb") as file:
             start = file.read(_LENGTH)
-            header = file.read(int.from_bytes(start, "little"))
+            length = int.from_bytes(start, "little")
+            if length > _LONGEST:
+                return None
+            header = file.read(length)
             facts = json.loads(json.loads(header)["__metadata__"][_ENTRY])
             return (facts, load(start + header + file.read())) if wanted(facts) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, SafetensorError):

@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Units, fingerprint
-from fairsynth.commands.predict.classify import ClassifyBatch, DecodeBatch, image_size
+from fairsynth.commands.predict.classify import ClassifyBatch, DecodeBatch
 from fairsynth.config import ResourcesConfig
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.engine.session import session_of
 from fairsynth.engine.units import run_units
 from fairsynth.errors import ConfigError, InfrastructureError, OutputLockedError
+from fairsynth.exports.classifier_folder import image_size
 from fairsynth.lock import locked
 from fairsynth.run_folder.files import is_folder, remove
 from fairsynth.work import Ran, run_local
@@ -107,7 +108,10 @@ def _fingerprint(storage: Storage, rows: Sequence[Row], classifier: Path) -> str
     images = hashlib.sha256()
     for row in rows:
         images.update(repr(tuple(row)).encode("utf-8", "surrogatepass"))
-    digests = {name: hashlib.sha256((classifier / name).read_bytes()).hexdigest() for name in _CLASSIFIER}
+    digests = {}
+    for name in _CLASSIFIER:
+        with open(classifier / name, "rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return fingerprint(
         {"version": VERSION, "batch": BATCH, "root": storage.full(""), "images": images.hexdigest(), **digests}
     )

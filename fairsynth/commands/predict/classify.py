@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from fairsynth.data.location import ImageReader
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
+from fairsynth.exports.classifier_folder import image_size, labels_of, network
 
 PREDICTED = pa.schema(
     [
@@ -42,17 +42,6 @@ class Loaded:
     size: int
 
 
-def labels_of(folder: Path) -> tuple[str, ...]:
-    """A classifier's labels in the order of its outputs, without loading it."""
-    names = json.loads((folder / "config.json").read_text("utf-8"))["id2label"]
-    return tuple(names[str(place)] for place in range(len(names)))
-
-
-def image_size(folder: Path) -> int:
-    """The side of a classifier's images in pixels."""
-    return int(json.loads((folder / "preprocessor_config.json").read_text("utf-8"))["crop_size"]["height"])
-
-
 def load(folder: Path) -> Loaded:
     """The classifier of a folder; once in a process, however many batches it gets, unless another takes its place."""
     file = (folder / "model.safetensors").stat()
@@ -61,14 +50,9 @@ def load(folder: Path) -> Loaded:
 
 @cache
 def _loaded(folder: Path, version: tuple[int, int, int]) -> Loaded:
-    from transformers.utils import logging
-
     from fairsynth.models.device import pick_device
-    from fairsynth.models.exported import load_image_classifier
 
-    logging.disable_progress_bar()
-    model = load_image_classifier(folder).to(pick_device())
-    return Loaded(model, labels_of(folder), image_size(folder))
+    return Loaded(network(folder).to(pick_device()), labels_of(folder), image_size(folder))
 
 
 class DecodeBatch:

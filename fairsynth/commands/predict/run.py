@@ -13,16 +13,17 @@ import pyarrow.compute as pc
 
 from fairsynth.artifacts import write_json
 from fairsynth.commands.predict.batches import Row, classified, parts_of
-from fairsynth.commands.predict.classify import labels_of
 from fairsynth.commands.predict.group_figures import group_figures, lines
 from fairsynth.commands.predict.table import KINDS, groups_file, is_ours, write_table
 from fairsynth.commands.predict.truth import Known, Truth, looks_labelled, matched, read_truth
 from fairsynth.config import DataConfig, ResourcesConfig
+from fairsynth.config.addresses import check_address
 from fairsynth.data.image_names import is_image_file
 from fairsynth.data.location import container
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import enumerated, printable
+from fairsynth.exports.classifier_folder import check_weights, labels_of
 from fairsynth.exports.published import published_classifier
 from fairsynth.lock import reading
 
@@ -50,6 +51,7 @@ def predict_images(
             raise ConfigError(f"{file} is there and not written by predict; give a new name with --to")
     with reading(run):
         classifier = published_classifier(run)
+        check_weights(classifier)
         labels, data = labels_of(classifier), data or DataConfig()
         storage, only = _place(images, data)
         said = read_truth(truth, data, _of_run(run)) if truth else None
@@ -71,6 +73,7 @@ def predict_images(
 
 def _place(images: str, data: DataConfig) -> tuple[Storage, str]:
     """The folder of the images; for a single file, its name in the folder."""
+    check_address(images)
     if "://" in images:
         return Storage(images, data.follow_links), ""
     if os.path.isfile(images):

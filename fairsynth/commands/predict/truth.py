@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fairsynth.config import DataConfig
+from fairsynth.config.addresses import check_address
 from fairsynth.config.values import plain_value, spelled
 from fairsynth.data.metadata import Entry, Found, Metadata, combine
 from fairsynth.data.readers.folder import file_column
@@ -58,6 +59,7 @@ def read_truth(source: str, data: DataConfig, of_run: Mapping[str, Any]) -> Trut
     config; its columns are taken where none were given and they are there.
     Raises DataError: not there, not readable, no column of file names, neither label nor attribute.
     """
+    check_address(source)
     if source.lower().endswith(_TABULAR) and not os.path.isdir(source):
         folder, _, name = source.rpartition("/")
         return _of_table(source, Storage(folder or ("/" if source.startswith("/") else ".")), name, data, of_run)

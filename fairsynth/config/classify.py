@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from fairsynth.config.types import Fraction, Generator, Positive, Section, Severity
+from fairsynth.config.types import Few, Fraction, Generator, Positive, Section, Severity
 
 Synthetic = Literal["none", "pretrain", "mix", "fill"]
 Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
@@ -53,7 +53,7 @@ class ClassifyConfig(Section):
 class TuneConfig(Section):
     """The search: the same number of trials for every method, compared on validation images."""
 
-    trials: Positive = 16
+    trials: Few = 16
     """Trials of every method."""
     search: Literal["random", "optuna"] = "random"
     """optuna: after the first wave by Optuna's tree-structured Parzen estimator (pip install 'fairsynth[optuna]')."""
@@ -72,7 +72,7 @@ class TuneConfig(Section):
 class EvaluateConfig(Section):
     """The final training runs with the best setting of each method."""
 
-    seeds: Positive = 3
+    seeds: Few = 3
     """Trainings of every method with its best setting; figures and intervals are over them."""
 
 
@@ -89,7 +89,7 @@ class BenchConfig(Section):
     """What is compared; ffr takes part where vanilla is among the generators."""
     generators: tuple[Generator, ...] = ("vanilla", "lora", "dreambooth", "clustered-dreambooth")
     """What makes the images that fairsynth learns from: a row of the table each."""
-    seeds: Positive = 1
+    seeds: Few = 1
     """Repetitions of everything; evaluate.seeds trainings each. The first has the config's own data.severity_seed (which images of rare groups stay), data.split_seed (the split, where the dataset has none) and seed (all the rest), each further one a hash of them and its number in place of three. Pretrained models stay, and so do a dataset's own split and, at original, its images."""
     ablation: bool = False
     """Also run fairsynth with other k, text_weight, beta and per_group, one at a time, by the paper's policy; and by each policy alone."""

@@ -93,10 +93,12 @@ def _without_foreign_words(preset: Mapping[str, Any], merged: dict[str, Any]) ->
 
 def _columns(data: Mapping[str, Any]) -> tuple[str, str]:
     """Label and attribute, spelled alike: what was asked for, or the format's own; several as one text."""
-    found = []
-    for what, usual in zip(("label", "attribute"), _USUAL.get(data.get("format", ""), ("", "")), strict=True):
-        asked = data.get(f"{what}_column") or (data.get("options") or {}).get(what) or usual
-        found.append(spelled(asked if isinstance(asked, str) else ", ".join(map(str, asked))))
+    found, options = [], data.get("options")
+    inner = options if isinstance(options, dict) else {}
+    # What is no text here is refused later, with its place.
+    for what, usual in zip(("label", "attribute"), _USUAL.get(str(data.get("format", "")), ("", "")), strict=True):
+        asked = data.get(f"{what}_column") or inner.get(what) or usual
+        found.append(spelled(", ".join(map(str, asked)) if isinstance(asked, list | tuple) else str(asked)))
     return found[0], found[1]
 
 

@@ -16,6 +16,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
+# Of what a plan lists one by one: trials, seeds.
+Few = Annotated[int, Field(ge=1, le=10_000, strict=True)]
+
+
 Generator = Literal["vanilla", "lora", "dreambooth", "clustered-dreambooth"]
 
 

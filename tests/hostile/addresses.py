@@ -8,7 +8,7 @@ from functools import partial
 from tests.hostile.cases import CANARY, Case, Place, refused
 from tests.support.data.dataset_files import put
 
-_ROOTS = {
+ROOTS = {
     "user and password": f"s3://AKIA1:{CANARY}@bucket/x",
     "password with a slash": f"s3://AKIA1:ab/{CANARY}@bucket/x",
     "password with an @": f"s3://AKIA1:a@{CANARY}@bucket/x",
@@ -46,7 +46,7 @@ def cases() -> Iterator[Case]:
         ("plan", "--preset", "demo", "--data.format", "folder", "--data.root", "{root}", "--out", "{out}", "--json"),
         ("inspect", "{root}", "--json"),
     )
-    for number, (name, root) in enumerate(_ROOTS.items()):
+    for number, (name, root) in enumerate(ROOTS.items()):
         for way in (ways[number % len(ways)], ways[(number + 2) % len(ways)]):
             words = [root if word == "{root}" else word for word in way]
             shown = "a config" if "{config}" in way else way[0] + (" --json" if "--json" in way else "")

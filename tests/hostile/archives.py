@@ -139,7 +139,7 @@ def cases() -> Iterator[Case]:
     yield Case("tar", "a label of a megabyte", partial(_text, b"\x1b[2Jx" * 200_000, "cls"))
     yield Case("tar", "a label of bytes", partial(_text, bytes(range(256)), "txt"))
     raw = {
-        "gzip bomb": gzip.compress(bytes(100_000_000)), "zeros": bytes(100_000), "ones": b"\xff" * 100_000,
+        "gzip bomb": gzip.compress(bytes(5_000_000)), "zeros": bytes(100_000), "ones": b"\xff" * 100_000,
         "text": b"not a tar\n" * 1000, "empty": b"", "ZIP": b"PK\3\4" + bytes(1000),
     }  # fmt: skip
     for name, content in raw.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -73,10 +75,16 @@ def refused(*codes: int) -> frozenset[int]:
 
 
 @cache
-def _template() -> Path:
-    import tempfile
+def temporary() -> Path:
+    """A folder of this process for what several cases share."""
+    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
-    return tiny_folder_dataset(Path(tempfile.mkdtemp(prefix="hostile-")) / "data")
+
+@cache
+def _template() -> Path:
+    return tiny_folder_dataset(temporary() / "data")
 
 
 def good(place: Place) -> Path:

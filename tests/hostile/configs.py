@@ -95,6 +95,9 @@ _TEXTS: dict[str, str] = {
     "directives": "%YAML 9.9\n%TAG ! tag:x,2000:\n---\nseed: 1\n",
     "everything of a wrong type": "data: 1\nmodels: []\ntune: x\nout: {}\nseed: null\n",
     "huge counts": "tune: {trials: 999999999999999999999}\nevaluate: {seeds: 4294967296}\n",
+    "huge sizes": "synthesize: {per_group: 1000000000000000}\ncluster: {k: 1000000000000}\nfinetune: {steps: 1000000000000000000}\n",
+    "a unit of one image of very many": "synthesize: {per_group: 1000000000000, unit_size: 1}\nembed: {unit_size: 1}\n",
+    "columns that are no texts": "data: {format: [a], label_column: {a: b}, attribute_column: [[a]], options: [1]}\n",
     "negative counts": "cluster: {k: -1}\nresources: {workers: -5, threads: 0}\n",
 }
 _BYTES: dict[str, bytes] = {

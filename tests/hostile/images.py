@@ -6,7 +6,7 @@ import io
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -76,35 +76,36 @@ def _text_bomb() -> bytes:
     return encoded(Image.open(io.BytesIO(an_image())), "PNG", pnginfo=info)
 
 
-def _bytes() -> Iterator[tuple[str, str, bytes]]:
-    yield "1 bit, 20,000 x 20,000", "png", encoded(Image.new("1", (20_000, 20_000)))
-    yield "2^31 x 2^31", "png", _png_of(2**31 - 1, 2**31 - 1)
-    yield "1 x 2 billion", "png", _png_of(1, 2**31 - 1)
-    yield "a canvas of WebP", "webp", webp_of(16_000, 16_000)
-    yield "a screen of GIF", "gif", gif_of(65_535, 65_535)
-    yield "a tile of TIFF", "tiff", tiff(64, (60_000, 60_000), 8)
-    yield "texts of 500 MB", "png", _text_bomb()
-    yield "a profile of 1 GB", "png", _png_with(_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(300_000_000), 9)))
-    yield "a million chunks", "png", _png_with(_chunk(b"teST", b"") * 1_000_000)
-    yield "8,000 frames", "gif", _animated("GIF", 8000)
-    yield "2,000 pages", "tiff", _animated("TIFF", 2000)
-    yield "1,000 frames of APNG", "png", _animated("PNG", 1000)
-    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
-    disguises = {
-        "SVG": svg, "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n(x) run\n", "PDF": b"%PDF-1.7\n", "PSD": b"8BPS" + bytes(100),
-        "FITS": b"SIMPLE  =                    T" + bytes(2880), "ZIP": b"PK\3\4" + bytes(100), "HTML": b"<html><script>",
-        "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "pickle": b"\x80\x04cos\nsystem\n(S'touch ran'\ntR.",
-        "ELF": b"\x7fELF" + bytes(100), "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n",
-        "text that steers": b"\x1b]0;x\x07\x1b[2J" * 10, "nothing": b"", "zeros": bytes(1000),
-    }  # fmt: skip
-    for name, content in disguises.items():
-        yield f"{name} by the name of a PNG", "png", content
+_MADE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "1 bit, 20,000 x 20,000": ("png", lambda: encoded(Image.new("1", (20_000, 20_000)))),
+    "2^31 x 2^31": ("png", lambda: _png_of(2**31 - 1, 2**31 - 1)),
+    "1 x 2 billion": ("png", lambda: _png_of(1, 2**31 - 1)),
+    "a canvas of WebP": ("webp", lambda: webp_of(16_000, 16_000)),
+    "a screen of GIF": ("gif", lambda: gif_of(65_535, 65_535)),
+    "a tile of TIFF": ("tiff", lambda: tiff(64, (60_000, 60_000), 8)),
+    "texts of 500 MB": ("png", lambda: _text_bomb()),
+    "a profile of 1 GB": ("png", lambda: _png_with(_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(300_000_000), 9)))),
+    "a million chunks": ("png", lambda: _png_with(_chunk(b"teST", b"") * 1_000_000)),
+    "8,000 frames": ("gif", lambda: _animated("GIF", 8000)),
+    "2,000 pages": ("tiff", lambda: _animated("TIFF", 2000)),
+    "1,000 frames of APNG": ("png", lambda: _animated("PNG", 1000)),
+}
+_SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
+_DISGUISES = {
+    "SVG": _SVG, "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n(x) run\n", "PDF": b"%PDF-1.7\n", "PSD": b"8BPS" + bytes(100),
+    "FITS": b"SIMPLE  =            T" + bytes(2880), "ZIP": b"PK\3\4" + bytes(100), "HTML": b"<html><script>",
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "pickle": b"\x80\x04cos\nsystem\n(S'touch ran'\ntR.",
+    "ELF": b"\x7fELF" + bytes(100), "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n",
+    "text that steers": b"\x1b]0;x\x07\x1b[2J" * 10, "nothing": b"", "zeros": bytes(1000),
+}  # fmt: skip
 
 
 def cases() -> Iterator[Case]:
     """All of this kind."""
-    for number, (name, suffix, _) in enumerate(_BYTES):
-        yield Case("images", name, partial(_one, number, suffix), INGEST if number % 2 else INSPECT)
+    for number, (name, (suffix, content)) in enumerate(_MADE.items()):
+        yield Case("images", name, partial(_one, content, suffix), INGEST if number % 2 else INSPECT)
+    for name, disguised in _DISGUISES.items():
+        yield Case("images", f"{name} by the name of a PNG", partial(with_image, content=disguised))
     for mode, format in (
         ("RGBA", "PNG"),
         ("LA", "PNG"),
@@ -124,11 +125,8 @@ def cases() -> Iterator[Case]:
         yield Case("images", f"20 damaged {format} files", partial(_damaged, format))
 
 
-_BYTES = [*_bytes()]
-
-
-def _one(number: int, suffix: str, place: Place) -> None:
-    with_image(place, _BYTES[number][2], f"odd.{suffix}")
+def _one(content: Callable[[], bytes], suffix: str, place: Place) -> None:
+    with_image(place, content(), f"odd.{suffix}")
 
 
 def _large(mode: str, format: str, place: Place) -> None:

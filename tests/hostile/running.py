@@ -36,6 +36,11 @@ class Outcome:
     said: str
     wrong: list[str]
 
+    def told(self) -> str:
+        """In a line."""
+        shown = "".join(c if c.isprintable() else "?" for c in self.said.replace("\n", " | "))[-400:]
+        return f"exit {self.code}, {self.seconds} s, {self.peak:.0f} MB {self.wrong or ''}: {shown}"
+
 
 class Runner:
     """Runs cases one by one, each in a folder of its own below ``base``, which is removed when it was as it must be."""

@@ -62,6 +62,8 @@ def network(folder: Path) -> Any:
     check_weights(folder)
     network_class = classifier_class(folder)
     logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # its report of what does not fit is in colours, whatever the terminal
     try:
         model, told = network_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -70,6 +72,8 @@ def network(folder: Path) -> Any:
         raise _broken(folder, "it needs more memory than there is") from None
     except Exception as error:  # whatever a hostile file makes the libraries raise
         raise _broken(folder, " ".join(str(error).split())[:200] or type(error).__name__) from None
+    finally:
+        logging.set_verbosity(before)
     if lacking := sorted(told["missing_keys"]):
         raise _broken(folder, f"{len(lacking)} of its weights are missing, first {lacking[0]}")
     return model.eval()

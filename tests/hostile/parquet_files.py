@@ -167,7 +167,7 @@ def cases() -> Iterator[Case]:
     for number, (name, columns) in enumerate(_ODD.items()):
         words = (INSPECT, PLAN, INIT)[number % 3]
         yield Case("Parquet", f"metadata: {name}", partial(_odd, columns), words)
-    for rows, groups in ((60_000_000, 1), (60_000_000, 60)):
+    for rows, groups in ((40_000_000, 1), (40_000_000, 40)):
         yield Case(
             "Parquet",
             f"{rows:,} equal rows in {groups} groups",
@@ -175,18 +175,22 @@ def cases() -> Iterator[Case]:
             PLAN,
             codes=refused(),
         )
-    yield Case("Parquet", "60 million equal rows, inspected", partial(_equal_rows, 60_000_000, 60), codes=refused())
+    yield Case("Parquet", "40 million equal rows, inspected", partial(_equal_rows, 40_000_000, 40), codes=refused())
     yield Case(
         "Parquet",
-        "60 million equal rows, a config of them",
-        partial(_equal_rows, 60_000_000, 60),
+        "40 million equal rows, a config of them",
+        partial(_equal_rows, 40_000_000, 40),
         INIT,
         codes=refused(),
     )
+    for words in (PLAN, INIT):
+        yield Case("Parquet", f"as many equal rows as may be, {words[0]}", partial(_equal_rows, 500_000, 1), words)
     yield Case("Parquet", "40 cells of 40 MB of zeros", partial(_images, 40, 40_000_000))
-    yield Case("Parquet", "the same by a dictionary", partial(_images, 40, 40_000_000, dictionary=True), INGEST)
-    yield Case("Parquet", "the same, not in a struct", partial(_images, 40, 40_000_000, in_struct=False))
-    yield Case("Parquet", "the same beside nulls", partial(_images, 40, 40_000_000, nulls=2), PLAN)
+    yield Case(
+        "Parquet", "40 cells of 10 MB by a dictionary", partial(_images, 40, 10_000_000, dictionary=True), INGEST
+    )
+    yield Case("Parquet", "40 cells of 10 MB, not in a struct", partial(_images, 40, 10_000_000, in_struct=False))
+    yield Case("Parquet", "40 cells of 10 MB beside nulls", partial(_images, 40, 10_000_000, nulls=2), PLAN)
     yield Case("Parquet", "a cell of 900 MB", partial(_images, 1, 900_000_000), codes=refused())
     yield Case(
         "Parquet",

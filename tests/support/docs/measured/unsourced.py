@@ -105,6 +105,7 @@ NO_MEASUREMENTS = [
     *_of("limits-and-ethics", "(Stable Diffusion 3 and 3.5;", why="names"),
     *_of("method", "at most the best 75 % by CLIP score", why="filter.keep"),
     *_of("method", "higher in 90 % of resamplings", why="the rule of the search"),
+    *_of("security", "it takes at most 20 s of CPU", why="a limit of the test"),
     *_of("synthetic-sets", "(25 %) must show it", "Why 25 %:", why="synthesize.min_shown"),
     *_of("synthetic-sets", "(70 %), label and attribute both", "(90 %) must be", why="the filter's limits"),
     *_of("synthetic-sets", "is uncertain by 20 points", why="a binomial interval"),

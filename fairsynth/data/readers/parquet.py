@@ -136,7 +136,8 @@ def _rows(
     texts = text_columns(schema, [*columns.values()])
     with parquet_file(storage, path, [*texts, leaf, *((f"{image}.path",) if has_path else ())]) as file:
         for group in range(file.num_row_groups):
-            missing, paths = _absent(where, file, group, leaf), repeat(None)
+            missing = _absent(where, file, group, leaf)
+            paths: Iterator[str | None] = repeat(None)
             if has_path and any(missing):
                 paths = iter(_paths_beside(where, file, group, image))
             rows = file.metadata.row_group(group).num_rows

@@ -19,7 +19,7 @@ from fairsynth.errors import ConfigError
 from fairsynth.models.classifier import build_classifier
 from fairsynth.models.diffusion import load_pipeline, load_text_encoder, load_unet
 from fairsynth.models.encoder import ClipEncoder
-from fairsynth.models.exported import load_image_classifier
+from fairsynth.models.exported import classifier_class
 from fairsynth.models.sources import check_sources, demo_folder
 from tests.support.calling import call
 from tests.support.structure import SOURCES
@@ -109,10 +109,10 @@ def test_code_beside_a_backbone_or_a_classifier_is_not_run(tmp_path: Path, mark:
     finished = tmp_path / "classifier"
     ResNetForImageClassification(SMALL).save_pretrained(finished)
     with_code(finished, mark)
-    assert load_image_classifier(finished).config.num_labels == 2
+    assert classifier_class(finished).from_pretrained(finished, use_safetensors=True).config.num_labels == 2
     edited(finished / "config.json", model_type="evil")
     with pytest.raises(ConfigError, match="names no kind of image classifier"):
-        load_image_classifier(finished)
+        classifier_class(finished)
     assert not mark.exists()
 
 
@@ -155,7 +155,7 @@ def test_a_pickle_in_a_backbone_or_a_classifier_is_refused(tmp_path: Path, mark:
     with pytest.raises(ConfigError, match=r"classify\.backbone: .*'evil\.bin' as weights"):
         build_classifier(ClassifyConfig(backbone=str(folder)), 2, 0)
     with pytest.raises(ConfigError, match=r"'evil\.bin' as weights"):
-        load_image_classifier(folder)
+        classifier_class(folder)
     assert not mark.exists()
 
 

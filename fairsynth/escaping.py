@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import category
 
 SHOWN = 10
 _LONGEST_LINE = 2000
@@ -33,11 +34,11 @@ def printable(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """The text for a page: lines, and the joiners that some scripts need, stay; what would steer a reader or turn text round
+    """The text for a page: lines, spaces of all kinds and the joiners that some scripts need stay; what would steer a reader or turn text round
     is replaced.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in _KEPT else "?" for c in lines)
+    return "".join(c if c.isprintable() or c in _KEPT or category(c) == "Zs" else "?" for c in lines)
 
 
 def enumerated(items: Iterable[object], between: str = ", ", most: int = SHOWN) -> str:

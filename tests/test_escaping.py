@@ -97,4 +97,4 @@ def test_bare_addresses_are_shown_and_become_no_links() -> None:
 
 
 def test_text_for_a_page_has_lines_and_joiners_and_nothing_that_steers() -> None:
-    assert legible("a\x1b[2J\x07b\u202egnp\u2066\r\nc\rd\te\u200df") == "a?[2J?b?gnp?\nc\nd\te\u200df"
+    assert legible("a\x1b[2J\x07b\u202egnp\u2066\r\nc\rd\te\u200df\u3000") == "a?[2J?b?gnp?\nc\nd\te\u200df\u3000"

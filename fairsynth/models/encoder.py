@@ -11,7 +11,7 @@ from transformers.utils import logging
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
 from fairsynth.models.hub.foreign import require_safe
-from fairsynth.models.memory import Parts
+from fairsynth.models.memory import OWN_GPU, Parts
 from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source
 
@@ -27,7 +27,7 @@ class ClipEncoder:
         self.model = CLIPModel.from_pretrained(source, revision=revision, use_safetensors=True).to(self.device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
         self.processor = CLIPImageProcessorPil.from_pretrained(source, revision=revision)
-        self.parts = Parts("an image in models.clip", "give each worker a GPU of its own (resources.gpus_per_worker 1)")
+        self.parts = Parts("an image in models.clip", OWN_GPU)
 
     @torch.no_grad()
     def images(self, pixels_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
-from fairsynth.models.memory import Parts
+from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
 from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
@@ -28,10 +28,6 @@ from fairsynth.models.stacked import StackedAdapters, shell
 Row = Mapping[str, Any]
 # Adapters and prompts that stay in memory.
 _KEPT = 256
-_WAYS = (
-    "give each worker a GPU of its own (resources.gpus_per_worker 1), or set models.dtype to bfloat16 or a smaller "
-    "models.image_size"
-)
 
 
 class ImageMaker:
@@ -50,7 +46,7 @@ class ImageMaker:
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
         self.predict = on_device(self.pipeline)
         pixels = f"an image of {self.size} pixels"
-        self.denoised, self.decoded = Parts(pixels, _WAYS), Parts(f"{pixels} when its latents are decoded", _WAYS)
+        self.denoised, self.decoded = Parts(pixels, LIGHTER), Parts(f"{pixels} when its latents are decoded", LIGHTER)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.uint8]:
         """Images of rows that share their adapters, or that have one plain adapter each.

@@ -13,6 +13,9 @@ import torch
 from fairsynth.errors import Exhausted
 
 T = TypeVar("T")
+# What to do where one piece does not fit: of any model, and of images and their latents.
+OWN_GPU = "give each worker a GPU of its own (resources.gpus_per_worker 1)"
+LIGHTER = f"{OWN_GPU}, or set models.dtype to bfloat16 or a smaller models.image_size"
 # cuBLAS and cuDNN take memory of their own, and say what they lack as plain RuntimeErrors; so does torch on a CPU.
 _LACKS_MEMORY = re.compile(
     r"out of memory|CUBLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR)"

@@ -74,10 +74,9 @@ class EmbedUnit:
         self.encoder, self.pipeline, self.batch = ClipEncoder(models), None, batch
         if posteriors:
             from fairsynth.models.diffusion import load_pipeline
-            from fairsynth.models.memory import Parts
+            from fairsynth.models.memory import LIGHTER, Parts
 
-            ways = "give each worker a GPU of its own (resources.gpus_per_worker 1), or set a smaller models.image_size"
-            self.encoded = Parts(f"the latents of an image of {models.image_size} pixels", ways, batch)
+            self.encoded = Parts(f"the latents of an image of {models.image_size} pixels", LIGHTER, batch)
             self.pipeline = load_pipeline(models)
 
     def __call__(self, decoded: Mapping[str, Any]) -> dict[str, pa.Table]:

@@ -14,7 +14,7 @@ from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.vectors import vectors
 from fairsynth.manifest import seed_for, seeds_apart
 from fairsynth.models.diffusion import generate, load_pipeline
-from fairsynth.models.memory import Parts
+from fairsynth.models.memory import OWN_GPU, Parts
 
 
 class ClassLatents:
@@ -33,7 +33,7 @@ class ClassLatents:
     ) -> None:
         self.models, self.config, self.synthesize, self.prompts, self.seed = models, config, synthesize, prompts, seed
         self.pipeline = load_pipeline(models)
-        ways = "give each worker a GPU of its own (resources.gpus_per_worker 1), or set finetune.prior to teacher"
+        ways = f"{OWN_GPU}, or set finetune.prior to teacher"
         self.parts = Parts(f"a class image of {models.image_size} pixels", ways, synthesize.unit_size)
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, pa.Table]:

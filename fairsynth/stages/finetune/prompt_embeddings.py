@@ -12,7 +12,7 @@ import torch
 from fairsynth.config import ModelsConfig
 from fairsynth.data.vectors import matrix, vectors
 from fairsynth.models.diffusion import encode_prompts, load_text_encoder
-from fairsynth.models.memory import Parts
+from fairsynth.models.memory import OWN_GPU, Parts
 
 _FILE = "texts.parquet"
 
@@ -20,7 +20,7 @@ _FILE = "texts.parquet"
 def write_texts(models: ModelsConfig, prompts: Sequence[str], folder: Path) -> None:
     """Embed the prompts, at least one, and write them: columns prompt, embedding (tokens * width), tokens."""
     encoder = load_text_encoder(models)
-    parts = Parts("a prompt", "give each worker a GPU of its own (resources.gpus_per_worker 1)")
+    parts = Parts("a prompt", OWN_GPU)
     encoded = parts(len(prompts), lambda part: encode_prompts(encoder, prompts[part]).float().cpu())
     embeddings = torch.cat(encoded)
     tokens = pa.array([embeddings.shape[1]] * len(prompts))

@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError
-from fairsynth.models.memory import Parts
+from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.stages.finetune.denoising import Batch, Draw, Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -23,10 +23,6 @@ Result = TypeVar("Result")
 MOST_AT_ONCE = 16
 # Share of the free memory for activations; the rest is for a step's other needs, and for others.
 MEMORY_SHARE = 0.6
-WAYS = (
-    "give each worker a GPU of its own (resources.gpus_per_worker 1), or set models.dtype to bfloat16 or a smaller "
-    "models.image_size"
-)
 
 
 class StackedTrainer:
@@ -48,9 +44,9 @@ class StackedTrainer:
     ) -> None:
         self.unet, self.scheduler, self.config, self.texts, self.load = unet, scheduler, config, texts, load
         self.width, self.memory_share = width, memory_share
-        self.rows = Parts("an adapter", WAYS, width or MOST_AT_ONCE)
+        self.rows = Parts("an adapter", LIGHTER, width or MOST_AT_ONCE)
         """Adapters in one forward pass; halved if memory still runs out."""
-        self.samples = Parts("one sample of an adapter's step", WAYS)
+        self.samples = Parts("one sample of an adapter's step", LIGHTER)
         """Samples in one forward pass of an adapter that is alone in it and for whose batch memory is too small."""
         self.master = torch.promote_types(unet.dtype, torch.float32)
 

@@ -12,7 +12,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-MAX_MEMBERS = 500_000
+MAX_MEMBERS = 300_000
 MAX_TEXT = 1 << 20
 _BUFFER = 1 << 17
 _BLOCK = 512
@@ -37,7 +37,7 @@ class _Shard(io.BufferedReader):
 def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """All members in order, with the bytes of regular files that end like one of ``texts``, at most 1 MB; else none.
 
-    Raises DataError: compressed, truncated, damaged, no tar, more than half a million members.
+    Raises DataError: compressed, truncated, damaged, no tar, more than 300,000 members.
     """
     where = storage.name(shard)
     with storage.open(shard) as handle, _Shard(handle, _BUFFER) as file:

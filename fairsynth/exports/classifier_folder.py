@@ -9,7 +9,8 @@ from typing import Any
 from fairsynth.errors import ConfigError
 
 _MOST_BYTES, _MOST_LABELS, _LARGEST_SIDE = 8 << 20, 10_000, 4096
-_LARGEST_WEIGHTS = 4 << 30
+_LARGEST_WEIGHTS, _MOST_LAYERS = 4 << 30, 1000
+_DEPTHS = ("depths", "num_hidden_layers", "num_layers", "encoder_layers", "n_layer")
 # Of a configuration: what makes transformers fetch or build something else than the network that it names.
 _NOT_TAKEN = ("auto_map", "custom_pipelines", "quantization_config", "attn_implementation", "_attn_implementation")
 
@@ -44,7 +45,7 @@ def check_weights(folder: Path) -> None:
             raise _broken(folder, f"model.safetensors has {size:,} bytes; {_LARGEST_WEIGHTS:,} may be")
         with safe_open(path, framework="numpy"):
             return
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise _broken(folder, f"model.safetensors is broken ({' '.join(str(error).split())[:200]})") from None
 
 
@@ -57,6 +58,8 @@ def network(folder: Path) -> Any:
     n, config = len(labels_of(folder)), _facts(folder, "config.json")
     if taken := [key for key in _NOT_TAKEN if config.get(key)]:
         raise _broken(folder, f"config.json has {taken[0]}, which is not followed")
+    if (deepest := max((_total(config.get(key)) for key in _DEPTHS), default=0)) > _MOST_LAYERS:
+        raise _broken(folder, f"config.json asks for {deepest:,} layers; {_MOST_LAYERS:,} may be")
     if config.get("num_labels", n) != n:
         raise _broken(folder, f"config.json has {n} labels and says num_labels {str(config['num_labels'])[:20]}")
     check_weights(folder)
@@ -77,6 +80,12 @@ def network(folder: Path) -> Any:
     if lacking := sorted(told["missing_keys"]):
         raise _broken(folder, f"{len(lacking)} of its weights are missing, first {lacking[0]}")
     return model.eval()
+
+
+def _total(value: Any) -> int:
+    """The sum of a number or of a list of them; 0 for anything else, which the network's own class refuses."""
+    parts = value if isinstance(value, list) else [value]
+    return sum(part for part in parts if isinstance(part, int) and part > 0)
 
 
 def _facts(folder: Path, name: str) -> dict[str, Any]:

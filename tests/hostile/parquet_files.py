@@ -184,7 +184,7 @@ def cases() -> Iterator[Case]:
         codes=refused(),
     )
     for words in (PLAN, INIT):
-        yield Case("Parquet", f"as many equal rows as may be, {words[0]}", partial(_equal_rows, 500_000, 1), words)
+        yield Case("Parquet", f"as many equal rows as may be, {words[0]}", partial(_equal_rows, 100_000, 1), words)
     yield Case("Parquet", "40 cells of 40 MB of zeros", partial(_images, 40, 40_000_000))
     yield Case(
         "Parquet", "40 cells of 10 MB by a dictionary", partial(_images, 40, 10_000_000, dictionary=True), INGEST

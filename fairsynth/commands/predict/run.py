@@ -23,7 +23,7 @@ from fairsynth.data.location import container
 from fairsynth.data.storage import Storage
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import enumerated, printable
-from fairsynth.exports.classifier_folder import check_weights, labels_of
+from fairsynth.exports.classifier_folder import check_weights, image_size, labels_of
 from fairsynth.exports.published import published_classifier
 from fairsynth.lock import reading
 
@@ -52,6 +52,7 @@ def predict_images(
     with reading(run):
         classifier = published_classifier(run)
         check_weights(classifier)
+        image_size(classifier)  # raises, too, before any image is looked at
         labels, data = labels_of(classifier), data or DataConfig()
         storage, only = _place(images, data)
         said = read_truth(truth, data, _of_run(run)) if truth else None

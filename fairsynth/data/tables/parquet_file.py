@@ -22,7 +22,7 @@ from fairsynth.errors import DataError
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 MOST_FOOTER = 64 << 20
 # More rows than this must have a byte of the file each: every image has a name of its own.
-FREE_ROWS = 500_000
+FREE_ROWS = 100_000
 MOST_ROWS = 50_000_000
 LONGEST_CELL = 1 << 16
 _BATCH = 1 << 16

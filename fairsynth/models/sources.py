@@ -17,6 +17,8 @@ from fairsynth.models.schedule import check_prediction
 DEMO = "demo"
 # The backbone that begins with random weights; a folder of that name is none.
 SMALL = "small"
+# More halvings than any image has; what says more is left to its loader, which refuses it.
+_MOST_HALVINGS = 16
 
 
 def demo_folder(name: str) -> Path:
@@ -63,7 +65,7 @@ def _check_backbone(folder: Path) -> None:
     """Raise ConfigError for a folder with another kind of network than ResNet: as one it would begin with random weights."""
     try:
         kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # a hub id, or its loader says what is wrong
     if kind != "resnet":
         raise ConfigError(
@@ -87,9 +89,9 @@ def _check_side(folder: Path, models: ModelsConfig) -> None:
     try:
         blocks = json.loads((folder / "vae" / "config.json").read_text("utf-8"))["block_out_channels"]
         factor = 2 ** (len(blocks) - 1)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # a hub id, whose images nobody knows yet; or its loader says what is wrong
-    if models.image_size % factor:
+    if len(blocks) <= _MOST_HALVINGS and models.image_size % factor:
         raise ConfigError(side_problem(models.image_size, factor))
 
 
@@ -104,7 +106,7 @@ def _check_scheduler(file: Path, models: ModelsConfig) -> None:
     try:
         scheduler = json.loads(file.read_text("utf-8")) if file.is_file() else {}
         check_prediction(scheduler, models.diffusion)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(f"models.diffusion: {str(file)!r} is no scheduler's configuration ({error})") from error
 
 

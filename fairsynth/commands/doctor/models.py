@@ -13,6 +13,7 @@ from fairsynth.commands.doctor.check import Check, gib, one_line
 from fairsynth.commands.doctor.storage import existing
 from fairsynth.config import RunConfig
 from fairsynth.config.suggest import did_you_mean
+from fairsynth.config.values import brief
 from fairsynth.models.sources import DEMO, SMALL, clip_source, diffusion_source
 
 _HUB_SECONDS = 10.0
@@ -170,7 +171,7 @@ def _bad_json(file: Path) -> str:
         return f"it has no {file.name}"
     try:
         return "" if isinstance(json.loads(file.read_text("utf-8")), dict) else f"{file.name} is no configuration"
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{file.name} is not valid JSON"
 
 
@@ -181,7 +182,12 @@ def _bad_weights(folder: Path, name: str) -> str:
     if index.is_file() and not (folder / files[0]).is_file():
         if bad := _bad_json(index):
             return bad
-        files = sorted({*json.loads(index.read_text("utf-8")).get("weight_map", {}).values()})
+        named = json.loads(index.read_text("utf-8")).get("weight_map", {})
+        if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+            return f"{index.name} is no index of weights"
+        files = sorted({*named.values()})
+        if odd := next((file for file in files if file != Path(file).name or not file.endswith(".safetensors")), None):
+            return f"{index.name} names {brief(odd)}; only safetensors beside it are loaded"
     for file in files:
         if not (folder / file).is_file():
             others = [path.name for path in folder.glob("*.bin")]
@@ -197,5 +203,5 @@ def _truncated(file: Path) -> str:
     try:
         with safe_open(file, framework="numpy"):
             return ""
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
         return one_line(error)

@@ -94,3 +94,9 @@ def test_a_reader_sees_the_old_state_or_the_new_one_or_none(tmp_path: Path) -> N
         writer.join()
     assert set(seen) == {0, 1}
     assert list(tmp_path.iterdir()) == [], "nothing else is left behind"
+
+
+def test_a_header_that_is_longer_than_any_is_no_state(tmp_path: Path) -> None:
+    for length in (2**62, 2**64 - 1, 1 << 40, 200_000_000):
+        (tmp_path / "x.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
+        assert read_state(tmp_path / "x.safetensors") is None

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import fairsynth.safe_path  # noqa: F401 # isort: split
 from fairsynth import interrupts  # isort: split
 
 from cyclopts import App
@@ -14,8 +13,7 @@ from cyclopts import App
 from fairsynth.commands.completion.command import completion_command
 from fairsynth.commands.misspelt import misspelt_option
 from fairsynth.commands.table import COMMANDS, STAGES, stage_command
-from fairsynth.console import complain, in_utf8_mode, leave, prepare_streams
-from fairsynth.errors import ConfigError, InfrastructureError
+from fairsynth.console import in_utf8_mode, interrupted, leave, misused, prepare_streams, unwritable
 from fairsynth.version import __version__
 
 _HELP = """From a biased image dataset to a fair classifier and the balanced data behind it.
@@ -41,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if problem := misspelt_option(app, words):
-            complain(problem)
-            return ConfigError.exit_code
+            return misused(problem)
         result = app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         which = (
@@ -51,11 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             else "'fairsynth --help' lists the commands"
         )
         text = " ".join(str(error).split())
-        complain(f"{text if text.endswith('...') else text.removesuffix('.')}; {which}")
-        return ConfigError.exit_code
+        return misused(f"{text if text.endswith('...') else text.removesuffix('.')}; {which}")
     except OSError as error:  # while the help is printed; those of commands are told before
-        complain(f"the output cannot be written: {error.strerror or error}")
-        return InfrastructureError.exit_code
+        return unwritable(error)
     return result if isinstance(result, int) else 0
 
 
@@ -66,8 +61,7 @@ def script(argv: Sequence[str] | None = None) -> NoReturn:
         interrupts.catch()
         code = main(argv)
     except KeyboardInterrupt:  # before a command began, or behind it
-        complain(interrupts.MESSAGE)
-        code = interrupts.INTERRUPTED
+        code = interrupted()
     leave(code)
 
 

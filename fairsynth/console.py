@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from fairsynth import interrupts
-from fairsynth.errors import BudgetReached, FairsynthError, InfrastructureError
+from fairsynth.errors import BudgetReached, ConfigError, FairsynthError, InfrastructureError
 from fairsynth.escaping import printable, shortened
 from fairsynth.exhausted import exhausted
 from fairsynth.interrupts import INTERRUPTED
@@ -105,10 +105,7 @@ def _guarded(work: Callable[[], int]) -> int:
         interrupts.told()
         return error.exit_code
     except KeyboardInterrupt:
-        lost = interrupts.cause()
-        complain(str(lost) if isinstance(lost, FairsynthError) else interrupts.MESSAGE)
-        interrupts.told()
-        return lost.exit_code if isinstance(lost, FairsynthError) else INTERRUPTED
+        return interrupted()
     except Exception as error:  # the last line of defence: a bug still ends in one line and code 1
         if os.environ.get("FAIRSYNTH_DEBUG"):
             raise
@@ -118,6 +115,26 @@ def _guarded(work: Callable[[], int]) -> int:
         what = " ".join(str(error).split())[:400]
         complain(f"internal error: {type(error).__name__}: {what} (FAIRSYNTH_DEBUG=1 shows where)")
         return 1
+
+
+def interrupted() -> int:
+    """Tell that something from outside ends the command; returns its exit code."""
+    lost = interrupts.cause()
+    complain(str(lost) if isinstance(lost, FairsynthError) else interrupts.MESSAGE)
+    interrupts.told()
+    return lost.exit_code if isinstance(lost, FairsynthError) else INTERRUPTED
+
+
+def misused(what: str) -> int:
+    """Complain of the command line; returns the exit code."""
+    complain(what)
+    return ConfigError.exit_code
+
+
+def unwritable(error: OSError) -> int:
+    """Complain of an output that cannot be written; returns the exit code."""
+    complain(f"the output cannot be written: {error.strerror or error}")
+    return InfrastructureError.exit_code
 
 
 def leave(code: int) -> NoReturn:

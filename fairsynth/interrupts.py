@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import fairsynth.safe_path  # noqa: F401 # isort: split
 from fairsynth.errors import InfrastructureError
 
 INTERRUPTED = 130

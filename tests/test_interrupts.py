@@ -40,7 +40,7 @@ def swallows():
 def loses():
     import threading
     print("ready", flush=True)
-    threading.Thread(target=interrupts.stop, args=(InfrastructureError("it is gone"),)).start()
+    threading.Timer(1, interrupts.stop, [InfrastructureError("it is gone")]).start()
     time.sleep(60)
 
 def work():

@@ -10,7 +10,7 @@ import pytest
 
 from fairsynth.engine.address import check_address, place
 from fairsynth.errors import InfrastructureError
-from tests.support.answering import listening
+from tests.engine.answering import listening
 from tests.support.calling import call
 
 

@@ -18,7 +18,7 @@ from fairsynth.engine import ray_start
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.engine.session import Session
 from fairsynth.errors import InfrastructureError
-from tests.support.answering import listening
+from tests.engine.answering import listening
 
 LONG = "a" * 80
 

@@ -17,6 +17,7 @@ from fairsynth.commands.doctor.node import look, node_checks
 from fairsynth.commands.doctor.packages import EQUAL, versions
 from fairsynth.config.load import load_config
 from fairsynth.engine.each_node import Answer
+from tests.engine.answering import listening
 from tests.support.calling import call
 
 DEMO = load_config(None, "demo")
@@ -36,8 +37,8 @@ def test_an_address_that_nobody_answers_fails_soon(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_address_that_answers_is_ok_and_its_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("RAY_ADDRESS", f"ray://me:verysecret@127.0.0.1:{server.getsockname()[1]}")
+    with listening() as where:
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://me:verysecret@{where}")
         check = by_name(address_checks())["Ray's address"]
     assert check.status == "ok" and "verysecret" not in str(check)
 

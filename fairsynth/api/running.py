@@ -14,7 +14,7 @@ from fairsynth.config import RunConfig
 from fairsynth.config.load import changed, load_config, preset_names, suggestion
 from fairsynth.engine.session import disconnect, is_connected
 from fairsynth.engine.signals import handlers_kept
-from fairsynth.errors import ConfigError
+from fairsynth.errors import ConfigError, InfrastructureError
 from fairsynth.escaping import printable
 
 _NOTHING = "nothing to run: give a preset, a YAML file or settings, for example fairsynth.run('demo', out='runs/demo')"
@@ -139,7 +139,7 @@ def _ended_if_interrupted() -> Iterator[None]:
     joined = is_connected()
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InfrastructureError):
         if not joined:
             disconnect()
         raise

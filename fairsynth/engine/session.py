@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,10 @@ _QUIET = {
     # An interrupted search ends as every interrupted command does.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+
+
+# What is put back when Ray has been ended: a session that was interrupted leaves it connected.
+_left = ExitStack()
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Session:
         if interrupts.caught():
             interrupts.stop(error)
         else:
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     @property
     def workers(self) -> int:
@@ -199,20 +204,18 @@ class Session:
         self.connect()
         return Worker(max(1, self.resources.workers or self._by_cores(1)), 1.0, 0.0, 1)
 
-    def close(self) -> None:
-        """Disconnect, if this session connected."""
+    def let_go(self) -> None:
+        """Look after Ray no more: whoever ends it later, ends it on purpose."""
         if self._watch is not None:
             self._watch.end()
-        if not self._connected:
-            return
-        import ray
+        _left.push(self._while_connected.pop_all())
 
-        if self.lost:
-            processes.end()  # else Ray waits for what is gone
-        with handlers_kept():
-            ray.shutdown()
-        self._while_connected.close()
-        self._connected = False
+    def close(self) -> None:
+        """Disconnect, if this session connected."""
+        self.let_go()
+        if self._connected:
+            disconnect()
+            self._connected = False
 
 
 def is_connected() -> bool:
@@ -229,7 +232,9 @@ def disconnect() -> None:
     if is_connected():
         import ray
 
-        ray.shutdown()
+        with handlers_kept():
+            ray.shutdown()
+    _left.close()
 
 
 @contextmanager
@@ -245,6 +250,7 @@ def session_of(
         try:
             yield session
         except BaseException as error:
+            session.let_go()
             if session.lost is not None:
                 raise session.lost from error
             if not session.jobs_left and not isinstance(error, KeyboardInterrupt):

@@ -104,7 +104,7 @@ def not_started(error: Exception, what: str = "", said: str = "") -> Infrastruct
 
     ``said``: what it wrote to stderr.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS", "").removeprefix("local")
     what = what or (f"cannot connect to {place() or address}" if address else "a local Ray did not start")
     why = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     if isinstance(error, OSError) and error.strerror:

@@ -12,6 +12,7 @@ import pytest
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import Session
+from tests.engine.answering import listening
 
 # A signal after ray.init, and one more after ray.shutdown.
 TERMINATED = """
@@ -64,14 +65,16 @@ def test_while_ray_starts_a_signal_interrupts_and_handlers_come_back(end: str, m
             raise SystemExit(2)
 
     monkeypatch.setattr("ray.init", init)
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    before = signal.signal(signal.SIGTERM, handler)
+    session, before = Session(ResourcesConfig()), signal.signal(signal.SIGTERM, handler)
     try:
-        if end == "well":
-            Session(ResourcesConfig()).connect()
-        else:
-            with pytest.raises(KeyboardInterrupt if end == "signal" else SystemExit):
-                Session(ResourcesConfig()).connect()
+        with listening() as where:
+            monkeypatch.setenv("RAY_ADDRESS", where)
+            if end == "well":
+                session.connect()
+            else:
+                with pytest.raises(KeyboardInterrupt if end == "signal" else SystemExit):
+                    session.connect()
         assert signal.getsignal(signal.SIGTERM) is handler
     finally:
+        session.close()
         signal.signal(signal.SIGTERM, before)

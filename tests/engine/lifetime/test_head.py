@@ -25,7 +25,9 @@ def test_the_end_of_a_local_process_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         process.kill()
         told = str(lost.get(timeout=20))
         watch.end()
-    assert told == "Ray's head process (gcs_server) has ended by signal 9; finished work is kept, the same command goes on"
+    assert (
+        told == "Ray's head process (gcs_server) has ended by signal 9; finished work is kept, the same command goes on"
+    )
 
 
 def test_one_that_ends_on_purpose_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from tests.chaos.attempts import Outcome, Whole
 from tests.chaos.bucket import Bucket
+from tests.chaos.compared import compared
 from tests.chaos.places import Disk, Nodes
 from tests.chaos.summary import digest, passed, text
 from tests.conftest import small_arguments
-from tests.support.comparing import differences
 
 PLACES = {"disk": Disk, "nodes": Nodes, "bucket": Bucket}
 # Between strikes, as shares of the undisturbed run's time: machines differ, and a start alone takes a tenth of it.
@@ -72,7 +72,7 @@ def struck(place: Disk, options: argparse.Namespace) -> list[Outcome]:
             shortened(expected, Path(whole.out))
         outcome = whole.run(min(left, options.per_run))
         if outcome.finished:
-            outcome.differences = differences(expected, place.folder_of(whole.out))
+            outcome.differences, outcome.litter = compared(expected, place.folder_of(whole.out))
         found.append(outcome)
         left -= len(outcome.strikes)
         print(f"{whole.name}: {len(outcome.strikes)} strikes, {len(outcome.differences)} differences", flush=True)

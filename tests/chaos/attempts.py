@@ -65,6 +65,7 @@ class Outcome:
     double: list[str] = field(default_factory=list)
     repeated: dict[str, int] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)
     finished: bool = False
 
     def to_json(self) -> dict[str, object]:

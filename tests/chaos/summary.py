@@ -40,6 +40,7 @@ def figures(place: Mapping[str, Any]) -> dict[str, Any]:
         "units begun again": repeated,
         "units begun again that are allowed (one per worker and kill)": kills * place["workers"],
         "files that differ from the undisturbed run": sum(len(run["differences"]) for run in runs),
+        "files left under private names, which no reader looks at": sum(len(run["litter"]) for run in runs),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.__main__ import main
+from tests.chaos.compared import compared
 from tests.chaos.summary import FACTS, digest, figures, passed, text
 
 
@@ -19,7 +20,7 @@ def run_of(**changed: Any) -> dict[str, Any]:
         {"code": code, "seconds": 20.0, "after_last_strike": since, "said": "", "wrong": [], "left": []}
         for code, since in ((-9, 0.3), (0, None))
     ]
-    usual = {"lost": [], "double": [], "repeated": {}, "differences": [], "finished": True}
+    usual = {"lost": [], "double": [], "repeated": {}, "differences": [], "litter": [], "finished": True}
     return {"name": "run-0", "strikes": strikes, "attempts": attempts} | usual | changed
 
 
@@ -66,3 +67,15 @@ def test_struck_again_and_again_a_run_ends_as_if_nothing_had_happened(finished_r
     assert code == 0, (tmp_path / "chaos.txt").read_text("utf-8")
     (run,) = results["places"]["disk"]["runs"]
     assert run["strikes"], "the strikes came too late to test anything"
+
+
+def test_a_private_name_is_no_difference_and_any_other_is(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for out in (one, other):
+        (out / "stages" / "cluster-1").mkdir(parents=True)
+    left = f".artifact.json.{'0a' * 16}"
+    (other / "stages" / "cluster-1" / left).write_text("{}")
+    assert compared(one, other) == ([], [f"only in {other}: cluster-1/{left}"])
+    assert compared(other, one) == ([f"only in {other}: cluster-1/{left}"], [])
+    (other / "stages" / "cluster-1" / "clusters.parquet").write_text("rows")
+    assert compared(one, other)[0] == [f"only in {other}: cluster-1/clusters.parquet"]

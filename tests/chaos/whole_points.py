@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.attempts import journal
+from tests.chaos.compared import compared
 from tests.chaos.hooks.sitecustomize import DRIVER, FIRED, PLAN
 from tests.chaos.places import environment
 from tests.conftest import small_arguments
-from tests.support.comparing import differences
 
 # Seconds after which a call of the command counts as hung.
 _HUNG = 1800
@@ -67,7 +67,8 @@ def struck(plan: list[dict[str, Any]], options: argparse.Namespace, expected: Pa
             print(f"{out.name}: ended with {code}; {sum(_fired(options.out, one) for one in plan)} points", flush=True)
             if len(calls) > 2 * len(plan) + 5:
                 break
-        runs.append({"calls": calls, "differences": differences(expected, out) if calls[-1]["code"] == 0 else ["-"]})
+        wrong, litter = compared(expected, out) if calls[-1]["code"] == 0 else (["it does not end with 0"], [])
+        runs.append({"calls": calls, "differences": wrong, "litter": litter})
         if runs[-1]["differences"]:
             break
     return runs

@@ -19,7 +19,15 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, stamp, seconds, home in ((one, "1a", 1.5, "/home/a"), (other, "2b", 99.0, "/srv/b")):
         ingest, embed = folder / "stages" / f"ingest-{stamp}", folder / "stages" / "embed-77"
-        record = {"seconds": seconds, "digest": "d", "counts": {"input": 3}, "reasons": {}, "fingerprint": stamp}
+        files = {"trials.csv": {"sha256": stamp}}  # it has seconds in it
+        record = {
+            "files": files,
+            "seconds": seconds,
+            "digest": "d",
+            "counts": {"input": 3},
+            "reasons": {},
+            "fingerprint": stamp,
+        }
         for stage in (ingest, embed):
             (stage / "units" / "u").mkdir(parents=True)
             (stage / "artifact.json").write_text(

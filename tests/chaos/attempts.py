@@ -128,8 +128,9 @@ class Whole:
                 self._strike(number, driver, now - began)
                 strikes, following = strikes - 1, time.monotonic() + self.rng.uniform(*self.gap)
             if now - (self.last or began) > _HUNG:
-                self.outcome.strikes.append(Strike("hung", number, now - began, []))
+                self.outcome.strikes.append(Strike("hung", number, round(now - began, 1), ["driver"]))
                 driver.kill()
+                driver.wait()
         ended = time.monotonic()
         left = self._left(family)
         said = log.read_text("utf-8", "replace")

@@ -12,7 +12,21 @@ import psutil
 
 _PARTS = {"raylet": "raylet/raylet", "gcs": "gcs_server"}
 # Processes of Ray's that have names as workers have, and do none of a run's work.
-_NO_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+_NO_WORKERS = tuple(
+    f"ray::{name}"
+    for name in (
+        "IDLE",
+        "DashboardAgent",
+        "RuntimeEnvAgent",
+        "ActorLocationTracker",
+        "DatasetManager",
+        "PlacementGroupCleaner",
+        "PreemptionWatcher",
+        "SynchronizationActor",
+        "_AutoscalingCoordinatorActor",
+        "_StatsActor",
+    )
+)
 
 
 def below(pid: int) -> list[psutil.Process]:

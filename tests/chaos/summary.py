@@ -81,7 +81,7 @@ def endings(runs: Iterable[Mapping[str, Any]]) -> list[str]:
     for run in runs:
         for number, attempt in enumerate(run["attempts"]):
             last = [strike["kind"] for strike in run["strikes"] if strike["attempt"] == number]
-            if last and attempt["code"] != 0:
+            if last and attempt["code"] != 0 and attempt["after_last_strike"] is not None:
                 ends.setdefault(last[-1], []).append((attempt["code"], attempt["after_last_strike"]))
     found = []
     for kind, how in sorted(ends.items()):

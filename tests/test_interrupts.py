@@ -13,6 +13,7 @@ import pytest
 
 import fairsynth
 
+# Fault case 53: a second signal, and one that comes while nothing listens.
 HERE = str(Path(fairsynth.__file__).parents[1])
 LINE = "fairsynth: interrupted; finished work is kept, the same command goes on\n"
 PROGRAM = """

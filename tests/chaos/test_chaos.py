@@ -13,6 +13,7 @@ from tests.chaos.compared import compared
 from tests.chaos.summary import FACTS, digest, figures, passed, text
 
 
+# Fault cases 47, 51, 52: a killed worker, driver or head, and the same command again.
 def run_of(**changed: Any) -> dict[str, Any]:
     """A whole run as the results have it: struck once, called twice."""
     strikes = [{"kind": "worker", "attempt": 0, "after": 9.5, "victims": ["ray::_UnitActor"]}]

@@ -12,6 +12,7 @@ import pytest
 from tests.support.structure import ROOT
 
 # A stage's work as it must not be: the name is there before all of the content.
+# Fault case 54: a writer dies around a commit.
 IN_PLACE = """
 import os
 from pathlib import Path

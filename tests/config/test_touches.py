@@ -17,6 +17,7 @@ from tests.config.touches import GIVEN, NEEDS, OTHERWISE, TOUCHES
 from tests.support.datasets import tiny_folder_dataset, write_rows
 
 
+# Fault case 61: each setting in turn.
 def dataset(folder: Path) -> Path:
     """A folder of images with a second column of everything that a column can be named for."""
     root = tiny_folder_dataset(folder, {"train": (12, 3, 3, 12), "val": (4,) * 4, "test": (4,) * 4})

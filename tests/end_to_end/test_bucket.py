@@ -19,6 +19,7 @@ from tests.support.store.fetched import fetched
 from tests.support.store.s3_server import KEYS, new_bucket
 
 
+# Fault cases 52, 56: another machine goes on from the bucket; a network that fails.
 class Ran:
     """What the run printed, where it left what, what happened to its requests, and what a second run beside it was told."""
 

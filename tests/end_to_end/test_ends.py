@@ -18,6 +18,7 @@ from fairsynth.engine.lifetime import processes
 from tests.conftest import fairsynth, small_arguments
 from tests.support.comparing import essence, stage_folder
 
+# Fault case 53: interrupted at any time.
 LINE = "fairsynth: interrupted; finished work is kept, the same command goes on\n"
 GONE = "fairsynth: Ray's head process (gcs_server) has ended by signal 9; finished work is kept, the same command goes on\n"
 # Seconds; on a busy machine all takes longer.

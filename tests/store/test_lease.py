@@ -23,6 +23,7 @@ from fairsynth.store.tenant import Tenant, here, started
 from tests.support.store.fault_proxy import FaultProxy
 from tests.support.store.s3_server import Bucket
 
+# Fault case 59: an owner that is gone, and one that wakes.
 ROOT = Path(__file__).parents[2]
 SECONDS = 1.5
 HOLD = """

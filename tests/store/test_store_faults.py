@@ -19,6 +19,7 @@ from fairsynth.store.objects import Objects
 from tests.support.store.fault_proxy import Fate, FaultProxy
 from tests.support.store.s3_server import KEYS, Bucket
 
+# Fault case 56: a store that refuses, is slow, or fails for a while.
 FEW = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SECRET = KEYS["AWS_SECRET_ACCESS_KEY"]
 

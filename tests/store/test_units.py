@@ -19,6 +19,7 @@ from fairsynth.store.place import output_root
 from fairsynth.store.seals import SEAL
 from tests.support.store.s3_server import Bucket
 
+# Fault cases 54, 62: half a commit is none; a flipped bit is noticed.
 IDENTITY = Identity("embed", 1, {"a": 1}, {})
 
 

@@ -15,6 +15,7 @@ from fairsynth.engine.lifetime import beats, hangs, processes
 from fairsynth.engine.lifetime.beats import Beats, interval
 from fairsynth.errors import InfrastructureError
 
+# Fault case 66: a worker that hangs.
 SESSION = """
 import json, os, signal, sys, time
 from pathlib import Path

@@ -13,6 +13,7 @@ from fairsynth.engine.session import session_of
 from fairsynth.errors import InfrastructureError
 
 
+# Fault case 45: memory that runs out, in Ray's words.
 def test_the_names_are_rays() -> None:
     assert [name for name in _MEANING if not hasattr(ray.exceptions, name)] == []
 

@@ -19,6 +19,7 @@ from fairsynth.models.sources import base_of, revision
 OLD, NEW = "a" * 40, "b" * 40
 
 
+# Fault case 40: a branch that has moved.
 class Hub:
     """A cache, and what the hub would answer: None where there is no network."""
 

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from fairsynth.errors import (
         BudgetReached,
         ConfigError,
+        DamagedError,
         DataError,
         DivergedError,
+        Exhausted,
         FairsynthError,
         InfrastructureError,
         OutputLockedError,
+        TakenOverError,
     )
     from fairsynth.groups import Group
 
@@ -42,8 +45,10 @@ __all__ = [
     "BudgetReached",
     "Classifier",
     "ConfigError",
+    "DamagedError",
     "DataError",
     "DivergedError",
+    "Exhausted",
     "FairsynthError",
     "Figure",
     "Group",
@@ -59,6 +64,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "SyntheticImage",
+    "TakenOverError",
     "__version__",
     "open_run",
     "run",

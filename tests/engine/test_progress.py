@@ -123,7 +123,7 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 
 def test_a_full_disk_or_a_folder_that_is_gone_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "logs").symlink_to("/dev/full")
-    (tmp_path / ".progress.json.new").symlink_to("/dev/full")
+    (tmp_path / "progress.json" / "in the way").mkdir(parents=True)
     with watched(tmp_path) as progress, progress.stage("tune"), progress.work("tune", 2, 0, 1) as work:
         work.tick()
         time.sleep(0.2)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fairsynth.errors import DamagedError
 from fairsynth.escaping import enumerated, printable, shortened
 from fairsynth.manifest import TEST, Manifest
 from fairsynth.stages.cluster.output import CLUSTERS
@@ -56,6 +57,8 @@ def _checked(check: Callable[[], _Found]) -> dict[str, Any]:
     try:
         found, looked_at, applies = check()
         problems = [*found]
+    except DamagedError:
+        raise  # it is made anew, and then checked
     except Exception as error:  # whatever is wrong with the files
         why = printable(f"{type(error).__name__}: {error}")
         return {"passed": False, "detail": shortened(f"could not be checked ({why})")}

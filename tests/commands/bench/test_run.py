@@ -54,7 +54,7 @@ def test_a_fault_of_the_storage_ends_the_bench(tmp_path: Path) -> None:
     image.unlink()
     image.symlink_to("/proc/self/mem")  # a regular file that gives an input/output error
     code, out, errors = bench(tmp_path / "out", data, "--data.follow_links", "true")
-    assert code == 5 and "Input/output error" in errors and "the same command goes on" in errors
+    assert code == 5 and "input/output error" in errors and "the same command goes on" in errors
     # What was known before stays in the table.
     assert "[2/3] b, original" in out and "[3/3]" not in out
     assert "| a | original | 0 | ERM | failed: " in (tmp_path / "out" / "bench" / "table.md").read_text()

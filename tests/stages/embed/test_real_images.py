@@ -16,6 +16,7 @@ from fairsynth.engine.session import Session
 from fairsynth.groups import Group
 from fairsynth.manifest import Manifest
 from fairsynth.models.diffusion import load_pipeline
+from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.pipeline import STAGES
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.embedding import PREFIXES, DecodeUnit, plan_rows
@@ -41,7 +42,7 @@ def embedded(root: Path, out: Path) -> Context:
     names = write_plans(artifact.open() / "plan.parquet", parts, 5)
     work = DecodeUnit(Storage(str(root)), PlanRows(artifact.path / "plan.parquet"), SIZE, ImageRules())
     encoder = embedder(Encoder(lambda found: found.__setitem__(0, np.nan) if len(found) == 5 else None))
-    encoder.pipeline = load_pipeline(MODELS)
+    encoder.pipeline, encoder.encoded = load_pipeline(MODELS), Parts("the latents of an image", LIGHTER, 32)
     run_local(artifact.units(), names, lambda: encoder, work)
     return context
 

@@ -20,6 +20,7 @@ from fairsynth.stages.report.checks import checks
 from fairsynth.stages.report.content import content
 from fairsynth.stages.report.inputs import Inputs
 from fairsynth.stages.synthesize.output import TABLE
+from fairsynth.store.seals import SEAL
 from tests.support.report.finished_stages import World, finished
 
 WORLD = World([Group(label, attribute) for label in ("ja", "nein") for attribute in ("a", "b")], seeds=2)
@@ -41,6 +42,7 @@ def changed(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> Non
     rows = table.to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    (path.parent / SEAL).unlink(missing_ok=True)  # so it was written, by whoever wrote it
 
 
 def record_changed(inputs: Inputs, stage: str, change: Callable[[dict[str, Any]], object]) -> None:
@@ -217,6 +219,7 @@ def test_what_cannot_be_checked_has_failed_and_does_not_end_the_report(inputs: I
 def test_files_that_do_not_open(inputs: Inputs) -> None:
     adapter = next(inputs.artifacts["finetune"].path.glob("units/*/*.safetensors"))
     adapter.write_bytes(adapter.read_bytes()[:-5])
+    (adapter.parent / SEAL).unlink()
     (told,) = only(checked(inputs), FILES)
     assert told.startswith(f"{adapter.parent.name}/{adapter.name} does not open")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fairsynth.artifacts import finished_records
 from fairsynth.errors import DataError
+from fairsynth.store.view import finished_here
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ def finished_stage(root: Path, name: str) -> FinishedStage:
     """
     report = (root / "report.json").read_bytes()
     for told in _records(root, "report"):
-        published = told.path / "report.json"
+        published = finished_here(told.path, told.record) / "report.json"
         if published.is_file() and published.read_bytes() == report:
             wanted = told.record["inputs"].get(name)
             for stage in _records(root, name):
                 if (stage.record["digest"] or stage.record["fingerprint"]) == wanted:
+                    finished_here(stage.path, stage.record)
                     return stage
     raise DataError(
         f"{root / 'stages'} lacks what stage {name} left for this report; run 'fairsynth run' with the same options again"

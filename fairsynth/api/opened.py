@@ -18,10 +18,13 @@ from fairsynth.api.report import Report
 from fairsynth.api.sets import real_images, synthetic_images
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
+from fairsynth.demo.place import write_demo
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.manifest import Manifest
 from fairsynth.run_folder.mark import check_links
+from fairsynth.store.mirror import newest, place_of
+from fairsynth.store.view import read_root, up_to_date, view_of
 
 
 class Run:
@@ -39,7 +42,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        """The output folder, absolute."""
+        """The output folder, absolute; of a run in a bucket, this machine's copy of it: what is asked for is fetched there."""
 
     @cached_property
     def report(self) -> Report:
@@ -81,6 +84,8 @@ class Run:
         """
         data, root = self.config.data, self.report.content["data"]["root"]
         if data.format == "demo":  # it lies in the output folder, which may have been moved
+            if place_of(self.root):  # each machine writes it for itself
+                write_demo(self.root, self.config)
             root = str(self.root / "dataset" / Path(root).name)
         return real_images(self.manifest, root, data, self._names)
 
@@ -98,16 +103,17 @@ class Run:
         """The trained adapters: (label, attribute, cluster) to the folder of its weights, which diffusers loads."""
         from fairsynth.models.sources import diffusion_source
 
-        return Adapters(self.root / "adapters", diffusion_source(self.config.models))
+        return Adapters(up_to_date(self.root / "adapters"), diffusion_source(self.config.models))
 
     @cached_property
     def classifier(self) -> Classifier:
         """The fair classifier: call it with images. Raises ConfigError if ``fairsynth`` was not among the methods."""
-        if not (self.root / "classifier" / "config.json").is_file():
+        folder = up_to_date(self.root / "classifier")
+        if not (folder / "config.json").is_file():
             raise ConfigError(
                 f"{self.root} has no classifier/: fairsynth was not among the run's methods (tune.methods)"
             )
-        return Classifier(self.root / "classifier")
+        return Classifier(folder)
 
     @cached_property
     def _names(self) -> dict[str, Sequence[str]]:
@@ -115,9 +121,10 @@ class Run:
         return {name: sorted({group[name] for group in groups}) for name in ("label", "attribute")}
 
     def _there(self, name: str) -> Path:
-        if not (self.root / name).is_file():
+        path = newest(self.root / name)
+        if not path.is_file():
             raise DataError(f"{self.root} lacks {name}; run 'fairsynth report' with the run's options")
-        return self.root / name
+        return path
 
     def __repr__(self) -> str:
         return f"<Run in {printable(_shown(self.root))}: {self.report.verdict}>"
@@ -132,7 +139,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     Parameters
     ----------
     folder
-        The run's output folder.
+        The run's output folder, or its address in a bucket as text: ``s3://...`` or ``gs://...``.
 
     Raises
     ------
@@ -140,6 +147,8 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
         There is no finished run, or a link lies where runs write.
     DataError
         Its report cannot be read.
+    InfrastructureError
+        The bucket does not answer, or this machine's copy cannot be written.
 
     Examples
     --------
@@ -148,12 +157,13 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     >>> len(run.synthetic)  # doctest: +SKIP
     1200
     """
-    root = Path(folder).expanduser().resolve()
-    if not root.is_dir():
+    root = view_of(folder) if isinstance(folder, Path) and place_of(folder) else read_root(os.fspath(folder))
+    newest(root / "report.json")
+    if not root.is_dir() and not place_of(root):
         raise ConfigError(f"there is no folder {root}; give the output folder of a run (--out)")
     check_links(root)
     if not (root / "report.json").is_file():
-        raise ConfigError(f"{root} holds no finished run; finish it first: fairsynth run ... --out {folder}")
+        raise ConfigError(f"{root} holds no finished run; finish it first: fairsynth run ... --out {root if place_of(root) else folder}")
     run = Run(root)
     _ = run.report
     return run
@@ -162,4 +172,6 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
 def _shown(root: Path) -> str:
     """The folder as people call it: from where they are, if it lies below."""
     here = Path.cwd()
+    if place_of(root):
+        return f"{root}"
     return str(root.relative_to(here)) if root.is_relative_to(here) else str(root)

@@ -37,7 +37,7 @@ def run(
     preset
         The preset that a file or settings change: ``fs.run({"data": {"root": "photos"}}, preset="demo")``.
     out
-        Output folder; on a cluster it must be shared by all nodes.
+        Output folder, on a cluster one that all nodes share; or an address in a bucket as text: ``s3://...``, ``gs://...``.
     overrides
         Settings by dotted keys, which have the last word: ``{"cluster.k": 5}``.
     say

@@ -19,6 +19,7 @@ from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS
+from fairsynth.store.mirror import here, newest, place_of
 
 Names = Mapping[str, Sequence[str]]
 # Columns of synthesize's table that are equal for all accepted images, or of no use without the stage's folder.
@@ -32,7 +33,9 @@ def real_images(manifest: pa.Table, root: str, data: DataConfig, names: Names) -
 
 
 def synthetic_images(stage: Path, codec: Mapping[str, Any], view: Path, names: Names) -> ImageSet[SyntheticImage]:
-    """The accepted images of synthesize's folder, read from ``view``, the folder ``synthetic/``."""
+    """The accepted images of synthesize's folder, read from ``view``, the folder ``synthetic/``: of a bucket's each image is
+    fetched when it is read first.
+    """
     from fairsynth.stages.synthesize.codec import Codec
     from fairsynth.stages.synthesize.output import ACCEPTED, TABLE
 
@@ -40,11 +43,13 @@ def synthetic_images(stage: Path, codec: Mapping[str, Any], view: Path, names: N
     table = table.filter(pc.equal(table["verdict"].cast(pa.string()), ACCEPTED)).drop_columns(_WITHIN)
     suffix = Codec.from_dict(codec).suffix
     columns = (table[name].to_pylist() for name in ("label", "attribute", "image_id"))
-    paths = [
-        str(view / "images" / Group(label, attribute).slug / f"{name}{suffix}")
-        for label, attribute, name in zip(*columns, strict=True)
-    ]
-    return ImageSet(table.append_column("path", pa.array(paths, pa.string())), _synthetic, names)
+    paths = [f"{_place(view, suffix, *facts)}" for facts in zip(*columns, strict=True)]
+    make = partial(_synthetic, view, suffix)
+    return ImageSet(table.append_column("path", pa.array(paths, pa.string())), make, names)
+
+
+def _place(view: Path, suffix: str, label: str, attribute: str, name: str) -> Path:
+    return view / "images" / Group(label, attribute).slug / f"{name}{suffix}"
 
 
 def _common(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,8 +60,9 @@ def _real(reader: ImageReader, row: Mapping[str, Any]) -> RealImage:
     return RealImage(**_common(row), split=row["split"], _read=partial(same_content, reader, row))
 
 
-def _synthetic(row: Mapping[str, Any]) -> SyntheticImage:
-    read = partial(_file, Path(row["path"]), row["sha256"])
+def _synthetic(view: Path, suffix: str, row: Mapping[str, Any]) -> SyntheticImage:
+    place = _place(view, suffix, row["label"], row["attribute"], row["image_id"])
+    read = partial(_file, place, row["sha256"])
     return SyntheticImage(**_common(row), prompt=row["prompt"], seed=row["seed"], _read=read)
 
 
@@ -64,7 +70,9 @@ def _file(path: Path, sha256: str) -> bytes:
     """The bytes of an image of ``synthetic/``, which another config's run may have laid out anew. Raises DataError."""
     again = "'fairsynth run' with this run's options lays synthetic/ out again"
     try:
-        content = path.read_bytes()
+        content = here(path).read_bytes()
+        if place_of(path) and hashlib.sha256(content).hexdigest() != sha256:
+            content = newest(path).read_bytes()  # it was laid out anew since this machine fetched it
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; {again}") from None
     if hashlib.sha256(content).hexdigest() != sha256:

@@ -1,7 +1,8 @@
 """Whose an output folder is: a run writes only into a folder that is new, empty, or marked as a run's.
 
 The mark, ``.fairsynth``, also names what runs have laid out there for people. A file or folder of the same name that no run
-made is never replaced.
+made is never replaced. A place in a bucket has a mark of its own (``fairsynth.store.place``), looked at by whoever takes
+its lease; what lies in this machine's copy of it says nothing of whose it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fairsynth.artifacts import STAGES, write_json
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
 from fairsynth.run_folder.files import is_file, is_folder, read_text, refused_link, strange
+from fairsynth.store.mirror import place_of
 
 MARK = ".fairsynth"
 # In a view that is a folder: the names of its files, a line each.
@@ -43,6 +45,8 @@ def check_folder(root: Path) -> None:
     That is the file system's root, the home folder and those above it; a folder with other things in it and no run; one
     with a link where runs write, or with something of a view's name that no run made.
     """
+    if place_of(root):
+        return
     if root == Path(root.anchor) or _above_home(root):
         raise ConfigError(
             f"the output folder {printable(str(root))} is {'the root of the file system' if root == Path(root.anchor) else 'a home folder, or above one'}; "
@@ -81,7 +85,7 @@ def check_lock(root: Path) -> None:
 def claim(root: Path) -> None:
     """Mark a folder as a run's, for whoever holds its lock. Raises ConfigError as ``check_folder`` does."""
     check_folder(root)
-    if _made(root) is None:
+    if not place_of(root) and _made(root) is None:
         # Of an earlier version's run, what lies there was made by it.
         _write(root, [name for name in VIEWS if os.path.lexists(root / name)])
 
@@ -91,6 +95,8 @@ def take_name(root: Path, name: str) -> None:
 
     Raises ConfigError if something has the name that no run made.
     """
+    if place_of(root):
+        return
     made = _made(root)
     if not _may_replace(root, name):
         raise _not_ours(root, [name])

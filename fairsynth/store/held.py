@@ -7,13 +7,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fairsynth.errors import FairsynthError
-from fairsynth.store.mirror import Mirror, mirrored, newest, place_of
+from fairsynth.store.mirror import Mirror, newest, place_of
 from fairsynth.store.place import mark
 
 _LOGS = ("logs/run.jsonl", "logs/failures.jsonl")
-_FOLLOWED = ("progress.json", *_LOGS)
+_PROGRESS = "progress.json"
+_FOLLOWED = (_PROGRESS, *_LOGS)
 # Size and time of what was sent last, by file.
-_SENT = dict[str, tuple[int, int]]()
+_SENT = dict[str, tuple[int, ...]]()
 
 
 @contextmanager
@@ -30,6 +31,9 @@ def held(mirror: Mirror) -> Iterator[None]:
         mirror.fence = lease.fence
         for name in _LOGS:
             _longer(mirror, name)
+        # Another machine's, perhaps: what this one last wrote shall not take its place.
+        newest(mirror.root / _PROGRESS)
+        _SENT[str(mirror.root / _PROGRESS)] = _facts(mirror.root / _PROGRESS)
         try:
             yield
         finally:
@@ -45,23 +49,20 @@ def followed(root: Path) -> None:
                 _send_changed(place[0], name)
 
 
-def viewed(root: Path) -> Path:
-    """An output as one looks at it while it may be at work: logs and progress as the bucket has them, in a copy of their own."""
-    place = place_of(root)
-    if place is None:
-        return root
-    view = mirrored(place[0].uri, f"{place[0].run}-view").root
-    for name in (*_FOLLOWED, "report.json", "bench/bench.json"):
-        newest(view / name)
-    return view
-
-
 def _send_changed(mirror: Mirror, name: str) -> None:
-    status = (mirror.root / name).stat()
-    now = status.st_size, status.st_mtime_ns
-    if _SENT.get(str(mirror.root / name)) != now:
+    now = _facts(mirror.root / name)
+    if now and _SENT.get(str(mirror.root / name)) != now:
         mirror.send(name)
         _SENT[str(mirror.root / name)] = now
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    """Size and time of a file; empty if it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_size, status.st_mtime_ns
 
 
 def _longer(mirror: Mirror, name: str) -> None:

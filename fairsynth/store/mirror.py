@@ -7,6 +7,7 @@ another node perhaps, as what it stands for, and becomes a place in that node's 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -14,13 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairsynth.errors import ConfigError, InfrastructureError
 from fairsynth.store.pool import each
 
 if TYPE_CHECKING:
     from fairsynth.store.lease import Fence
     from fairsynth.store.objects import Objects
 
-_FOLDER = "FAIRSYNTH_CACHE"
+FOLDER = "FAIRSYNTH_CACHE"
 
 
 class BucketPath(type(Path())):  # type: ignore[misc]  # the class of this system's paths
@@ -60,7 +62,14 @@ class Mirror:
 
     def fetch(self, key: str) -> bool:
         """Bring one object here; False if there is none. A reader finds the whole file or none."""
-        return self.objects.download(key, Path(self.root / key))
+        return self.download(key, Path(self.root / key))
+
+    def download(self, key: str, path: Path) -> bool:
+        """Write one object into a file of this copy; False if there is none. Raises InfrastructureError if the disk refuses."""
+        try:
+            return self.objects.download(key, path)
+        except OSError as error:
+            raise no_room(error) from None
 
     def send(self, key: str) -> None:
         """Write one file of this copy to the bucket, in the place of what is there."""
@@ -71,11 +80,34 @@ class Mirror:
 _MIRRORS: dict[tuple[str, str], Mirror] = {}
 
 
+def no_room(error: OSError) -> InfrastructureError:
+    """What to tell when this node's copies cannot be written."""
+    return InfrastructureError(
+        f"this machine's copy of the output cannot be written in {cache_folder()}: {error.strerror or error}; free some room "
+        f"there, or set {FOLDER} to a folder on another disk, then give the same command"
+    )
+
+
+def require_cache() -> None:
+    """Raise ConfigError if this node's copies cannot be written where they are to be."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            f"this machine's copy of an output in a bucket cannot be written in {folder}: {error.strerror}; set {FOLDER} to a "
+            "folder that can, on a disk with room for it"
+        ) from None
+
+
 def cache_folder() -> Path:
     """Where a node keeps its copies: FAIRSYNTH_CACHE, else fairsynth/outputs in the user's cache folder."""
-    named = os.environ.get(_FOLDER)
+    named = os.environ.get(FOLDER)
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairsynth" / "outputs"
-    return (Path(named).expanduser() if named else usual).absolute()
+    # Without links, so that no place in it has a second name.
+    return (Path(named).expanduser() if named else usual).resolve()
 
 
 def mirrored(uri: str, run: str, fence: Fence | None = None) -> Mirror:

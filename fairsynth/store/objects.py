@@ -33,11 +33,12 @@ _PAGE = 1000
 
 
 class Entry(NamedTuple):
-    """An object: its key below the address, size in bytes, and when the store says it was written."""
+    """An object: its key below the address, size in bytes, when the store says it was written, and its ETag."""
 
     key: str
     size: int
     modified: datetime
+    tag: str = ""
 
 
 class Objects:
@@ -207,7 +208,7 @@ class Objects:
             found = self._attempts.of(f"list {self.name(prefix)}", partial(self._page, prefix, last))
             for meta in found:
                 if meta["path"]:
-                    yield Entry(str(meta["path"]), int(meta["size"]), meta["last_modified"])
+                    yield Entry(str(meta["path"]), int(meta["size"]), meta["last_modified"], str(meta["e_tag"] or ""))
             if len(found) < _PAGE:
                 return
             last = max(str(meta["path"]) for meta in found)

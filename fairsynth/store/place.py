@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.store.address import Address, is_bucket
-from fairsynth.store.mirror import Mirror, mirrored, place_of
+from fairsynth.store.mirror import Mirror, mirrored, require_cache
 
 # What an output in a bucket is known by.
 MARK = "fairsynth.json"
@@ -27,6 +27,7 @@ def output_root(text: str) -> Path:
     if mirror is None:
         from fairsynth.store.objects import Objects
 
+        require_cache()
         # An output that is not there yet gets its mark with the first run; until then nothing is looked for in the copy.
         run = marked(Objects(address)) or uuid.uuid4().hex
         mirror = _KNOWN[address.uri] = mirrored(address.uri, run)
@@ -65,8 +66,3 @@ def _some(mirror: Mirror) -> list:  # type: ignore[type-arg]
     from itertools import islice
 
     return list(islice(mirror.objects.walk(""), 5))
-
-
-def shown(root: Path) -> str:
-    """An output as people name it: a folder's path, or the bucket's address without its options."""
-    return f"{root}" if place_of(root) else str(root)

@@ -170,7 +170,7 @@ class InBucket:
         private.mkdir(parents=True)
         try:
             for file in record["files"]:
-                self.mirror.objects.download(f"{self.key}/{name}/{record['attempt']}/{file}", Path(private / file))
+                self.mirror.download(f"{self.key}/{name}/{record['attempt']}/{file}", Path(private / file))
             (private / SEAL).write_text(json.dumps(record), "utf-8")
             _put(private, self.path / name, record["attempt"])
         finally:

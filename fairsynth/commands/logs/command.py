@@ -11,7 +11,7 @@ def logs(out: str, *, failed: bool = False, follow: bool = False) -> int:
     Parameters
     ----------
     out
-        The output folder of a run or a bench.
+        The output folder of a run or a bench; s3://... or gs://... if it is in a bucket.
     failed
         Print failures alone, with their traces: units, jobs and trials, by stage, also those that were tried again.
     follow
@@ -23,7 +23,7 @@ def logs(out: str, *, failed: bool = False, follow: bool = False) -> int:
 def _logs(out: str, failed: bool, follow: bool) -> int:
 
     from fairsynth.commands.logs.show import show
-    from fairsynth.store.place import output_root
+    from fairsynth.store.view import read_root
 
-    show(output_root(out), failed, follow)
+    show(read_root(out), failed, follow)
     return 0

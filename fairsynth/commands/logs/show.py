@@ -10,10 +10,12 @@ from typing import Any
 from fairsynth.commands.status.look import look
 from fairsynth.console import say
 from fairsynth.escaping import printable
-from fairsynth.store.held import viewed
+from fairsynth.store.mirror import place_of
+from fairsynth.store.view import viewed
 from fairsynth.watching import log
 
-_LOOK = 1.0  # seconds between looks at what came since
+# Seconds between looks at what came since; in a bucket each look is some requests, and a run sends what is new every 10 s.
+_LOOK, _LOOK_BUCKET = 1.0, 5.0
 
 
 def show(root: Path, failed: bool, follow: bool) -> None:
@@ -31,7 +33,7 @@ def show(root: Path, failed: bool, follow: bool) -> None:
         told += len(new)
         if not at_work:
             break
-        time.sleep(_LOOK)
+        time.sleep(_LOOK_BUCKET if place_of(root) else _LOOK)
     if not told:
         say("nothing has failed" if failed else "no log: the folder is of a version that kept none")
 

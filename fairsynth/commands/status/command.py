@@ -17,7 +17,7 @@ def status(out: str, *, as_json: Annotated[bool, Parameter(name="--json", negati
     Parameters
     ----------
     out
-        The output folder of a run or a bench.
+        The output folder of a run or a bench; s3://... or gs://... if it is in a bucket.
     as_json
         Print it as JSON, for scripts.
     """
@@ -29,8 +29,8 @@ def _status(out: str, as_json: bool) -> int:
 
     from fairsynth.commands.status.look import look
     from fairsynth.commands.status.text import to_text
-    from fairsynth.store.place import output_root
+    from fairsynth.store.view import read_root
 
-    found = look(output_root(out))
+    found = look(read_root(out))
     say(json.dumps(found, indent=1) if as_json else to_text(found))
     return 0

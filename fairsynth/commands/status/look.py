@@ -13,8 +13,8 @@ from fairsynth.artifacts import STAGES, finished_records
 from fairsynth.errors import ConfigError, FairsynthError
 from fairsynth.lock import owner
 from fairsynth.run_folder.files import read_text
-from fairsynth.store.held import viewed
 from fairsynth.store.mirror import names_in
+from fairsynth.store.view import viewed
 from fairsynth.watching import log, record
 
 # A run writes a sign of life every ten seconds. Disks that machines share show it later.

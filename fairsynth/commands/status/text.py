@@ -111,11 +111,16 @@ def _next(found: Mapping[str, Any]) -> list[str]:
     out = printable(found["out"])
     if found["state"] == FINISHED:
         table = [f"the table: {out}/bench/table.md"] if found["bench"] else []
-        return table + ([f"open {printable(found['report'])}"] if found["report"] else [])
+        return table + ([_report(printable(found["report"]))] if found["report"] else [])
     if found["state"] == RUNNING:
         return [f"what it printed: fairsynth logs {out}"]
     command = printable(_going_on(found)) or f"the command that began it, with --out {out}"
     return [f"to go on{_where(str(found['folder'] or ''))}: {command}", f"what happened: fairsynth logs {out}"]
+
+
+def _report(path: str) -> str:
+    """Browsers open files of a disk; those of a bucket are to be fetched before."""
+    return f"the report: {path}" if "://" in path else f"open {path}"
 
 
 def _where(folder: str) -> str:

@@ -204,11 +204,13 @@ def finished_records(root: Path, stage: str) -> list[tuple[Path, dict[str, Any]]
     if place := place_of(root):
         mirror, key = place
         folders = mirror.objects.folders(f"{key}/stages".strip("/"))
-        each(
-            mirror.fetch,
-            [f"{folder}/{RECORD}" for folder in folders if folder.rpartition("/")[2].startswith(f"{stage}-")],
-        )
-    for path in sorted((root / "stages").glob(f"{stage}-*/{RECORD}")):
+        keys = [f"{folder}/{RECORD}" for folder in folders if folder.rpartition("/")[2].startswith(f"{stage}-")]
+        # The copy may hold others, which are gone from the bucket.
+        there = zip(keys, each(mirror.fetch, keys), strict=True)
+        paths = [mirror.root / record for record, fetched in there if fetched]
+    else:
+        paths = sorted((root / "stages").glob(f"{stage}-*/{RECORD}"))
+    for path in paths:
         with suppress(DataError):
             content = read_json(path)
             if content.get("stage") == stage and isinstance(content.get("finished_at"), int | float):
@@ -233,6 +235,10 @@ class Units:
     def __getitem__(self, name: str) -> Path:
         """The unit's folder. Raises DamagedError if a file of it is not what was written, DataError for no name of a unit."""
         return kept(self.path).folder(unit_name(name))
+
+    def read(self, name: str, file: str) -> bytes | None:
+        """One file of a committed unit, without the others; None if the unit has none of this name."""
+        return kept(self.path).read(unit_name(name), file)
 
     def here(self, names: Iterable[str]) -> None:
         """Bring units of a bucket to this node at once, before they are read one by one."""

@@ -105,10 +105,11 @@ def _compose(
     return (mask[..., None] * 250 + (1 - mask[..., None]) * ground + 0.5).astype(np.uint8)
 
 
-def write(folder: Path, severity: float = 0.95, seed: int = 0) -> Path:
+def write(folder: Path, severity: float = 0.95, seed: int = 0, written_at: float | None = None) -> Path:
     """Write the dataset as an image folder with metadata.csv; does nothing if the folder exists.
 
-    The folder appears in one rename, so a killed writer leaves no half dataset.
+    The folder appears in one rename, so a killed writer leaves no half dataset. ``written_at``: the time of all its files,
+    seconds since 1970, so that machines which each write it have the same, times included.
     """
     if folder.exists():
         return folder
@@ -123,6 +124,8 @@ def write(folder: Path, severity: float = 0.95, seed: int = 0) -> Path:
             table = csv.writer(handle)
             table.writerow(["file_name", "label", "attribute", "split", "digit"])
             table.writerows([i.file_name, i.label, i.attribute, i.split, i.digit] for i in images)
+        for path in private.rglob("*") if written_at is not None else ():
+            os.utime(path, (written_at, written_at))
         os.rename(private, folder)
     finally:
         shutil.rmtree(private, ignore_errors=True)

@@ -11,6 +11,7 @@ from fairsynth.data.metadata import Metadata
 from fairsynth.store.mirror import place_of
 
 SEVERITY = 0.95
+_TIME = 1_700_000_000.0
 
 
 def demo_severity(config: RunConfig) -> float:
@@ -31,7 +32,9 @@ def write_demo(root: Path, config: RunConfig) -> Path:
 
     folder = demo_root(root, config)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return dataset.write(folder, demo_severity(config), config.seed)
+    # Of an output in a bucket each machine has a copy, and an image's time is part of what it is known by.
+    written_at = _TIME if place_of(root) else None
+    return dataset.write(folder, demo_severity(config), config.seed, written_at)
 
 
 def dataset_of(root: Path, config: RunConfig, metadata: Metadata | None) -> Dataset:

@@ -6,6 +6,7 @@ first wins, and what is read is what was written.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fairsynth.errors import DamagedError
-from fairsynth.run_folder.files import remove
+from fairsynth.run_folder.files import is_file, remove
 from fairsynth.store.mirror import Mirror, place_of
 from fairsynth.store.pool import each
 from fairsynth.store.records import sync
@@ -35,6 +36,9 @@ class KeptUnits(Protocol):
 
     def folder(self, name: str) -> Path:
         """The folder of a committed unit, its files here and compared. Raises DamagedError."""
+
+    def read(self, name: str, file: str) -> bytes | None:
+        """One file of a committed unit; None if it has none of this name. Raises DamagedError."""
 
     def commit(self, name: str, private: Path) -> None:
         """Give a filled and sealed private folder its name, unless there is one of that name."""
@@ -83,6 +87,10 @@ class OnDisk:
         compare(folder, read_seal(folder, what), what)
         return folder
 
+    def read(self, name: str, file: str) -> bytes | None:
+        path = self.path / name / file
+        return path.read_bytes() if is_file(path) else None
+
     def commit(self, name: str, private: Path) -> None:
         for file in (*private.iterdir(), private):
             sync(file)
@@ -130,6 +138,15 @@ class InBucket:
             self._fetch(name, record)
         compare(folder, record["files"], what)
         return folder
+
+    def read(self, name: str, file: str) -> bytes | None:
+        record = self._record(name)
+        if record is None or file not in record["files"]:
+            return None
+        content = self.mirror.objects.read(f"{self.key}/{name}/{record['attempt']}/{file}")
+        if content is None or hashlib.sha256(content).hexdigest() != record["files"][file]["sha256"]:
+            raise DamagedError.of(f"{Path(self.key).parent.name}/units/{name}", file)
+        return content
 
     def commit(self, name: str, private: Path) -> None:
         attempt = private.name.rsplit(".", 1)[-1]

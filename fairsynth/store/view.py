@@ -46,6 +46,14 @@ def read_root(text: str) -> Path:
     return mirrored(address.uri, run + _APART).root
 
 
+def typed_root(text: str) -> Path:
+    """The same for commands that name a folder as it was typed, and that also take a run's ``classifier/`` itself."""
+    if not is_bucket(text):
+        return Path(text)
+    place, mark, options = text.partition("?")
+    return read_root(f"{place.rstrip('/').removesuffix('/classifier')}{mark}{options}")
+
+
 def view_of(root: Path) -> Path:
     """The view of an output whose root is known; of a folder it is the folder."""
     place = place_of(root)

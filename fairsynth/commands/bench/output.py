@@ -15,6 +15,7 @@ from fairsynth.commands.bench.rows import Failed, Measured, rows
 from fairsynth.commands.bench.table import markdown
 from fairsynth.commands.bench.values import to_csv, to_json
 from fairsynth.config import RunConfig
+from fairsynth.store.mirror import sent
 
 FOLDER = "bench"
 
@@ -41,3 +42,6 @@ def write(
     write_json(folder / "bench.json", facts)
     draw(table, folder / ".curve.png")
     shutil.move(folder / ".curve.png", folder / "curve.png")
+    # Of a bucket's output bench.json, which others go by, comes last.
+    for name in ("table.md", "table.csv", "curve.png", "bench.json"):
+        sent(folder / name)

@@ -12,6 +12,8 @@ from fairsynth.lock import reading
 from fairsynth.run_folder.files import is_file, refused_link
 from fairsynth.run_folder.records import damaged
 from fairsynth.stages.views import new_export, put_export
+from fairsynth.store.mirror import place_of
+from fairsynth.store.view import up_to_date
 
 
 class Exported(NamedTuple):
@@ -49,6 +51,7 @@ def export_kohya(run: Path, target: Path) -> Exported:
 def _export(run: Path, target: Path) -> Exported:
     from fairsynth.models.adapters import FILE_NAME
 
+    up_to_date(run / "adapters")
     sources = {
         f"{path.parent.parent.name}--{path.parent.name}": path
         for path in sorted((run / "adapters").glob(f"*/*/{FILE_NAME}"))
@@ -56,7 +59,7 @@ def _export(run: Path, target: Path) -> Exported:
     shared = run / "adapters" / "shared" / FILE_NAME
     if shared.exists():
         sources["shared--0"] = shared
-    if not run.is_dir():
+    if not run.is_dir() and not place_of(run):
         raise ConfigError(f"{run} is no folder; give the output folder of a run")
     if not sources:
         raise ConfigError(

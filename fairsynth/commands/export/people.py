@@ -7,6 +7,7 @@ from pathlib import Path
 from fairsynth.artifacts import finished_records
 from fairsynth.errors import ConfigError
 from fairsynth.exports.terms import of_people
+from fairsynth.store.mirror import place_of
 
 
 def require_asked(run: Path, what: str, sensitive: bool) -> None:
@@ -14,9 +15,8 @@ def require_asked(run: Path, what: str, sensitive: bool) -> None:
 
     ``run`` may also be its ``classifier/``. ``what``: the adapters, or the classifier.
     """
-    layouts = {
-        str(made.get("layout")) for root in (run, run.resolve().parent) for _, made in finished_records(root, "ingest")
-    }
+    roots = (run,) if place_of(run) else (run, run.resolve().parent)
+    layouts = {str(made.get("layout")) for root in roots for _, made in finished_records(root, "ingest")}
     people = sorted(filter(of_people, layouts))
     if people and not sensitive:
         raise ConfigError(

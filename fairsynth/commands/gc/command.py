@@ -15,7 +15,7 @@ def gc(out: str, *, delete: Annotated[bool, Parameter(negative=())] = False, old
     Parameters
     ----------
     out
-        The output folder of a run or a bench; no run may be at work in it.
+        The output folder of a run or a bench, or s3://..., gs://...; no run may be at work in it.
     delete
         Remove what is shown.
     older_than
@@ -25,9 +25,10 @@ def gc(out: str, *, delete: Annotated[bool, Parameter(negative=())] = False, old
 
 
 def _gc(out: str, delete: bool, older_than: float | None) -> int:
-    from pathlib import Path
-
     from fairsynth.commands.gc.run import cleaned
+    from fairsynth.store.place import output_root
+    from fairsynth.store.view import read_root
 
-    say(cleaned(Path(out).expanduser().resolve(), delete, older_than))
+    read_root(out)  # of a bucket: is a run there at all?
+    say(cleaned(output_root(out), delete, older_than))
     return 0

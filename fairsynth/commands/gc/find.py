@@ -22,7 +22,7 @@ LEFT, WORKING, UNFINISHED, REPLACED = (
     "of settings that were replaced",
 )
 # Folders that stages use while they work, and clear at their end.
-_WORK = ("checkpoints", "ray")
+WORK = ("checkpoints", "ray")
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ def pieces(root: Path) -> list[Piece]:
     the artifacts of the last command; and of a stage that it left unfinished the newest folder.
     """
     finished = _finished(root)
-    needed, last = _needed(root, finished), _last(root)
+    needed, last = needed_of(root, finished), last_of(root)
     found = [(path, LEFT) for path in _leftovers(root)]
     for folder in artifact_folders(root):
         if folder in finished:
             if folder not in needed and folder.name not in last:
                 found.append((folder, REPLACED))
             else:
-                found += [(folder / name, WORKING) for name in _WORK if is_folder(folder / name)]
+                found += [(folder / name, WORKING) for name in WORK if is_folder(folder / name)]
     found += [(folder, UNFINISHED) for folder in _unfinished(root, finished, last)]
     inside = {path for path, why in found if why in (REPLACED, UNFINISHED)}
     apart = sorted((path, why) for path, why in found if not inside & {*path.parents})
@@ -71,7 +71,7 @@ def _finished(root: Path) -> dict[Path, dict[str, Any]]:
     return {folder: made for stage in sorted(stages) for folder, made in finished_records(root, stage)}
 
 
-def _needed(root: Path, finished: Mapping[Path, dict[str, Any]]) -> set[Path]:
+def needed_of(root: Path, finished: Mapping[Path, dict[str, Any]]) -> set[Path]:
     """The artifacts that a finished report, or a bench, was made from, and these themselves."""
     ends = ("report", "evaluate") if os.path.lexists(root / "bench") else ("report",)
     waiting = [folder for folder, made in finished.items() if made["stage"] in ends]
@@ -92,7 +92,7 @@ def _digest(made: Mapping[str, Any]) -> Any:
     return made.get("digest") or made.get("fingerprint")
 
 
-def _last(root: Path) -> set[str]:
+def last_of(root: Path) -> set[str]:
     """The artifacts of the last command, by its record of progress."""
     stages = (record.read(root) or {}).get("stages", {})
     return {str(facts.get("folder", "")) for facts in stages.values()}
@@ -116,7 +116,7 @@ def _leftovers(root: Path) -> Iterator[Path]:
     """Private files and folders of runs that were killed."""
     places = [root, *(root / name for name in ("dataset", ".tracked"))]
     for folder in artifact_folders(root):
-        places += [folder, *(folder / name for name in ("units", *_WORK[:1]))]
+        places += [folder, *(folder / name for name in ("units", *WORK[:1]))]
     for place in places:
         yield from private_names(place) if is_folder(place) else ()
 
@@ -134,3 +134,12 @@ def measure(path: Path) -> tuple[int, float]:
             else:
                 size += facts.st_size
     return size, newest
+
+
+def sized(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,7 +19,7 @@ _WHAT = (
 def init(
     *tokens: Tokens,
     preset: str | None = None,
-    to: Path = Path("fairsynth.yaml"),
+    to: str = "fairsynth.yaml",
     all: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -44,7 +43,7 @@ def init(
     return guarded(lambda: _init(tokens, preset, to, all, force))
 
 
-def _init(tokens: Sequence[str], preset: str | None, to: Path, every: bool, force: bool) -> int:
+def _init(tokens: Sequence[str], preset: str | None, to: str, every: bool, force: bool) -> int:
     from fairsynth.config.load import parse_overrides
 
     data, rest = (tokens[0], tokens[1:]) if tokens and not tokens[0].startswith("-") else (None, tokens)
@@ -53,11 +52,16 @@ def _init(tokens: Sequence[str], preset: str | None, to: Path, every: bool, forc
     if data == "demo":  # as of inspect
         data, preset = None, preset or "demo"
     overrides = parse_overrides(rest)
+    from fairsynth.commands.export.target import local_path
     from fairsynth.commands.init.file import check_free, write
     from fairsynth.commands.init.found import of_folder, of_preset
+    from fairsynth.store.address import Address, is_bucket
 
-    check_free(to, force)
+    target, place = local_path(to), str(overrides.get("out", ""))
+    if is_bucket(place):
+        Address.parse(place)
+    check_free(target, force)
     found = of_folder(data, preset, overrides) if data else of_preset(str(preset), overrides)
-    write(to, found, every, force)
-    say("\n".join(found.told(to)))
+    write(target, found, every, force)
+    say("\n".join(found.told(target)))
     return 0

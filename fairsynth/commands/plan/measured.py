@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairsynth.artifacts import STAGES, finished_records
+from fairsynth.artifacts import STAGES, Units, finished_records
 from fairsynth.commands.plan.adapters import clusters_tried
 from fairsynth.commands.plan.rates import MEASURED_SPREAD, Rate
 from fairsynth.commands.plan.search import Images, final_cost, search_cost
@@ -21,6 +21,8 @@ from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
 from fairsynth.stages.finetune.output import ADAPTER_FILE
+from fairsynth.store.mirror import here
+from fairsynth.store.pool import each
 
 Record = Mapping[str, Any]
 # Stages that one process does, whatever workers there are.
@@ -35,7 +37,7 @@ def measured_rates(run: Path, identity: Mapping[str, str], backbone: str, config
     records = _records(run)
     if not records:
         raise ConfigError(
-            f"--rates-from {str(run)!r} has no finished stages (stages/*/artifact.json); give the output folder of an earlier run"
+            f"--rates-from '{run}' has no finished stages (stages/*/artifact.json); give the output folder of an earlier run"
         )
     rates: dict[str, Rate] = {}
     for stage in records:
@@ -129,7 +131,7 @@ def _visits(stage: str, records: Mapping[str, tuple[Path, Record]], splits: Mapp
 
 
 def _counts(ingest: Path) -> dict[str, Counter[Group]]:
-    table = pq.read_table(ingest / "manifest.parquet", columns=["split", "label", "attribute"])
+    table = pq.read_table(here(ingest / "manifest.parquet"), columns=["split", "label", "attribute"])
     counts: dict[str, Counter[Group]] = {split: Counter() for split in (TRAIN, VALIDATION, TEST)}
     for row in table.group_by(table.column_names).aggregate([([], "count_all")]).to_pylist():
         counts[row["split"]][Group(row["label"], row["attribute"])] = row["count_all"]
@@ -142,9 +144,14 @@ def _samples(folder: Path, recipe: Mapping[str, Any]) -> float:
         return 0.0
     prior = (recipe.get("prior_batch_size") or recipe["batch_size"]) if recipe.get("prior_weight", 0) > 0 else 0
     total = 0.0
-    for file in (folder / "units").glob(f"*/{ADAPTER_FILE}"):
-        facts = json.loads(file.read_text("utf-8"))
-        if file.parent.name == "shared=":
+    units = Units(folder / "units")
+    names = sorted(units.done())
+    contents = each(lambda name: units.read(name, ADAPTER_FILE), names)
+    for name, content in zip(names, contents, strict=True):
+        if content is None:  # a unit that is no adapter
+            continue
+        facts = json.loads(content)
+        if name == "shared=":
             total += recipe["shared"]["steps"] * recipe["shared"]["batch_size"]
         else:
             total += facts["steps"] * (recipe["batch_size"] + prior)

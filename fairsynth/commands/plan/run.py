@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fairsynth.artifacts import finished_records
 from fairsynth.commands.plan.data import as_data
 from fairsynth.commands.plan.look import look_at
 from fairsynth.commands.plan.plan import Plan, make_plan
@@ -17,6 +18,7 @@ from fairsynth.models.hub.pinning import pinned
 from fairsynth.models.sources import check_sources
 from fairsynth.preflight import worded
 from fairsynth.run_folder.mark import check_folder
+from fairsynth.store.place import output_root
 
 
 def planned(config: RunConfig, root: Path, rates_from: str | None, price: float | None, as_json: bool) -> str:
@@ -35,9 +37,9 @@ def plan_of(config: RunConfig, root: Path, rates_from: str | None = None) -> Pla
     check_sources(config.models, config.classify)
     counted, metadata = look_at(config, root)
     config = worded(config, metadata)
-    if rates_from or any((root / "stages").glob("*/artifact.json")):  # results, that say which commits made them
+    if rates_from or finished_records(root, "ingest"):  # results, that say which commits made them
         config = pinned(config)
-    return make_plan(config, root, counted, metadata, Path(rates_from).expanduser() if rates_from else None)
+    return make_plan(config, root, counted, metadata, output_root(rates_from) if rates_from else None)
 
 
 def layout_of(config: RunConfig) -> str:

@@ -19,6 +19,8 @@ from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.exports.classifier_folder import image_size, labels_of, network
+from fairsynth.store.mirror import place_of
+from fairsynth.store.view import up_to_date
 
 PREDICTED = pa.schema(
     [
@@ -44,6 +46,8 @@ class Loaded:
 
 def load(folder: Path) -> Loaded:
     """The classifier of a folder; once in a process, however many batches it gets, unless another takes its place."""
+    if place_of(folder) and not (folder / "model.safetensors").exists():  # on another node than that of the command
+        up_to_date(folder)
     file = (folder / "model.safetensors").stat()
     return _loaded(folder, (file.st_mtime_ns, file.st_size, file.st_ino))
 

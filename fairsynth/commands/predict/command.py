@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 
 from fairsynth.commands.words import Tokens
 from fairsynth.console import guarded, say
@@ -14,7 +13,7 @@ _SECTIONS, _OPTIONS = ("data", "resources"), ("run", "to", "truth")
 
 
 def predict(
-    *images: Tokens, run: Path | None = None, to: Path = Path("predictions.csv"), truth: str | None = None
+    *images: Tokens, run: str | None = None, to: str = "predictions.csv", truth: str | None = None
 ) -> int:
     """Classify images with a run's classifier, and tell how right it is in each group.
 
@@ -26,7 +25,7 @@ def predict(
     Parameters
     ----------
     run
-        Output folder of the run, or a classifier's folder.
+        Output folder of the run, or a classifier's folder; s3://... or gs://... if it is in a bucket.
     to
         The table: path, label, its probability, the probability of every label; CSV, or Parquet by its ending.
     truth
@@ -37,7 +36,7 @@ def predict(
     return guarded(lambda: _predict(images, run, to, truth))
 
 
-def _predict(images: Sequence[str], run: Path | None, to: Path, truth: str | None) -> int:
+def _predict(images: Sequence[str], run: str | None, to: str, truth: str | None) -> int:
     if not images or images[0].startswith("-") or run is None:
         raise ConfigError("predict what with which run? give both: fairsynth predict IMAGES --run RUN")
     from fairsynth.config.load import load_config, parse_overrides
@@ -51,7 +50,10 @@ def _predict(images: Sequence[str], run: Path | None, to: Path, truth: str | Non
                 f"predict has no option --{key}{guess}; it has --run, --to, --truth and the settings of {' and '.join(_SECTIONS)}"
             )
     config = load_config(None, None, overrides)
+    from fairsynth.commands.export.target import local_path
     from fairsynth.commands.predict.run import predict_images
+    from fairsynth.store.view import typed_root
 
-    say(predict_images(images[0], run, to, truth, config.data, config.resources))
+    target = local_path(to)
+    say(predict_images(images[0], typed_root(run), target, truth, config.data, config.resources))
     return 0

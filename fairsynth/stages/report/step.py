@@ -12,7 +12,7 @@ from fairsynth.stages.evaluate.output import classifier_folder, predictions_file
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import PICTURE, TRIALS
 from fairsynth.stages.views import place, same, write_text
-from fairsynth.store.mirror import newest
+from fairsynth.store.mirror import newest, place_of
 from fairsynth.work import Ran
 
 VERSION = 6
@@ -47,7 +47,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         context.ingested,
         context.manifest,
         context.group_names,
-        str(context.dataset.storage),
+        _images(context),
         context.model_identity,
     )
     report, folder, bench = content(inputs), artifact.path, context.root / BENCH
@@ -56,6 +56,14 @@ def make(context: Context, artifact: Artifact) -> Made:
     write_text(folder / "report.html", page(report, shown(inputs, context.dataset.images, table)))
     n = len(context.manifest)
     return Made(Counts(n, n, 0, 0), verdict_line(report), Ran(1))
+
+
+def _images(context: Context) -> str:
+    """Where the real images lie, for people; the built-in ones of an output in a bucket are written by each machine anew."""
+    local = context.dataset.storage.local
+    if local is not None and place_of(context.root) and context.config.data.format == "demo":
+        return f"dataset/{local.name}"
+    return str(context.dataset.storage)
 
 
 def show(context: Context, artifact: Artifact, fresh: bool) -> None:

@@ -15,10 +15,9 @@ from fairsynth.api.classifier import Classifier
 from fairsynth.api.finished import finished_stage
 from fairsynth.api.images import ImageSet, RealImage, SyntheticImage
 from fairsynth.api.report import Report
-from fairsynth.api.sets import real_images, synthetic_images
+from fairsynth.api.sets import built_in_root, real_images, synthetic_images
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
-from fairsynth.demo.place import write_demo
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.manifest import Manifest
@@ -83,10 +82,8 @@ class Run:
         Raises DataError if the dataset is not there any more; an image that has changed since raises it when it is read.
         """
         data, root = self.config.data, self.report.content["data"]["root"]
-        if data.format == "demo":  # it lies in the output folder, which may have been moved
-            if place_of(self.root):  # each machine writes it for itself
-                write_demo(self.root, self.config)
-            root = str(self.root / "dataset" / Path(root).name)
+        if data.format == "demo":
+            root = built_in_root(self.root, Path(root).name, self.config)
         return real_images(self.manifest, root, data, self._names)
 
     @cached_property
@@ -163,7 +160,9 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
         raise ConfigError(f"there is no folder {root}; give the output folder of a run (--out)")
     check_links(root)
     if not (root / "report.json").is_file():
-        raise ConfigError(f"{root} holds no finished run; finish it first: fairsynth run ... --out {root if place_of(root) else folder}")
+        raise ConfigError(
+            f"{root} holds no finished run; finish it first: fairsynth run ... --out {root if place_of(root) else folder}"
+        )
     run = Run(root)
     _ = run.report
     return run

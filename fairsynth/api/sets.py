@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.api.images import ImageSet, RealImage, SyntheticImage
-from fairsynth.config import DataConfig
+from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.location import ImageReader, same_content
 from fairsynth.data.storage import Storage
+from fairsynth.demo.place import write_demo
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import SPLITS
@@ -24,6 +25,13 @@ from fairsynth.store.mirror import here, newest, place_of
 Names = Mapping[str, Sequence[str]]
 # Columns of synthesize's table that are equal for all accepted images, or of no use without the stage's folder.
 _WITHIN = ["verdict", "reason", "unit", "phash"]
+
+
+def built_in_root(out: Path, name: str, config: RunConfig) -> str:
+    """Where the built-in dataset lies: in the output folder, which may have been moved; of a bucket's in this machine's copy."""
+    if place_of(out):  # each machine writes it for itself
+        write_demo(out, config)
+    return str(out / "dataset" / name)
 
 
 def real_images(manifest: pa.Table, root: str, data: DataConfig, names: Names) -> ImageSet[RealImage]:

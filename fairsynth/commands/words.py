@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from fairsynth.errors import ConfigError
+from fairsynth.store.address import Address, is_bucket
 from fairsynth.store.place import output_root
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ def _positive(_type: object, value: float | None) -> None:
 
 Hours = Annotated[float, Parameter(validator=_positive)]
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+
+
+def check_out(overrides: Mapping[str, Any]) -> None:
+    """Of a command that writes no output, but takes a run's settings: raise ConfigError for an output that no run could have."""
+    text = str(overrides.get("out", ""))
+    if is_bucket(text):
+        Address.parse(text)
 
 
 def config_of(tokens: Sequence[str], preset: str | None, out: str | None, nothing: str) -> tuple[RunConfig, Path]:

@@ -124,8 +124,9 @@ def write(folder: Path, severity: float = 0.95, seed: int = 0, written_at: float
             table = csv.writer(handle)
             table.writerow(["file_name", "label", "attribute", "split", "digit"])
             table.writerows([i.file_name, i.label, i.attribute, i.split, i.digit] for i in images)
-        for path in private.rglob("*") if written_at is not None else ():
-            os.utime(path, (written_at, written_at))
+        if written_at is not None:
+            for path in private.rglob("*"):
+                os.utime(path, (written_at, written_at))
         os.rename(private, folder)
     finally:
         shutil.rmtree(private, ignore_errors=True)

@@ -105,7 +105,7 @@ def refused_link(path: Path) -> ConfigError:
     mode = _mode(path)
     what = "a link" if stat.S_ISLNK(mode) or stat.S_ISREG(mode) else "neither a file nor a folder"
     return ConfigError(
-        f"{printable(str(path))} is {what}: fairsynth follows no link inside an output folder, for it could lead out of it; "
+        f"{printable(f'{path}')} is {what}: fairsynth follows no link inside an output folder, for it could lead out of it; "
         "remove it if the folder is yours, or choose another folder"
     )
 

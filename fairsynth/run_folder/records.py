@@ -33,7 +33,7 @@ def damaged(path: Path, why: str, remedy: str = "") -> DataError:
     ``remedy``: what to do; if it is not given, how the file's stage is made again.
     """
     return DataError(
-        f"{printable(str(path))} is damaged, or another version wrote it ({printable(' '.join(why.split())[:300])}); "
+        f"{printable(f'{path}')} is damaged, or another version wrote it ({printable(' '.join(why.split())[:300])}); "
         f"{printable(remedy or made_again(path))}"
     )
 
@@ -43,7 +43,7 @@ def made_again(path: Path) -> str:
     parts = path.parts
     if "stages" not in parts[:-2]:
         return "remove it, and run the same command again, which makes it anew"
-    top = Path(*parts[: len(parts) - 1 - parts[::-1].index("stages") + 2])
+    top = path.parents[parts[::-1].index("stages") - 2]  # stages/<stage>-<fingerprint>
     record = top / "artifact.json"
     if path == record:
         return "remove this file and run the run's command again: the stage goes on from the units that are there"

@@ -54,7 +54,7 @@ def require_ours(target: Path) -> None:
         return  # versions that kept no list of names are taken at their word
     if others := sorted({*_names(target)} - known):
         raise ConfigError(
-            f"{printable(str(target))} holds {enumerated(others, most=5)}, which fairsynth did not put there, and is to be replaced by what "
+            f"{printable(f'{target}')} holds {enumerated(others, most=5)}, which fairsynth did not put there, and is to be replaced by what "
             "this config gives; move what is yours elsewhere, then run the same command again"
         )
 

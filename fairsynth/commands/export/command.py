@@ -96,7 +96,9 @@ def _export_images(
     from fairsynth.store.view import read_root
 
     if tokens and not tokens[0].startswith("-") and is_bucket(tokens[0]):
-        raise ConfigError(f"the address of a run is no config; {what} --out {tokens[0].partition(':')[0]}://BUCKET/PREFIX")
+        raise ConfigError(
+            f"the address of a run is no config; {what} --out {tokens[0].partition(':')[0]}://BUCKET/PREFIX"
+        )
     if tokens and not tokens[0].startswith("-") and Path(tokens[0]).is_dir():
         raise ConfigError(f"{tokens[0]} is a folder; {what}")
     config, root = config_of(tokens, preset, out, f"export what? {what}")

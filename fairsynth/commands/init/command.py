@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fairsynth.commands.words import Tokens
+from fairsynth.commands.words import Tokens, check_out
 from fairsynth.console import guarded, say
 from fairsynth.errors import ConfigError
 
@@ -52,14 +52,12 @@ def _init(tokens: Sequence[str], preset: str | None, to: str, every: bool, force
     if data == "demo":  # as of inspect
         data, preset = None, preset or "demo"
     overrides = parse_overrides(rest)
+    check_out(overrides)
     from fairsynth.commands.export.target import local_path
     from fairsynth.commands.init.file import check_free, write
     from fairsynth.commands.init.found import of_folder, of_preset
-    from fairsynth.store.address import Address, is_bucket
 
-    target, place = local_path(to), str(overrides.get("out", ""))
-    if is_bucket(place):
-        Address.parse(place)
+    target = local_path(to)
     check_free(target, force)
     found = of_folder(data, preset, overrides) if data else of_preset(str(preset), overrides)
     write(target, found, every, force)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fairsynth.commands.words import Tokens
+from fairsynth.commands.words import Tokens, check_out
 from fairsynth.console import guarded, say
 from fairsynth.errors import ConfigError
 
@@ -44,6 +44,7 @@ def _inspect(tokens: Sequence[str], layout: str | None, preset: str | None, as_j
     if not tokens or tokens[0].startswith("-"):
         raise ConfigError("inspect what? give the dataset's folder: fairsynth inspect DATA")
     overrides = parse_overrides(tokens[1:])
+    check_out(overrides)
     path = tokens[0] if tokens[0].lower().endswith((".yaml", ".yml")) else None
     if tokens[0] == "demo" and layout is None:
         overrides["data.format"] = "demo"

@@ -12,9 +12,7 @@ from fairsynth.errors import ConfigError
 _SECTIONS, _OPTIONS = ("data", "resources"), ("run", "to", "truth")
 
 
-def predict(
-    *images: Tokens, run: str | None = None, to: str = "predictions.csv", truth: str | None = None
-) -> int:
+def predict(*images: Tokens, run: str | None = None, to: str = "predictions.csv", truth: str | None = None) -> int:
     """Classify images with a run's classifier, and tell how right it is in each group.
 
     predict IMAGES --run RUN [--to FILE.csv or FILE.parquet] [--truth TABLE or DATASET]

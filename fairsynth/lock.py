@@ -19,6 +19,7 @@ from fairsynth.run_folder.mark import check_links, check_lock
 from fairsynth.store.held import held
 from fairsynth.store.mirror import place_of
 from fairsynth.store.owner import Owner as Owner
+from fairsynth.store.place import check_prefix
 
 # Root may write there by their permissions, and yet nobody can make a folder.
 _KERNELS = ("/proc", "/sys")
@@ -62,6 +63,7 @@ def check_writable(root: Path) -> None:
     """Raise ConfigError, as ``locked`` does, if the folder could not be made or written; nothing is written to find out."""
     if place := place_of(root):
         place[0].objects.probe()
+        check_prefix(place[0])
         return
     there = root
     while not os.path.lexists(there) and there != there.parent:

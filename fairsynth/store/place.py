@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 from fairsynth.errors import ConfigError, DataError
+from fairsynth.escaping import printable
 from fairsynth.store.address import Address, is_bucket
 from fairsynth.store.mirror import Mirror, mirrored, require_cache
 
@@ -48,18 +49,27 @@ def marked(objects: object) -> str:
 def mark(mirror: Mirror) -> None:
     """Claim the place for this output. Raises ConfigError if other objects lie there, or another output came."""
     objects, mine = mirror.objects, json.dumps({"schema": 1, "run": mirror.run})
-    found = marked(objects)
+    found = check_prefix(mirror)
     if not found:
-        others = [entry.key for entry in _some(mirror) if not entry.key.startswith("lease")]
-        if others:
-            raise ConfigError(
-                f"{objects.name('')} holds other objects ({others[0]}) and no run of fairsynth; give an empty prefix with --out"
-            )
         objects.create(MARK, mine.encode())
         found = marked(objects)
     if found != mirror.run:
         _KNOWN.pop(mirror.uri, None)
         raise ConfigError(f"another run has begun in {objects.name('')} meanwhile; give the same command again")
+
+
+def check_prefix(mirror: Mirror) -> str:
+    """The name of the output there; empty: none. Raises ConfigError if other objects lie there; nothing is written."""
+    objects = mirror.objects
+    found = marked(objects)
+    if not found:
+        others = [entry.key for entry in _some(mirror) if not entry.key.startswith(("lease", ".fairsynth-probe-"))]
+        if others:
+            raise ConfigError(
+                f"{objects.name('')} holds other objects ({printable(others[0])}) and no run of fairsynth; give an empty prefix "
+                "with --out"
+            )
+    return found
 
 
 def _some(mirror: Mirror) -> list:  # type: ignore[type-arg]

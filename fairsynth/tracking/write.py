@@ -52,7 +52,7 @@ def track(root: Path, config: TrackingConfig, artifact: Artifact, curves: Callab
             if way == "TensorBoard":
                 _events(found, mark, artifact)
             else:
-                _sent(found, mark, root.name, config.project, way, artifact)
+                _sent(found, mark, f"{root}".rpartition("/")[2], config.project, way, artifact)
         except Exception as error:
             wrong.append(_told(artifact, way, error))
     return "; ".join(wrong)

@@ -18,7 +18,7 @@ def as_data(plan: Plan, layout: str, price: float | None) -> dict[str, Any]:
     hours = {key: round(value * plan.workers.count / 3600, 4) for key, value in seconds.items()}
     return {
         "schema": SCHEMA,
-        "out": str(plan.root),
+        "out": f"{plan.root}",
         "nothing_to_do": plan.done,
         "dataset": {
             "root": plan.config.data.root or plan.config.data.format,

@@ -50,7 +50,7 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
 
 def _head(plan: Plan) -> Iterator[str]:
     counts = [f"{plan.counted.total(split):,} {split}" for split in (TRAIN, VALIDATION, TEST)]
-    yield f"output   {printable(str(plan.root))}"
+    yield f"output   {printable(f'{plan.root}')}"
     source = plan.config.data.root or "the built-in dataset"
     yield from _wrapped(f"dataset  {printable(source)}: {plan.counted.used:,} images ({', '.join(counts)})", " " * 9)
     if plan.done:

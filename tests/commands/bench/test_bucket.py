@@ -25,7 +25,9 @@ def test_the_table_is_sent_and_status_tells_of_it(
     outcomes = [measured("erm", "95 %", (9, 2, 9, 9), (9, 4, 9, 9))]
     with locked(root):
         write(root, RunConfig(), outcomes)
-        assert objects.names("bench") == [f"bench/{name}" for name in ("bench.json", "curve.png", "table.csv", "table.md")]
+        assert objects.names("bench") == [
+            f"bench/{name}" for name in ("bench.json", "curve.png", "table.csv", "table.md")
+        ]
         first = objects.read("bench/table.md")
         write(root, RunConfig(), [*outcomes, measured("dfr", "95 %", (9, 7, 9, 9), (9, 8, 9, 9))])
     assert first != objects.read("bench/table.md") == (Path(root) / "bench" / "table.md").read_bytes()

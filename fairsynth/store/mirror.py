@@ -88,12 +88,16 @@ def no_room(error: OSError) -> InfrastructureError:
     )
 
 
-def require_cache() -> None:
-    """Raise ConfigError if this node's copies cannot be written where they are to be."""
+def require_cache(make: bool = True) -> None:
+    """Raise ConfigError if this node's copies cannot be written where they are to be; ``make``: the folder is made."""
     folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise ConfigError(

@@ -6,6 +6,7 @@ from fairsynth.commands.doctor.check import Check, one_line, within
 from fairsynth.errors import FairsynthError
 from fairsynth.store.address import Address
 from fairsynth.store.lease import owner
+from fairsynth.store.mirror import require_cache
 from fairsynth.store.objects import Objects
 
 _ANSWER_SECONDS = 60.0
@@ -16,6 +17,7 @@ def bucket_check(address: Address) -> Check:
     """Objects can be listed, read, written, written on a condition, and deleted; and no run is there."""
     objects = Objects(address, _PATIENCE)
     try:
+        require_cache(make=False)
         within(_ANSWER_SECONDS, objects.probe)
         there = owner(objects)
     except (FairsynthError, TimeoutError) as error:

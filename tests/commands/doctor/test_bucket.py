@@ -35,6 +35,18 @@ def test_a_run_there_is_told(bucket: Bucket) -> None:
     assert bucket_check(Address.parse(bucket.uri())).status == "ok"
 
 
+def test_a_copy_that_cannot_be_written_is_told(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "file" / "below"))
+    check = bucket_check(Address.parse(bucket.uri()))
+    assert check.status == "failed" and check.found.endswith("file/below: Not a directory")
+    assert check.do.startswith("set FAIRSYNTH_CACHE to a folder that can")
+    monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "cache"))
+    assert bucket_check(Address.parse(bucket.uri())).status == "ok" and not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("faults", "found", "do"),
     [

@@ -27,7 +27,7 @@ def bench(
     preset
         demo, waterbirds, celeba or utkface.
     out
-        Output folder; on a cluster it must be shared by all nodes.
+        Output folder, on a cluster one that all nodes share; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
     max_worker_hours
         Stop, with exit code 4, when the workers have worked so many hours together; the same command goes on.
     """

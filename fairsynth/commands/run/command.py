@@ -44,7 +44,7 @@ def run(
     preset
         demo, waterbirds, celeba or utkface.
     out
-        Output folder; on a cluster it must be shared by all nodes.
+        Output folder, on a cluster one that all nodes share; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
     dry_run
         Show the plan and end: the same as 'fairsynth plan'.
     confirm_above

@@ -95,3 +95,20 @@ def test_on_another_machine_it_is_seen_and_nothing_is_made_again(
     ]
     after = {key.split("/")[1] for key in Objects.at(ran.uri).folders("stages")}
     assert {name for name in after - before if not name.startswith(("ingest-", "report-"))} == set()
+
+
+def test_on_another_machine_plan_and_export_find_all_of_it(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "cache"))
+    plan = fairsynth("plan", *_at(ran.uri))
+    assert plan.returncode == 0 and "every stage is finished for this config" in plan.stdout, plan.stderr
+    assert plan.stdout.startswith(f"output   {ran.uri.partition('?')[0]}\n")
+    before = {entry[:3] for entry in Objects.at(ran.uri).walk()}
+    refused = fairsynth("export", *_at(ran.uri), "--format", "folder")
+    assert refused.returncode == 2 and "give a folder of this machine with --to" in refused.stderr
+    done = fairsynth("export", *_at(ran.uri), "--format", "folder", "--to", str(tmp_path / "set"))
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (ran.out / "synthetic" / "images").rglob("*") if path.is_file()}
+    assert names and {path.name for path in (tmp_path / "set").rglob("*") if path.name in names} == names
+    assert {entry[:3] for entry in Objects.at(ran.uri).walk()} == before

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fairsynth.commands.export import images
+from fairsynth.commands.export import finished
 from fairsynth.config import DataConfig, RunConfig
 from fairsynth.data.metadata import Entry
 from fairsynth.errors import DataError
@@ -183,9 +183,9 @@ def test_exports_find_a_run_whose_words_came_from_the_dataset(tmp_path: Path, mo
         asked.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(images, "opened", opened)
+    monkeypatch.setattr(finished, "opened", opened)
     config = RunConfig(out=str(tmp_path / "out"), data=DataConfig(root=str(class_labels(tmp_path / "data"))))
-    with pytest.raises(KeyboardInterrupt), images.finished_stages(config):
+    with pytest.raises(KeyboardInterrupt), finished.finished_stages(config):
         pass
     assert asked[0].data.label_names == {"0": "cat", "1": "dog"}
     assert asked[0].data.attribute_names == {"0": "in", "1": "out"}

@@ -13,6 +13,7 @@ from fairsynth.pipeline import STAGES, needed
 from fairsynth.preflight import worded
 from fairsynth.stages.context import Context, opened
 from fairsynth.stages.stage import find_finished
+from fairsynth.store.mirror import place_of
 
 
 @contextmanager
@@ -23,6 +24,8 @@ def finished_stages(config: RunConfig) -> Iterator[tuple[Context, Artifact | Non
     """
     metadata = Dataset(config.data).metadata if config.data.format != "demo" else None
     with opened(pinned(worded(config, metadata)), metadata) as context:
+        if place_of(context.root):  # the built-in dataset, which names all that follows, is written by each machine
+            STAGES["ingest"].before(context)
         for name in needed(config, "synthesize"):
             find_finished(context, STAGES[name], "nothing to export yet: the result of {} is")
         audited = STAGES["audit"].artifact(context)

@@ -13,6 +13,7 @@ from fairsynth.commands.plan.counts import Counted
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.manifest import SPLITS
+from fairsynth.store.mirror import place_of
 
 _CLASS_UNITS = ("class=", "shared=")
 
@@ -44,6 +45,8 @@ def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) ->
     records, units = dict[str, Mapping[str, Any]](), dict[str, int]()
     counted, clusters = None, None
     with opened(config, metadata) as context:
+        if place_of(root):  # the built-in dataset, which names all that follows, is written by each machine
+            STAGES["ingest"].before(context)
         for name, stage in STAGES.items():
             try:
                 artifact = stage.artifact(context)

@@ -35,9 +35,7 @@ def test_a_run_there_is_told(bucket: Bucket) -> None:
     assert bucket_check(Address.parse(bucket.uri())).status == "ok"
 
 
-def test_a_copy_that_cannot_be_written_is_told(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_that_cannot_be_written_is_told(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "file" / "below"))
     check = bucket_check(Address.parse(bucket.uri()))

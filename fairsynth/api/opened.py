@@ -22,8 +22,7 @@ from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.manifest import Manifest
 from fairsynth.run_folder.mark import check_links
-from fairsynth.store.mirror import newest, place_of
-from fairsynth.store.view import read_root, up_to_date, view_of
+from fairsynth.store.view import newest, place_of, read_root, up_to_date, view_of
 
 
 class Run:

@@ -17,7 +17,9 @@ from typing import Any
 from fairsynth.errors import ConfigError, DamagedError
 from fairsynth.run_folder.files import remove
 from fairsynth.store.address import Address, is_bucket
-from fairsynth.store.mirror import Mirror, here, mirrored, newest, place_of, require_cache
+from fairsynth.store.mirror import Mirror, here, mirrored, require_cache
+from fairsynth.store.mirror import newest as newest
+from fairsynth.store.mirror import place_of as place_of
 from fairsynth.store.objects import Entry, Objects
 from fairsynth.store.place import marked
 from fairsynth.store.pool import each

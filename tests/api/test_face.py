@@ -22,11 +22,14 @@ HEAVY = ("cyclopts", "jinja2", "numpy", "pandas", "PIL", "pyarrow", "pydantic", 
 ERRORS = {
     "BudgetReached",
     "ConfigError",
+    "DamagedError",
     "DataError",
     "DivergedError",
+    "Exhausted",
     "FairsynthError",
     "InfrastructureError",
     "OutputLockedError",
+    "TakenOverError",
 }
 
 

@@ -116,6 +116,7 @@ NO_MEASUREMENTS = [
         "watching-a-run",
         "a line of the same every 30 s instead",
         "there is one every 10 s, and after 90 s without any it is called silent",
+        "its progress and its log about every 10 s",
         why="rules",
     ),
     *_of("worlds", "Not measured yet: 90 % and 99 %", why="degrees of bias"),

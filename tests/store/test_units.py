@@ -13,6 +13,7 @@ import pytest
 from fairsynth.artifacts import Artifact, Counts, Identity, Units, finished_records, take_back
 from fairsynth.errors import DamagedError, DataError, TakenOverError
 from fairsynth.store import mirror as mirrors
+from fairsynth.store import seals
 from fairsynth.store.lease import KEY, Lease
 from fairsynth.store.mirror import BucketPath, here, newest, place_of, sent, tree_gone, tree_here, tree_sent
 from fairsynth.store.place import output_root
@@ -250,3 +251,19 @@ def test_messages_name_the_object(in_bucket: Path) -> None:
     assert place
     assert f"{in_bucket / 'report.html'}" == f"{place[0].objects.address}/report.html"
     assert "endpoint" not in f"{in_bucket}" and (in_bucket / "a").name == "a"
+
+
+def test_a_process_hashes_so_many_bytes_and_compares_sizes_beyond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = Units(tmp_path / "embed-1" / "units")
+    for name in "abc":
+        units.commit(name, writing("0123456789"))
+        (units.path / name / "a.txt").write_text("012345678X")
+    monkeypatch.setattr(seals, "MOST_HASHED", seals._Known.hashed + 15)
+    with pytest.raises(DamagedError):
+        _ = units["a"]
+    assert (units["b"] / "a.txt").read_text().endswith("X")
+    (units.path / "c" / "a.txt").write_text("0123")
+    with pytest.raises(DamagedError):
+        _ = units["c"]

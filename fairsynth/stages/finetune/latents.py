@@ -13,6 +13,7 @@ from fairsynth.artifacts import unit_file
 from fairsynth.data.vectors import matrix
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.store.mirror import place_of
 
 
 class LatentFiles:
@@ -23,7 +24,7 @@ class LatentFiles:
 
     def __init__(self, embeddings: Sequence[Path], class_files: Mapping[str, Path]) -> None:
         self.class_files, self.where = class_files, dict[str, tuple[Path, int]]()
-        for path in map(unit_file, embeddings):
+        for path in (unit_file(path) if place_of(path) else path for path in embeddings):
             ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
             self.where |= {image: (path, row) for row, image in enumerate(ids)}
 
@@ -34,7 +35,8 @@ class LatentFiles:
             path, row = self.where[image]
             rows[path].append(row)
         columns = ["image_id", "mean", "std", "latent_shape"]
-        table = pa.concat_tables(pq.read_table(path, columns=columns).take(take) for path, take in rows.items())
+        parts = (pq.read_table(unit_file(path), columns=columns).take(take) for path, take in rows.items())
+        table = pa.concat_tables(parts)
         place = {image: row for row, image in enumerate(table["image_id"].to_pylist())}
         table = table.take([place[image] for image in job.image_ids])
         shape = (-1, *table["latent_shape"][0].as_py())

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairsynth.errors import DataError, FairsynthError
+from fairsynth.errors import DamagedError, DataError, FairsynthError
 from fairsynth.run_folder.files import remove_in, require_real
 from fairsynth.run_folder.records import read_json, read_record, unit_name
 from fairsynth.store.arrow import forget_storage
-from fairsynth.store.mirror import gone, here, place_of, tree_gone, tree_here, tree_sent
+from fairsynth.store.mirror import gone, here, newest, place_of, tree_gone, tree_sent
 from fairsynth.store.place import output_root as output_root
 from fairsynth.store.pool import each
 from fairsynth.store.records import create, exists
@@ -32,6 +32,7 @@ from fairsynth.store.records import sync as sync
 from fairsynth.store.records import write_json as write_json
 from fairsynth.store.seals import SEAL, compare, forget, sealed
 from fairsynth.store.units import kept
+from fairsynth.store.view import up_to_date
 
 RECORD = "artifact.json"
 # In their order; fairsynth.pipeline has what each does, and imports much for it.
@@ -108,9 +109,18 @@ class Artifact:
         if not self._sound and self.finished:
             files = self.record.get("files", {})
             each(here, [self._path / name for name in files]) if place_of(self._path) else None
-            compare(self._path, files, self.name)
+            self._compare(files)
             self._sound = True
         return self._path
+
+    def _compare(self, files: Mapping[str, Mapping[str, Any]]) -> None:
+        try:
+            compare(self._path, files, self.name)
+        except DamagedError:
+            if not place_of(self._path):
+                raise
+            each(newest, [self._path / name for name in files])  # it may be this node's copy alone
+            compare(self._path, files, self.name)
 
     @property
     def finished(self) -> bool:
@@ -144,7 +154,7 @@ class Artifact:
 
     def bring(self, name: str) -> None:
         """A folder beside the units that workers wrote, on other nodes perhaps: all of it is here then."""
-        tree_here(self._path / name)
+        up_to_date(self._path / name)
 
     def clear(self, *names: str) -> None:
         """Remove folders that only unfinished work needs."""
@@ -181,16 +191,29 @@ def _files(folder: Path) -> list[Path]:
     """The files of an artifact that are in no unit: not those of unfinished work, not hidden ones."""
     tops = [top for top in folder.iterdir() if top.name not in _NOT_FILES and not top.name.startswith(".")]
     files = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
-    return sorted(path for path in files if path.name != RECORD)
+    hidden = {path for path in files if any(part.startswith(".") for part in path.relative_to(folder).parts)}
+    return sorted(path for path in files if path.name != RECORD and path not in hidden)
 
 
-def take_back(root: Path, artifact: str, unit: str = "") -> None:
-    """An artifact below an output's root is not finished after all, and a unit of it is damaged: its stage makes what is missing."""
-    folder = root / "stages" / artifact
+def take_back(root: Path, artifact: str, unit: str = "", file: str = "") -> None:
+    """An artifact below an output's root is not finished after all: its stage makes what is missing.
+
+    A damaged ``file`` of it is removed, or the damaged ``unit``, and with it all others of the artifact that are damaged.
+    Raises DataError for no name of an artifact.
+    """
+    folder = root / "stages" / unit_name(artifact)
     gone(folder / RECORD)
     forget(folder)
-    if unit:
-        Units(folder / "units").discard(unit)
+    units = Units(folder / "units")
+    if not unit:
+        gone(folder / file)
+        return
+    units.discard(unit)
+    for name in sorted(units.done()):
+        try:
+            _ = units[name]
+        except DamagedError:
+            units.discard(name)
 
 
 def unit_file(path: Path) -> Path:
@@ -234,7 +257,11 @@ class Units:
 
     def __getitem__(self, name: str) -> Path:
         """The unit's folder. Raises DamagedError if a file of it is not what was written, DataError for no name of a unit."""
-        return kept(self.path).folder(unit_name(name))
+        return kept(self.path).folder(unit_name(name), hashed=True)
+
+    def large(self, name: str) -> Path:
+        """The same for a unit that many processes read and one has compared: its size alone is."""
+        return kept(self.path).folder(unit_name(name), hashed=False)
 
     def read(self, name: str, file: str) -> bytes | None:
         """One file of a committed unit, without the others; None if the unit has none of this name."""

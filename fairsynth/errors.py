@@ -19,6 +19,8 @@ They take a single string, so that they pass between processes unharmed.
 
 from __future__ import annotations
 
+import re
+
 
 class FairsynthError(Exception):
     """Base of all errors raised on purpose."""
@@ -63,10 +65,12 @@ class DamagedError(InfrastructureError):
         return cls(f"damaged: {what}: {file} is not what was written (its hash differs, or it is missing)")
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Name of the artifact's folder, and of the unit in it; empty: not in a unit."""
-        artifact, _, unit = str(self).partition(": ")[2].partition(": ")[0].partition("/units/")
-        return artifact, unit
+    def place(self) -> tuple[str, str, str]:
+        """The artifact's folder, the unit in it (empty: not in a unit), and the file, by names."""
+        found = re.search(r"damaged: ([^:]+): (.+?) is not what was written", str(self))
+        what, file = (found[1], found[2]) if found else ("", "")
+        artifact, _, unit = what.partition("/units/")
+        return artifact, unit, file
 
 
 class Exhausted(InfrastructureError):

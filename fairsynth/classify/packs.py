@@ -43,10 +43,14 @@ class Packer:
     def pack(
         self, name: str, rows: Sequence[Mapping[str, Any]], contents: Iterable[tuple[int, bytes]], rules: ImageRules
     ) -> None:
-        """Commit the unit unless it exists: for each row the file that ``contents`` gives with its place."""
+        """Commit the unit unless it exists: for each row the file that ``contents`` gives with its place.
+
+        It is compared here with what was written, for those who read it. Raises DamagedError.
+        """
         labels, attributes = ([row[key] for row in rows] for key in ("label", "attribute"))
         names = self.label_names, self.attribute_names
         self.units.commit(name, lambda folder: pack(folder, contents, labels, attributes, *names, self.size, rules))
+        _ = self.units[name]
 
 
 def pack(
@@ -100,10 +104,10 @@ def has_synthetic(packs: Path, method: str) -> bool:
 def load_data(packs: Path, method: str) -> Data:
     """Training, validation and (for methods that learn from them) synthetic images of a run; perhaps none of these."""
     units = Units(packs)
-    train = load_pack(units[pack_name(TRAIN)])
-    sizes = np.load(units[pack_name(TRAIN)] / "sizes.npy", allow_pickle=False)
+    train = load_pack(units.large(pack_name(TRAIN)))
+    sizes = np.load(units.large(pack_name(TRAIN)) / "sizes.npy", allow_pickle=False)
     n_labels, n_groups = (int(n) for n in sizes)
     synthetic = taken(train, np.zeros(0, np.int64))
     if method in SYNTHETIC and has_synthetic(packs, method):
-        synthetic = load_pack(units[pack_name("synthetic", method)])
-    return Data(train, load_pack(units[pack_name(VALIDATION)]), synthetic, n_labels, n_groups)
+        synthetic = load_pack(units.large(pack_name("synthetic", method)))
+    return Data(train, load_pack(units.large(pack_name(VALIDATION))), synthetic, n_labels, n_groups)

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from fairsynth.artifacts import with_usual_mode
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.exports.classifier_card import classifier_card
-from fairsynth.run_folder.views import remove_view, replace_view
+from fairsynth.run_folder.views import CONTENTS, remove_view, replace_view
 from fairsynth.store.mirror import tree_gone, tree_sent
 
 PROCESSOR = "preprocessor_config.json"
@@ -38,7 +38,7 @@ def publish(source: Path, target: Path, labels: Sequence[str], image_size: int, 
         write_classifier(source, private, labels, image_size)
         (private / "README.md").write_text(classifier_card(report, image_size), "utf-8")
         replace_view(private, target)
-        tree_sent(target)
+        tree_sent(target, first=CONTENTS)
     finally:
         shutil.rmtree(private, ignore_errors=True)
 

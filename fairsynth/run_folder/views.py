@@ -7,12 +7,14 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
 from fairsynth.run_folder.files import read_text, remove, write_text
-from fairsynth.run_folder.mark import CONTENTS, take_name
+from fairsynth.run_folder.mark import CONTENTS as CONTENTS
+from fairsynth.run_folder.mark import take_name
+from fairsynth.store.mirror import Mirror, newest, place_of
 
 _PRIVATE = r"\.{}\.[0-9a-f]{{32}}"
 # What programs and desktops leave in folders of others, of no worth to anybody.
@@ -36,8 +38,8 @@ def replace_view(private: Path, target: Path) -> None:
 
 def remove_view(target: Path) -> None:
     """Remove a view that is no longer true. Raises ConfigError as ``replace_view`` does."""
+    require_ours(target)
     if os.path.lexists(target):
-        require_ours(target)
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         target.rename(aside)
     clear_private(target)
@@ -46,13 +48,16 @@ def remove_view(target: Path) -> None:
 def require_ours(target: Path) -> None:
     """Take the view's name for fairsynth. Raises ConfigError if what is there, or something in it, was not made by it."""
     take_name(target.parent, target.name)
-    if not os.path.lexists(target):
+    place = place_of(target)
+    names = {*_names(target)} if place is None else {*_names_there(*place)}
+    if not names and not os.path.lexists(target):
         return
+    newest(target / CONTENTS)
     try:
         known = {*read_text(target / CONTENTS).split("\n")}
     except (OSError, ValueError):
         return  # versions that kept no list of names are taken at their word
-    if others := sorted({*_names(target)} - known):
+    if others := sorted(names - known):
         raise ConfigError(
             f"{printable(f'{target}')} holds {enumerated(others, most=5)}, which fairsynth did not put there, and is to be replaced by what "
             "this config gives; move what is yours elsewhere, then run the same command again"
@@ -72,6 +77,14 @@ def private_names(folder: Path, name: str = ".+") -> Iterator[Path]:
     for entry in sorted(os.listdir(folder)):
         if pattern.fullmatch(entry):
             yield folder / entry
+
+
+def _names_there(mirror: Mirror, key: str) -> Iterator[str]:
+    """The same of a view in a bucket."""
+    for entry in mirror.objects.walk(key):
+        parts = PurePosixPath(entry.key).relative_to(key).parts
+        if not _LITTER.intersection(parts):
+            yield json.dumps("/".join(parts))
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -102,7 +102,7 @@ def repaired(context: Context, work: Callable[[], T], say: Callable[[str], None]
 
     Raises InfrastructureError for what is damaged again.
     """
-    known = set[tuple[str, str]]()
+    known = set[tuple[str, ...]]()
     while True:
         try:
             return work()
@@ -114,7 +114,7 @@ def repaired(context: Context, work: Callable[[], T], say: Callable[[str], None]
             known.add(damaged.place)
             take_back(context.root, *damaged.place)
             context.artifacts.clear()
-            say(f"note: {printable(str(damaged))}; it is made anew")
+            say(f"note: {printable(str(damaged))}; its stage makes it anew")
 
 
 def _made(context: Context, stage: Stage, artifact: Artifact) -> Done:

@@ -13,7 +13,7 @@ from fairsynth.errors import ConfigError
 from fairsynth.run_folder.files import copy_file, is_file, is_folder, read_text
 from fairsynth.run_folder.files import write_text as write_text
 from fairsynth.run_folder.mark import take_name
-from fairsynth.run_folder.views import clear_private, replace_view
+from fairsynth.run_folder.views import CONTENTS, clear_private, replace_view
 from fairsynth.store.mirror import newest, sent, tree_sent
 
 _MARK = ".fingerprint"
@@ -77,7 +77,7 @@ def publish(private: Path, target: Path, artifact: Artifact) -> None:
     """
     write_text(private / _MARK, artifact.fingerprint)
     replace_view(private, target)
-    tree_sent(target, last=_MARK)
+    tree_sent(target, last=_MARK, first=CONTENTS)
 
 
 def place(source: Path, target: Path) -> None:

@@ -128,7 +128,7 @@ def _there(uri: str, run: str, fence: Fence | None, key: str) -> Path:
 
 
 def _place(path: Path) -> tuple[Mirror, str]:
-    for mirror in _MIRRORS.values():
+    for mirror in list(_MIRRORS.values()):
         if path == mirror.root or mirror.root in path.parents:
             key = path.relative_to(mirror.root).as_posix()
             return mirror, "" if key == "." else key
@@ -177,29 +177,21 @@ def names_in(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def tree_here(folder: Path) -> Path:
-    """All files below a folder, as ``here``. Returns the folder."""
-    if place := place_of(folder):
-        mirror, key = place
-        missing = [entry.key for entry in mirror.objects.walk(key) if not (mirror.root / entry.key).exists()]
-        each(mirror.fetch, missing)
-    return folder
-
-
-def tree_sent(folder: Path, last: str = "") -> None:
+def tree_sent(folder: Path, last: str = "", first: str = "") -> None:
     """All files below a folder that was just filled; what the bucket has there besides is removed.
 
-    ``last``: the file that says that the rest is there; it goes first and comes last.
+    ``last``: the file that says that the rest is there; it goes first and comes last. ``first``: the one that says whose
+    the rest is; it comes before it.
     """
     if place := place_of(folder):
         mirror, key = place
         own = {path.relative_to(mirror.root).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
         others = [entry.key for entry in mirror.objects.walk(key) if entry.key not in own]
-        mark = {f"{key}/{last}"} & own
+        mark, names = {f"{key}/{last}"} & own, {f"{key}/{first}"} & own
         mirror.check()
         mirror.objects.delete([*mark, *others])
-        each(mirror.send, sorted(own - mark))
-        each(mirror.send, mark)
+        for some in (names, own - mark - names, mark):
+            each(mirror.send, sorted(some))
 
 
 def tree_gone(folder: Path) -> None:

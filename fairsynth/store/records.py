@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fairsynth.errors import TakenOverError
 from fairsynth.store.mirror import place_of, sent
 from fairsynth.store.pool import each
 
@@ -27,8 +28,11 @@ def create(path: Path, files: Sequence[Path], content: Mapping[str, Any]) -> Non
     write_json(path, content)
     if place:
         mirror, key = place
-        # One run holds the output. A record that is there already is that of an attempt whose answer was lost.
-        mirror.objects.create(key, path.read_bytes())
+        if not mirror.objects.create(key, path.read_bytes()):
+            path.unlink()
+            raise TakenOverError(
+                f"another run has finished {mirror.objects.name(key)} meanwhile; this one ends, and what it had finished is kept"
+            )
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -21,9 +21,9 @@ MOST_HASHED = 16 << 30
 
 
 class _Known:
-    """What this process has compared: (folder, what its files must be); and how many bytes it hashed for that."""
+    """What this process has compared: by folder what its files must be; and how many bytes it hashed for that."""
 
-    found: ClassVar = set[tuple[str, str]]()
+    found: ClassVar = dict[str, set[int]]()
     hashed: ClassVar = 0
 
 
@@ -38,32 +38,32 @@ def sealed(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
     return {path.relative_to(folder).as_posix(): seal(path) for path in sorted(files)}
 
 
-def compare(folder: Path, seals: Seals, what: str) -> None:
+def compare(folder: Path, seals: Seals, what: str, hashed: bool = True) -> None:
     """Compare files with what they were when they were written, once in each process: their sizes, and up to ``MOST_HASHED``
-    bytes their hashes.
+    bytes their hashes; not ``hashed``: sizes alone.
 
     Raises DamagedError that names ``what``: a file is missing, or its content is another.
     """
-    known = str(folder), json.dumps(seals, sort_keys=True)
-    if known in _Known.found:
+    known = hash(json.dumps(seals, sort_keys=True))
+    if known in _Known.found.get(str(folder), ()):
         return
     for name, wanted in seals.items():
-        if not _is(folder / name, wanted):
+        if not _is(folder / name, wanted, hashed):
             raise DamagedError.of(what, name)
-    _Known.found.add(known)
+    if hashed:
+        _Known.found.setdefault(str(folder), set()).add(known)
 
 
 def forget(folder: Path) -> None:
     """A folder was made anew: what was known of it says nothing."""
-    for known in [known for known in _Known.found if known[0] == str(folder)]:
-        _Known.found.discard(known)
+    _Known.found.pop(str(folder), None)
 
 
-def _is(path: Path, wanted: Mapping[str, Any]) -> bool:
+def _is(path: Path, wanted: Mapping[str, Any], hashed: bool) -> bool:
     try:
         if path.stat().st_size != wanted["bytes"]:
             return False
-        if _Known.hashed + wanted["bytes"] > MOST_HASHED:
+        if not hashed or _Known.hashed + wanted["bytes"] > MOST_HASHED:
             return True
         _Known.hashed += wanted["bytes"]
         return seal(path) == wanted

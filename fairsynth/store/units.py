@@ -23,6 +23,8 @@ from fairsynth.store.records import sync
 from fairsynth.store.seals import SEAL, compare, forget
 
 _RECORD = ".json"
+# Records of units in buckets that this process has found whole here, by folder: they are asked for once.
+_SOUND = dict[str, dict[str, Any]]()
 
 
 class KeptUnits(Protocol):
@@ -34,8 +36,8 @@ class KeptUnits(Protocol):
     def has(self, name: str) -> bool:
         """Whether a unit is committed."""
 
-    def folder(self, name: str) -> Path:
-        """The folder of a committed unit, its files here and compared. Raises DamagedError."""
+    def folder(self, name: str, hashed: bool) -> Path:
+        """The folder of a committed unit, its files here and compared, not ``hashed`` by size. Raises DamagedError."""
 
     def read(self, name: str, file: str) -> bytes | None:
         """One file of a committed unit; None if it has none of this name. Raises DamagedError."""
@@ -81,10 +83,10 @@ class OnDisk:
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
 
-    def folder(self, name: str) -> Path:
+    def folder(self, name: str, hashed: bool) -> Path:
         folder = self.path / name
         what = f"{self.path.parent.name}/units/{name}"
-        compare(folder, read_seal(folder, what), what)
+        compare(folder, read_seal(folder, what), what, hashed)
         return folder
 
     def read(self, name: str, file: str) -> bytes | None:
@@ -129,14 +131,24 @@ class InBucket:
     def has(self, name: str) -> bool:
         return self._record(name) is not None
 
-    def folder(self, name: str) -> Path:
-        record, folder = self._record(name), self.path / name
+    def folder(self, name: str, hashed: bool) -> Path:
+        folder, what = self.path / name, f"{Path(self.key).parent.name}/units/{name}"
+        record = _SOUND.get(str(folder)) or self._record(name)
         if record is None:
             return folder
-        what = f"{Path(self.key).parent.name}/units/{name}"
-        if _attempt_here(folder) != record["attempt"]:
+        fresh = _attempt_here(folder) != record["attempt"]
+        if fresh:
             self._fetch(name, record)
-        compare(folder, record["files"], what)
+        try:
+            compare(folder, record["files"], what, hashed or fresh)
+        except DamagedError:
+            if fresh:
+                raise
+            # It may be this node's copy alone.
+            shutil.rmtree(folder, ignore_errors=True)
+            self._fetch(name, record)
+            compare(folder, record["files"], what)
+        _SOUND[str(folder)] = record
         return folder
 
     def read(self, name: str, file: str) -> bytes | None:
@@ -168,6 +180,7 @@ class InBucket:
 
     def discard(self, name: str) -> None:
         self.mirror.check()
+        _SOUND.pop(str(self.path / name), None)
         self.mirror.objects.delete([f"{self.key}/{name}{_RECORD}"])
         self.mirror.objects.delete([entry.key for entry in self.mirror.objects.walk(f"{self.key}/{name}")])
         OnDisk(self.path).discard(name)

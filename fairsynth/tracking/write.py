@@ -12,7 +12,8 @@ from pathlib import Path
 from fairsynth.artifacts import Artifact
 from fairsynth.config import TrackingConfig
 from fairsynth.errors import ConfigError
-from fairsynth.store.mirror import newest, sent, tree_here, tree_sent
+from fairsynth.store.mirror import newest, sent, tree_sent
+from fairsynth.store.view import up_to_date
 from fairsynth.tracking.curves import Curve
 from fairsynth.watching.log import failed
 from fairsynth.watching.redaction import redacted
@@ -42,7 +43,7 @@ def track(root: Path, config: TrackingConfig, artifact: Artifact, curves: Callab
     name, wrong = artifact.name, list[str]()
     ways: dict[str, Path] = {tracker: root / _MARKS / f"{tracker}-{name}" for tracker in config.to}
     ways |= {"TensorBoard": root / FOLDER / name} if config.tensorboard else {}
-    missing = {way: mark for way, mark in ways.items() if not tree_here(newest(mark)).exists()}
+    missing = {way: mark for way, mark in ways.items() if not _there(way, mark)}
     try:
         found = list(curves()) if missing else []
     except Exception as error:  # what people look at is no reason to stop
@@ -56,6 +57,11 @@ def track(root: Path, config: TrackingConfig, artifact: Artifact, curves: Callab
         except Exception as error:
             wrong.append(_told(artifact, way, error))
     return "; ".join(wrong)
+
+
+def _there(way: str, mark: Path) -> bool:
+    """Whether it was written or sent before, on another machine perhaps."""
+    return (up_to_date(mark) if way == "TensorBoard" else newest(mark)).exists()
 
 
 def _told(artifact: Artifact, way: str, error: Exception) -> str:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fairsynth.artifacts import Artifact, Counts, Identity, Units, finished_records, take_back
-from fairsynth.errors import DamagedError, DataError, TakenOverError
+from fairsynth.artifacts import Artifact, Counts, Identity, Units, finished_records
+from fairsynth.errors import ConfigError, TakenOverError
+from fairsynth.stages.views import new_folder, publish
 from fairsynth.store import mirror as mirrors
-from fairsynth.store import seals
 from fairsynth.store.lease import KEY, Lease
-from fairsynth.store.mirror import BucketPath, here, newest, place_of, sent, tree_gone, tree_here, tree_sent
+from fairsynth.store.mirror import BucketPath, here, newest, place_of, sent, tree_gone, tree_sent
 from fairsynth.store.place import output_root
 from fairsynth.store.seals import SEAL
+from fairsynth.store.view import up_to_date
 from tests.support.store.s3_server import Bucket
 
-# Fault cases 54, 62: half a commit is none; a flipped bit is noticed.
+# Fault case 54: half a commit is none.
 IDENTITY = Identity("embed", 1, {"a": 1}, {})
 
 
@@ -115,60 +116,26 @@ def test_an_artifact_is_there_once_its_record_is(root: Path) -> None:
     assert finished_records(root, "cluster") == []
 
 
-def damaged(root: Path, key: str) -> Iterator[None]:
-    """Change one byte of a file where it is kept: on the disk, or in the bucket."""
-    if place := place_of(root):
-        found = [entry.key for entry in place[0].objects.walk("stages") if entry.key.endswith(key)]
-        content = bytearray(place[0].objects.read(found[0]) or b"")
-        content[0] ^= 1
-        place[0].objects.write(found[0], bytes(content))
-        tree_gone_here(root)
-    else:
-        (path,) = root.glob(f"stages/**/{key}")
-        content = bytearray(path.read_bytes())
-        content[0] ^= 1
-        path.write_bytes(content)
-    yield
-
-
 def tree_gone_here(root: Path) -> None:
     import shutil
 
     shutil.rmtree(str(root), ignore_errors=True)
 
 
-@pytest.mark.parametrize("key", ["a.txt", "table.txt", "x.txt"])
-def test_a_flipped_bit_is_noticed_and_taken_back(root: Path, key: str) -> None:
-    artifact = finished(root)
-    list(damaged(root, key))
-    again = Artifact(root, IDENTITY)
-    with pytest.raises(DamagedError, match="is not what was written") as error:
-        _ = again.path
-        _ = again.units()["x"]
-    assert error.value.place == (artifact.name, "x" if key == "a.txt" else "")
-    take_back(root, *error.value.place)
-    assert not Artifact(root, IDENTITY).finished
-    assert Artifact(root, IDENTITY).units().done() == (set() if key == "a.txt" else {"x"})
+def test_a_view_with_others_objects_in_it_is_not_replaced(in_bucket: Path) -> None:
+    mirror = place_of(in_bucket)[0]  # type: ignore[index]
 
+    def laid_out() -> None:
+        private = new_folder(in_bucket / "adapters")
+        (private / "README.md").write_text("ours")
+        publish(private, in_bucket / "adapters", Artifact(in_bucket, IDENTITY))
 
-def test_a_record_that_was_cut_is_damaged(root: Path) -> None:
-    artifact = finished(root)
-    if place := place_of(root):
-        place[0].objects.write(f"stages/{artifact.name}/artifact.json", b'{"schema": 1, "cou')
-    else:
-        (artifact.path / "artifact.json").write_text('{"schema": 1, "cou')
-    again = Artifact(root, IDENTITY)
-    assert again.finished
-    with pytest.raises(DataError, match=r"artifact.json is damaged.*run the run's command again"):
-        _ = again.digest
-    assert finished_records(root, "embed") == []
-
-
-def test_units_of_versions_before_hashes_are_read(tmp_path: Path) -> None:
-    units = Units(tmp_path / "embed-1" / "units")
-    units.commit("x", writing("old"))
-    (units.path / "x" / SEAL).unlink()
-    assert (units["x"] / "a.txt").read_text() == "old"
+    laid_out()
+    laid_out()
+    mirror.objects.write("adapters/notes.md", b"mine")
+    with pytest.raises(ConfigError, match=r"holds \"?.*notes\.md.*did not put there"):
+        laid_out()
+    assert mirror.objects.read("adapters/notes.md") == b"mine"
 
 
 def test_another_node_reads_what_was_written(in_bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +184,7 @@ def test_a_folder_is_sent_whole_and_its_mark_comes_last(in_bucket: Path, monkeyp
         "adapters/a/2",
     ]
     tree_gone_here(folder)
-    assert (tree_here(folder) / "a" / "2").read_text() == "a/2"
+    assert (up_to_date(folder) / "a" / "2").read_text() == "a/2"
 
 
 def test_who_was_taken_over_commits_nothing_more(in_bucket: Path) -> None:
@@ -251,19 +218,3 @@ def test_messages_name_the_object(in_bucket: Path) -> None:
     assert place
     assert f"{in_bucket / 'report.html'}" == f"{place[0].objects.address}/report.html"
     assert "endpoint" not in f"{in_bucket}" and (in_bucket / "a").name == "a"
-
-
-def test_a_process_hashes_so_many_bytes_and_compares_sizes_beyond(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    units = Units(tmp_path / "embed-1" / "units")
-    for name in "abc":
-        units.commit(name, writing("0123456789"))
-        (units.path / name / "a.txt").write_text("012345678X")
-    monkeypatch.setattr(seals, "MOST_HASHED", seals._Known.hashed + 15)
-    with pytest.raises(DamagedError):
-        _ = units["a"]
-    assert (units["b"] / "a.txt").read_text().endswith("X")
-    (units.path / "c" / "a.txt").write_text("0123")
-    with pytest.raises(DamagedError):
-        _ = units["c"]

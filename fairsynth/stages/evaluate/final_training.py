@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
 from fairsynth.manifest import TEST, seed_for
 from fairsynth.models.data_parallel import Ranks
+from fairsynth.run_folder.files import remove
 from fairsynth.stages.evaluate.output import CLASSIFIERS, training_of
 from fairsynth.store.mirror import tree_sent
 
@@ -62,10 +64,13 @@ class EvaluateUnit:
         )
         checkpoint = self.folder / "checkpoints" / f"{task['name']}.safetensors"
         epochs = list(saved_epochs(run, checkpoint, self.checkpoint_seconds))
-        probabilities = run.probabilities(load_pack(Units(self.folder / "units")[pack_name(TEST)]))
+        probabilities = run.probabilities(load_pack(Units(self.folder / "units").large(pack_name(TEST))))
         if run.ranks.first:
             classifier = self.folder / CLASSIFIERS / task["name"]
-            save_classifier(run.model, classifier)
+            private = classifier.with_name(f".{classifier.name}.{uuid.uuid4().hex}")
+            save_classifier(run.model, private)
+            remove(classifier)
+            private.rename(classifier)
             tree_sent(classifier)
         n = len(self.tests)
         predicted = [self.labels[i] for i in probabilities.argmax(1)]

@@ -14,6 +14,7 @@ from fairsynth.run_folder.records import damaged
 
 PREDICTIONS = "predictions.parquet"
 CLASSIFIERS = "classifiers"
+_OF_A_CLASSIFIER = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors")
 
 
 def training_name(method: str, index: int) -> str:
@@ -52,3 +53,13 @@ def read_predictions(artifact: Artifact, groups: Iterable[Group], methods: Colle
 def classifier_folder(artifact: Artifact, method: str, index: int) -> Path:
     """Where a training's classifier lies."""
     return artifact.path / CLASSIFIERS / training_name(method, index)
+
+
+def without_classifier(artifact: Artifact, names: Iterable[str]) -> None:
+    """Take trainings back whose classifier is not there any more: a file of it was damaged, and removed."""
+    artifact.bring(CLASSIFIERS)
+    units = artifact.units()
+    for name in units.done().intersection(names):
+        folder = artifact.path / CLASSIFIERS / name
+        if not all((folder / file).is_file() for file in _OF_A_CLASSIFIER):
+            units.discard(name)

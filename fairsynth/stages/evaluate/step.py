@@ -17,7 +17,7 @@ from fairsynth.manifest import TEST, Manifest
 from fairsynth.stages.cluster.output import read_centres
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedding_of, with_embeddings
-from fairsynth.stages.evaluate.output import CLASSIFIERS, predictions_file, training_name
+from fairsynth.stages.evaluate.output import CLASSIFIERS, predictions_file, training_name, without_classifier
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import chosen_settings
 
@@ -40,6 +40,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     packer = Packer(units, *context.group_names, config.classify.image_size)
     packer.real(TEST, test.rows(), context.dataset.images, config.data.images)
     names = [training_name(method, index) for index in seeds for method in methods]
+    without_classifier(artifact, names)
     ran = context.run_trainings(artifact, names, _work(context, artifact, test.rows()))
     units.here(names)
     tables = [
@@ -64,6 +65,9 @@ def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) 
     from fairsynth.stages.evaluate.final_training import EvaluateUnit
 
     config, tuned = context.config, context.artifacts["tune"]
+    for name in tuned.units().done():
+        if name.startswith("pack-"):  # compared here once, for all who read it
+            _ = tuned.units()[name]
     # JSON keeps no order: the methods come in the config's.
     settings: dict[str, Mapping[str, float | str]] = {
         method: chosen_settings(tuned)[method] for method in config.tune.methods

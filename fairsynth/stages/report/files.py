@@ -31,7 +31,9 @@ def unreadable(inputs: Inputs, accepted: Sequence[str]) -> tuple[list[str], str]
     what must have rows has some; of the trials' table every row is read, and it has one for each trial.
     """
     finetuned, evaluated = inputs.artifacts["finetune"], inputs.artifacts["evaluate"]
-    weights = sorted(finetuned.path.glob("units/*/*.safetensors"))
+    units = finetuned.units()
+    units.here(units.done())
+    weights = sorted(file for name in units.done() for file in units[name].glob("*.safetensors"))
     classifier = sorted(classifier_folder(evaluated, "fairsynth", 0).rglob("*.safetensors"))
     problems = [problem for file in [*weights, *classifier] if (problem := _weights(file))]
     tables = _tables(inputs)

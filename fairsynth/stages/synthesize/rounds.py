@@ -22,7 +22,7 @@ from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
 from fairsynth.stages.synthesize.trial_batches import TrialBatch
-from fairsynth.store.mirror import here, sent
+from fairsynth.store.mirror import newest, sent
 from fairsynth.work import Ran, RunUnits, Work
 
 # Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
@@ -131,7 +131,7 @@ class Rounds:
         """The images of a plan. Only its units' names are held while they are made."""
         path = self.artifact.path / f"{name}.parquet"
         # A resumed run keeps the plan that it began with, even if rounding on another machine changed a verdict.
-        if not here(path).exists():
+        if not newest(path).exists():
             write_table(plan(), path)
             sent(path)
         units = pq.read_table(path, columns=["unit"], read_dictionary=["unit"])["unit"].unique().to_pylist()

@@ -43,6 +43,7 @@ def show_audit(context: Context, artifact: Artifact, privacy: Mapping[str, Any] 
     show(context, artifact, fresh=False)  # the view may be missing, or of another config's run
     card = dataset_card(set_facts(context, artifact, privacy), "folder")
     if read_text(newest(folder / "README.md")) != card:
+        newest(folder / "metadata.csv")  # the cards tell of it
         write_cards(context, artifact, folder, privacy)
         for name in ("croissant.json", "README.md"):
             sent(folder / name)

@@ -36,6 +36,9 @@ from fairsynth.store.view import up_to_date
 
 RECORD = "artifact.json"
 # In their order; fairsynth.pipeline has what each does, and imports much for it.
+# Units of a bucket as they were seen last, by folder.
+_SEEN = dict[str, tuple[float, set[str]]]()
+_SEEN_SECONDS = 10.0
 _NOT_FILES = ("units", "ray", "checkpoints")
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 
@@ -250,6 +253,16 @@ class Units:
     def done(self) -> set[str]:
         """Names of the committed units."""
         return kept(self.path).done()
+
+    def done_lately(self) -> set[str]:
+        """The same for people who watch: of a bucket, where it takes requests, as it was some seconds ago."""
+        if place_of(self.path) is None:
+            return self.done()
+        when, names = _SEEN.get(str(self.path), (0.0, set[str]()))
+        if not when or time.monotonic() - when > _SEEN_SECONDS:
+            names = self.done()
+            _SEEN[str(self.path)] = time.monotonic(), names
+        return names
 
     def has(self, name: str) -> bool:
         """Whether a unit is committed."""

@@ -46,7 +46,7 @@ def run_data_parallel(
         return Ran(0, len(names))
     jobs = {name: partial(_data_parallel_unit, units, name, make) for name in pending}
     first: list[float] = []
-    tally = Tally(len(names), lambda: len(units.done().intersection(names)))
+    tally = Tally(len(names), lambda: len(units.done_lately().intersection(names)))
     for ended in run_jobs(session, stage, jobs, units.path.parent / "ray", room(), tally):
         if isinstance(ended, FairsynthError):
             raise ended

@@ -125,7 +125,7 @@ class Context:
         stage, storage, units = artifact.identity.stage, artifact.path / "ray", artifact.units()
 
         def done() -> int:
-            return len(units.done().intersection(trials))
+            return len(units.done_lately().intersection(trials))
 
         if self.config.resources.workers_per_classifier == 1:
             run_trials(self.session, stage, trials, storage, done)

@@ -73,7 +73,7 @@ def train_lot(task: LotTask, ranks: Ranks, machine_goes: Callable[[], bool]) -> 
 
 def reached(stage: Path, names: AbstractSet[str]) -> float:
     """How many of a stage's adapters are done, those in training by the share of their steps."""
-    finished = Units(stage / "units").done().intersection(names)
+    finished = Units(stage / "units").done_lately().intersection(names)
     return len(finished) + under_way(stage / "checkpoints", names - finished)
 
 

@@ -31,14 +31,11 @@ from fairsynth.store.records import create, exists
 from fairsynth.store.records import sync as sync
 from fairsynth.store.records import write_json as write_json
 from fairsynth.store.seals import SEAL, compare, forget, sealed
-from fairsynth.store.units import kept
+from fairsynth.store.units import done_lately, kept
 from fairsynth.store.view import up_to_date
 
 RECORD = "artifact.json"
 # In their order; fairsynth.pipeline has what each does, and imports much for it.
-# Units of a bucket as they were seen last, by folder.
-_SEEN = dict[str, tuple[float, set[str]]]()
-_SEEN_SECONDS = 10.0
 _NOT_FILES = ("units", "ray", "checkpoints")
 STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report")
 
@@ -46,14 +43,6 @@ STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune
 def fingerprint(content: Mapping[str, Any]) -> str:
     """16 hex digits of the SHA-256 of canonical JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
-
-
-def with_usual_mode(path: Path) -> None:
-    """Give a file the mode of other new files (umask): safetensors writes its files for their owner alone."""
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    fresh.touch()
-    shutil.copymode(fresh, path)
-    fresh.unlink()
 
 
 @dataclass(frozen=True)
@@ -256,13 +245,7 @@ class Units:
 
     def done_lately(self) -> set[str]:
         """The same for people who watch: of a bucket, where it takes requests, as it was some seconds ago."""
-        if place_of(self.path) is None:
-            return self.done()
-        when, names = _SEEN.get(str(self.path), (0.0, set[str]()))
-        if not when or time.monotonic() - when > _SEEN_SECONDS:
-            names = self.done()
-            _SEEN[str(self.path)] = time.monotonic(), names
-        return names
+        return done_lately(self.path)
 
     def has(self, name: str) -> bool:
         """Whether a unit is committed."""
@@ -273,7 +256,7 @@ class Units:
         return kept(self.path).folder(unit_name(name), hashed=True)
 
     def large(self, name: str) -> Path:
-        """The same for a unit that many processes read and one has compared: its size alone is."""
+        """The same for a unit that many processes read, and one has compared: by size."""
         return kept(self.path).folder(unit_name(name), hashed=False)
 
     def read(self, name: str, file: str) -> bytes | None:

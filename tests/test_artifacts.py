@@ -18,10 +18,10 @@ from fairsynth.artifacts import (
     Units,
     fingerprint,
     finished_records,
-    with_usual_mode,
     write_json,
 )
 from fairsynth.errors import FairsynthError
+from fairsynth.run_folder.files import with_usual_mode
 
 IDENTITY = Identity("embed", 1, {"unit_size": 8, "k": "auto"}, {"ingest": "aa"}, {"clip": "r1"})
 # Prelude of a process that ends without any clean-up.

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 from transformers.utils import logging
 
-from fairsynth.artifacts import with_usual_mode
 from fairsynth.classify.images import MEAN, STD
 from fairsynth.exports.classifier_card import classifier_card
+from fairsynth.run_folder.files import with_usual_mode
 from fairsynth.run_folder.views import CONTENTS, remove_view, replace_view
 from fairsynth.store.mirror import tree_gone, tree_sent
 

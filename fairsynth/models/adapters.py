@@ -14,7 +14,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from fairsynth.artifacts import with_usual_mode
+from fairsynth.run_folder.files import with_usual_mode
 from fairsynth.run_folder.weights import check_header
 
 FILE_NAME = "pytorch_lora_weights.safetensors"

@@ -144,3 +144,11 @@ def strange(folder: Path) -> Iterator[Path]:
                     waiting.append(Path(entry.path))
                 elif not entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)
+
+
+def with_usual_mode(path: Path) -> None:
+    """Give a file the mode of other new files (umask): safetensors writes its files for their owner alone."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    fresh.touch()
+    shutil.copymode(fresh, path)
+    fresh.unlink()

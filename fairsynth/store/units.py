@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ from fairsynth.store.records import sync
 from fairsynth.store.seals import SEAL, compare, forget
 
 _RECORD = ".json"
+# Units of buckets as they were seen last, by folder.
+_SEEN = dict[str, tuple[float, set[str]]]()
+_SEEN_SECONDS = 10.0
 # Records of units in buckets that this process has found whole here, by folder: they are asked for once.
 _SOUND = dict[str, dict[str, Any]]()
 
@@ -56,6 +60,17 @@ def kept(path: Path) -> KeptUnits:
     """The units below a path, in the way that goes with it."""
     place = place_of(path)
     return InBucket(*place) if place else OnDisk(path)
+
+
+def done_lately(path: Path) -> set[str]:
+    """Names of the committed units; of a bucket's as they were at most ``_SEEN_SECONDS`` ago."""
+    if place_of(path) is None:
+        return kept(path).done()
+    when, names = _SEEN.get(str(path), (float("-inf"), set[str]()))
+    if time.monotonic() - when > _SEEN_SECONDS:
+        names = kept(path).done()
+        _SEEN[str(path)] = time.monotonic(), names
+    return names
 
 
 def read_seal(folder: Path, what: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
-from fairsynth.artifacts import with_usual_mode
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.models import adapters
 from fairsynth.models.sources import base_of
+from fairsynth.run_folder.files import with_usual_mode
 from fairsynth.stages.finetune.lot_state import Trained
 from fairsynth.stages.finetune.output import ADAPTER_FILE
 from fairsynth.version import __version__

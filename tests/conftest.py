@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -15,6 +16,8 @@ from tests.support.store.s3_server import bucket, s3_server
 
 __all__ = ["bucket", "s3_server"]
 
+# Whoever starts the tests in the background has SIGINT ignored; processes inherit that, and a command leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports ray or transformers.
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")

@@ -53,12 +53,6 @@ console.leave(console.guarded(work))
 """
 
 
-@pytest.fixture(autouse=True)
-def _heard() -> None:
-    # Whoever starts the tests in the background has SIGINT ignored, and processes inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def begun(what: str, grace: float = 30, before: str = "") -> subprocess.Popen[str]:
     """The program in a process of its own, at work; ``before``: a line of Python that comes first."""
     process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,12 @@ from fairsynth.engine.lifetime import processes
 
 # Seconds from the first start until the run is given up, if no worker has come up by then and some have ended.
 PATIENCE = 40.0
+# Ray starts another for each that ends, so more than one does where they cannot start. Where one has lived for so many
+# seconds they are slow: the raylet itself ends workers that do not come up within a minute.
+_ENDS, _SLOW = 2, 45.0
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+# What the raylet itself writes there: [2026-01-31 12:00:00,000 I 1234 1234] ...
+_RAYLETS = re.compile(r"\[\d{4}-\d\d-\d\d .* [A-Z] \d+")
 
 
 class Births:
@@ -19,26 +25,41 @@ class Births:
     def __init__(self, raylet: int, errors: Path) -> None:
         self.raylet, self.errors = raylet, errors
         self.well, self._first = False, 0.0
-        self._starting, self._ended = set[int](), 0
+        # When each that is starting was first seen; how long those lived that ended before they came up.
+        self._starting, self._lives = dict[int, float](), list[float]()
 
     def look(self) -> str:
         """What is wrong, for people; empty so far. Is called a few times a second until one is ``well``."""
-        there = {number: processes.command(number) for number in processes.children().get(self.raylet, [])}
+        there, now = self._children(), time.monotonic()
         if any(title.startswith("ray::") and not title.startswith(_AGENTS) for title in there.values()):
             self.well = True
             return ""
         starting = {number for number, words in there.items() if "/default_worker.py" in words}
-        self._ended += len(self._starting - starting)
-        self._starting = starting
-        said = self._said()
-        if not self._first and (starting or said):
-            self._first = time.monotonic()
-        if not self._first or time.monotonic() - self._first < PATIENCE or not (self._ended or said):
+        self._lives += [now - since for number, since in self._starting.items() if number not in starting]
+        self._starting = {number: self._starting.get(number, now) for number in starting}
+        if starting and not self._first:
+            self._first = now
+        if not self._first or now - self._first < PATIENCE or self._may_come_up(now):
             return ""
-        return f"Ray's workers end as soon as they start: {said or 'they say nothing; ' + str(self.errors.parent) + ' has the logs'}"
+        return f"Ray's workers end as soon as they start: {self._said() or f'they say nothing; {self.errors.parent} has the logs'}"
+
+    @property
+    def hurried(self) -> bool:
+        """Whether to look more often: a worker has said something, and may have ended between two looks."""
+        return not self.well and bool(self._said())
+
+    def _children(self) -> dict[int, str]:
+        return {number: processes.command(number) for number in processes.children().get(self.raylet, [])}
+
+    def _may_come_up(self, now: float) -> bool:
+        """Whether those that are starting may be slow only: few have ended, or one lives for longer than those did."""
+        longest = max(self._lives, default=0.0)
+        slow = longest >= _SLOW or any(now - since > longest for since in self._starting.values())
+        return slow or len(self._lives) < _ENDS
 
     def _said(self) -> str:
         with suppress(OSError):
             lines = self.errors.read_text("utf-8", "replace").strip().splitlines()
-            return " ".join(lines[-1].split())[-300:] if lines else ""
+            theirs = [line for line in lines if line.strip() and not _RAYLETS.match(line)]
+            return " ".join(theirs[-1].split())[-300:] if theirs else ""
         return ""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from fairsynth.engine.lifetime.births import Births
 from fairsynth.errors import InfrastructureError
 
 _KEPT = "finished work is kept, the same command goes on"
-# Seconds: between looks; without an answer of a cluster's head until it is taken for lost, less than Ray's own 60.
+# Seconds: between looks; without an answer of a cluster's head until it is taken for lost, less than Ray's own 60. Where
+# Ray itself was told how long a head may take to come back (KubeRay does, with a GCS that is fault tolerant), that holds.
 _LOOK, _PATIENCE = 0.5, 20.0
+_RAYS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 # Looks between those at which the processes are noted.
 _NOTE = 10
 _NAMES = {"gcs_server": "Ray's head process (gcs_server)", "raylet": "Ray's process on this machine (raylet)"}
@@ -40,7 +43,7 @@ class Watch:
         local = processes.started()
         head = None if local else _head()
         births, looks = _births(local), 0
-        while not self._over.wait(_LOOK if local else 4 * _LOOK):
+        while not self._over.wait(_pause(local, births)):
             if local and looks % _NOTE == 0:
                 processes.note()
             looks += 1
@@ -60,9 +63,16 @@ class Watch:
             socket.create_connection(head, timeout=4 * _LOOK).close()
             self._seen = time.monotonic()
         except OSError as error:
-            if time.monotonic() - self._seen > _PATIENCE:
+            if time.monotonic() - self._seen > _patience():
                 return f"the cluster's head {head[0]}:{head[1]} is lost: {error.strerror or error}"
         return ""
+
+
+def _pause(local: dict[str, Any], births: Births | None) -> float:
+    """Seconds until the next look."""
+    if not local:
+        return 4 * _LOOK
+    return _LOOK / 5 if births is not None and births.hurried else _LOOK
 
 
 def _births(local: dict[str, Any]) -> Births | None:
@@ -70,6 +80,12 @@ def _births(local: dict[str, Any]) -> Births | None:
     if "raylet" not in local or node is None:
         return None
     return Births(local["raylet"].pid, Path(node.get_logs_dir_path()) / "raylet.err")
+
+
+def _patience() -> float:
+    with suppress(ValueError):
+        return max(_PATIENCE, float(os.environ.get(_RAYS_PATIENCE, "")))
+    return _PATIENCE
 
 
 def _ended(local: dict[str, Any]) -> str:

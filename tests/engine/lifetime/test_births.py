@@ -25,18 +25,52 @@ def there(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     return titles
 
 
+OWN = """[2026-11-29 20:00:00,123 I 4242 4242] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL to 3
+[2026-11-29 20:00:09,001 W 4242 4260] metric_exporter.cc:105: no agent yet
+"""
+
+
+def begin_and_end(seen: Births, there: dict[int, str], number: int) -> str:
+    there[number] = WORKER
+    seen.look()
+    del there[number]
+    return seen.look()
+
+
 def test_workers_that_end_are_told_after_a_while(
     there: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(births, "PATIENCE", 0.0)
     seen = Births(RAYLET, tmp_path / "raylet.err")
     assert seen.look() == ""
-    there[13] = WORKER
-    assert seen.look() == "", "it may only be slow"
-    del there[13]
-    assert seen.look() == f"Ray's workers end as soon as they start: they say nothing; {tmp_path} has the logs"
-    (tmp_path / "raylet.err").write_text("Traceback ...\n  ImportError:  no numpy \n\n", "utf-8")
-    assert seen.look() == "Ray's workers end as soon as they start: ImportError: no numpy"
+    assert begin_and_end(seen, there, 13) == "", "Ray starts another"
+    (tmp_path / "raylet.err").write_text(OWN, "utf-8")
+    told = begin_and_end(seen, there, 14)
+    assert told == f"Ray's workers end as soon as they start: they say nothing; {tmp_path} has the logs"
+    assert not seen.hurried
+    (tmp_path / "raylet.err").write_text(f"Traceback ...\n  ImportError:  no numpy \n\n{OWN}", "utf-8")
+    assert seen.look() == "Ray's workers end as soon as they start: ImportError: no numpy" and seen.hurried
+
+
+def test_a_slow_start_is_none_that_ends(there: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(births.time, "monotonic", lambda: clock[0])
+    (tmp_path / "raylet.err").write_text(f"{OWN}sitecustomize: a warning of the machine's\n", "utf-8")
+    seen = Births(RAYLET, tmp_path / "raylet.err")
+    clock[0] += 300
+    assert seen.look() == "", "the driver has asked for no worker yet"
+    there.update({number: WORKER for number in range(100, 164)})
+    seen.look()
+    clock[0] += 20
+    for number in (100, 101):  # the kernel ended these, for want of memory
+        del there[number]
+    assert seen.look() == ""
+    clock[0] += 35
+    assert seen.look() == "", "the others live for longer than those did"
+    clock[0] += 5
+    there.clear()
+    there.update({number: WORKER for number in range(200, 264)})
+    assert seen.look() == "", "the raylet ends those that take longer than a minute, and starts others"
 
 
 def test_one_that_comes_up_is_enough(there: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

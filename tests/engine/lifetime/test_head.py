@@ -54,3 +54,12 @@ def test_a_clusters_head_is_lost_after_a_while_without_an_answer(monkeypatch: py
     told = str(lost.get(timeout=20))
     watch.end()
     assert told.startswith(f"the cluster's head {where} is lost: ") and told.endswith("the same command goes on")
+
+
+def test_a_head_may_take_as_long_to_come_back_as_ray_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "RAY_gcs_rpc_server_reconnect_timeout_s"
+    monkeypatch.delenv(name, raising=False)
+    assert head._patience() == 20
+    for given, seconds in (("600", 600.0), ("5", 20.0), ("soon", 20.0)):
+        monkeypatch.setenv(name, given)
+        assert head._patience() == seconds

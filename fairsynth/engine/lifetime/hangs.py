@@ -38,6 +38,8 @@ class _Watch:
         self.stage, self.seconds, self.root = stage, seconds, root
         # What each worker said last, and since when.
         self.said: dict[bytes, tuple[str, float]] = {}
+        # When a hang of each unit was counted last.
+        self.counted: dict[str, float] = {}
 
     def run(self, over: threading.Event) -> None:
         while not over.wait(interval(self.seconds)):
@@ -61,18 +63,28 @@ class _Watch:
                 self.replace(ray, beat)
 
     def replace(self, ray: Any, beat: dict[str, Any]) -> None:
-        """End the worker, if it is the same process still, and count its units."""
+        """End the worker, if it is the same process still, and count its units.
+
+        Workers that train together fall silent together, and are replaced together: that is one hang.
+        """
         from ray.experimental.internal_kv import _internal_kv_put
 
         if not _ended(ray, beat["node"], int(beat["pid"]), str(beat["began"])):
             return  # it died otherwise, or its node did
         counts = read(hung_key(ray, self.stage), {})
-        for unit in beat["units"]:
+        for unit in self.anew(beat["units"]):
             counts[unit] = counts.get(unit, 0) + 1
             if self.root is not None:
                 why = f"its worker made no progress for {self.seconds:g} seconds and was replaced"
                 failure(self.root, self.stage, unit, why, "", again=True)
         _internal_kv_put(hung_key(ray, self.stage), json.dumps(counts), namespace=SPACE)
+
+    def anew(self, units: list[str]) -> list[str]:
+        """Those of which no hang was counted for as long as a worker that began since would need to be taken for hung."""
+        now = time.monotonic()
+        found = [unit for unit in dict.fromkeys(units) if now - self.counted.get(unit, float("-inf")) > self.seconds]
+        self.counted.update(dict.fromkeys(found, now))
+        return found
 
 
 def end_process(number: int, start: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,3 +97,23 @@ def test_only_the_process_that_was_seen_is_ended() -> None:
         assert start and not hangs.end_process(process.pid, "1") and process.poll() is None
         assert hangs.end_process(process.pid, start) and process.wait(20) == -9
     assert processes.began(process.pid) == "" and not hangs.end_process(process.pid, "")
+
+
+def test_workers_that_train_together_hang_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.experimental import internal_kv
+
+    kept = dict[bytes, str]()
+    clock = [1000.0]
+    ray = SimpleNamespace(get_runtime_context=lambda: SimpleNamespace(get_job_id=lambda: "1"))
+    monkeypatch.setattr(internal_kv, "_internal_kv_put", lambda name, text, namespace: kept.update({name: text}))
+    monkeypatch.setattr(hangs, "read", lambda name, otherwise: json.loads(kept.get(name, json.dumps(otherwise))))
+    monkeypatch.setattr(hangs, "_ended", lambda *_: True)
+    monkeypatch.setattr(hangs.time, "monotonic", lambda: clock[0])
+    watch = hangs._Watch("finetune", 600, tmp_path)
+    for _ in range(2):
+        for rank in range(4):
+            watch.replace(ray, {"node": "n", "pid": rank, "began": "1", "units": ["one", "two"]})
+            clock[0] += 15  # the next look
+        clock[0] += 600
+    assert json.loads(kept[beats.hung_key(ray, "finetune")]) == {"one": 2, "two": 2}
+    assert len((tmp_path / "logs" / "failures.jsonl").read_text("utf-8").splitlines()) == 4

@@ -79,6 +79,8 @@ class Session:
         self.lost: InfrastructureError | None = None
         """Why Ray cannot be talked to any more."""
         self._connected = self._answered = False
+        # Another thread cannot be interrupted, and the main one may be at other work then.
+        self._in_main = threading.current_thread() is threading.main_thread()
         self._watch: Watch | None = None
         self._while_connected = ExitStack()
 
@@ -124,11 +126,14 @@ class Session:
             raise
 
     def _lose(self, error: InfrastructureError) -> None:
-        """What this session works on is gone; from another thread."""
+        """What this session works on is gone; from another thread.
+
+        A program that has its work done in a thread besides the main one (``asyncio.to_thread``) is told by Ray itself.
+        """
         self.lost = error
         if interrupts.caught():
             interrupts.stop(error)
-        else:
+        elif self._in_main:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     @property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -93,3 +96,23 @@ def test_the_free_core_is_one_that_is_left_over() -> None:
     assert room_for_threads([{"CPU": 4.0}, {"CPU": 4.0}], 2, spare=True) == 3
     assert room_for_threads([{"CPU": 4.0}, {"CPU": 5.0}], 2, spare=True) == 4
     assert room_for_threads([{"CPU": 4.0}], 2, spare=False) == 2 and room_for_threads([], 2, spare=True) == 0
+
+
+@pytest.fixture
+def interrupted() -> Iterator[threading.Event]:
+    """Whether the main thread was interrupted."""
+    seen = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: seen.set())
+    yield seen
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_loss_interrupts_the_main_thread_only_where_the_work_is_its_own(interrupted: threading.Event) -> None:
+    error = InfrastructureError("gone")
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(Session, ResourcesConfig()).result()
+        pool.submit(elsewhere._lose, error).result()
+        assert not interrupted.wait(0.2) and elsewhere.lost is error
+        here = Session(ResourcesConfig())
+        pool.submit(here._lose, error).result()
+        assert interrupted.wait(5) and here.lost is error

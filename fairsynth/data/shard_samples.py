@@ -87,7 +87,7 @@ def _parted(name: str, key_ends: KeyEnds) -> tuple[str, str, str]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part != ".." and is_hidden(part) for part in PurePosixPath(name).parts)
+    return any(part not in (".", "..") and is_hidden(part) for part in name.split("/"))
 
 
 def _put(

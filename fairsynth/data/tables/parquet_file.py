@@ -21,8 +21,9 @@ from fairsynth.errors import DataError
 # What can be raised by reading a file that is damaged or no Parquet.
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 MOST_FOOTER = 64 << 20
-# More rows than this must have a byte of the file each: every image has a name of its own.
-FREE_ROWS = 100_000
+# Of more rows than the first there may be so many for each byte of the file: every image has a name of its own, and names
+# that are counted pack well, but not to nothing.
+FREE_ROWS, ROWS_A_BYTE = 100_000, 20
 MOST_ROWS = 50_000_000
 LONGEST_CELL = 1 << 16
 _BATCH = 1 << 16
@@ -56,7 +57,7 @@ def not_parquet(where: str, error: Exception) -> DataError:
 
 def check_rows(where: str, rows: int, size: int) -> None:
     """Raise DataError for more rows than may be, or than a file of this many bytes can name images."""
-    if rows > MOST_ROWS or rows > max(size, FREE_ROWS):
+    if rows > MOST_ROWS or rows > max(ROWS_A_BYTE * size, FREE_ROWS):
         most = (
             "50 million may be in one file" if rows > MOST_ROWS else f"in {size:,} bytes they cannot each name an image"
         )

@@ -16,9 +16,12 @@ from pathlib import Path
 
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
+from fairsynth.store.pool import each
 
 # Of a text file that is read whole.
 MOST_BYTES = 256 << 20
+# Threads that list folders: they wait for a disk.
+_LISTERS = 32
 
 
 def is_folder(path: Path) -> bool:
@@ -135,15 +138,28 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def strange(folder: Path) -> Iterator[Path]:
-    """What lies below a folder and is neither a regular file nor a folder: links, pipes, sockets, devices."""
-    waiting = [folder]
-    while waiting:
-        with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
-                elif not entry.is_file(follow_symlinks=False):
-                    yield Path(entry.path)
+    """What lies below a folder and is neither a regular file nor a folder: links, pipes, sockets, devices.
+
+    Each level is looked at by many threads: a network disk takes a while to answer for each of a large run's folders.
+    """
+    level = [folder]
+    while level:
+        listed = each(_listed, level, _LISTERS)
+        for _, others in listed:
+            yield from others
+        level = [below for folders, _ in listed for below in folders]
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders in a folder; and what is neither a folder nor a regular file."""
+    folders, others = list[Path](), list[Path]()
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False):
+                others.append(Path(entry.path))
+    return folders, others
 
 
 def with_usual_mode(path: Path) -> None:

@@ -35,7 +35,8 @@ _FOLDERS = ("stages", "logs", "bench", "tensorboard", ".tracked", "dataset")
 _ARTIFACT = re.compile(rf"(?:{'|'.join(STAGES)})-[0-9a-f]{{16}}")
 # What people and schedulers put beside a run before it begins: its config, its log; and what disks have of themselves.
 _ORDINARY = re.compile(
-    r".+\.(?:ya?ml|log|out|err|txt|sh|sbatch)|\.nfs.*|\.fairsynth-.+|\.DS_Store|\.git(?:keep|ignore)|lost\+found|\.snapshots?"
+    r".+\.(?:ya?ml|log|out|err|txt|sh|sbatch)|\.nfs.*|\.fairsynth-.+|\.DS_Store|\._.+|\.Trash-.+|\.ipynb_checkpoints|\.git(?:keep|ignore)"
+    r"|lost\+found|\.snapshots?"
 )
 
 
@@ -55,6 +56,11 @@ def check_folder(root: Path) -> None:
     if not is_folder(root):
         return
     check_links(root)
+    _check_owner(root)
+
+
+def _check_owner(root: Path) -> None:
+    """The part of ``check_folder`` that asks whose the folder is."""
     if _made(root) is None and not _of_earlier_version(root):
         with suppress(PermissionError):
             _require_empty(root)
@@ -65,13 +71,17 @@ def check_folder(root: Path) -> None:
 
 def check_links(root: Path) -> None:
     """Raise ConfigError for a link, a pipe or the like where runs write and read in an output folder."""
+    _check_tops(root)
+    for name in _FOLDERS:
+        for path in strange(root / name) if is_folder(root / name) else ():
+            raise refused_link(path)
+
+
+def _check_tops(root: Path) -> None:
     check_lock(root)
     for name in (*_FILES, *_FOLDERS, *VIEWS):
         path = root / name
         if os.path.lexists(path) and not (is_file(path) or is_folder(path)):
-            raise refused_link(path)
-    for name in _FOLDERS:
-        for path in strange(root / name) if is_folder(root / name) else ():
             raise refused_link(path)
 
 
@@ -83,8 +93,14 @@ def check_lock(root: Path) -> None:
 
 
 def claim(root: Path) -> None:
-    """Mark a folder as a run's, for whoever holds its lock. Raises ConfigError as ``check_folder`` does."""
-    check_folder(root)
+    """Mark a folder as a run's, for whoever holds its lock, and has looked at it by ``check_folder`` before.
+
+    Raises ConfigError if another run or program has made something there since, except for links deep inside: of a large
+    run there are a hundred thousand folders, which are looked at once.
+    """
+    if not place_of(root):
+        _check_tops(root)
+        _check_owner(root)
     if not place_of(root) and _made(root) is None:
         # Of an earlier version's run, what lies there was made by it.
         _write(root, [name for name in VIEWS if os.path.lexists(root / name)])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fairsynth.errors import ConfigError
+from fairsynth.run_folder import files
 from fairsynth.run_folder.mark import MARK, VIEWS, check_folder, claim, is_run_folder, take_name
 
 STAGE = "stages/ingest-0123456789abcdef"
@@ -30,7 +33,7 @@ def test_a_new_or_empty_folder_is_marked_and_found_again(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "name", ["config.yaml", "run.YML".lower(), "slurm-17.out", "job.err", "notes.txt", "go.sh", "lost+found/", "logs/job.log",
-             ".gitignore", ".DS_Store"]
+             ".gitignore", ".DS_Store", ".ipynb_checkpoints/", ".Trash-1000/", "._config.yaml"]
 )  # fmt: skip
 def test_what_people_and_schedulers_put_beside_a_run_does_no_harm(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -117,3 +120,28 @@ def test_a_damaged_mark_is_told(text: str, tmp_path: Path) -> None:
     for look in (check_folder, claim):
         with pytest.raises(ConfigError, match=r"\.fairsynth, .* cannot be read; remove it"):
             look(tmp_path)
+
+
+def test_the_folders_of_a_large_run_are_looked_at_once_and_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = tmp_path / "stages" / "embed-0123456789abcdef" / "units"
+    for number in range(600):
+        (units / f"lot-{number}").mkdir(parents=True)
+    looked, real = list[str](), os.scandir
+
+    def slow(path: str) -> Any:
+        looked.append(str(path))
+        time.sleep(0.005)  # a network disk
+        return real(path)
+
+    monkeypatch.setattr(files.os, "scandir", slow)
+    start = time.monotonic()
+    check_folder(tmp_path)
+    assert time.monotonic() - start < 2 and len(looked) >= 600
+    looked.clear()
+    claim(tmp_path)
+    assert not any("lot-" in path for path in looked)
+    (units / "lot-7" / "t.parquet").symlink_to("/etc/passwd")
+    with pytest.raises(ConfigError, match=r"lot-7/t\.parquet is a link"):
+        check_folder(tmp_path)

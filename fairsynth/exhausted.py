@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fairsynth.errors import DamagedError, Exhausted, FairsynthError, InfrastructureError
+from fairsynth.store.mirror import FOLDER as CACHE
+from fairsynth.store.mirror import cache_folder, place_of
 
 _WORDS = {
     errno.ENOSPC: "no space is left",
@@ -103,6 +105,8 @@ def _disk(error: BaseException, text: str) -> int:
 
 def _of_disk(number: int, error: Exception, text: str, root: Path | None) -> str:
     place = _place(number, error, text, root)
+    if place and (place_of(place) or place.is_relative_to(cache_folder())):
+        return _of_copy(number)
     what = f"{_WORDS[number]} at {place}" if place else _WORDS[number]
     if number not in _MORE_ROOM:
         return f"{what}; mend that" + (", or choose another folder with --out" if root else "")
@@ -116,6 +120,17 @@ def _of_disk(number: int, error: Exception, text: str, root: Path | None) -> str
         return f"{what}; free some, or set RAY_TMPDIR to a folder that has more"
     more = "; 'fairsynth plan' with the same options says how much is still to be written"
     return f"{what}; free some" + (f", or choose a larger disk with --out{more}" if root else "")
+
+
+def _of_copy(number: int) -> str:
+    """A bucket takes everything: what is full is the disk of this machine's copy of it."""
+    left = free(cache_folder()) if number == errno.ENOSPC else None
+    room = "" if left is None else f" (now that what was unfinished is removed, {amount(left)} are free)"
+    do = "free some" if number in _MORE_ROOM else "mend that"
+    return (
+        f"{_WORDS[number]} in {cache_folder()}, where this machine has its copy of the output{room}; {do}, or set {CACHE} to "
+        "a folder on another disk"
+    )
 
 
 def _place(number: int, error: Exception, text: str, root: Path | None) -> Path | None:

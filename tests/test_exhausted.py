@@ -22,6 +22,7 @@ from fairsynth.config import ANY_IMAGE
 from fairsynth.console import guarded
 from fairsynth.errors import DataError, Exhausted, InfrastructureError
 from fairsynth.exhausted import amount, exhausted, is_final, told_if_exhausted
+from fairsynth.store.mirror import mirrored
 from tests.support.calling import call
 from tests.support.datasets import encoded, picture
 from tests.support.faults.disks import files_of_at_most, small_disk
@@ -98,6 +99,19 @@ def test_pixels_for_which_a_disk_has_no_room_are_an_error_and_no_crash(tmp_path:
     # 480 kB, mapped into memory: a page that cannot be written would end this process by SIGBUS.
     with small_disk(tmp_path / "disk", 200) as disk, pytest.raises(OSError, match="No space left"):
         pack(disk.path, contents, values, values, ["x"], ["x"], 64, ANY_IMAGE)
+
+
+def test_what_is_full_is_the_disk_of_a_buckets_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "cache"))
+    root = mirrored("s3://bucket/out", "1").root
+    named = OSError(errno.ENOSPC, "No space left on device", str(root / "stages" / "x"))
+    for error in (named, OSError(errno.EDQUOT, "Disk quota exceeded"), OSError(errno.EROFS, "Read-only file system")):
+        told = str(exhausted(error, root, "embed"))
+        assert f" in {tmp_path}/cache, where this machine has its copy" in told and "s3://" not in told
+        assert (
+            "or set FAIRSYNTH_CACHE to a folder on another disk; finished units are kept" in told
+            and "--out" not in told
+        )
 
 
 # Fault case 45: the memory of the machine runs out.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from fairsynth import interrupts
-from fairsynth.errors import BudgetReached, ConfigError, FairsynthError, InfrastructureError
+from fairsynth.errors import BudgetReached, ConfigError, DamagedError, FairsynthError, InfrastructureError
 from fairsynth.escaping import printable, shortened
 from fairsynth.exhausted import exhausted
 from fairsynth.interrupts import INTERRUPTED
@@ -101,7 +101,7 @@ def _guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except FairsynthError as error:
-        complain(str(error))
+        complain(f"{error}{_remedy(error)}")
         interrupts.told()
         return error.exit_code
     except KeyboardInterrupt:
@@ -115,6 +115,13 @@ def _guarded(work: Callable[[], int]) -> int:
         what = " ".join(str(error).split())[:400]
         complain(f"internal error: {type(error).__name__}: {what} (FAIRSYNTH_DEBUG=1 shows where)")
         return 1
+
+
+def _remedy(error: FairsynthError) -> str:
+    """What to type next after damage that was found outside of a run, which mends it; empty if the error says it."""
+    if not isinstance(error, DamagedError) or " again" in str(error) or ";" in str(error):
+        return ""
+    return "; run the run's command again, which makes it anew"
 
 
 def interrupted() -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from fairsynth import console
 from fairsynth.console import complain, in_utf8_mode, say
-from fairsynth.errors import InfrastructureError
+from fairsynth.errors import DamagedError, InfrastructureError
 from tests.support.data.dataset_files import SPLITS, image, put
 from tests.support.datasets import write_rows
 
@@ -136,3 +136,14 @@ def test_the_process_begins_anew_only_where_file_names_are_not_utf_8(monkeypatch
 def test_a_complaint_has_no_password(capsys: pytest.CaptureFixture[str]) -> None:
     complain("cannot read s3://AKIA1:hunter22@bucket/images: no such bucket")
     assert capsys.readouterr().err == "fairsynth: cannot read s3://***@bucket/images: no such bucket\n"
+
+
+def test_damage_is_told_with_what_mends_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(error: DamagedError) -> int:
+        raise error
+
+    found = DamagedError.of("embed-1/units/lot-1", "t.parquet")
+    assert console.guarded(lambda: work(found)) == 5
+    assert capsys.readouterr().err == f"fairsynth: {found}; run the run's command again, which makes it anew\n"
+    assert console.guarded(lambda: work(DamagedError("damaged: x: y; give the same command again"))) == 5
+    assert capsys.readouterr().err == "fairsynth: damaged: x: y; give the same command again\n"

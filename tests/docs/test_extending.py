@@ -119,8 +119,9 @@ def test_the_reader_of_the_page_works(extended: Path, tmp_path: Path) -> None:
         str(tmp_path),
     )
     done = python(extended, *command, "--json")
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["format"] == "imagelist" and done.returncode == 0, done.stderr
+    assert found["format"] == "imagelist"
     assert {(group["label"], group["attribute"]) for group in found["groups"]} == {
         (label, attribute) for label in ("cat", "dog") for attribute in ("indoors", "outdoors")
     }

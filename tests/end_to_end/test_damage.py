@@ -29,7 +29,7 @@ def test_what_is_damaged_is_made_anew_and_told(finished_run: Path, tmp_path: Pat
         shutil.rmtree(stage_folder(out, stage))
     result = fairsynth("run", *small_arguments(out))
     assert result.returncode == 0, result.stderr[-3000:]
-    told = [line for line in result.stdout.splitlines() if "it is made anew" in line]
+    told = [line for line in result.stdout.splitlines() if "its stage makes it anew" in line]
     assert (
         len(told) == 2
         and any(clusters.parent.name in line for line in told)

@@ -86,7 +86,8 @@ def artifact_files(out: Path) -> Iterator[tuple[str, str]]:
             if path.name == "artifact.json" and name == BY_FILE_TIMES:
                 record = without_times(json.loads(path.read_text("utf-8")))
                 yield f"{name}/{path.name}", json.dumps([record["counts"], record["digest"], record["reasons"]])
-            elif path.name not in ("cost.parquet", "report.html"):
+            # A seal is the hashes of files that are compared themselves, or that hold seconds.
+            elif path.name not in ("cost.parquet", "report.html", ".unit.json"):
                 yield f"{name}/{path.relative_to(stage)}", content_of(path)
     views = [path for view in ("adapters", "classifier", "synthetic") for path in (out / view).rglob("*")]
     for path in sorted(path for path in [*views, out / "predictions.parquet", out / "report.json"] if path.is_file()):

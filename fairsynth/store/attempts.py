@@ -92,13 +92,16 @@ class Attempts:
     def __init__(self, patience: float) -> None:
         self.patience, self._answered = patience, False
 
-    def of(self, doing: str, work: Callable[[], T]) -> T:
+    def of(self, doing: str, work: Callable[[], T], gained: Callable[[], int] | None = None) -> T:
         """What the work returns. ``doing`` is for messages: ``write s3://bucket/x``.
 
+        ``gained``: bytes so far, of work that may take any time: the patience counts from the first failure since it had
+        more than ever, and not from the start.
         Raises InfrastructureError: refused for good, or for longer than the patience. FileNotFoundError passes, unless it
         is the bucket that is not there.
         """
-        start, attempts = time.monotonic(), 0
+        since: float | None = None if gained else time.monotonic()
+        attempts, most = 0, 0
         while True:
             attempts += 1
             try:
@@ -106,18 +109,24 @@ class Attempts:
                 self._answered = True
                 return result
             except (BaseError, FileNotFoundError) as error:
-                found = refusal(error)
-                if isinstance(error, FileNotFoundError) and not found.code.startswith("NoSuchBucket"):
-                    self._answered = True
-                    raise
-                self._answered |= bool(found.status) and found.status < 500
-                passed = time.monotonic() - start
-                pause = _pause(attempts)
+                found = self._refusal(error)
+                if gained and (now := gained()) > most:
+                    most, since, attempts = now, None, 1
+                since = time.monotonic() if since is None else since
+                passed, pause = time.monotonic() - since, _pause(attempts)
                 limit = self.patience if self._answered else min(self.patience, FIRST_PATIENCE)
                 if found.final or passed + pause > limit:
                     often = "" if found.final else f", tried for {passed:.0f} s"
                     raise InfrastructureError(f"cannot {doing}: {found.why}{often}; {found.do}") from None
             time.sleep(pause)
+
+    def _refusal(self, error: BaseException) -> Refusal:
+        found = refusal(error)
+        if isinstance(error, FileNotFoundError) and not found.code.startswith("NoSuchBucket"):
+            self._answered = True
+            raise error
+        self._answered |= bool(found.status) and found.status < 500
+        return found
 
 
 def _pause(attempts: int) -> float:

@@ -13,13 +13,17 @@ from obstore.store import GCSStore, S3Store
 
 from fairsynth.errors import ConfigError
 from fairsynth.store.address import Address
+from fairsynth.store.parts import PART
 
-# Seconds: to connect, of silence in an answer, and for a request as a whole (a part of an upload, or of a download
-# that goes on where it stopped).
+# Seconds: to connect, of silence in an answer, and for a request as a whole. A download has no limit as a whole: it may be
+# of any size.
 _CONNECT, _SILENCE, _REQUEST = 3, 30, 90
+_ANY_TIME = 30 * 86_400
 # obstore's own attempts are few and quick: they are for parts of an upload and pages of a listing. What fails for longer
 # is tried again in fairsynth.store.attempts, where Ctrl-C is heard between attempts.
 _QUICK_RETRIES = 3
+# A large upload would begin anew, so its parts get more of them: for half a minute, if the store refuses at once.
+_PART_RETRIES, _PART_PAUSE = 10, 8
 # Where else keys come from, so that a profile's are not put in their place.
 _OTHER_KEYS = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"),
@@ -27,24 +31,31 @@ _OTHER_KEYS = (
 )
 
 
-def client(address: Address, patience: float) -> S3Store | GCSStore:
-    """A client whose requests end, one by one, within about ``patience`` seconds.
+def client(address: Address, patience: float, part: int = 0, is_download: bool = False) -> S3Store | GCSStore:
+    """A client whose requests end, one by one, within about ``patience`` seconds; those of downloads if nothing comes.
 
+    ``part``: bytes of a part of what is uploaded, 0 if nothing large is: larger ones have more time.
     Keys come from the environment, a role, or the profile of ~/.aws (``AWS_PROFILE``), and for Google from its
     application default credentials. Raises ConfigError: an endpoint with a password, a certificate that is not there.
     """
     quick = min(_REQUEST, max(1.0, patience))
+    # While a part is on its way there is no answer, and that is no silence.
+    whole, silence = (quick * max(1, part / PART),) * 2 if part else (quick, min(_SILENCE, quick))
     options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=min(_CONNECT, quick)),
-        "read_timeout": timedelta(seconds=min(_SILENCE, quick)),
-        "timeout": timedelta(seconds=quick),
+        "read_timeout": timedelta(seconds=silence),
+        "timeout": timedelta(seconds=_ANY_TIME if is_download else whole),
     }
     if certificate := os.environ.get("AWS_CA_BUNDLE"):
         options["root_certificate"] = _certificates(certificate)
     retries: Any = {
-        "max_retries": _QUICK_RETRIES,
-        "retry_timeout": timedelta(seconds=quick / 2),
-        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+        "max_retries": _PART_RETRIES if part else _QUICK_RETRIES,
+        "retry_timeout": timedelta(seconds=whole + patience / 2 if part else quick / 2),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=min(_PART_PAUSE, max(1.0, patience / 10)) if part else 2),
+            "base": 2,
+        },
     }
     common: dict[str, Any] = {"prefix": address.prefix or None, "client_options": options, "retry_config": retries}
     endpoint = address.endpoint()

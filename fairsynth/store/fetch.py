@@ -7,8 +7,10 @@ from typing import Any, BinaryIO
 import obstore
 from obstore.exceptions import BaseError, PreconditionError
 
-# Bytes that are in memory at once.
-_PIECE = 2**20
+from fairsynth.store.attempts import refusal
+
+# Bytes that are in memory at once, and lost if the answer breaks off.
+_PIECE = 2**18
 
 
 def fetch(store: Any, key: str, file: BinaryIO, got: dict[str, str]) -> None:
@@ -26,9 +28,12 @@ def fetch(store: Any, key: str, file: BinaryIO, got: dict[str, str]) -> None:
         got["etag"] = str(result.meta["e_tag"] or "")
         for piece in result.stream(min_chunk_size=_PIECE):
             file.write(piece)
-    except PreconditionError:  # it was written anew in between: from the start
-        got.clear()
-        raise BaseError("the object has changed meanwhile") from None
+    except BaseError as error:
+        # It was written anew in between: from the start. The client says it in two ways, for it goes on by itself, too.
+        if isinstance(error, PreconditionError) or refusal(error).status == 412:
+            got.clear()
+            raise BaseError("the object has changed meanwhile") from None
+        raise
     if file.tell() != int(result.meta["size"]):
         got.clear()
         raise BaseError("the answer was cut off")

@@ -24,11 +24,10 @@ from fairsynth.store.address import Address
 from fairsynth.store.attempts import Attempts, refusal
 from fairsynth.store.client import client
 from fairsynth.store.fetch import fetch
+from fairsynth.store.parts import PART, Source
 from fairsynth.store.pool import each
 
 PATIENCE = 120.0
-# Bytes of a part of an upload, and parts on their way at once: what an upload holds in memory is their product.
-_PART, _PARTS = 8 * 2**20, 4
 _PAGE = 1000
 
 
@@ -52,7 +51,7 @@ class Objects:
 
     def __init__(self, address: Address, patience: float = PATIENCE) -> None:
         self.address, self.patience = address, patience
-        self._made: tuple[int, Any] | None = None
+        self._made = dict[tuple[int, int, bool], Any]()
         self._attempts = Attempts(patience)
 
     @classmethod
@@ -70,9 +69,13 @@ class Objects:
 
     @property
     def _store(self) -> Any:
-        if self._made is None or self._made[0] != os.getpid():
-            self._made = (os.getpid(), client(self.address, self.patience))
-        return self._made[1]
+        return self._client()
+
+    def _client(self, part: int = 0, is_download: bool = False) -> Any:
+        key = os.getpid(), part, is_download
+        if key not in self._made:
+            self._made[key] = client(self.address, self.patience, part, is_download)
+        return self._made[key]
 
     def name(self, key: str) -> str:
         """The full name of an object, for messages."""
@@ -87,7 +90,7 @@ class Objects:
         """All of an object, and its version for ``swap``; None if there is none."""
 
         def work() -> tuple[bytes, str]:
-            result = obstore.get(self._store, key)
+            result = obstore.get(self._client(is_download=True), key)
             return bytes(result.bytes()), self._version(result.meta)
 
         _checked(key)
@@ -106,7 +109,8 @@ class Objects:
         part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
         try:
             with open(part, "wb") as file:
-                self._attempts.of(f"read {self.name(key)}", partial(fetch, self._store, key, file, {}))
+                work = partial(fetch, self._client(is_download=True), key, file, {})
+                self._attempts.of(f"read {self.name(key)}", work, file.tell)
             part.replace(path)
             return True
         except FileNotFoundError:
@@ -117,16 +121,21 @@ class Objects:
     def write(self, key: str, content: bytes | Path) -> None:
         """Write an object, whatever was there. Large ones go in parts, which a failure takes away again."""
         _checked(key)
+        source = Source(content) if isinstance(content, Path) and content.stat().st_size > PART else None
 
         def work() -> None:
             try:
-                obstore.put(self._store, key, content, chunk_size=_PART, max_concurrency=_PARTS)
+                if source is None:
+                    obstore.put(self._store, key, content, chunk_size=PART)
+                else:
+                    store, at_once = self._client(source.part), source.side_by_side
+                    obstore.put(store, key, source.pieces(), chunk_size=source.part, max_concurrency=at_once)
             except FileNotFoundError as error:
                 if refusal(error).code == "NoSuchUpload":  # given up meanwhile, or complete and the answer was lost
                     raise BaseError("the upload's parts are gone") from None
                 raise
 
-        self._attempts.of(f"write {self.name(key)}", work)
+        self._attempts.of(f"write {self.name(key)}", work, source.furthest if source else None)
 
     def create(self, key: str, content: bytes) -> bool:
         """Write an object that is not there yet; False if it is, and then it stays.
@@ -230,21 +239,6 @@ class Objects:
     def _delete_one(self, key: str) -> None:
         with suppress(FileNotFoundError):
             self._attempts.of(f"delete {self.name(key)}", partial(obstore.delete, self._store, key))
-
-    def upload(self, files: Mapping[str, Path | bytes]) -> None:
-        """Write many objects at once: key -> file or content."""
-        each(lambda item: self.write(*item), files.items())
-
-    def upload_folder(self, folder: Path, prefix: str, names: Iterable[str] | None = None) -> None:
-        """Write the files of a folder below a key; ``names`` are relative to it, and all of its files if not given."""
-        if names is None:
-            names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        self.upload({f"{prefix}/{name}" if prefix else name: folder / name for name in names})
-
-    def download_all(self, files: Mapping[str, Path]) -> list[str]:
-        """Fetch many objects at once: key -> file. Returns the keys that were not there."""
-        found = each(lambda item: self.download(*item), files.items())
-        return [key for key, there in zip(files, found, strict=True) if not there]
 
     def probe(self) -> None:
         """Try what a run needs of a store: to list, read, write, write on a condition, and delete; nothing is left there.

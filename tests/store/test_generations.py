@@ -13,6 +13,7 @@ from fairsynth.store.lease import KEY, Lease
 from fairsynth.store.objects import Objects
 from fairsynth.store.tenant import Tenant
 from tests.support.store.generations import ENVIRONMENT, generations
+from tests.support.store.many import upload
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
 
 def test_what_is_written_is_read_listed_and_deleted(objects: Objects) -> None:
     keys = [f"units/{n}/a #%+?ü{n}" for n in range(30)]
-    objects.upload({key: key.encode() for key in keys})
+    upload(objects, {key: key.encode() for key in keys})
     assert all(objects.read(key) == key.encode() for key in keys) and objects.read("a") is None
     assert objects.folders("units") == sorted(f"units/{n}" for n in range(30)) and objects.names("units") == []
     assert [entry.key for entry in objects.walk()] == sorted(keys)

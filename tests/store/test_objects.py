@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairsynth.store.objects import Entry, Objects
+from tests.support.store.many import download_all, upload, upload_folder
 from tests.support.store.s3_server import Bucket
 
 MANY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -108,7 +109,7 @@ def test_a_swap_gives_the_version_for_the_next_one(objects: Objects) -> None:
 def test_listings_of_many_have_all(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairsynth.store.objects._PAGE", 40)
     keys = {f"units/{n % 7}/{n:04}" for n in range(240)} | {"units/x.json", "unitsbeside"}
-    objects.upload({key: key.encode() for key in keys})
+    upload(objects, {key: key.encode() for key in keys})
     assert [entry.key for entry in objects.walk("units")] == sorted(keys - {"unitsbeside"})
     assert objects.folders("units") == [f"units/{n}" for n in range(7)] and objects.names("units") == ["units/x.json"]
     assert objects.names("") == ["unitsbeside"] and objects.folders("") == ["units"]
@@ -131,11 +132,11 @@ def test_a_folder_goes_and_comes(objects: Objects, tmp_path: Path) -> None:
         path = tmp_path / "folder" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name, "utf-8")
-    objects.upload_folder(tmp_path / "folder", "units/1")
-    objects.upload_folder(tmp_path / "folder", "units/2", ["a"])
+    upload_folder(objects, tmp_path / "folder", "units/1")
+    upload_folder(objects, tmp_path / "folder", "units/2", ["a"])
     assert [e.key for e in objects.walk()] == ["units/1/a", "units/1/b c/d", "units/1/b c/e#", "units/2/a"]
     targets = {f"units/1/{name}": tmp_path / "back" / name for name in ("a", "b c/d", "b c/e#", "f")}
-    assert objects.download_all(targets) == ["units/1/f"]
+    assert download_all(objects, targets) == ["units/1/f"]
     assert all(path.read_text("utf-8") == key[8:] for key, path in targets.items() if key != "units/1/f")
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fairsynth.errors import InfrastructureError
 from fairsynth.store.objects import Objects
 from tests.support.store.fault_proxy import Fate, FaultProxy
+from tests.support.store.many import download_all, upload
 from tests.support.store.s3_server import KEYS, Bucket
 
 # Fault case 56: a store that refuses, is slow, or fails for a while.
@@ -40,10 +41,10 @@ def test_work_through_a_failing_network_is_what_it_is_without(bucket: Bucket, tm
     with proxy.running():
         objects = through(proxy, bucket)
         files: dict[str, Path | bytes] = {f"units/{n}/file": os.urandom(1 + 1000 * n) for n in range(12)}
-        objects.upload(files)
+        upload(objects, files)
         assert [e.key for e in objects.walk("units")] == sorted(files)
         back = {key: tmp_path / key for key in files}
-        assert objects.download_all(back) == []
+        assert download_all(objects, back) == []
         assert {key: path.read_bytes() for key, path in back.items()} == files
         with ThreadPoolExecutor(4) as pool:
             won = list(pool.map(lambda who: objects.create("record", b"%d" % who), range(4)))
@@ -201,3 +202,27 @@ def test_objects_that_others_made_with_odd_names_are_told(bucket: Bucket) -> Non
     urllib.request.urlopen(urllib.request.Request(address, b"1", method="PUT"), timeout=20).close()
     with pytest.raises(InfrastructureError, match=r"names fairsynth does not make.*--out"):
         list(Objects.at(bucket.uri()).walk())
+
+
+@pytest.mark.slow
+def test_the_patience_for_a_download_counts_from_when_it_stood_still(bucket: Bucket, tmp_path: Path) -> None:
+    content = os.urandom(8 * 2**20)
+    with FaultProxy(bucket.endpoint).running() as proxy:
+        objects = through(proxy, bucket, 2.0)
+        Objects.at(bucket.uri()).write("large", content)
+        # Each answer comes late, is cut, and brings a half of the rest: longer in all than the patience.
+        fates = iter(range(10**6))
+        proxy.fate = lambda: "cut_during" if next(fates) < 4 and not time.sleep(1.4) else "pass"  # type: ignore[method-assign]
+        start = time.monotonic()
+        assert objects.download("large", tmp_path / "large") and (tmp_path / "large").read_bytes() == content
+        assert time.monotonic() - start > 4
+
+
+def test_a_part_that_fails_late_gets_new_attempts(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(20 * 2**20))
+    with FaultProxy(bucket.endpoint).running() as proxy:
+        proxy.next = ["pass", "pass", *["unavailable"] * 5]  # more often than a small request is tried
+        through(proxy, bucket).write("large", tmp_path / "large")
+        begun = proxy.happened["pass"]
+    assert begun == 5, "begun once, three parts, completed"
+    assert Objects.at(bucket.uri()).read("large") == (tmp_path / "large").read_bytes()

@@ -19,6 +19,7 @@ from fairsynth.store.objects import Objects
 from fairsynth.store.place import output_root
 from fairsynth.store.seals import forget
 from fairsynth.store.view import finished_here, read_root, typed_root, up_to_date, view_of, viewed
+from tests.support.store.many import upload
 from tests.support.store.s3_server import Bucket
 
 IDENTITY = Identity("embed", 1, {"a": 1}, {})
@@ -35,13 +36,13 @@ def uri(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_folder_is_as_the_bucket_has_it_now(uri: str) -> None:
     objects, view = Objects.at(uri), read_root(uri)
-    objects.upload({"adapters/a/w": b"1", "adapters/b/w": b"2"})
+    upload(objects, {"adapters/a/w": b"1", "adapters/b/w": b"2"})
     folder = up_to_date(view / "adapters")
     times = {path: path.stat().st_mtime_ns for path in Path(folder).rglob("w")}
     up_to_date(folder)
     assert times == {path: path.stat().st_mtime_ns for path in Path(folder).rglob("w")}, "nothing was fetched again"
     # Within the second, and of the same size: another machine laid it out anew.
-    objects.upload({"adapters/a/w": b"3", "adapters/c/w": b"4"})
+    upload(objects, {"adapters/a/w": b"3", "adapters/c/w": b"4"})
     objects.delete(["adapters/b/w"])
     up_to_date(folder)
     assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("w")} == {
@@ -113,7 +114,7 @@ def test_an_artifact_that_was_made_anew_is_fetched_again(uri: str) -> None:
 def test_another_machine_goes_on_whatever_its_copy_has_of_the_views(uri: str) -> None:
     """What this machine fetched to look at, or a log, is not taken for somebody else's."""
     root = output_root(uri)
-    Objects.at(uri).upload({"report.json": b"{}", "logs/run.jsonl": b"{}\n"})
+    upload(Objects.at(uri), {"report.json": b"{}", "logs/run.jsonl": b"{}\n"})
     check_folder(root)
     with locked(root):
         claim(root)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fairsynth.store.objects import Objects
+from tests.support.store.many import download_all
 
 
 def fetched(uri: str, folder: Path) -> Path:
     """Every object below the address as a file of its name."""
     objects = Objects.at(uri)
-    objects.download_all({entry.key: folder / entry.key for entry in objects.walk()})
+    download_all(objects, {entry.key: folder / entry.key for entry in objects.walk()})
     return folder

@@ -13,6 +13,7 @@ from fairsynth.store.mirror import place_of
 from fairsynth.store.place import output_root
 from fairsynth.store.records import create
 from fairsynth.store.seals import SEAL, sealed
+from tests.support.store.many import upload_folder
 
 _NOT_SENT = (".lock", ".fairsynth", "stages", "dataset")
 
@@ -27,7 +28,7 @@ def uploaded(run: Path, uri: str) -> Path:
             _artifact(folder, root / "stages" / folder.name)
         views = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
         names = [path.as_posix() for path in views if path.parts[0] not in _NOT_SENT]
-        place[0].objects.upload_folder(run, "", names)
+        upload_folder(place[0].objects, run, "", names)
     return root
 
 

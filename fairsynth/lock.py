@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from fairsynth.console import complain
 from fairsynth.errors import ConfigError, OutputLockedError
 from fairsynth.run_folder.files import open_file, read_text
 from fairsynth.run_folder.mark import check_links, check_lock
@@ -36,7 +37,7 @@ def locked(root: Path) -> Iterator[None]:
     its lock is a link.
     """
     if place := place_of(root):
-        with held(place[0]):
+        with held(place[0], complain):
             yield
         return
     try:
@@ -82,7 +83,7 @@ def check_free(root: Path) -> None:
     if place := place_of(root):
         from fairsynth.store.lease import check_free as check_lease
 
-        check_lease(place[0].objects)
+        check_lease(place[0].objects, say=complain)
         return
     with suppress(OSError), _opened(root, "r+", os.O_RDWR) as handle:
         _take(handle, root, fcntl.LOCK_EX)

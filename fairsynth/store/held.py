@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from fairsynth.errors import FairsynthError
 from fairsynth.store.mirror import Mirror, newest, place_of
 from fairsynth.store.place import mark
 
 _LOGS = ("logs/run.jsonl", "logs/failures.jsonl")
 _PROGRESS = "progress.json"
-_FOLLOWED = (_PROGRESS, *_LOGS)
-# Size and time of what was sent last, by file.
-_SENT = dict[str, tuple[int, ...]]()
 
 
 @contextmanager
-def held(mirror: Mirror) -> Iterator[None]:
-    """Hold a bucket's output for this process, as ``lock.locked`` does a folder.
+def held(mirror: Mirror, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold a bucket's output for this process, as ``lock.locked`` does a folder. ``say``: told why one waits.
 
     Raises OutputLockedError if another run holds it, ConfigError if other objects lie there.
     """
+    from fairsynth.store.following import Following
     from fairsynth.store.lease import Lease
 
-    lease = Lease(mirror.objects)
+    lease = Lease(mirror.objects, say=say)
     with lease.held():
         mark(mirror)
         mirror.fence = lease.fence
+        newest(mirror.root / _PROGRESS)
+        following = Following(mirror, (_PROGRESS, *_LOGS), fetched=_PROGRESS)
         for name in _LOGS:
             _longer(mirror, name)
-        # Another machine's, perhaps: what this one last wrote shall not take its place.
-        newest(mirror.root / _PROGRESS)
-        _SENT[str(mirror.root / _PROGRESS)] = _facts(mirror.root / _PROGRESS)
+        following.begin()
         try:
             yield
         finally:
-            followed(mirror.root)
+            following.end()
             mirror.fence = None
 
 
 def followed(root: Path) -> None:
-    """Send what people watch a run by, where it has changed; what cannot be sent now is sent later."""
-    if place := place_of(root):
-        for name in _FOLLOWED:
-            with suppress(OSError, FairsynthError):
-                _send_changed(place[0], name)
+    """Have sent what people watch a run by, where it has changed; what cannot be sent now is sent later."""
+    if place_of(root):
+        from fairsynth.store.following import changed
 
-
-def _send_changed(mirror: Mirror, name: str) -> None:
-    now = _facts(mirror.root / name)
-    if now and _SENT.get(str(mirror.root / name)) != now:
-        mirror.send(name)
-        _SENT[str(mirror.root / name)] = now
-
-
-def _facts(path: Path) -> tuple[int, ...]:
-    """Size and time of a file; empty if it is not there."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ()
-    return status.st_size, status.st_mtime_ns
+        changed(root)
 
 
 def _longer(mirror: Mirror, name: str) -> None:

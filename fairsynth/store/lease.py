@@ -33,6 +33,8 @@ _BELIEVED = 1.0
 _LONGEST_WAIT = 300.0
 # Seconds to give a lease back in; otherwise it runs out by itself.
 _LEAVE = 3.0
+# Versions of leases that this process has seen unchanged for their time: nobody lives in them, and one need not wait again.
+_ABANDONED = set[tuple[str, str, str]]()
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,16 @@ class Fence:
     key: str = KEY
     seconds: float = SECONDS
 
-    def check(self) -> None:
-        """Raises TakenOverError: another run owns the output now; InfrastructureError: the store does not say."""
+    def check(self, objects: Objects | None = None) -> None:
+        """Raises TakenOverError: another run owns the output now; InfrastructureError: the store does not say.
+
+        ``objects``: a client that asks with another patience.
+        """
         memory = _memory(self.uri)
         asked = _clock()
         if asked - memory.seen.get(self.token, float("-inf")) < min(_BELIEVED, self.seconds * _MARGIN):
             return
-        found = memory.objects.read(self.key)
+        found = (objects or memory.objects).read(self.key)
         tenant = None if found is None else Tenant.parse(found, memory.objects.name(self.key))
         if tenant is None or tenant.token != self.token:
             memory.seen.pop(self.token, None)
@@ -204,7 +209,8 @@ def _free(objects: Objects, key: str, say: Callable[[str], None] | None = None) 
         if found is None:
             return None
         tenant, version = Tenant.parse(found[0], objects.name(key)), found[1]
-        if tenant.is_gone:
+        known = objects.uri, key, version
+        if tenant.is_gone or known in _ABANDONED:
             return tenant, version
         if first is None:
             first, since = (tenant, version), time.monotonic()
@@ -216,6 +222,7 @@ def _free(objects: Objects, key: str, say: Callable[[str], None] | None = None) 
         elif version != first[1]:
             raise _locked(objects, tenant)
         elif time.monotonic() - since > min(tenant.seconds, _LONGEST_WAIT):
+            _ABANDONED.add(known)
             return tenant, version
         time.sleep(min(1.0, tenant.seconds / 20))
 
@@ -227,13 +234,14 @@ def owner(objects: Objects, key: str = KEY) -> Owner | None:
     return None if tenant is None or not tenant.id else Owner(tenant.pid, tenant.host, tenant.since)
 
 
-def check_free(objects: Objects, key: str = KEY) -> None:
-    """Raise OutputLockedError, as ``Lease.held`` does, if a run holds the output now; nothing is written.
+def check_free(objects: Objects, key: str = KEY, say: Callable[[str], None] | None = None) -> None:
+    """Raise OutputLockedError, as ``Lease.held`` does, if a run holds the output now; nothing is written. ``say``: told why
+    one waits.
 
     A run on another machine is seen alive by its next renewal: this takes up to a third of its validity, and all of it
     after a kill.
     """
-    _free(objects, key)
+    _free(objects, key, say)
 
 
 def _locked(objects: Objects, tenant: Tenant) -> OutputLockedError:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from fairsynth import lock
 from fairsynth.errors import ConfigError, InfrastructureError, OutputLockedError, TakenOverError
 from fairsynth.store.lease import KEY, Lease, check_free, owner
 from fairsynth.store.objects import Objects
+from fairsynth.store.place import output_root
 from fairsynth.store.tenant import Tenant, here, started
 from tests.support.store.fault_proxy import FaultProxy
 from tests.support.store.s3_server import Bucket
@@ -135,6 +137,30 @@ def test_a_killed_owner_of_another_machine_is_followed_after_its_time(
     with Lease(objects, say=told.append).held() as lease:
         assert lease.epoch == 2 and time.monotonic() - start > SECONDS
     assert len(told) == 1 and "far?away" in told[0]
+
+
+def test_one_waits_once_for_who_is_gone_and_is_told_so(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path))
+    objects, root = Objects.at(bucket.uri()), output_root(bucket.uri())
+    gone = Tenant("a" * 16, 17, "far", time.time(), "another kernel", "1", 1, 0, SECONDS)
+    objects.write(KEY, gone.content())
+    start = time.monotonic()
+    lock.check_free(root)
+    waited, start = time.monotonic() - start, time.monotonic()
+    assert waited > SECONDS
+    with lock.locked(root):
+        assert time.monotonic() - start < SECONDS
+    said = capsys.readouterr().err
+    assert (
+        said.count("\n") == 1 and "far" in said and "waiting for at most 2 s to see whether that run is alive" in said
+    )
+    # Who lives has another version.
+    objects.write(KEY, Tenant("b" * 16, 17, "far", time.time(), "another kernel", "1", 9, 0, SECONDS).content())
+    start = time.monotonic()
+    lock.check_free(root)
+    assert time.monotonic() - start > SECONDS
 
 
 @pytest.mark.slow

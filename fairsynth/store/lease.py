@@ -91,14 +91,8 @@ class Lease:
         self._patient, self._key, self._seconds, self._say = objects, key, seconds, say
         self._tenant: Tenant | None = None
         self._version = ""
-        self._renewed = float("-inf")
         self._lost: TakenOverError | None = None
         self._ended = threading.Event()
-
-    @property
-    def epoch(self) -> int:
-        """How often the output has changed hands, this time included; 0 while it is not held."""
-        return self._tenant.epoch if self._tenant else 0
 
     @property
     def fence(self) -> Fence:
@@ -130,18 +124,6 @@ class Lease:
             renewing.join(self._seconds * _MARGIN)  # one that hangs shall not keep who pressed Ctrl-C waiting
             self._release(Objects(self._objects.address, min(_LEAVE, self._objects.patience)))
 
-    def check(self) -> None:
-        """Raises TakenOverError: another run has it now; InfrastructureError: it could not be renewed in time."""
-        if self._lost is not None:
-            raise TakenOverError(str(self._lost))
-        silent = _clock() - self._renewed
-        if silent > self._seconds * (1 - _MARGIN):
-            raise InfrastructureError(
-                f"the lease of {self._objects.address} could not be renewed for {silent:.0f} s, and another run may have "
-                "taken over; the same command goes on once the store answers"
-            )
-        self.fence.check()
-
     def _take(self) -> None:
         while True:
             found = _free(self._patient, self._key, self._say)
@@ -149,7 +131,6 @@ class Lease:
                 secrets.token_hex(8), os.getpid(), socket.gethostname(), time.time(), here(), started(os.getpid()),
                 1 if found is None else found[0].epoch + 1, 0, self._seconds,
             )  # fmt: skip
-            asked = _clock()
             if found is None:
                 created = self._patient.create(self._key, mine.content())
                 version = self._patient.read_versioned(self._key) if created else None
@@ -157,14 +138,14 @@ class Lease:
             else:
                 taken = self._patient.swap(self._key, mine.content(), found[1])
             if taken is not None:
-                self._tenant, self._version, self._renewed, self._lost = mine, taken, asked, None
+                self._tenant, self._version, self._lost = mine, taken, None
                 self._ended.clear()
                 return
 
     def _renew(self) -> None:
         while not self._ended.wait(self._seconds / _RENEWALS):
             assert self._tenant is not None
-            following, asked = self._tenant.renewed(), _clock()
+            following = self._tenant.renewed()
             try:
                 version = self._objects.swap(self._key, following.content(), self._version)
                 if version is None:
@@ -172,17 +153,16 @@ class Lease:
                     if self._lost is not None:
                         return
                 else:
-                    self._tenant, self._version, self._renewed = following, version, asked
+                    self._tenant, self._version = following, version
             except FairsynthError:
-                continue  # it is tried again; what that means for the run is check's to say
+                continue  # it is tried again; what that means for the run is its fence's to say
 
     def _look(self) -> None:
         """Whose the lease is, after a renewal was refused: an earlier one may have arrived without its answer."""
-        asked = _clock()
         found = self._objects.read_versioned(self._key)
         tenant = None if found is None else Tenant.parse(found[0], self._objects.name(self._key))
         if found is not None and tenant is not None and tenant.token == self.token:
-            self._tenant, self._version, self._renewed = tenant, found[1], asked
+            self._tenant, self._version = tenant, found[1]
         else:
             self._lost = _taken_over(self._objects, tenant)
 

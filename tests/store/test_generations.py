@@ -50,8 +50,8 @@ def test_one_run_at_a_time(objects: Objects) -> None:
     with Lease(objects, seconds=1).held() as lease:
         with pytest.raises(OutputLockedError, match="is in use by process"), Lease(objects).held():
             pytest.fail("two runs in one output")
-        lease.check()
+        lease.fence.check()
         objects.write(KEY, Tenant("other", 1, "there", 0.0, "", 0, 2, 0, 9.0).content())
         time.sleep(0.2)
         with pytest.raises(TakenOverError):
-            lease.check()
+            lease.fence.check()

@@ -68,18 +68,26 @@ def samples_of(
             found.quarantined.append(SetAside(f"{shard}/{shown}", "unsafe_member"))
             continue
         # The key from the name as it is shown, what follows it from the name as it is.
-        name = PurePosixPath(shown)
-        stem, ending = _parted(name.name, key_ends)[0], _parted(member.name.rpartition("/")[2], key_ends)[2].lower()
+        folder, name = _split(shown)
+        stem, ending = _parted(name, key_ends)[0], _parted(member.name.rpartition("/")[2], key_ends)[2].lower()
         if stem and ending:
-            sample = samples[str(name.with_name(stem))]
+            sample = samples[f"{folder}/{stem}" if folder else stem]
             if sample.has(ending):
                 what = f"{storage.name(shard)} has the member {shown!r} twice; keep one"
                 found.refuse(f"{shard}/{shown}", "repeated_member", what)
             else:
                 _put(sample, storage, shard, shown, ending, member, text, fields, found)
-        elif is_image(name.name):
+        elif is_image(name):
             found.quarantined.append(SetAside(f"{shard}/{shown}", "no_key"))
     return samples
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Folder (empty: none) and name of a relative path."""
+    if "//" in path or "./" in path or path.endswith(("/", "/.")):
+        path = str(PurePosixPath(path))
+    folder, _, name = path.rpartition("/")
+    return folder, name
 
 
 def _parted(name: str, key_ends: KeyEnds) -> tuple[str, str, str]:

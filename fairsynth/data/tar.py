@@ -11,8 +11,8 @@ from fairsynth.data.storage import Storage
 from fairsynth.errors import DataError
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-# These take 20 s of a slow core and 0.4 GB to find.
-MAX_MEMBERS = 600_000
+# These take 17 s of a slow core and 0.4 GB to find.
+MAX_MEMBERS = 500_000
 MAX_TEXT = 1 << 20
 _BUFFER = 1 << 17
 _BLOCK = 512
@@ -37,7 +37,7 @@ class _Shard(io.BufferedReader):
 def members(storage: Storage, shard: str, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """All members in order, with the bytes of regular files that end like one of ``texts``, at most 1 MB; else none.
 
-    Raises DataError: compressed, truncated, damaged, no tar, more than 600,000 members.
+    Raises DataError: compressed, truncated, damaged, no tar, more than 500,000 members.
     """
     where = storage.name(shard)
     with storage.open(shard) as handle, _Shard(handle, _BUFFER) as file:

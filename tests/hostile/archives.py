@@ -1,4 +1,4 @@
-"""Tar shards: members that lead elsewhere, headers that lie, 400,000 members, texts that unpack."""
+"""Tar shards: members that lead elsewhere, headers that lie, 600,000 members, texts that unpack."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def cases() -> Iterator[Case]:
     }  # fmt: skip
     for name, headers in pax.items():
         yield Case("tar", f"pax: {name}", partial(_pax, headers))
-    yield Case("tar", "400,000 members, images", partial(_many, 400_000, ".png"), PLAN, codes=refused())
-    yield Case("tar", "400,000 members, texts", partial(_many, 400_000, ".cls"), codes=refused())
-    yield Case("tar", "400,000 members of no use", partial(_many, 400_000, ""), codes=refused())
+    yield Case("tar", "600,000 members, images", partial(_many, 600_000, ".png"), PLAN, codes=refused())
+    yield Case("tar", "600,000 members, texts", partial(_many, 600_000, ".cls"), codes=refused())
+    yield Case("tar", "600,000 members of no use", partial(_many, 600_000, ""), codes=refused())
     for size in (10 << 30, 8**11 - 1, 2**63, 2**80):
         yield Case("tar", f"a member that says {size:,} bytes", partial(_claims, size))
     yield Case("tar", "an image of 3 GB of zeros", _zeros, INGEST)

@@ -15,6 +15,8 @@ PATIENCE = 40.0
 # seconds they are slow: the raylet itself ends workers that do not come up within a minute.
 _ENDS, _SLOW = 2, 45.0
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+# Words of who failed, not of who only warns.
+_FAILED = re.compile(r"error|exception|cannot|can't|not found|no such|denied|abort|fatal", re.IGNORECASE)
 # What the raylet itself writes there: [2026-01-31 12:00:00,000 I 1234 1234] ...
 _RAYLETS = re.compile(r"\[\d{4}-\d\d-\d\d .* [A-Z] \d+")
 
@@ -24,7 +26,7 @@ class Births:
 
     def __init__(self, raylet: int, errors: Path) -> None:
         self.raylet, self.errors = raylet, errors
-        self.well, self._first = False, 0.0
+        self.well, self._first, self._none = False, 0.0, 0.0
         # When each that is starting was first seen; how long those lived that ended before they came up.
         self._starting, self._lives = dict[int, float](), list[float]()
 
@@ -39,7 +41,10 @@ class Births:
         self._starting = {number: self._starting.get(number, now) for number in starting}
         if starting and not self._first:
             self._first = now
-        if not self._first or now - self._first < PATIENCE or self._may_come_up(now):
+        self._none = now if starting else self._none or now
+        seen = self._first and now - self._first >= PATIENCE and not self._may_come_up(now)
+        # Those that ended before the first look have left their words, and Ray starts no others for minutes.
+        if not seen and not (now - self._none >= PATIENCE and _FAILED.search(self._said())):
             return ""
         return f"Ray's workers end as soon as they start: {self._said() or f'they say nothing; {self.errors.parent} has the logs'}"
 

@@ -52,6 +52,24 @@ def test_workers_that_end_are_told_after_a_while(
     assert seen.look() == "Ray's workers end as soon as they start: ImportError: no numpy" and seen.hurried
 
 
+def test_those_that_ended_before_anybody_looked_are_known_by_their_words(
+    there: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(births.time, "monotonic", lambda: clock[0])
+    (tmp_path / "raylet.err").write_text(f"{OWN}ImportError: no numpy\n", "utf-8")
+    seen, slow = (Births(RAYLET, tmp_path / "raylet.err") for _ in range(2))
+    assert seen.look() == ""
+    clock[0] += births.PATIENCE - 1
+    assert seen.look() == ""
+    there[13] = WORKER
+    assert slow.look() == "", "one is starting"
+    clock[0] += births.PATIENCE
+    assert slow.look() == "", "and lives still"
+    del there[13]
+    assert seen.look() == "Ray's workers end as soon as they start: ImportError: no numpy"
+
+
 def test_a_slow_start_is_none_that_ends(there: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(births.time, "monotonic", lambda: clock[0])

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
+from fairsynth import interrupts
 from fairsynth.engine.budget import Budget
 from fairsynth.engine.gauges import Gauges
 from fairsynth.engine.heartbeat import Heartbeat
@@ -144,9 +145,18 @@ class Progress:
         if self._thread is not None:
             self._thread.join(timeout=5)
         if self.stages or self.bench_cell:
-            for facts in self.stages.values():
-                facts["state"] = "stopped" if facts["state"] == "running" else facts["state"]
-            self.write(ended=_ending(error))
+            self._end(error)
+
+    def cut_off(self, error: BaseException) -> None:
+        """The process is ended by force: the record and the log say how, as they do of other ends."""
+        self._over.set()
+        log.note(log.ENDED, log.ending(error), how=log.ending(error))
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        for facts in self.stages.values():
+            facts["state"] = "stopped" if facts["state"] == "running" else facts["state"]
+        self.write(ended=_ending(error))
 
     def found(self, name: str, folder: str, facts: Mapping[str, Any]) -> None:
         """A stage was finished before, and is not looked at."""
@@ -233,7 +243,7 @@ class Progress:
         rate, left = beat.pace()
         if self.bar:
             notes = [f"{record.pieces(beat.done)}/{beat.total}", f"{rate:.2f}/s" if left is not None else ""]
-            notes += [f"{_clock(left)} left" if left else "", f"{retried} failures" if retried else ""]
+            notes += [f"{record.clock(left)} left" if left else "", f"{retried} failures" if retried else ""]
             self.bar.show(beat.done, beat.total, "  ".join(filter(None, notes)))
         self.gauges.put("fairsynth_units_done", beat.done, stage=beat.stage)
         self.gauges.put("fairsynth_units_total", beat.total, stage=beat.stage)
@@ -269,11 +279,14 @@ def watched(root: Path | None = None, max_worker_hours: float | None = None) -> 
         return
     with log.logged(root, record.command_line()):
         progress = Progress(root, budget)
+        undo = interrupts.before_a_hard_end(progress.cut_off)
         try:
             yield progress
         except BaseException as error:
             progress.close(error)
             raise
+        finally:
+            undo()
         progress.close()
 
 
@@ -286,8 +299,3 @@ def _working_folder() -> str | None:
 def _ending(error: BaseException | None) -> dict[str, Any]:
     how = log.ending(error)
     return {"how": how, "why": "" if how in ("finished", "interrupted") else redacted(str(error))[:2000]}
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

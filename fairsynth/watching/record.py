@@ -64,3 +64,9 @@ def command_line() -> str:
     else:
         return ""
     return redacted(shlex.join([*start, *words]))
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours too, for a bar."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

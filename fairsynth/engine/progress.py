@@ -273,12 +273,11 @@ class Progress:
 @contextmanager
 def watched(root: Path | None = None, max_worker_hours: float | None = None) -> Iterator[Progress]:
     """The progress of work in an output folder, with its log, until the work ends, by an error or well."""
-    budget = Budget(max_worker_hours)
     if root is None:
-        yield Progress(None, budget)
+        yield Progress(None, Budget(max_worker_hours))
         return
     with log.logged(root, record.command_line()):
-        progress = Progress(root, budget)
+        progress = Progress(root, Budget(max_worker_hours))
         undo = interrupts.before_a_hard_end(progress.cut_off)
         try:
             yield progress

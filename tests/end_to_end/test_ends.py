@@ -78,7 +78,7 @@ def test_signals_and_the_loss_of_ray(out: Path, finished_run: Path) -> None:
     assert ended(process, there) == (130, LINE)
     assert look(out)["ended"]["how"] == "interrupted"
     process = begun(out)
-    there = awaited(process, "ray::RayTrainWorker")  # a job of Ray Train is at work
+    there = awaited(process, "_UnitActor")  # a worker is at work
     (head,) = (number for number, command in there.items() if "gcs/gcs_server" in command)
     os.kill(head, signal.SIGKILL)
     assert ended(process, there) == (5, GONE)

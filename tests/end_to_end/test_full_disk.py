@@ -21,10 +21,14 @@ def _ended(command: tuple[str, ...], words: str) -> None:
     assert "Traceback" not in result.stderr and "the same command goes on" in lines[0]
 
 
+def _tables(stage: Path) -> dict[Path, str]:
+    return {path.relative_to(stage): sha(path) for path in stage.rglob("*.parquet")}
+
+
 # Fault case 55: the disk is full, or a quota, a limit or the file system lets no more be written.
 def test_what_a_full_disk_stopped_goes_on_to_the_same_result(finished_run: Path, tmp_path: Path) -> None:
     undisturbed = essence(finished_run)
-    files = {path.name: sha(path) for path in stage_folder(finished_run, _WORKERS).rglob("*.parquet")}
+    files = _tables(stage_folder(finished_run, _WORKERS))
     with small_disk(tmp_path / "disk", 500_000) as disk:
         out = disk.path / "out"
         shutil.copytree(finished_run, out)
@@ -40,7 +44,7 @@ def test_what_a_full_disk_stopped_goes_on_to_the_same_result(finished_run: Path,
         result = fairsynth(*run)
         assert result.returncode == 0, result.stderr[-3000:]
         assert all(path.is_dir() for path in left), "finished units are kept"
-        again = {path.name: sha(path) for path in stage_folder(out, _WORKERS).rglob("*.parquet")}
+        again = _tables(stage_folder(out, _WORKERS))
         found = essence(out)
     assert again == files
     for part in undisturbed:

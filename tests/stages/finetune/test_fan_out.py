@@ -32,6 +32,7 @@ from fairsynth.stages.finetune.output import ADAPTER_FILE, TEXTS_UNIT, read_adap
 from fairsynth.stages.finetune.prompt_embeddings import read_texts
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 from fairsynth.stages.finetune.worker import LotTask, train_lot
+from fairsynth.store.seals import SEAL
 from fairsynth.work import Ran
 from tests.support.lots import difference, same_bits
 from tests.support.many_clusters import CONFIG, embeddings, many_jobs, models
@@ -152,7 +153,7 @@ def test_two_workers_make_the_unet_that_one_makes(new_stage: NewStage) -> None:
     trainer = FullTrainer(unet, scheduler, FULL, read_texts(stage.units[TEXTS_UNIT]))
     for job in work:
         folder = stage.units[job.name]
-        assert {path.name for path in folder.iterdir()} == {"config.json", FULL_FILE_NAME, ADAPTER_FILE}
+        assert {path.name for path in folder.iterdir()} == {"config.json", FULL_FILE_NAME, ADAPTER_FILE, SEAL}
         found, expected = load_file(folder / FULL_FILE_NAME), trainer.train(job, latents(job))
         assert difference(found, expected.weights) <= 1e-5
         assert difference(found, base) > 1e-2, "what has not moved proves nothing"
@@ -262,7 +263,7 @@ def test_an_adapter_that_explodes_fails_alone_and_says_why(new_stage: NewStage, 
     stage, wild = new_stage(), replace(JOBS[2], learning_rate=1e12)
     ran = stage.train([*JOBS[:2], wild, *JOBS[3:]])
     assert (ran.made, ran.cached) == (5, 0)
-    assert [path.name for path in stage.units[wild.name].iterdir()] == [ADAPTER_FILE]
+    assert {path.name for path in stage.units[wild.name].iterdir()} == {ADAPTER_FILE, SEAL}
     why = read_adapter(stage.units[wild.name])["failed"]
     assert "learning rate 1e+12; again loss" in why and "\n" not in why
     assert all(difference(stage.weights(job), alone[job.name]) <= ROUNDING for job in (*JOBS[:2], *JOBS[3:]))

@@ -88,6 +88,8 @@ class Beats:
             import ray
             from ray.experimental.internal_kv import _internal_kv_put
 
+            if not ray.is_initialized():
+                return  # to ask it where one is would start one
             now, used = time.monotonic(), _used()
             processor, disk = used[0] - self._used[0], used[1] - self._used[1]
             if processor > _BUSY * (now - self._last) or disk > _BYTES:
@@ -106,6 +108,8 @@ class Beats:
         with suppress(Exception):
             import ray
 
+            if not ray.is_initialized():
+                return
             self._hung = {str(unit): int(times) for unit, times in read(hung_key(ray, self.stage), {}).items()}
 
     def __reduce__(self) -> tuple[Any, ...]:

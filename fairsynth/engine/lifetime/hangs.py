@@ -50,6 +50,8 @@ class _Watch:
         import ray
         from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list
 
+        if not ray.is_initialized():
+            return  # to ask it where one is would start one
         for name in _internal_kv_list(
             key("beat", ray.get_runtime_context().get_job_id(), self.stage, ""), namespace=SPACE
         ):

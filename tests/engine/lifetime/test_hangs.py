@@ -117,3 +117,17 @@ def test_workers_that_train_together_hang_once(tmp_path: Path, monkeypatch: pyte
         clock[0] += 600
     assert json.loads(kept[beats.hung_key(ray, "finetune")]) == {"one": 2, "two": 2}
     assert len((tmp_path / "logs" / "failures.jsonl").read_text("utf-8").splitlines()) == 4
+
+
+def test_nobody_starts_a_ray_by_giving_signs_or_looking_for_them(tmp_path: Path) -> None:
+    code = (
+        "import ray\n"
+        "from fairsynth.engine.lifetime.beats import Beats\n"
+        "from fairsynth.engine.lifetime.hangs import _Watch\n"
+        "signs = Beats('embed', 600)\n"
+        "signs.begin('a'); signs._say(); signs._look(); _Watch('embed', 600, None).look()\n"
+        "print(ray.is_initialized())\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(fairsynth.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.escaping import printable
 from fairsynth.store.address import Address, is_bucket
 from fairsynth.store.mirror import Mirror, mirrored, require_cache
+
+if TYPE_CHECKING:  # it imports obstore
+    from fairsynth.store.objects import Objects
 
 # What an output in a bucket is known by.
 MARK = "fairsynth.json"
@@ -35,15 +40,15 @@ def output_root(text: str) -> Path:
     return mirror.root
 
 
-def marked(objects: object) -> str:
+def marked(objects: Objects) -> str:
     """The name of the output that lies in a bucket; empty: none does. Raises DataError for a mark that is none."""
-    content = objects.read(MARK)  # type: ignore[attr-defined]
+    content = objects.read(MARK)
     if content is None:
         return ""
     try:
         return str(json.loads(content)["run"])
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{objects.name(MARK)} is not fairsynth's; give another prefix with --out") from None  # type: ignore[attr-defined]
+        raise DataError(f"{objects.name(MARK)} is not fairsynth's; give another prefix with --out") from None
 
 
 def mark(mirror: Mirror) -> None:
@@ -63,16 +68,12 @@ def check_prefix(mirror: Mirror) -> str:
     objects = mirror.objects
     found = marked(objects)
     if not found:
-        others = [entry.key for entry in _some(mirror) if not entry.key.startswith(("lease", ".fairsynth-probe-"))]
+        others = [
+            entry.key for entry in islice(objects.walk(), 5) if not entry.key.startswith(("lease", ".fairsynth-probe-"))
+        ]
         if others:
             raise ConfigError(
                 f"{objects.name('')} holds other objects ({printable(others[0])}) and no run of fairsynth; give an empty prefix "
                 "with --out"
             )
     return found
-
-
-def _some(mirror: Mirror) -> list:  # type: ignore[type-arg]
-    from itertools import islice
-
-    return list(islice(mirror.objects.walk(""), 5))

@@ -108,11 +108,8 @@ def without_rays_words() -> Iterator[None]:
     """Ray prints to the driver's stdout what its processes say of tasks that fail or are ended: the run says that itself."""
     from ray._private import worker
 
-    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
-    try:
+    with _off(worker, "_worker_logs_enabled"):
         yield
-    finally:
-        worker._worker_logs_enabled = before
 
 
 def _for_the_cluster() -> dict[str, str]:
@@ -173,11 +170,19 @@ def _loopback() -> Iterator[None]:
     """Ray takes another address of the machine for 127.0.0.1 otherwise, and listens on all of them."""
     from ray._private import ray_constants
 
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    with _off(ray_constants, "ENABLE_RAY_CLUSTER"):
+        yield
+
+
+@contextmanager
+def _off(module: Any, switch: str) -> Iterator[None]:
+    """A switch of Ray's own, off while this lasts."""
+    before = getattr(module, switch)
+    setattr(module, switch, False)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        setattr(module, switch, before)
 
 
 @contextmanager

@@ -6,22 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from fairsynth.artifacts import Artifact, Counts, Identity, Units
+from fairsynth.artifacts import Artifact, Identity, Units
 from fairsynth.lock import locked
 from fairsynth.store.mirror import place_of
 from fairsynth.store.objects import Objects
 from fairsynth.store.place import output_root
+from tests.commands.gc.test_gc import put
 from tests.support.calling import call, refused
 from tests.support.store.s3_server import Bucket
-
-
-def put(root: Path, stage: str, inputs: dict[str, str], version: int = 1, done: bool = True) -> Artifact:
-    artifact = Artifact(root, Identity(stage, version, {}, inputs))
-    artifact.open()
-    artifact.units().commit("a", lambda folder: (folder / "x").write_bytes(b"x" * 1000) and None)
-    if done:
-        artifact.finish(Counts(), 90.0)
-    return artifact
 
 
 @pytest.fixture

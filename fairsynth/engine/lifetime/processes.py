@@ -5,21 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 _PROC = Path("/proc")
+# Seconds that killed processes have to go.
+_GOES = 2.0
 _seen: dict[int, str] = {}
 
 
 def end() -> None:
     """End them, and all that they have started, at once: Ray's own goodbye takes seconds, or never comes."""
     note()
-    for number, start in _seen.items():
-        if began(number) == start:  # and no other process has its number by now
-            with suppress(OSError):
-                os.kill(number, signal.SIGKILL)
+    theirs = {number: start for number, start in _seen.items() if began(number) == start}  # not another of that number
+    for number in theirs:
+        with suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+    until = time.monotonic() + _GOES
+    # A killed process needs a moment to give its memory back. One that has no words any more is gone.
+    while any(began(number) == start and command(number) for number, start in theirs.items()):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.02)
     _seen.clear()
 
 

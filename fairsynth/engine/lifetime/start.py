@@ -99,8 +99,9 @@ def with_token() -> Iterator[None]:
         yield
     finally:
         os.environ["RAY_AUTH_MODE"] = mode
-        with suppress(Exception):
-            sys.modules["ray._raylet"].Config.initialize("")  # Ray keeps what it has read
+        with suppress(Exception):  # Ray keeps what it has read
+            sys.modules["ray._raylet"].Config.initialize("")
+            sys.modules["ray._raylet"].AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

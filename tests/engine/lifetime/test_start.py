@@ -129,3 +129,40 @@ def test_an_empty_entry_of_the_path_is_left_out(monkeypatch: pytest.MonkeyPatch)
     assert start.own_path()["PYTHONPATH"].split(":")[-2:] == ["/a", "/b"]
     monkeypatch.delenv("PYTHONPATH")
     assert start._without_current_folder() == {}
+
+
+BOTH = """
+from ray.cluster_utils import Cluster
+import ray
+from fairsynth.config import ResourcesConfig
+from fairsynth.engine.session import session_of
+
+def on_a_cluster():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    ray.init(address=cluster.address, log_to_driver=False)
+    found = ray.get(ray.remote(Actor).remote().node.remote(), timeout=60)
+    ray.shutdown()
+    cluster.shutdown()
+    return found
+
+class Actor:
+    def node(self):
+        return ray.get_runtime_context().get_node_id()
+
+first = on_a_cluster()
+with session_of(ResourcesConfig(workers=1)) as session:
+    session.connect()
+    local = ray.get(ray.remote(Actor).remote().node.remote(), timeout=60)
+last = on_a_cluster()
+print(len({first, local, last}))
+"""
+
+
+@pytest.mark.slow
+def test_a_token_of_a_local_ray_is_forgotten_with_it(tmp_path: Path) -> None:
+    """A cluster without tokens would take no actor from a process that still shows one."""
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH], env=environment(RAY_AUTH_MODE="disabled"), cwd=tmp_path,
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "3", done.stderr[-3000:]

@@ -19,8 +19,8 @@ from fairsynth.engine.lifetime import processes
 from fairsynth.errors import InfrastructureError
 
 SPACE = b"fairsynth"
-# After so many times the run ends.
-MOST_HANGS = 3
+# After so many times the run ends: workers that hang on a unit, and processes whose first unit it is and that end with it.
+MOST_HANGS, MOST_DEATHS = 3, 8
 # A worker moves if it uses this part of a processor, or reads and writes so many bytes.
 _BUSY, _BYTES = 0.03, 2**20
 # Seconds after which the next unit is told of at once, and not by the thread.
@@ -42,9 +42,13 @@ class Beats:
         self._thread: threading.Thread | None = None
         self._moved, self._used, self._last = 0, (0.0, 0), time.monotonic()
         self._said, self._idle, self._lock = "", True, threading.Lock()
+        self._first: str | None = None
 
     def begin(self, unit: str) -> None:
-        """The worker begins a unit. Raises InfrastructureError if workers have hung on it too often."""
+        """The worker begins a unit. Raises InfrastructureError if workers have hung on it, or ended with it, too often."""
+        if self._first is None:
+            self._first = unit
+            self._check_deaths(unit)
         if not self.seconds:
             return
         if self._thread is None:
@@ -66,6 +70,10 @@ class Beats:
         """The worker is through with it."""
         if unit in self._units:
             self._units.remove(unit)
+        if unit == self._first:
+            self._first = ""
+            with suppress(Exception):
+                _put(self._deaths_key(unit), "0")
 
     @contextmanager
     def at_work(self, unit: str) -> Iterator[None]:
@@ -75,6 +83,28 @@ class Beats:
             yield
         finally:
             self.end(unit)
+
+    def _check_deaths(self, unit: str) -> None:
+        """Count the processes that begin with this unit, none of which came through with it: Ray would start others for ever."""
+        deaths = 0
+        with suppress(Exception):
+            import ray
+
+            if not ray.is_initialized():
+                return
+            deaths = int(read(self._deaths_key(unit), 0))
+            _put(self._deaths_key(unit), str(deaths + 1))
+        if deaths >= MOST_DEATHS:
+            raise InfrastructureError(
+                f"stage {self.stage}: {deaths} workers in turn ended while they were at unit {unit}; most often memory runs "
+                "out: have fewer workers side by side (resources.workers), or machines with more memory; finished units are "
+                "kept, the same command goes on"
+            )
+
+    def _deaths_key(self, unit: str) -> bytes:
+        import ray
+
+        return key("deaths", ray.get_runtime_context().get_job_id(), self.stage, unit)
 
     def _beat(self) -> None:
         while True:
@@ -86,7 +116,6 @@ class Beats:
         """Give a sign if there is something new to tell; one that cannot be given is no reason to fail."""
         with suppress(Exception), self._lock:
             import ray
-            from ray.experimental.internal_kv import _internal_kv_put
 
             if not ray.is_initialized():
                 return  # to ask it where one is would start one
@@ -100,7 +129,7 @@ class Beats:
             text = json.dumps(place | {"units": list(self._units), "moved": self._moved})
             if text != self._said:
                 name = key("beat", context.get_job_id(), self.stage, context.get_worker_id())
-                _internal_kv_put(name, text, namespace=SPACE)
+                _put(name, text)
             self._said, self._idle = text, not self._units
 
     def _look(self) -> None:
@@ -132,6 +161,12 @@ def read(name: bytes, otherwise: Any) -> Any:
 
     text = _internal_kv_get(name, namespace=SPACE)
     return otherwise if text is None else json.loads(text)
+
+
+def _put(name: bytes, text: str) -> None:
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(name, text, namespace=SPACE)
 
 
 def _used() -> tuple[float, int]:

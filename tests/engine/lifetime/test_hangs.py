@@ -44,23 +44,26 @@ def make():
             sum(range(10000))
         if name == "hangs":
             time.sleep(600)
+        if name == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
         return {"t": pa.table({"name": [name]})}
     return work
 
-told = ""
+told = []
 with session_of(ResourcesConfig(workers=1, hang_seconds=2), root) as session:
     made = run_units(session, "good", Units(root / "good"), ["stands", "slow"], make, models=False).made
-    try:
-        run_units(session, "bad", Units(root / "bad"), ["hangs"], make, models=False)
-    except InfrastructureError as error:
-        told = str(error)
-tries = {name: (root / f"tries-{name}").stat().st_size for name in ("stands", "slow", "hangs")}
+    for unit in ("hangs", "dies"):
+        try:
+            run_units(session, unit, Units(root / unit), [unit], make, models=False)
+        except InfrastructureError as error:
+            told.append(str(error))
+tries = {name: (root / f"tries-{name}").stat().st_size for name in ("stands", "slow", "hangs", "dies")}
 print(json.dumps({"made": made, "told": told, "tries": tries}))
 """
 
 
 @pytest.mark.slow
-def test_workers_that_hang_are_replaced(tmp_path: Path) -> None:
+def test_workers_that_hang_are_replaced_and_a_unit_that_ends_them_ends_the_run(tmp_path: Path) -> None:
     here = str(Path(fairsynth.__file__).parents[1])
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
@@ -69,8 +72,11 @@ def test_workers_that_hang_are_replaced(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["made"] == 2 and found["tries"] == {"stands": 2, "slow": 1, "hangs": beats.MOST_HANGS}
-    assert "3 workers in turn made no progress on unit hangs for 2 seconds (resources.hang_seconds)" in found["told"]
+    tries = {"stands": 2, "slow": 1, "hangs": beats.MOST_HANGS, "dies": beats.MOST_DEATHS}
+    assert found["made"] == 2 and found["tries"] == tries
+    hung, died = found["told"]
+    assert "3 workers in turn made no progress on unit hangs for 2 seconds (resources.hang_seconds)" in hung
+    assert "8 workers in turn ended while they were at unit dies; most often memory runs out" in died
     log = (tmp_path / "logs" / "failures.jsonl").read_text("utf-8")
     assert log.count("its worker made no progress for 2 seconds and was replaced") == 4
 

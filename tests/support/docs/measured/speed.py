@@ -12,7 +12,7 @@ from tests.support.docs.measured.text import said
 def sayings() -> Mapping[str, list[str]]:
     """By page, what it says."""
     many = [*_peft(), *_sd15(), *_processes(), *_generating(), *_generating_sd15()]
-    return {"docs/benchmarks.md": [*many, *_million(), *_many_units(), *_classifiers(), *_search()]}
+    return {"docs/benchmarks.md": [*many, *_million(), *_many_units(), *_places(), *_classifiers(), *_search()]}
 
 
 def _peft() -> list[str]:
@@ -152,6 +152,21 @@ def _many_units() -> list[str]:
         row(
             "memory of the driver after a tenth, a half and all of the run",
             said("{}, {} and {} GB", *parts),
+        ),
+    ]
+
+
+def _places() -> list[str]:
+    found = result("disk_or_bucket")
+    seconds = {name: found[name]["seconds"] for name in ("before, disk", "disk", "bucket")}
+    rows = result("rows_before_after")
+    longer = [now / then - 1 for then, now in zip(rows["before"]["whole run"], rows["after"]["whole run"], strict=True)]
+    return [
+        said("took {}, {} and {} longer than before", *(percent(share, 0) for share in longer)),
+        row("before, on a disk", f"{seconds['before, disk']:.0f} s"),
+        row("on a disk", said("{} s, {} times", f"{seconds['disk']:.0f}", f"{found['disk / before, disk']:.2f}")),
+        row(
+            "in a bucket", said("{} s, {} times the disk", f"{seconds['bucket']:.0f}", f"{found['bucket / disk']:.2f}")
         ),
     ]
 

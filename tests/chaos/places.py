@@ -132,6 +132,8 @@ class Nodes(Disk):
 
     def lose_node(self, number: int) -> str:
         """Kill a node's processes at once; another node takes its place seconds later."""
+        if not processes.of_kind(processes.below(os.getpid()), "gcs"):
+            return "no node: the head is gone, and the command has not ended yet"
         node = self.nodes.pop(number % len(self.nodes))
         self.cluster.remove_node(node, allow_graceful=False)
         time.sleep(2)

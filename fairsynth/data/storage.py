@@ -19,6 +19,7 @@ from fairsynth.config.suggest import did_you_mean
 from fairsynth.config.values import brief
 from fairsynth.data.pointers import LONGEST_POINTER, pointer_hint
 from fairsynth.errors import DataError
+from fairsynth.store.arrow import patient
 
 SCHEMES = ("s3", "gs")
 # What systems, network disks and archivers put among people's files: previews, snapshots and what was deleted.
@@ -65,6 +66,7 @@ class Storage:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.filesystem = patient(self.filesystem)
         if self.made_by is not None:  # on this node, where it has a place of its own
             self.local = self.made_by()
             self.root = self._base = str(self.local)
@@ -293,4 +295,4 @@ def _remote(root: str, scheme: str) -> tuple[Any, str]:
         raise DataError(
             f"cannot open {brief(root)}: {_first_line(error)}; 'fairsynth doctor' tells what access needs"
         ) from None
-    return filesystem, base
+    return patient(filesystem), base

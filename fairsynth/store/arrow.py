@@ -1,4 +1,4 @@
-"""A place in a bucket as pyarrow's file systems have it: for Ray Train and Ray Tune, which keep files of their own there."""
+"""Buckets as pyarrow's file systems have them: datasets, and what Ray Train and Ray Tune keep of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from fairsynth.store.address import Address
 from fairsynth.store.mirror import place_of
+
+# Of a request, with growing pauses between them: some ten seconds in all.
+_ATTEMPTS = 10
 
 
 def storage_of(path: Path) -> dict[str, Any]:
@@ -26,6 +29,19 @@ def forget_storage(path: Path) -> None:
         filesystem, name = _there(place[0].uri, place[1])
         with suppress(OSError):
             filesystem.delete_dir(name)
+
+
+def patient(filesystem: Any) -> Any:
+    """The same file system, and an S3 store that refuses for a while is asked for longer than the usual three times.
+
+    One that has travelled to another process has forgotten that.
+    """
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    if not isinstance(filesystem, S3FileSystem):
+        return filesystem
+    rebuild, (options,) = filesystem.__reduce__()
+    return rebuild({**options, "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS)})
 
 
 def _there(uri: str, key: str) -> tuple[Any, str]:

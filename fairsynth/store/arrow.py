@@ -9,7 +9,8 @@ from typing import Any
 from fairsynth.store.address import Address
 from fairsynth.store.mirror import place_of
 
-# Of a request, with growing pauses between them: some ten seconds in all.
+# Of a request, with growing pauses between them: some ten seconds in all. Not by AWS's "standard" rule, which gives up for all
+# requests once many have failed.
 _ATTEMPTS = 10
 
 
@@ -36,12 +37,12 @@ def patient(filesystem: Any) -> Any:
 
     One that has travelled to another process has forgotten that.
     """
-    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+    from pyarrow.fs import AwsDefaultS3RetryStrategy, S3FileSystem
 
     if not isinstance(filesystem, S3FileSystem):
         return filesystem
     rebuild, (options,) = filesystem.__reduce__()
-    return rebuild({**options, "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS)})
+    return rebuild({**options, "retry_strategy": AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS)})
 
 
 def _there(uri: str, key: str) -> tuple[Any, str]:

@@ -15,6 +15,7 @@ from weakref import WeakSet
 from fairsynth.engine.failures import root_cause
 from fairsynth.engine.session import Session
 from fairsynth.errors import ConfigError
+from fairsynth.run_folder.files import remove
 from fairsynth.store.mirror import place_of
 
 PROBE = ".fairsynth-probe-"
@@ -92,6 +93,8 @@ def require_shared(session: Session, folder: Path) -> None:
     import ray
 
     if sum(node["Alive"] for node in ray.nodes()) > 1:
+        for left in folder.glob(f"{PROBE}*"):
+            remove(left)  # of a run that was killed while it asked
         with tempfile.TemporaryDirectory(prefix=PROBE, dir=folder) as probe:
             _probe(session, folder, Path(probe))
     _SHARED.add(session)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fairsynth.engine.each_node import PROBE
 from tests.conftest import small_arguments
 
 AWAY = "away"
@@ -72,8 +73,10 @@ def test_an_output_folder_that_a_node_does_not_see_is_refused_before_any_workers
     left = [path.relative_to(out / "stages").parts for path in (out / "stages").rglob("*")]
     assert not any(".fairsynth-probe" in name for parts in left for name in parts)
     assert not any(parts[0].startswith("embed-") and "units" in parts for parts in left)
-    # One that both see is none of these.
-    (tmp_path / "here").mkdir()
+    # One that both see is none of these; what a run that was killed meanwhile has left there goes.
+    left_over = tmp_path / "here" / f"{PROBE}left"
+    left_over.mkdir(parents=True)
+    (left_over / "token").write_text("x", "utf-8")
     words = [sys.executable, "-c", _ASK, str(tmp_path / "here")]
     fine = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert fine.stdout == "shared by 2\n" and not list((tmp_path / "here").iterdir()), fine.stderr[-2000:]

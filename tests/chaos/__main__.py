@@ -108,7 +108,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the runs and the results")
     parser.add_argument("--per-run", type=int, default=20, help="most strikes on one whole run")
     parser.add_argument(
-        "--gap", type=float, nargs=2, default=(4.0, 30.0), help="least and most seconds between strikes"
+        "--gap",
+        type=float,
+        nargs=2,
+        help="least and most seconds between strikes; by default shares of a whole run's time",
     )
     parser.add_argument("--undisturbed", type=Path, help="a finished run to compare with; made first unless given")
     parser.add_argument("--short", action="store_true", help=f"begin with all but {', '.join(SHORT)} finished")

@@ -26,7 +26,7 @@ PLACES = ("disk", "nodes", "bucket")
 
 def sayings() -> Mapping[str, list[str]]:
     """By page, what it says."""
-    return {"docs/architecture.md": table()}
+    return {"docs/architecture.md": table(), "docs/security.md": hostile()}
 
 
 def table() -> list[str]:
@@ -36,6 +36,21 @@ def table() -> list[str]:
     return [
         row(title, *(str(place[name] if name else max(place[wrong] for wrong in _WRONG)) for place in places))
         for title, name in _COUNTED.items()
+    ]
+
+
+def hostile() -> list[str]:
+    """The rows of the table of hostile inputs."""
+    kinds = result("hostile")["kinds"]
+    assert all(kind["inputs"] == kind["as wanted"] for kind in kinds.values())
+    return [
+        row(
+            "all of them" if name == "all" else name,
+            *(str(kind[key]) for key in ("inputs", "as wanted")),
+            f"{kind['CPU seconds, most']:.1f} s",
+            f"{kind['MB, most']} MB",
+        )
+        for name, kind in kinds.items()
     ]
 
 

@@ -76,6 +76,12 @@ def decode(content: bytes, size: int | None = None, rules: ImageRules = _RULES) 
     return np.asarray(_square(image, size) if size else image)
 
 
+def decode_square(content: bytes, size: int, rules: ImageRules) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """As ``decode`` at a size, and the height and width that the image had before."""
+    image, facts = inspect_image(content, rules)
+    return np.asarray(_square(image, size)), (facts.height, facts.width)
+
+
 def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Image, Facts]:
     """Decode to a Pillow RGB image of full size, without metadata; returns the header's facts too.
 

@@ -1,6 +1,6 @@
-"""Files of trained weights: LoRA adapters and whole UNets. Written, read, renamed, and merged into the frozen base.
+"""Files of trained weights: LoRA adapters and whole networks. Written, read, renamed, and merged into the frozen base.
 
-Adapter files are what ``StableDiffusionPipeline.load_lora_weights`` reads, with alpha and provenance in the header.
+Adapter files are what ``load_lora_weights`` of the base model's own pipeline reads, with alpha and provenance in the header.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from fairsynth.errors import ConfigError
+from fairsynth.models.families.table import family_named
 from fairsynth.run_folder.files import with_usual_mode
 from fairsynth.run_folder.weights import check_header
 
@@ -41,16 +43,19 @@ def save_adapter(
     alpha: int,
     target_modules: Sequence[str],
     provenance: Mapping[str, Any],
+    network: str = "unet",
 ) -> None:
     """Write ``pytorch_lora_weights.safetensors``; the header tells rank, alpha and where the adapter comes from.
 
-    ``state`` has peft's names. Raises ValueError if a weight is not finite.
+    ``state`` has peft's names; ``network``: the part of the pipeline that the adapter is of. Raises ValueError if a weight
+    is not finite.
     """
     require_finite(state)
-    header = {"unet.r": rank, "unet.lora_alpha": alpha, "unet.target_modules": sorted(target_modules)}
+    facts = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(target_modules)}
+    header = {f"{network}.{key}": value for key, value in facts.items()}
     # diffusers reads entries that begin with a model's name, and ignores these.
     header |= {f"{_PROVENANCE}{key}": value for key, value in provenance.items()}
-    _save({f"unet.{name}": value for name, value in state.items()}, folder / FILE_NAME, _HEADER, header)
+    _save({f"{network}.{name}": value for name, value in state.items()}, folder / FILE_NAME, _HEADER, header)
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path, entry: str, header: Mapping[str, Any]) -> None:
@@ -83,7 +88,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def weights_file(folder: Path) -> Path | None:
-    """The file of an adapter or of a whole UNet in a folder; None if neither is there."""
+    """The file of an adapter or of a whole network in a folder; None if neither is there."""
     return next((folder / name for name in (FILE_NAME, FULL_FILE_NAME) if (folder / name).exists()), None)
 
 
@@ -92,13 +97,13 @@ def load_adapter(path: Path) -> tuple[dict[str, torch.Tensor], float]:
 
     Raises ValueError if ``save_adapter`` did not write the file.
     """
-    header = _read_header(path, _HEADER)
+    state = read_state(path)
     names = {".lora_A.weight": ".down", ".lora_B.weight": ".up"}
     weights = {}
-    for key, value in load_file(path).items():
-        layer, part = key.removeprefix("unet.").rsplit(".lora_", 1)
+    for key, value in state.weights.items():
+        layer, part = key.rsplit(".lora_", 1)
         weights[layer + names[f".lora_{part}"]] = value
-    return weights, header["unet.lora_alpha"] / header["unet.r"]
+    return weights, state.alpha / state.rank
 
 
 class AdapterState(NamedTuple):
@@ -113,23 +118,42 @@ class AdapterState(NamedTuple):
 def read_state(path: Path) -> AdapterState:
     """An adapter as ``StackedAdapters.row`` takes it. Raises ValueError if ``save_adapter`` did not write the file."""
     header = _read_header(path, _HEADER)
-    weights = {key.removeprefix("unet."): value for key, value in load_file(path).items()}
-    return AdapterState(weights, header["unet.r"], header["unet.lora_alpha"], tuple(header["unet.target_modules"]))
+    network = network_named(header)
+    weights = {key.removeprefix(f"{network}."): value for key, value in load_file(path).items()}
+    rank, alpha, targets = (header[f"{network}.{key}"] for key in ("r", "lora_alpha", "target_modules"))
+    return AdapterState(weights, rank, alpha, tuple(targets))
+
+
+def network_named(header: Mapping[str, Any]) -> str:
+    """The part of a pipeline that an adapter is of, by its file's header. Raises ValueError if that names none."""
+    found = [name for name in ("unet", "transformer") if f"{name}.r" in header]
+    if len(found) != 1:
+        raise ValueError("the header of the adapter names no network that it is of")
+    return found[0]
 
 
 def to_kohya(source: Path, target: Path) -> list[str]:
     """Write an adapter file again in kohya's naming, with alpha as a tensor of every layer.
 
     Returns those of its layers that kohya's own scripts pass over, sorted: ``conv_in``, ``conv_out`` and the time
-    embedding's. Raises ValueError if ``save_adapter`` did not write the source.
+    embedding's. Raises ValueError if ``save_adapter`` did not write the source, ConfigError if kohya's format has no names
+    for its family of base models.
     """
     header = _read_header(source, _HEADER)
+    # Files from before families have no entry: they are of the first one.
+    family = family_named(str(header.get(f"{_PROVENANCE}family", "sd")))
+    alpha = float(header[f"{network_named(header)}.lora_alpha"])
     tensors, layers = {}, load_adapter(source)[0]
     for key, value in layers.items():
         layer, part = key.rsplit(".", 1)
-        name = f"lora_unet_{layer.replace('.', '_')}"
+        name = family.to_kohya(layer)
+        if name is None:
+            raise ConfigError(
+                f"kohya's format has no names for adapters of {family.title}; use the files in the run's adapters/, which "
+                "diffusers and ComfyUI read"
+            )
         tensors[f"{name}.lora_{part}.weight"] = value
-        tensors[f"{name}.alpha"] = torch.tensor(float(header["unet.lora_alpha"]))
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
     provenance = {key: value for key, value in header.items() if key.startswith(_PROVENANCE)}
     _save(tensors, target, _KOHYA_HEADER, provenance)
     return sorted({key.rsplit(".", 1)[0] for key in layers if key.split(".", 1)[0] not in _BLOCKS})
@@ -143,13 +167,13 @@ class Part(NamedTuple):
 
 
 class MergedAdapters:
-    """Switches the UNet between adapters by writing W0 + scale * B A into its weights, or all weights of another UNet.
+    """Switches a network between adapters by writing W0 + scale * B A into its weights, or all weights of another one.
 
     Generation then runs at the base model's speed. The pristine W0 is kept, so switching never drifts.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        self.weights = dict(unet.named_parameters())
+    def __init__(self, network: nn.Module) -> None:
+        self.weights = dict(network.named_parameters())
         self.pristine: dict[str, torch.Tensor] = {}
         self.current: tuple[Part, ...] = ()
 
@@ -161,7 +185,7 @@ class MergedAdapters:
     def use(self, *parts: Part) -> None:
         """Take up the sum of what these files add to the base, each times its strength; none: the base.
 
-        Files that are in use already are not read again. Raises ValueError if one does not fit this UNet, which is
+        Files that are in use already are not read again. Raises ValueError if one does not fit this network, which is
         then as the base is.
         """
         # The base is restored even if it should be there: not after a file that failed half-way.
@@ -188,7 +212,7 @@ class MergedAdapters:
     def _replace(self, weights: Mapping[str, torch.Tensor], strength: float, alone: bool) -> None:
         self._require({name: value.shape for name, value in weights.items()})
         if missing := sorted(self.weights.keys() - weights.keys()):
-            raise ValueError(f"the UNet's weight {missing[0]!r} is not in the file")
+            raise ValueError(f"the network's weight {missing[0]!r} is not in the file")
         for name, value in weights.items():
             weight = self._kept(name)
             if alone and strength == 1:
@@ -206,10 +230,10 @@ class MergedAdapters:
             weight.copy_(weight.float() + (up @ down).view(weight.shape) * scale)
 
     def _require(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise ValueError unless the UNet has weights of these names and shapes; nothing has changed yet."""
+        """Raise ValueError unless the network has weights of these names and shapes; nothing has changed yet."""
         for name, shape in shapes.items():
             if name not in self.weights or self.weights[name].shape != shape:
-                raise ValueError(f"the UNet has no weight {name!r} of shape {tuple(shape)}")
+                raise ValueError(f"the network has no weight {name!r} of shape {tuple(shape)}")
 
     def _kept(self, name: str) -> torch.Tensor:
         """A weight that is about to change; its value is kept."""

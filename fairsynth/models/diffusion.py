@@ -1,107 +1,119 @@
-"""Stable Diffusion as the pipeline uses it: load, encode, generate."""
+"""The base model as the pipeline uses it, of whatever family: load, encode, generate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.families.conditions import Conditions
+from fairsynth.models.families.family import Family
+from fairsynth.models.families.noise import Noise
+from fairsynth.models.families.table import family_of
 from fairsynth.models.hub.foreign import require_safe
-from fairsynth.models.prompt_lengths import require_whole
+from fairsynth.models.hub.recognise import base_family
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
-from fairsynth.models.schedule import Sampling, check_prediction
+from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import diffusion_source
 
-Embeddings = torch.Tensor
+
+@dataclass(frozen=True)
+class Denoiser:
+    """What training needs: the frozen network, how images are noised for it, and how it is called."""
+
+    network: Any
+    noise: Noise
+    family: Family
+
+    def __call__(
+        self, sample_NCHW: torch.Tensor, times_N: torch.Tensor, conditions: Conditions, network: Any = None
+    ) -> torch.Tensor:
+        """The prediction of the network, or of another one of its kind, (N, C, h, w)."""
+        return self.family.predict(network or self.network, sample_NCHW, times_N, conditions)
+
+    def by(self, network: Any) -> Denoiser:
+        """The same with another network of its kind."""
+        return replace(self, network=network)
 
 
-def load_pipeline(models: ModelsConfig) -> StableDiffusionPipeline:
-    """Load Stable Diffusion (safetensors only, no safety checker) with DPM-Solver++.
+def load_pipeline(models: ModelsConfig) -> Any:
+    """The base model's pipeline (safetensors only), frozen.
 
-    The safety checker replaces images by black ones without an error, which would poison a
-    training set; constant images are rejected by the filter instead.
+    Raises ConfigError, before any weights are loaded, for a model that is not supported or names what is not to be loaded.
     """
-    pipeline = _load(models)
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-    pipeline.unet.requires_grad_(False)
+    family, pipeline = _load(models)
+    family.network_of(pipeline).requires_grad_(False)
     return pipeline
 
 
-def load_text_encoder(models: ModelsConfig) -> StableDiffusionPipeline:
-    """The pipeline with nothing but what ``encode_prompts`` needs."""
-    return _load(models, unet=None, vae=None)
+def load_text_encoder(models: ModelsConfig) -> Any:
+    """The pipeline with nothing but what ``encode_prompts`` needs. Raises as ``load_pipeline``."""
+    return _load(models, texts_alone=True)[1]
 
 
-def _load(models: ModelsConfig, **left_out: None) -> StableDiffusionPipeline:
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        _checked_source(models),
-        revision=models.diffusion_revision,
-        dtype=getattr(torch, models.dtype),
-        use_safetensors=True,
-        safety_checker=None,
-        requires_safety_checker=False,
-        feature_extractor=None,
-        image_encoder=None,
-        **left_out,
-    ).to(pick_device())
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def _load(models: ModelsConfig, texts_alone: bool = False) -> tuple[Family, Any]:
+    source, family = _checked_source(models)
+    left_out = dict.fromkeys((family.network, "vae")) if texts_alone else {}
+    pipeline = family.load(source, models.diffusion_revision, getattr(torch, models.dtype), **left_out)
+    return family, pipeline.to(pick_device())
 
 
-def _checked_source(models: ModelsConfig) -> str:
-    """Where the model comes from. Raises ConfigError, before any weights are loaded, if its predictions are unknown, or if
-    it names what is not to be loaded.
+def _checked_source(models: ModelsConfig) -> tuple[str, Family]:
+    """Where the model comes from, and its family. Raises ConfigError, before any weights are loaded, if its predictions are
+    unknown, or if it names what is not to be loaded.
     """
-    source, revision = diffusion_source(models), models.diffusion_revision
-    require_safe("models.diffusion", source, revision)
-    check_prediction(DDPMScheduler.load_config(source, subfolder="scheduler", revision=revision), models.diffusion)
-    return source
+    source = diffusion_source(models)
+    require_safe("models.diffusion", source, models.diffusion_revision)
+    family = base_family(models)
+    # Any scheduler's configuration is read alike.
+    schedule = DDPMScheduler.load_config(source, subfolder="scheduler", revision=models.diffusion_revision)
+    family.check_schedule(schedule, models.diffusion)
+    return source, family
 
 
-def load_unet(models: ModelsConfig) -> tuple[UNet2DConditionModel, DDPMScheduler]:
-    """What training needs: the frozen UNet, and the noise schedule from the model's own configuration.
+def load_denoiser(models: ModelsConfig) -> Denoiser:
+    """The frozen network, and the noise schedule from the model's own configuration.
 
-    Raises ConfigError for a model whose network predicts what training does not know.
+    Raises ConfigError for a model whose network predicts what training does not know, or that is not supported.
     """
-    source, revision = _checked_source(models), models.diffusion_revision
-    unet = UNet2DConditionModel.from_pretrained(
-        source, subfolder="unet", revision=revision, dtype=getattr(torch, models.dtype), use_safetensors=True
-    )
-    scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler", revision=revision)
-    return unet.to(pick_device()).requires_grad_(False), scheduler
+    source, family = _checked_source(models)
+    network = family.load_network(source, models.diffusion_revision, getattr(torch, models.dtype))
+    noise = family.noise(source, models.diffusion_revision)
+    return Denoiser(network.to(pick_device()).requires_grad_(False), noise, family)
 
 
 @torch.no_grad()
-def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Embeddings:
-    """Text embeddings, (N, tokens, width), on the pipeline's device. Raises DataError for a prompt that would be cut."""
-    limit = min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
-    require_whole(pipeline.tokenizer, prompts, limit, "models.diffusion")
-    return pipeline.encode_prompt(list(prompts), pipeline.device, 1, False)[0]
+def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> Conditions:
+    """What the network is told of the prompts, batch first, on the pipeline's device.
+
+    Raises DataError for a prompt that would be cut.
+    """
+    return family_of(pipeline).encode(pipeline, prompts)
 
 
 @torch.no_grad()
 def encode_posteriors(
-    pipeline: StableDiffusionPipeline, pixels_NHW3: NDArray[np.uint8]
+    pipeline: Any, pixels_NHW3: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of the VAE's posterior, float32 (N, C, h, w) each, in the UNet's scale."""
+    """Mean and standard deviation of the VAE's posterior, float32 (N, C, h, w) each, in the network's scale."""
     images = (
         torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(pipeline.device, pipeline.vae.dtype)
         / 127.5
         - 1
     )
-    posterior = pipeline.vae.encode(images).latent_dist
-    scale = pipeline.vae.config.scaling_factor
-    return (posterior.mean * scale).float().cpu().numpy(), (posterior.std * scale).float().cpu().numpy()
+    mean, std = family_of(pipeline).posterior(pipeline, images)
+    return mean.float().cpu().numpy(), std.float().cpu().numpy()
 
 
 def generate(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Any,
     prompts: Sequence[str],
     negative_prompts: Sequence[str],
     seeds: Sequence[int],
@@ -110,12 +122,13 @@ def generate(
     guidance: float,
     latents_only: bool = False,
 ) -> NDArray[Any]:
-    """Generate one image per prompt with DPM-Solver++; image i depends on prompt i and seed i, not on its neighbours.
+    """Generate one image per prompt in the family's usual way; image i depends on prompt i and seed i, not on its neighbours.
 
-    Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) in the UNet's scale with ``latents_only``.
+    Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) in the network's scale with ``latents_only``.
     """
     wanted = Wanted(
         encode_prompts(pipeline, prompts), encode_prompts(pipeline, negative_prompts), [guidance] * len(prompts), seeds
     )
-    latents = denoise(pipeline, wanted, size, Sampling(steps))
+    sampling = Sampling(steps, family_of(pipeline).schedulers[0])
+    latents = denoise(pipeline, wanted, size, sampling)
     return latents.float().cpu().numpy() if latents_only else to_pixels(pipeline, latents)

@@ -1,13 +1,13 @@
 """Makes images from rows that give prompt, seed, guidance and adapters.
 
-The base model is loaded once. One adapter's rows run on its weights merged into the UNet; rows of several
+The base model is loaded once. One adapter's rows run on its weights merged into the network; rows of several
 adapters run in one pass with stacked adapters, which is faster where each has few images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
+from fairsynth.models.families.conditions import Conditions, joined
+from fairsynth.models.families.table import family_of
 from fairsynth.models.memory import LIGHTER, Parts
-from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
+from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
 from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
 
@@ -41,8 +43,8 @@ class ImageMaker:
     def __init__(self, models: ModelsConfig, sampling: Sampling, adapters: Path) -> None:
         self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
         self.pipeline = load_pipeline(models)
-        self.merged, self.states = MergedAdapters(self.pipeline.unet), dict[str, AdapterState]()
-        self.texts: dict[str, torch.Tensor] = {}
+        self.merged, self.states = MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)), dict[str, AdapterState]()
+        self.texts: dict[str, Conditions] = {}
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
         self.predict = on_device(self.pipeline)
         pixels = f"an image of {self.size} pixels"
@@ -108,14 +110,14 @@ class ImageMaker:
         return self.states[name]
 
     def _stack(self, states: Sequence[AdapterState]) -> tuple[StackedAdapters, Predict]:
-        """Hooks for adapters of this shape on a second instance of the UNet, over the same weights."""
+        """Hooks for adapters of this shape on a second instance of the network, over the same weights."""
         shapes = {(state.rank, state.alpha, state.target_modules) for state in states}
         if len(shapes) > 1:
             raise ValueError("adapters of different rank, alpha or layers cannot share a batch")
         (shape,) = shapes
         if shape not in self.stacks:
-            unet = shell(self.pipeline.unet)
-            self.stacks[shape] = StackedAdapters(unet, *shape), _function(unet)
+            network = shell(family_of(self.pipeline).network_of(self.pipeline))
+            self.stacks[shape] = StackedAdapters(network, *shape), network_of(self.pipeline, network)
         return self.stacks[shape]
 
     def _wanted(self, rows: Sequence[Row]) -> Wanted:
@@ -126,28 +128,26 @@ class ImageMaker:
             [row["seed"] for row in rows],
         )
 
-    def _encoded(self, texts: Sequence[str]) -> torch.Tensor:
+    def _encoded(self, texts: Sequence[str]) -> Conditions:
         """Embeddings of texts, each computed once and alone, so that no neighbour changes a bit of it."""
         if len(self.texts) > _KEPT:
             self.texts.clear()
         for text in dict.fromkeys(texts):
             if text not in self.texts:
                 self.texts[text] = encode_prompts(self.pipeline, [text])
-        return torch.cat([self.texts[text] for text in texts])
+        return joined([self.texts[text] for text in texts])
 
 
 def _recipe(row: Row) -> tuple[Any, ...]:
     return row["adapter"], row["adapter_scale"], row["second_adapter"], row["adapter_from"]
 
 
-def _function(unet: Callable[..., Any]) -> Predict:
-    return lambda sample, time, conditions: unet(sample, time, encoder_hidden_states=conditions, return_dict=False)[0]
-
-
 def on_device(pipeline: Any) -> Predict:
-    """The UNet as a function; on a GPU channels-last and compiled, if it can be: weights merged in place keep that valid."""
+    """The network as a function; on a GPU compiled, if it can be: weights merged in place keep that valid."""
     if pipeline.device.type != "cuda":
-        return unet_of(pipeline)
-    for network in (pipeline.unet, pipeline.vae):
-        network.to(memory_format=torch.channels_last)
-    return _function(Compiled(pipeline.unet))
+        return network_of(pipeline)
+    family = family_of(pipeline)
+    network = family.network_of(pipeline)
+    for convolutional in (*([network] if family.channels_last else []), pipeline.vae):
+        convolutional.to(memory_format=torch.channels_last)
+    return network_of(pipeline, Compiled(network))

@@ -9,6 +9,7 @@ from typing import Any
 from fairsynth.config import RunConfig
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
+from fairsynth.models.hub.recognise import family_if_known
 from fairsynth.models.sources import clip_source, diffusion_source
 from fairsynth.prompts import fill
 
@@ -43,12 +44,14 @@ def check_prompts(config: RunConfig, labels: Sequence[str], attributes: Sequence
     """
     models = config.models
     groups = [Group(y, a) for y in labels for a in attributes or [*config.data.attribute_names] or [""]]
-    diffusion = _tokenizer(diffusion_source(models), "tokenizer", models.diffusion_revision)
-    if diffusion is not None:
-        limit = diffusion.model_max_length
-        require_whole(diffusion, _generated(config, groups), limit, "models.diffusion")
-        require_whole(diffusion, _negative(config, groups), limit, "models.diffusion", _SHORTER_NEGATIVE)
-    clip = _tokenizer(clip_source(models), "", models.clip_revision)
+    family = family_if_known(models)
+    for how in family.tokenizers if family else ():
+        diffusion = _tokenizer(diffusion_source(models), how.folder, models.diffusion_revision, how.class_name)
+        if diffusion is not None:
+            limit = how.limit or diffusion.model_max_length
+            require_whole(diffusion, _generated(config, groups), limit, "models.diffusion")
+            require_whole(diffusion, _negative(config, groups), limit, "models.diffusion", _SHORTER_NEGATIVE)
+    clip = _tokenizer(clip_source(models), "", models.clip_revision, "CLIPTokenizer")
     if clip is not None:
         compared = (fill(config.synthesize.prompt, config.data, group) for group in groups)
         require_whole(clip, compared, clip.model_max_length, "models.clip")
@@ -74,10 +77,10 @@ def _negative(config: RunConfig, groups: Sequence[Group]) -> Iterator[str]:
 
 
 @cache
-def _tokenizer(source: str, folder: str, revision: str | None) -> Any:
-    from transformers import CLIPTokenizer
+def _tokenizer(source: str, folder: str, revision: str | None, class_name: str) -> Any:
+    import transformers
 
     try:
-        return CLIPTokenizer.from_pretrained(source, subfolder=folder, revision=revision)
+        return getattr(transformers, class_name).from_pretrained(source, subfolder=folder, revision=revision)
     except (OSError, ValueError):
         return None

@@ -1,7 +1,7 @@
-"""Denoising: from prompts, seeds and a frozen UNet to images, many at once, each depending on itself alone.
+"""Denoising: from prompts, seeds and a frozen network to images, many at once, each depending on itself alone.
 
-``StableDiffusionPipeline.__call__`` as a loop of our own: with a guidance per image, guidance that ends
-before the last steps, adapters that are stacked (``fairsynth.models.stacked``) or that change between steps.
+The call of a diffusers pipeline as a loop of our own: with a guidance per image, guidance that ends before the last
+steps, adapters that are stacked (``fairsynth.models.stacked``) or that change between steps.
 """
 
 from __future__ import annotations
@@ -9,36 +9,31 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fairsynth.errors import ConfigError
-from fairsynth.models.schedule import SCHEDULERS, Sampling
+from fairsynth.models.families.conditions import Conditions, joined, mapped
+from fairsynth.models.families.family import Family
+from fairsynth.models.families.table import family_of
+from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import side_problem
 
-Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Predict = Callable[[torch.Tensor, torch.Tensor, Conditions], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A batch of images: conditions (N, tokens, width) for and against, a guidance (up to 1: none) and a seed each."""
+    """A batch of images: what the network is told for and against, a guidance (up to 1: none) and a seed each."""
 
-    positive: torch.Tensor
-    negative: torch.Tensor
+    positive: Conditions
+    negative: Conditions
     guidance: Sequence[float]
     seeds: Sequence[int]
-
-
-def scheduler_of(pipeline: Any, sampling: Sampling) -> Any:
-    """A fresh scheduler with the model's own noise schedule. Raises KeyError for an unknown name."""
-    scheduler_class = getattr(diffusers, SCHEDULERS[sampling.scheduler])
-    scheduler = scheduler_class.from_config(pipeline.scheduler.config)
-    scheduler.set_timesteps(sampling.steps, device=pipeline.device)
-    return scheduler
 
 
 @torch.no_grad()
@@ -51,65 +46,81 @@ def denoise(
     adapters: int = 1,
     before_step: Callable[[int], None] | None = None,
 ) -> torch.Tensor:
-    """Latents (N, C, h, w) of images of ``size`` pixels, in the VAE's scale.
+    """Latents (N, C, h, w) of images of ``size`` pixels, in the network's scale.
 
-    ``predict(sample, timestep, conditions)`` is the UNet, or a function in its place. With several ``adapters`` the
-    batch is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the UNet's weights.
+    ``predict(sample, timestep, conditions)`` is the network, or a function in its place. With several ``adapters`` the
+    batch is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the network's weights.
     """
-    if pipeline.unet.config.time_cond_proj_dim is not None:
-        raise ConfigError(
-            "models.diffusion takes guidance as an input of its UNet (guidance distillation), which is not supported; choose "
-            "another base model"
-        )
-    scheduler, predict = scheduler_of(pipeline, sampling), predict or unet_of(pipeline)
+    family = family_of(pipeline)
+    scheduler, predict = family.scheduler(pipeline, sampling, size), predict or network_of(pipeline)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in wanted.seeds]
-    latents = first_noise(pipeline, generators, size) * scheduler.init_noise_sigma
+    # Schedulers of flows begin with the noise as it is.
+    latents = first_noise(pipeline, generators, size) * getattr(scheduler, "init_noise_sigma", 1.0)
     strength = torch.tensor(list(wanted.guidance), device=latents.device, dtype=latents.dtype).clamp(min=1)
     guided_steps = round(sampling.guidance_until * sampling.steps) if max(wanted.guidance) > 1 else 0
-    both = _doubled(wanted.negative, wanted.positive, adapters)
+    facts = _facts(family, size, latents)
+    positive, both = wanted.positive | facts, _both(wanted.negative | facts, wanted.positive | facts, adapters)
     extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    scaled = getattr(scheduler, "scale_model_input", lambda sample, time: sample)
     for index, time in enumerate(scheduler.timesteps):
         if before_step is not None:
             before_step(index)
-        sample = scheduler.scale_model_input(latents, time)
+        sample = scaled(latents, time)
         if index < guided_steps:
             halves = predict(_doubled(sample, sample, adapters), time, both)
             against, towards = _halved(halves, adapters)
             noise = against + strength.view(-1, 1, 1, 1) * (towards - against)
         else:
-            noise = predict(sample, time, wanted.positive)
+            noise = predict(sample, time, positive)
         latents = scheduler.step(noise, time, latents, **extra, return_dict=False)[0]
     return latents
 
 
+def _facts(family: Family, size: int, latents: torch.Tensor) -> Conditions:
+    """What the network is told of images that are made whole, besides their texts."""
+    facts = family.image_facts(np.full((len(latents), 2), size), size)
+    return {name: torch.from_numpy(value).to(latents.device) for name, value in facts.items()}
+
+
 def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int) -> torch.Tensor:
-    """One image's noise per generator: drawn on the CPU in float32, so it is the same on every device."""
-    if size % pipeline.vae_scale_factor:
-        raise ConfigError(side_problem(size, pipeline.vae_scale_factor))
-    side, channels = size // pipeline.vae_scale_factor, pipeline.unet.config.in_channels
-    noise = torch.cat([torch.randn((1, channels, side, side), generator=generator) for generator in generators])
-    return noise.to(pipeline.device, pipeline.unet.dtype)
+    """One image's noise per generator: drawn on the CPU in float32, so it is the same on every device.
+
+    Raises ConfigError for a size that the model's images cannot have.
+    """
+    family = family_of(pipeline)
+    network, factor = family.network_of(pipeline), family.pixels_per_latent(pipeline)
+    if size % factor:
+        raise ConfigError(side_problem(size, factor))
+    shape = (1, *family.latent_shape(pipeline, size))
+    noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+    return noise.to(pipeline.device, network.dtype)
 
 
-def unet_of(pipeline: Any) -> Predict:
-    """The pipeline's UNet as a plain function."""
-    return lambda sample, time, conditions: pipeline.unet(
-        sample, time, encoder_hidden_states=conditions, return_dict=False
-    )[0]
+def network_of(pipeline: Any, network: Any = None) -> Predict:
+    """The pipeline's network, or another one of its kind, as a plain function."""
+    family = family_of(pipeline)
+    return partial(family.predict, network if network is not None else family.network_of(pipeline))
 
 
 @torch.no_grad()
 def to_pixels(pipeline: Any, latents: torch.Tensor) -> NDArray[np.uint8]:
     """Decode latents: uint8 (N, size, size, 3)."""
-    images = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
+    images = family_of(pipeline).decode(pipeline, latents)
     images = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return (images * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
+
+
+def _both(first: Conditions, second: Conditions, adapters: int) -> Conditions:
+    """Both batches of conditions as one."""
+    even = joined([first, second])
+    n = len(next(iter(first.values())))
+    return mapped(lambda value: _doubled(value[:n], value[n:], adapters), even)
 
 
 def _doubled(first: torch.Tensor, second: torch.Tensor, adapters: int) -> torch.Tensor:
     """Both batches as one; of each adapter first the one, then the other."""
     shape = (adapters, -1, *first.shape[1:])
-    return torch.cat([first.view(shape), second.view(shape)], 1).flatten(0, 1)
+    return torch.cat([first.reshape(shape), second.reshape(shape)], 1).flatten(0, 1)
 
 
 def _halved(both: torch.Tensor, adapters: int) -> tuple[torch.Tensor, torch.Tensor]:

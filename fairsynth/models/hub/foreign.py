@@ -15,17 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.errors import ConfigError
+from fairsynth.models.families.table import FAMILIES
 
 # Ways to compute attention that are in torch itself. Any other is a package of its own, or code from the hub.
 _ATTENTION = (None, "eager", "sdpa", "flex_attention")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
-# Parts of a Stable Diffusion pipeline that are loaded, and as what. A scheduler is any of diffusers'.
-_PARTS = {
-    "unet": ("diffusers", ("UNet2DConditionModel",)),
-    "vae": ("diffusers", ("AutoencoderKL",)),
-    "text_encoder": ("transformers", ("CLIPTextModel",)),
-    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
-}
 _READ, _INDEX = ("config.json", "model_index.json"), ".index.json"
 # Longer ones are no configuration: they are read whole, and parsed.
 _MOST_BYTES = 64 * 2**20
@@ -37,8 +31,13 @@ def require_safe(key: str, source: str, revision: str | None) -> None:
 
     ``source``: a folder or a hub id. Of a hub id the JSON files are fetched, and no weights. Raises OSError if it cannot be had.
     """
+    check_folder(key, folder_of(source, revision))
+
+
+def folder_of(source: str, revision: str | None) -> Path:
+    """Where a model's JSON files are: its folder, or the cache, into which they are fetched. Raises OSError if they cannot be had."""
     folder = Path(source).expanduser()
-    check_folder(key, folder if folder.is_dir() else _fetched(source, revision))
+    return folder if folder.is_dir() else _fetched(source, revision)
 
 
 def check_folder(key: str, folder: Path) -> None:
@@ -93,9 +92,12 @@ def _check_index(key: str, file: Path, weight_map: Any) -> None:
 
 
 def _check_parts(key: str, file: Path, content: Mapping[str, Any]) -> None:
-    for part, (library, classes) in _PARTS.items():
+    family = FAMILIES.get(str(content.get("_class_name")))
+    # Without its class it is no model's index; what a pipeline of another class has is for nobody to load.
+    for part, (library, classes, needed) in (family.parts if family else {}).items():
         named = content.get(part)
-        if named is not None and not (
+        missing = named is None or (not needed and named == [None, None])
+        if not missing and not (
             isinstance(named, list) and named[:1] == [library] and named[1:] in [[c] for c in classes]
         ):
             raise ConfigError(

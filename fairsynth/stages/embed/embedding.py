@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
 from fairsynth.data.copies import THUMBNAIL_BYTES, thumbnails
-from fairsynth.data.decode import decode
+from fairsynth.data.decode import decode_square
 from fairsynth.data.location import ImageReader, same_content
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.storage import Storage
@@ -23,6 +23,11 @@ VERSION = 3
 # Units by split: validation images serve comparison, and no adapter learns from them.
 PREFIXES = {TRAIN: "images", VALIDATION: "validation"}
 PLAN = pa.schema([(name, pa.string()) for name in ("image_id", "path", "location", "sha256")])
+
+
+def fact_column(name: str) -> str:
+    """The column of what the base model is told of an image besides its text (``Family.image_facts``)."""
+    return f"image_{name}"
 
 
 def is_held_out(unit: str) -> bool:
@@ -40,7 +45,8 @@ def plan_rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 class DecodeUnit:
     """CPU work: read and decode the images of one unit to one size.
 
-    Returns ``pixels`` uint8 (N, S, S, 3), ``good`` (rows decoded) and ``bad`` (rows with a reason).
+    Returns ``pixels`` uint8 (N, S, S, 3), ``sizes`` int64 (N, 2), height and width before, ``good`` (rows decoded) and
+    ``bad`` (rows with a reason).
     Raises DataError if a file's content is not what ingest saw.
     """
 
@@ -48,22 +54,25 @@ class DecodeUnit:
         self.reader, self.rows, self.size, self.rules = ImageReader(storage, rules.max_bytes), rows, size, rules
 
     def __call__(self, name: str) -> dict[str, Any]:
-        pixels, good, bad = [], [], []
+        pixels, sizes, good, bad = [], [], [], []
         for row in self.rows(name)["rows"]:
             try:
-                pixels.append(decode(same_content(self.reader, row), self.size, self.rules))
+                square, before = decode_square(same_content(self.reader, row), self.size, self.rules)
+                pixels.append(square)
+                sizes.append(before)
                 good.append({"image_id": row["image_id"], "path": row["path"]})
             except BadImage as problem:
                 bad.append({"path": row["path"], "stage": "embed", "reason": problem.reason, "detail": problem.detail})
         stacked = np.stack(pixels) if pixels else np.zeros((0, self.size, self.size, 3), np.uint8)
-        return {"pixels": stacked, "good": good, "bad": bad}
+        return {"pixels": stacked, "sizes": np.array(sizes, np.int64).reshape(-1, 2), "good": good, "bad": bad}
 
 
 class EmbedUnit:
     """Model work: embed one decoded unit; the pixels end here.
 
     Returns tables ``embeddings`` (image_id; embedding: unit length; thumbnail: 32 x 32 RGB; with ``posteriors``
-    also mean and std of the VAE, flattened, but for held-out units) and ``bad``. An embedding that is no unit
+    also mean and std of the VAE, flattened, and what the base model is told of an image besides its text, but for held-out
+    units) and ``bad``. An embedding that is no unit
     vector is set aside. ``batch`` images go through a model at once, which bounds memory and changes nothing beyond
     rounding.
     """
@@ -80,7 +89,7 @@ class EmbedUnit:
             self.pipeline = load_pipeline(models)
 
     def __call__(self, decoded: Mapping[str, Any]) -> dict[str, pa.Table]:
-        good, bad, pixels = list(decoded["good"]), list(decoded["bad"]), decoded["pixels"]
+        good, bad, pixels, sizes = list(decoded["good"]), list(decoded["bad"]), decoded["pixels"], decoded["sizes"]
         columns: dict[str, Any] = {}
         if good:
             embedded = np.concatenate([self.encoder.images(part) for part in self._parts(pixels)])
@@ -92,7 +101,7 @@ class EmbedUnit:
             ]
             good, pixels = [row for row, fine in zip(good, usable, strict=True) if fine], pixels[usable]
             posteriors = not is_held_out(str(decoded.get("name", "")))
-            columns = self._vectors(embedded[usable], pixels, posteriors) if good else {}
+            columns = self._vectors(embedded[usable], pixels, sizes[usable], posteriors) if good else {}
         ids = pa.array([row["image_id"] for row in good], pa.string())
         return {
             "embeddings": pa.table({"image_id": ids, **columns}),
@@ -103,18 +112,25 @@ class EmbedUnit:
         return (pixels_NHW3[start : start + self.batch] for start in range(0, len(pixels_NHW3), self.batch))
 
     def _vectors(
-        self, embedded_ND: NDArray[np.float32], pixels_NHW3: NDArray[np.uint8], posteriors: bool
+        self,
+        embedded_ND: NDArray[np.float32],
+        pixels_NHW3: NDArray[np.uint8],
+        sizes_N2: NDArray[np.int64],
+        posteriors: bool,
     ) -> dict[str, Any]:
         small = [image.tobytes() for image in thumbnails(pixels_NHW3)]
         columns = {"embedding": vectors(embedded_ND), "thumbnail": pa.array(small, pa.binary(THUMBNAIL_BYTES))}
         if self.pipeline is not None and posteriors:
             from fairsynth.models.diffusion import encode_posteriors
+            from fairsynth.models.families.table import family_of
 
             pipeline, n = self.pipeline, len(pixels_NHW3)
             encoded = self.encoded(n, lambda part: encode_posteriors(pipeline, pixels_NHW3[part]))
             mean, std = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
             columns |= {"mean": vectors(mean.reshape(len(mean), -1)), "std": vectors(std.reshape(len(std), -1))}
             columns["latent_shape"] = pa.array([list(mean.shape[1:])] * len(mean), pa.list_(pa.int32()))
+            facts = family_of(pipeline).image_facts(sizes_N2, pixels_NHW3.shape[1])
+            columns |= {fact_column(name): vectors(values) for name, values in facts.items()}
         return columns
 
 

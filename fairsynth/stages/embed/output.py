@@ -22,6 +22,7 @@ from fairsynth.errors import DataError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows
+from fairsynth.stages.embed.embedding import fact_column as fact_column
 
 
 def embedding_files(artifact: Artifact) -> list[Path]:

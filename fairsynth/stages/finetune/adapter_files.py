@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.models import adapters
+from fairsynth.models.diffusion import Denoiser
 from fairsynth.models.sources import base_of
 from fairsynth.run_folder.files import with_usual_mode
 from fairsynth.stages.finetune.lot_state import Trained
@@ -20,19 +20,19 @@ from fairsynth.version import __version__
 
 
 def save_trained(
-    trained: Trained, config: FinetuneConfig, models: ModelsConfig, unet: UNet2DConditionModel, folder: Path
+    trained: Trained, config: FinetuneConfig, models: ModelsConfig, denoiser: Denoiser, folder: Path
 ) -> None:
     """Write an adapter's weights, if it has any, and ``adapter.json``.
 
-    With ``parameters: full`` the weights are a UNet as ``save_pretrained`` writes it, in the base's number format.
+    With ``parameters: full`` the weights are a network as ``save_pretrained`` writes it, in the base's number format.
     """
     facts = _facts(trained, config)
     if trained.weights is not None and config.parameters == "full":
-        # Not the UNet's own format: it is trained in float32.
+        # Not the network's own format: it is trained in float32.
         dtype = getattr(torch, models.dtype)
         tensors = {name: value.to(dtype).contiguous() for name, value in trained.weights.items()}
         adapters.require_finite(tensors)
-        unet.save_config(folder)
+        denoiser.network.save_config(folder)
         save_file(tensors, folder / adapters.FULL_FILE_NAME, {"format": "pt"})
         with_usual_mode(folder / adapters.FULL_FILE_NAME)
     elif trained.weights is not None:
@@ -40,9 +40,17 @@ def save_trained(
         provenance = (
             {key: facts[key] for key in (*kept, "prompts") if key in facts}
             | base_of(models)
-            | {"fairsynth": __version__}
+            | {"fairsynth": __version__, "family": denoiser.family.name}
         )
-        adapters.save_adapter(trained.weights, folder, config.rank, config.alpha, config.target_modules, provenance)
+        adapters.save_adapter(
+            trained.weights,
+            folder,
+            config.rank,
+            config.alpha,
+            config.target_modules,
+            provenance,
+            denoiser.family.network,
+        )
     (folder / ADAPTER_FILE).write_text(json.dumps(facts, indent=1), "utf-8")
 
 

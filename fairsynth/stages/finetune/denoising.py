@@ -7,16 +7,18 @@ images of the class prompt by what the base itself predicts for it, at the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.manifest import seed_for
+from fairsynth.models.families.conditions import Conditions, mapped
+from fairsynth.models.families.noise import Noise
 from fairsynth.stages.finetune.jobs import Kinds
 
 # Loss, in multiples of the target's own power, at which a network does far worse than one that predicts nothing.
@@ -25,28 +27,38 @@ EXPLODED = 10.0
 
 @dataclass(frozen=True)
 class Latents:
-    """Training data of an adapter: posterior mean and std (M, C, h, w), and class latents (K, C, h, w) or None."""
+    """Training data of an adapter: posterior mean and std (M, C, h, w), and class latents (K, C, h, w) or None.
+
+    ``facts``: what the network is told of each image besides its text (``Family.image_facts``), (M, …) each;
+    ``prior_facts``: of one class image, (1, …) each.
+    """
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     prior: NDArray[np.float32] | None = None
+    facts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    prior_facts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Samples of one adapter, those of its own images first: clean and noise (S, C, h, w), timesteps (S,)."""
+    """Samples of one adapter, those of its own images first: clean and noise (S, C, h, w), levels of noise (S,)."""
 
     clean: torch.Tensor
     noise: torch.Tensor
-    times: torch.Tensor
+    levels: torch.Tensor
     texts: torch.Tensor | None = None
     """Which of the adapter's texts each sample has, int64 (S,); None: own images the first, the prior's the second."""
+    facts: Conditions = field(default_factory=dict)
+    """What the network is told of the images besides their texts, (S, …) each."""
 
     def part(self, places: Sequence[int], own: int) -> tuple[Draw, int]:
         """Some of the samples, and how many of them are among the first ``own``; the places go up."""
         chosen = list(places)
         texts = None if self.texts is None else self.texts[chosen]
-        return Draw(self.clean[chosen], self.noise[chosen], self.times[chosen], texts), sum(i < own for i in chosen)
+        facts = mapped(lambda value: value[chosen], self.facts)
+        some = Draw(self.clean[chosen], self.noise[chosen], self.levels[chosen], texts, facts)
+        return some, sum(i < own for i in chosen)
 
 
 class Sampler:
@@ -56,9 +68,9 @@ class Sampler:
     """
 
     def __init__(
-        self, latents: Latents, seed: int, config: FinetuneConfig, timesteps: int, kinds: Kinds | None = None
+        self, latents: Latents, seed: int, config: FinetuneConfig, noise: Noise, kinds: Kinds | None = None
     ) -> None:
-        self.latents, self.seed, self.config, self.timesteps, self.kinds = latents, seed, config, timesteps, kinds
+        self.latents, self.seed, self.config, self.noise, self.kinds = latents, seed, config, noise, kinds
         order = torch.randperm(len(latents.mean), generator=_generator(seed, "held out")).tolist()
         held = round(config.validation_share * len(order)) if len(order) >= config.validation_min_images else 0
         self.held, self.images = order[:held], sorted(order[held:])
@@ -71,30 +83,31 @@ class Sampler:
         chosen = [self._image(step * config.batch_size + i) for i in range(config.batch_size)]
         clean = self._own(chosen, rng)
         noise = torch.randn(clean.shape, generator=rng)
-        times = torch.randint(0, self.timesteps, (len(clean),), generator=rng)
+        levels, facts = self.noise.draw(len(clean), rng), _rows(self.latents.facts, chosen)
         if self.kinds:
-            return Draw(clean, noise, times, self._texts(chosen, self.kinds, rng))
+            return Draw(clean, noise, levels, self._texts(chosen, self.kinds, rng), facts)
         size = config.prior_size
+        own = Draw(clean, noise, levels, None, facts)
         if not size:
-            return Draw(clean, noise, times)
+            return own
         if config.prior == "teacher":
-            again = [i % len(clean) for i in range(size)]
-            return Draw(*(torch.cat([part, part[again]]) for part in (clean, noise, times)))
+            return _joined(own, own.part([i % len(clean) for i in range(size)], 0)[0])
         assert self.latents.prior is not None
         others = torch.randint(0, len(self.latents.prior), (size,), generator=rng)
         other = torch.from_numpy(self.latents.prior)[others]
-        more = torch.randint(0, self.timesteps, (size,), generator=rng)
-        other_noise = torch.randn(other.shape, generator=rng)
-        return Draw(torch.cat([clean, other]), torch.cat([noise, other_noise]), torch.cat([times, more]))
+        more = self.noise.draw(size, rng)
+        told = _rows(self.latents.prior_facts, [0] * size)
+        return _joined(own, Draw(other, torch.randn(other.shape, generator=rng), more, None, told))
 
     def held_out(self) -> Draw:
         """``validation_samples`` of the held-out images, the same at every call: fixed timesteps, fixed noise."""
         count, rng = self.config.validation_samples, _generator(self.seed, "validation")
         levels = min(4, count)
-        clean = self._own([self.held[i // levels % len(self.held)] for i in range(count)], rng)
+        chosen = [self.held[i // levels % len(self.held)] for i in range(count)]
+        clean = self._own(chosen, rng)
         noise = torch.randn(clean.shape, generator=rng)
-        times = torch.tensor([int((i % levels + 0.5) / levels * self.timesteps) for i in range(count)])
-        return Draw(clean, noise, times)
+        fixed = torch.tensor([int((i % levels + 0.5) / levels * self.noise.levels) for i in range(count)])
+        return Draw(clean, noise, fixed, None, _rows(self.latents.facts, chosen))
 
     def _image(self, position: int) -> int:
         """Which image comes at a position of the endless sequence of shuffled passes."""
@@ -123,6 +136,19 @@ class Sampler:
         return mean + std * torch.randn(mean.shape, generator=rng)
 
 
+def _rows(facts: Mapping[str, NDArray[np.float32]], images: Sequence[int]) -> Conditions:
+    return {name: torch.from_numpy(values)[list(images)] for name, values in facts.items()}
+
+
+def _joined(own: Draw, prior: Draw) -> Draw:
+    """Own samples, then those of the prior."""
+    clean, noise, levels = (
+        torch.cat([getattr(part, name) for part in (own, prior)]) for name in ("clean", "noise", "levels")
+    )
+    facts = {name: torch.cat([own.facts[name], prior.facts[name]]) for name in own.facts}
+    return Draw(clean, noise, levels, None, facts)
+
+
 def _members(of_image: Sequence[int]) -> list[list[int]]:
     """The images of every kind that has some."""
     return [[i for i, kind in enumerate(of_image) if kind == one] for one in sorted({*of_image})]
@@ -136,47 +162,53 @@ def _generator(*key: object) -> torch.Generator:
 class Batch:
     """The draws of N adapters, adapter-major, with noise added: the network's inputs and targets.
 
-    ``own``: number of samples in each draw from the adapter's own images; the rest is the prior's. ``totals``: own and
-    prior samples that the means are over, where several workers share a draw.
+    ``texts``: of every adapter its K texts, tensors (N, K, …). ``own``: number of samples in each draw from the adapter's own
+    images; the rest is the prior's. ``totals``: own and prior samples that the means are over, where several workers share a
+    draw.
     """
 
     def __init__(
         self,
-        scheduler: DDPMScheduler,
+        schedule: Noise,
         config: FinetuneConfig,
         draws: Sequence[Draw],
-        texts_NKTW: torch.Tensor,
+        texts: Conditions,
         own: int,
         dtype: torch.dtype,
         totals: tuple[int, int] | None = None,
     ) -> None:
-        device, wide = texts_NKTW.device, torch.promote_types(dtype, torch.float32)
+        device, wide = texts["text"].device, torch.promote_types(dtype, torch.float32)
         clean, noise = (torch.cat([getattr(draw, part) for draw in draws]).to(wide) for part in ("clean", "noise"))
-        times, self.config, self.adapters = torch.cat([draw.times for draw in draws]), config, len(draws)
-        self.own, self.each = own, len(times) // len(draws)
+        levels, self.config, self.adapters = torch.cat([draw.levels for draw in draws]), config, len(draws)
+        self.own, self.each = own, len(levels) // len(draws)
         self.totals = totals or (own, max(1, self.each - own))
-        target = target_of(scheduler, clean, noise, times)
-        weights = loss_weights(scheduler, times, config.snr_ceiling).to(wide)
-        self.noisy = _moved(scheduler.add_noise(clean, noise, times).to(dtype), device)
-        self.target, self.weights, self.times = (_moved(part, device) for part in (target, weights, times))
-        self.texts = self._texts_of(draws, texts_NKTW).to(dtype)
+        target, weights = schedule.target(clean, noise, levels), schedule.weights(levels, config.snr_ceiling).to(wide)
+        self.noisy = _moved(schedule.noisy(clean, noise, levels).to(dtype), device)
+        self.target, self.weights, self.times = (
+            _moved(part, device) for part in (target, weights, schedule.times(levels))
+        )
+        told = mapped(partial(self._texts_of, draws), texts)
+        self.conditions = mapped(lambda value: value.to(dtype) if value.is_floating_point() else value, told)
+        for name in draws[0].facts:
+            self.conditions[name] = _moved(torch.cat([draw.facts[name] for draw in draws]), device)
 
-    def _texts_of(self, draws: Sequence[Draw], texts_NKTW: torch.Tensor) -> torch.Tensor:
+    def _texts_of(self, draws: Sequence[Draw], texts_NK: torch.Tensor) -> torch.Tensor:
         """Every sample's text, adapter-major: the one that its draw names, or the own images' first, the prior's second."""
         kinds = [draw.texts for draw in draws if draw.texts is not None]
         if kinds:
-            named = zip(kinds, texts_NKTW, strict=True)
-            return torch.cat([texts_KTW[_moved(which, texts_KTW.device)] for which, texts_KTW in named])
+            named = zip(kinds, texts_NK, strict=True)
+            return torch.cat([texts_K[_moved(which, texts_K.device)] for which, texts_K in named])
         sizes = (self.own, self.each - self.own)
-        texts = [texts_NKTW[:, i : i + 1].expand(-1, size, -1, -1) for i, size in enumerate(sizes)]
+        same = [-1] * (texts_NK.dim() - 2)
+        texts = [texts_NK[:, i : i + 1].expand(-1, size, *same) for i, size in enumerate(sizes)]
         return torch.cat(texts, 1).flatten(0, 1)
 
     @property
-    def asked(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Inputs of the frozen base as teacher: noisy, times, texts of the prior's samples; None without a teacher."""
+    def asked(self) -> tuple[torch.Tensor, torch.Tensor, Conditions] | None:
+        """Inputs of the frozen base as teacher: noisy, times, conditions of the prior's samples; None without a teacher."""
         if self.config.prior != "teacher" or self.each == self.own:
             return None
-        return self._prior(self.noisy), self._prior(self.times), self._prior(self.texts)
+        return self._prior(self.noisy), self._prior(self.times), mapped(self._prior, self.conditions)
 
     def _prior(self, values: torch.Tensor) -> torch.Tensor:
         """The samples of the prior, adapter-major; by slices, because a mask would make the host wait for a GPU."""
@@ -202,36 +234,3 @@ class Batch:
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """On the device, without waiting for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def target_of(
-    scheduler: DDPMScheduler, clean_NCHW: torch.Tensor, noise_NCHW: torch.Tensor, times_N: torch.Tensor
-) -> torch.Tensor:
-    """What the network of such a model should predict, (N, C, h, w): noise, velocity (arXiv 2202.00512) or clean latents.
-
-    Raises ValueError for another kind of prediction.
-    """
-    match scheduler.config.prediction_type:
-        case "epsilon":
-            return noise_NCHW
-        case "v_prediction":
-            return scheduler.get_velocity(clean_NCHW, noise_NCHW, times_N)
-        case "sample":
-            return clean_NCHW
-        case other:
-            raise ValueError(f"no training target is known for prediction_type {other!r}")
-
-
-def loss_weights(scheduler: DDPMScheduler, times_N: torch.Tensor, ceiling: float | None) -> torch.Tensor:
-    """Min-SNR weights (arXiv 2303.09556, eq. 4): float32 (N,); ones without a ceiling.
-
-    The error of the clean latents weighs min(SNR, ceiling). That of the noise is SNR times as large, that of the velocity
-    SNR + 1 times (arXiv 2202.00512, appendix D), so theirs is divided by it: the three are one loss.
-    """
-    if ceiling is None:
-        return torch.ones(len(times_N))
-    alphas = scheduler.alphas_cumprod[times_N].float()
-    # At zero terminal SNR the weight is the limit, 1 for the noise, and not 0 / 0.
-    snr = (alphas / (1 - alphas)).clamp(min=torch.finfo(torch.float32).tiny)
-    ratio = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
-    return snr.clamp(max=ceiling) / ratio[scheduler.config.prediction_type]

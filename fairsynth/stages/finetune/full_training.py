@@ -1,4 +1,4 @@
-"""``parameters: full``, the whole UNet of one cluster, on one worker or data parallel on several.
+"""``parameters: full``, the whole network of one cluster, on one worker or data parallel on several.
 
 The heavy variant of the paper (arXiv 2511.08711; DreamBooth: arXiv 2208.12242). Every worker makes the same draws
 and takes its share of them, so the result does not depend on their number beyond rounding.
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.models.data_parallel import Ranks
+from fairsynth.models.diffusion import Denoiser
+from fairsynth.models.families.conditions import Conditions, mapped, stacked
 from fairsynth.models.memory import Parts
 from fairsynth.models.state_files import read_state, write_state
 from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
@@ -37,24 +38,24 @@ class FullState:
 
 
 class FullTrainer:
-    """Trains all weights of a UNet on one cluster after another; in between the UNet is the base again."""
+    """Trains all weights of a network on one cluster after another; in between the network is the base again."""
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
-        scheduler: DDPMScheduler,
+        denoiser: Denoiser,
         config: FinetuneConfig,
-        texts: Tensors,
+        texts: Mapping[str, Conditions],
         ranks: Ranks | None = None,
     ) -> None:
         # bfloat16 would lose small updates: the weights are float32, the products have the base's format.
-        self.low = unet.dtype if unet.dtype == torch.bfloat16 else None
-        self.scheduler, self.config, self.texts, self.ranks = scheduler, config, texts, ranks or Ranks()
-        self.teacher = copy.deepcopy(unet).requires_grad_(False) if self._taught else None
-        self.unet = unet.float() if self.low else unet
+        network = denoiser.network
+        self.low = network.dtype if network.dtype == torch.bfloat16 else None
+        self.denoiser, self.config, self.texts, self.ranks = denoiser, config, texts, ranks or Ranks()
+        self.teacher = copy.deepcopy(network).requires_grad_(False) if self._taught else None
+        self.network = network.float() if self.low else network
         ways = "give it a GPU with more, set models.dtype to bfloat16, or train adapters (finetune.parameters adapter)"
         self.samples = Parts("one sample of a step that trains all weights", ways)
-        self.base = {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
+        self.base = {name: value.detach().cpu().clone() for name, value in self.network.named_parameters()}
 
     @property
     def _taught(self) -> bool:
@@ -69,20 +70,21 @@ class FullTrainer:
         notice: Callable[[], bool] = lambda: False,
         told: Callable[[Mapping[str, float]], None] = lambda shares: None,
     ) -> Trained:
-        """Train one cluster; the result's weights are the UNet's state. Resumed, it ends as if never stopped.
+        """Train one cluster; the result's weights are the network's state. Resumed, it ends as if never stopped.
 
         Of several data-parallel workers, the state of rank 0 counts.
         """
         resume = self._of_rank_0(resume)
-        self.unet.requires_grad_(True)
+        self.network.requires_grad_(True)
         noticed = False
         best: Tensors | None = None if resume is None else _part(resume.tensors, "best") or None
         progress = Progress(job.name) if resume is None else resume.progress.copy()
         optimizer = self._start(
             job, progress, self.base if resume is None else _part(resume.tensors, "weights"), resume
         )
-        sampler = Sampler(latents, job.seed, self.config, self.scheduler.config.num_train_timesteps)
-        texts = torch.stack([self.texts[job.prompt], self.texts[job.class_prompt]]).unsqueeze(0).to(self.unet.device)
+        sampler, device = Sampler(latents, job.seed, self.config, self.denoiser.noise), self.network.device
+        texts = stacked([stacked([self.texts[job.prompt], self.texts[job.class_prompt]])])
+        texts = mapped(lambda value: value.to(device), texts)
         try:
             while not progress.done(job, self.config.patience):
                 fault = self._step(job, progress, optimizer, sampler(progress.step, progress.attempt), texts)
@@ -103,7 +105,7 @@ class FullTrainer:
             return Trained(job, progress, best or self._weights())
         finally:
             self._load(self.base)
-            self.unet.requires_grad_(False)
+            self.network.requires_grad_(False)
 
     def _start(
         self, job: AdapterJob, progress: Progress, weights: Tensors, state: FullState | None = None
@@ -111,11 +113,11 @@ class FullTrainer:
         """Set the weights; returns an optimizer with the state's moments, or zero ones."""
         self._load(weights)
         optimizer = torch.optim.AdamW(
-            self.unet.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
+            self.network.parameters(), lr=job.learning_rate, weight_decay=self.config.weight_decay
         )
         if state is not None:
             first, second = (_part(state.tensors, part) for part in ("first", "second"))
-            for name, parameter in self.unet.named_parameters():
+            for name, parameter in self.network.named_parameters():
                 optimizer.state[parameter] = {
                     "step": torch.tensor(float(progress.step - progress.since)),
                     "exp_avg": first[name].to(parameter, copy=True),
@@ -124,12 +126,12 @@ class FullTrainer:
         return optimizer
 
     def _step(
-        self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: torch.Tensor
+        self, job: AdapterJob, progress: Progress, optimizer: torch.optim.AdamW, draw: Draw, texts: Conditions
     ) -> str:
         """One step; returns its fault, empty if none."""
         own = self.config.batch_size
         places = [
-            i for i in range(len(draw.times)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
+            i for i in range(len(draw.levels)) if (i if i < own else i - own) % self.ranks.world == self.ranks.rank
         ]
 
         def passed(some: slice) -> torch.Tensor:
@@ -137,9 +139,9 @@ class FullTrainer:
             if not some.start:
                 optimizer.zero_grad()
             part, own_there = draw.part(places[some], own)
-            totals = (own, max(1, len(draw.times) - own))
+            totals = (own, max(1, len(draw.levels) - own))
             losses, powers = self._losses(
-                Batch(self.scheduler, self.config, [part], texts, own_there, self.unet.dtype, totals)
+                Batch(self.denoiser.noise, self.config, [part], texts, own_there, self.network.dtype, totals)
             )
             losses.sum().backward()
             return torch.stack([losses.detach()[0], powers[0]])
@@ -147,8 +149,8 @@ class FullTrainer:
         # Gradients may be half added when memory runs out: then all begins anew.
         sums = torch.stack(self.samples(len(places), passed, afresh=True)).sum(0)
         self.ranks.sum(sums)
-        self.ranks.sum_gradients(part for part in self.unet.parameters() if part.grad is not None)
-        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.max_grad_norm)
+        self.ranks.sum_gradients(part for part in self.network.parameters() if part.grad is not None)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
         progress.step += 1
         loss, power = sums.tolist()
         if not (math.isfinite(norm.item()) and loss <= EXPLODED * power):
@@ -162,17 +164,18 @@ class FullTrainer:
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch's losses, and those of predicting nothing; see ``Batch.losses``."""
         taught = None
-        with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
+        with torch.autocast(self.network.device.type, self.low, enabled=self.low is not None):
             if self.teacher is not None and batch.asked is not None:
                 with torch.no_grad():
-                    noisy, times, texts = batch.asked
-                    taught = self.teacher(noisy.to(self.teacher.dtype), times, texts.to(self.teacher.dtype)).sample
-            predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+                    noisy, times, told = batch.asked
+                    texts = {name: value.to(self.teacher.dtype) for name, value in told.items() if name != "mask"}
+                    taught = self.denoiser(noisy.to(self.teacher.dtype), times, told | texts, self.teacher)
+            predicted = self.denoiser(batch.noisy, batch.times, batch.conditions, self.network)
         return batch.losses(predicted, taught)
 
     @torch.no_grad()
     def _finite(self) -> bool:
-        return math.isfinite(torch.nn.utils.get_total_norm(list(self.unet.parameters())).item())
+        return math.isfinite(torch.nn.utils.get_total_norm(list(self.network.parameters())).item())
 
     def agreed(self, answer: bool) -> bool:
         """Rank 0's answer, on every worker: all must take the same branch, or they wait for each other forever."""
@@ -182,7 +185,7 @@ class FullTrainer:
         """Rank 0's state on every worker: on a shared disk the others may have read an older one, or none."""
         if self.ranks.world == 1:
             return state
-        sends, device = self.ranks.rank == 0 and state is not None, self.unet.device
+        sends, device = self.ranks.rank == 0 and state is not None, self.network.device
         header = b""
         if sends and state is not None:
             shapes = {name: list(value.shape) for name, value in state.tensors.items()}
@@ -199,7 +202,7 @@ class FullTrainer:
             value = (
                 state.tensors[name].to(device, copy=True)
                 if sends and state
-                else torch.zeros(shape, dtype=self.unet.dtype, device=device)
+                else torch.zeros(shape, dtype=self.network.dtype, device=device)
             )
             self.ranks.sum(value)
             tensors[name] = value.cpu()
@@ -207,16 +210,16 @@ class FullTrainer:
 
     @torch.no_grad()
     def _validate(
-        self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: torch.Tensor, best: Tensors | None
+        self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: Conditions, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
         """Validate the weights on held-out images; returns their fault, empty if none, and the best so far."""
         own, draw = self.config.validation_samples, sampler.held_out()
 
         def losses_of(some: slice) -> torch.Tensor:
             part, own_there = draw.part(range(own)[some], own)
-            batch = Batch(self.scheduler, self.config, [part], texts, own_there, self.unet.dtype, (own, 1))
-            with torch.autocast(self.unet.device.type, self.low, enabled=self.low is not None):
-                predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+            batch = Batch(self.denoiser.noise, self.config, [part], texts, own_there, self.network.dtype, (own, 1))
+            with torch.autocast(self.network.device.type, self.low, enabled=self.low is not None):
+                predicted = self.denoiser(batch.noisy, batch.times, batch.conditions, self.network)
             return batch.losses(predicted, None)[0]
 
         losses = torch.stack(self.samples(own, losses_of)).sum(0)
@@ -228,16 +231,16 @@ class FullTrainer:
         return "", self._weights() if progress.best_step == progress.step else best
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.unet.named_parameters()}
+        return {name: value.detach().cpu().clone() for name, value in self.network.named_parameters()}
 
     @torch.no_grad()
     def _load(self, weights: Tensors) -> None:
-        for name, parameter in self.unet.named_parameters():
+        for name, parameter in self.network.named_parameters():
             parameter.copy_(weights[name])
 
     def _state(self, progress: Progress, optimizer: torch.optim.AdamW, best: Tensors | None) -> FullState:
         tensors = {f"weights.{name}": value for name, value in self._weights().items()}
-        for name, parameter in self.unet.named_parameters():
+        for name, parameter in self.network.named_parameters():
             moments = optimizer.state[parameter]
             tensors[f"first.{name}"] = moments["exp_avg"].cpu().clone()
             tensors[f"second.{name}"] = moments["exp_avg_sq"].cpu().clone()

@@ -6,11 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fairsynth.artifacts import unit_file
 from fairsynth.data.vectors import matrix
+from fairsynth.stages.embed.output import fact_column
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.store.mirror import place_of
@@ -19,11 +22,18 @@ from fairsynth.store.mirror import place_of
 class LatentFiles:
     """Reads posteriors from the embeddings' Parquet files, and class latents by class prompt.
 
+    ``prior_facts``: what the network is told of a class image besides its text, (1, …) each.
+
     Only the ids are held; a job's rows are read when its turn comes, from the files that hold them.
     """
 
-    def __init__(self, embeddings: Sequence[Path], class_files: Mapping[str, Path]) -> None:
-        self.class_files, self.where = class_files, dict[str, tuple[Path, int]]()
+    def __init__(
+        self,
+        embeddings: Sequence[Path],
+        class_files: Mapping[str, Path],
+        prior_facts: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.class_files, self.where, self.prior_facts = class_files, dict[str, tuple[Path, int]](), prior_facts or {}
         for path in (unit_file(path) if place_of(path) else path for path in embeddings):
             ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
             self.where |= {image: (path, row) for row, image in enumerate(ids)}
@@ -34,7 +44,7 @@ class LatentFiles:
         for image in job.image_ids:
             path, row = self.where[image]
             rows[path].append(row)
-        columns = ["image_id", "mean", "std", "latent_shape"]
+        columns = ["image_id", "mean", "std", "latent_shape", *map(fact_column, self.prior_facts)]
         parts = (pq.read_table(unit_file(path), columns=columns).take(take) for path, take in rows.items())
         table = pa.concat_tables(parts)
         place = {image: row for row, image in enumerate(table["image_id"].to_pylist())}
@@ -42,5 +52,7 @@ class LatentFiles:
         shape = (-1, *table["latent_shape"][0].as_py())
         # Copies: Arrow's own memory is read-only, which torch warns about.
         mean, std = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
-        prior = self.class_files.get(job.class_prompt)
-        return Latents(mean, std, None if prior is None else matrix(pq.read_table(prior), "mean").reshape(shape).copy())
+        file = self.class_files.get(job.class_prompt)
+        prior = None if file is None else matrix(pq.read_table(file), "mean").reshape(shape).copy()
+        facts = {name: matrix(table, fact_column(name)).copy() for name in self.prior_facts}
+        return Latents(mean, std, prior, facts, self.prior_facts)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
+from fairsynth.models.diffusion import Denoiser
+from fairsynth.models.families.conditions import Conditions, mapped, stacked
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.models.stacked_adamw import StackedAdamW
 from fairsynth.stages.finetune.denoising import EXPLODED, Draw, Latents, Sampler
@@ -28,25 +29,24 @@ GPU_LOOKS_EVERY = 8
 class Passes(Protocol):
     """What a lot needs of its trainer: the model, its training data, and passes through it."""
 
-    unet: UNet2DConditionModel
-    scheduler: DDPMScheduler
+    denoiser: Denoiser
     config: FinetuneConfig
-    texts: Mapping[str, torch.Tensor]
+    texts: Mapping[str, Conditions]
     load: Callable[[AdapterJob], Latents]
     width: int | None
     master: torch.dtype
 
     def step_gradient(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
 
     def validation_losses(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> list[float]:
         """Loss of each adapter on its held-out draw."""
 
-    def fitting(self, stack: StackedAdapters, draw: Draw, texts_KTW: torch.Tensor) -> int:
+    def fitting(self, stack: StackedAdapters, draw: Draw, texts_K: Conditions) -> int:
         """How many adapters memory holds at once."""
 
 
@@ -56,7 +56,7 @@ class _Slot:
 
     job: AdapterJob
     sampler: Sampler
-    texts_KTW: torch.Tensor
+    texts_K: Conditions
     progress: Progress
 
 
@@ -81,14 +81,14 @@ class Lot:
         self.waiting = sorted(jobs, key=lambda job: (-job.steps, job.name))
         self.noticed, self.ended, self.steps = False, list[str](), 0
         self.slots: list[_Slot] = []
-        device = trainer.unet.device
+        device = trainer.denoiser.network.device
         self.looks_every = GPU_LOOKS_EVERY if device.type == "cuda" else 1
         empty = [torch.zeros(0, stack.size, dtype=trainer.master, device=device) for _ in range(3)]
         self.weights, self.adamw = empty[0], StackedAdamW(empty[1], empty[2], torch.zeros(0, device=device))
         # Loss of the first faulty step, and its number among the lot's steps; 0 without a fault.
         self.bad_loss = torch.zeros(0, dtype=trainer.master, device=device)
         self.bad_step = torch.zeros(0, dtype=torch.int64, device=device)
-        self._texts: torch.Tensor | None = None
+        self._texts: Conditions | None = None
         if resume is not None:
             self._restore(resume)
         elif checkpoint is not None:
@@ -109,15 +109,15 @@ class Lot:
             self._fill()
 
     @property
-    def texts_NKTW(self) -> torch.Tensor:
-        """The prompts' embeddings of every row."""
+    def texts_NK(self) -> Conditions:
+        """What the network is told of the prompts of every row, (N, K, …) each."""
         if self._texts is None:
-            self._texts = torch.stack([slot.texts_KTW for slot in self.slots])
+            self._texts = stacked([slot.texts_K for slot in self.slots])
         return self._texts
 
     def _step(self) -> None:
         draws = [slot.sampler(slot.progress.step, slot.progress.attempt) for slot in self.slots]
-        losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_NKTW)
+        losses, powers, gradients = self.trainer.step_gradient(self.stack, self.weights, draws, self.texts_NK)
         rates = [slot.progress.rate(slot.job, slot.progress.step + 1) for slot in self.slots]
         norms = self.adamw.step(self.weights, gradients, rates, self.config.weight_decay, self.config.max_grad_norm)
         self.steps += 1
@@ -156,7 +156,8 @@ class Lot:
         if not due:
             return
         draws = [self.slots[index].sampler.held_out() for index in due]
-        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, self.texts_NKTW[due])
+        texts = mapped(lambda value: value[due], self.texts_NK)
+        losses = self.trainer.validation_losses(self.stack, self.weights[due], draws, texts)
         for index, loss in zip(due, losses, strict=True):
             progress = self.slots[index].progress
             if not math.isfinite(loss):
@@ -196,15 +197,14 @@ class Lot:
     def _width(self) -> int:
         if self.trainer.width is None:
             slot = self.slots[0]
-            self.trainer.width = self.trainer.fitting(self.stack, slot.sampler(0), slot.texts_KTW)
+            self.trainer.width = self.trainer.fitting(self.stack, slot.sampler(0), slot.texts_K)
         return self.trainer.width
 
     def _add(self, job: AdapterJob, row: Row) -> None:
-        timesteps = self.trainer.scheduler.config.num_train_timesteps
-        sampler = Sampler(self.trainer.load(job), job.seed, self.config, timesteps, job.kinds)
-        texts = torch.stack([self.trainer.texts[prompt] for prompt in job.texts])
+        sampler = Sampler(self.trainer.load(job), job.seed, self.config, self.trainer.denoiser.noise, job.kinds)
+        texts = stacked([self.trainer.texts[prompt] for prompt in job.texts])
         self._rows(lambda part: torch.cat([part, part.new_zeros(1, *part.shape[1:])]))
-        self.slots.append(_Slot(job, sampler, texts.to(self.weights.device), row.progress))
+        self.slots.append(_Slot(job, sampler, mapped(lambda value: value.to(self.weights.device), texts), row.progress))
         self._put(len(self.slots) - 1, row)
 
     def _start(self, job: AdapterJob, progress: Progress) -> Row:

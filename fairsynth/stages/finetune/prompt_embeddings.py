@@ -1,36 +1,57 @@
-"""The embeddings of all prompts of a run, computed once and shared by all lots."""
+"""What networks are told of all prompts of a run, computed once and shared by all lots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from fairsynth.config import ModelsConfig
-from fairsynth.data.vectors import matrix, vectors
 from fairsynth.models.diffusion import encode_prompts, load_text_encoder
+from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.memory import OWN_GPU, Parts
 
 _FILE = "texts.parquet"
+_MASK = "mask"
 
 
 def write_texts(models: ModelsConfig, prompts: Sequence[str], folder: Path) -> None:
-    """Embed the prompts, at least one, and write them: columns prompt, embedding (tokens * width), tokens."""
+    """Encode the prompts, at least one, and write them: a column prompt, and for every tensor its values and its shape."""
     encoder = load_text_encoder(models)
     parts = Parts("a prompt", OWN_GPU)
-    encoded = parts(len(prompts), lambda part: encode_prompts(encoder, prompts[part]).float().cpu())
-    embeddings = torch.cat(encoded)
-    tokens = pa.array([embeddings.shape[1]] * len(prompts))
-    columns = {"prompt": list(prompts), "embedding": vectors(embeddings.flatten(1).numpy()), "tokens": tokens}
+    encoded = parts(len(prompts), lambda part: _singly(encode_prompts(encoder, prompts[part])))
+    texts = [text for part in encoded for text in part]
+    columns: dict[str, pa.Array] = {"prompt": pa.array(prompts, pa.string())}
+    for name in texts[0]:
+        columns[name] = pa.array([text[name].flatten().numpy() for text in texts], pa.list_(pa.float32()))
+        columns[f"{name}_shape"] = pa.array([list(text[name].shape) for text in texts], pa.list_(pa.int32()))
     pq.write_table(pa.table(columns), folder / _FILE)
 
 
-def read_texts(folder: Path) -> dict[str, torch.Tensor]:
-    """Every prompt's embedding, float32 (tokens, width)."""
+def _singly(batch: Conditions) -> list[Conditions]:
+    """Each prompt's tensors, float32 on the CPU; of a text with a mask only the tokens that count."""
+    found = []
+    for place in range(len(batch["text"])):
+        one = {name: value[place].float().cpu() for name, value in batch.items()}
+        if _MASK in one:
+            counts = one[_MASK] > 0
+            one["text"], one[_MASK] = one["text"][counts], one[_MASK][counts]
+        found.append(one)
+    return found
+
+
+def read_texts(folder: Path) -> dict[str, Conditions]:
+    """What a network is told of every prompt, by name, without a batch: float32, masks bool."""
     table = pq.read_table(folder / _FILE)
-    rows = torch.from_numpy(matrix(table, "embedding").copy())
-    texts = rows.view(len(table), table["tokens"][0].as_py(), -1)
-    return dict(zip(table["prompt"].to_pylist(), texts, strict=True))
+    names = [name for name in table.column_names if f"{name}_shape" in table.column_names]
+    found: dict[str, Conditions] = {prompt: {} for prompt in table["prompt"].to_pylist()}
+    for name in names:
+        shapes = table[f"{name}_shape"].to_pylist()
+        for prompt, values, shape in zip(found, table[name].combine_chunks(), shapes, strict=True):
+            tensor = torch.from_numpy(np.array(values.values)).view(shape)
+            found[prompt][name] = tensor.bool() if name == _MASK else tensor
+    return found

@@ -1,4 +1,4 @@
-"""Trains many adapters at once on one frozen UNet, each exactly as if it were alone."""
+"""Trains many adapters at once on one frozen network, each exactly as if it were alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TypeVar
 
 import psutil
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import nn
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError
+from fairsynth.models.diffusion import Denoiser
+from fairsynth.models.families.conditions import Conditions, mapped
 from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.stages.finetune.denoising import Batch, Draw, Latents
@@ -26,29 +28,30 @@ MEMORY_SHARE = 0.6
 
 
 class StackedTrainer:
-    """Trains the adapters of a lot on one UNet.
+    """Trains the adapters of a lot on one network.
 
-    ``texts`` maps every prompt to its embedding (T, W); ``load`` gives an adapter's latents when its turn comes.
+    ``texts`` maps every prompt to what the network is told of it, tensors without a batch; ``load`` gives an adapter's latents when its turn comes.
     ``width``: adapters in training at once; None: as many as ``memory_share`` of the free memory holds.
     """
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
-        scheduler: DDPMScheduler,
+        denoiser: Denoiser,
         config: FinetuneConfig,
-        texts: Mapping[str, torch.Tensor],
+        texts: Mapping[str, Conditions],
         load: Callable[[AdapterJob], Latents],
         width: int | None = None,
         memory_share: float = 1.0,
     ) -> None:
-        self.unet, self.scheduler, self.config, self.texts, self.load = unet, scheduler, config, texts, load
+        self.denoiser, self.config, self.texts, self.load = denoiser, config, texts, load
+        self.network: nn.Module = denoiser.network
         self.width, self.memory_share = width, memory_share
         self.rows = Parts("an adapter", LIGHTER, width or MOST_AT_ONCE)
         """Adapters in one forward pass; halved if memory still runs out."""
         self.samples = Parts("one sample of an adapter's step", LIGHTER)
         """Samples in one forward pass of an adapter that is alone in it and for whose batch memory is too small."""
-        self.master = torch.promote_types(unet.dtype, torch.float32)
+        self.dtype = denoiser.network.dtype
+        self.master = torch.promote_types(self.dtype, torch.float32)
 
     def train(
         self,
@@ -66,11 +69,11 @@ class StackedTrainer:
         ``begun`` are adapters that were begun in other lots. ``checkpoint`` gets the state every
         ``checkpoint_every`` steps and whenever ``notice`` turns true: the machine is about to go. ``told`` gets the
         share of its steps that each adapter in training has done, behind every step.
-        Raises ConfigError if the UNet has no layers, or unfit ones, for ``target_modules``.
+        Raises ConfigError if the network has no layers, or unfit ones, for ``target_modules``.
         """
         config = self.config
         try:
-            stack = StackedAdapters(self.unet, config.rank, config.alpha, config.target_modules)
+            stack = StackedAdapters(self.network, config.rank, config.alpha, config.target_modules)
         except ValueError as error:
             section = "shared" if any(job.kinds for job in jobs) else "finetune"
             raise ConfigError(f"{section}.target_modules: {error}") from error
@@ -80,15 +83,18 @@ class StackedTrainer:
             stack.remove()
 
     def step_gradient(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
-        parts = self.rows(len(draws), lambda rows: self._part(stack, weights_NP[rows], draws[rows], texts_NKTW[rows]))
-        losses, powers, gradients = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+        def part(rows: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            return self._part(stack, weights_NP[rows], draws[rows], mapped(lambda value: value[rows], texts_NK))
+
+        parts = self.rows(len(draws), part)
+        losses, powers, gradients = (torch.cat(some) if len(some) > 1 else some[0] for some in zip(*parts, strict=True))
         return losses, powers, gradients
 
     def _part(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The same for adapters in one pass; of a single one the samples in several, where memory does not hold them."""
 
@@ -96,52 +102,53 @@ class StackedTrainer:
             taught = None
             if batch.asked is not None:
                 with torch.no_grad():
-                    taught = self.unet(*batch.asked).sample
+                    taught = self.denoiser(*batch.asked)
             with stack.using(weights_NP) as leaves:
-                losses, powers = batch.losses(self.unet(batch.noisy, batch.times, batch.texts).sample, taught)
+                losses, powers = batch.losses(self.denoiser(batch.noisy, batch.times, batch.conditions), taught)
                 return losses.detach(), powers, gradient(losses, leaves)
 
-        parts = self._batches(draws, texts_NKTW, self.config.batch_size, passed)
+        parts = self._batches(draws, texts_NK, self.config.batch_size, passed)
         if len(parts) == 1:
             return parts[0]
         losses, powers, gradients = (torch.stack(part).sum(0) for part in zip(*parts, strict=True))
         return losses, powers, gradients
 
     def _batches(
-        self, draws: Sequence[Draw], texts_NKTW: torch.Tensor, own: int, work: Callable[[Batch], Result]
+        self, draws: Sequence[Draw], texts_NK: Conditions, own: int, work: Callable[[Batch], Result]
     ) -> list[Result]:
         """The work on the draws as one batch, or on parts of a single draw, whose losses and gradients add up."""
-        dtype, each = self.unet.dtype, len(draws[0].times)
+        dtype, each = self.dtype, len(draws[0].levels)
         if len(draws) > 1:
-            return [work(Batch(self.scheduler, self.config, draws, texts_NKTW, own, dtype))]
+            return [work(Batch(self.denoiser.noise, self.config, draws, texts_NK, own, dtype))]
 
         def of(places: slice) -> Result:
             part, own_there = draws[0].part(range(each)[places], own)
             totals = (own, max(1, each - own))
-            return work(Batch(self.scheduler, self.config, [part], texts_NKTW, own_there, dtype, totals))
+            return work(Batch(self.denoiser.noise, self.config, [part], texts_NK, own_there, dtype, totals))
 
         return self.samples(each, of)
 
     @torch.no_grad()
     def validation_losses(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NKTW: torch.Tensor
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> list[float]:
         """Loss of each adapter on its held-out draw."""
 
         def losses_of(rows: slice) -> list[float]:
             def passed(batch: Batch) -> torch.Tensor:
                 with stack.using(weights_NP[rows]):
-                    predicted = self.unet(batch.noisy, batch.times, batch.texts).sample
+                    predicted = self.denoiser(batch.noisy, batch.times, batch.conditions)
                 return batch.losses(predicted, None)[0]
 
-            parts = self._batches(draws[rows], texts_NKTW[rows], self.config.validation_samples, passed)
+            texts = mapped(lambda value: value[rows], texts_NK)
+            parts = self._batches(draws[rows], texts, self.config.validation_samples, passed)
             return torch.stack(parts).sum(0).tolist()  # type: ignore[no-any-return]
 
         return [loss for part in self.rows(len(draws), losses_of) for loss in part]
 
-    def fitting(self, stack: StackedAdapters, draw: Draw, texts_KTW: torch.Tensor) -> int:
+    def fitting(self, stack: StackedAdapters, draw: Draw, texts_K: Conditions) -> int:
         """How many adapters memory holds at once, from what one adapter's pass keeps for its backward pass."""
-        frozen = {parameter.untyped_storage().data_ptr() for parameter in self.unet.parameters()}
+        frozen = {parameter.untyped_storage().data_ptr() for parameter in self.network.parameters()}
         kept: dict[int, int] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -150,10 +157,10 @@ class StackedTrainer:
                 kept[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        weights = torch.zeros(1, stack.size, dtype=self.master, device=self.unet.device)
+        weights = torch.zeros(1, stack.size, dtype=self.master, device=self.denoiser.network.device)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            self._part(stack, weights, [draw], texts_KTW.unsqueeze(0))
-        on_gpu = self.unet.device.type == "cuda"
+            self._part(stack, weights, [draw], mapped(lambda value: value.unsqueeze(0), texts_K))
+        on_gpu = weights.device.type == "cuda"
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes
         return max(1, min(MOST_AT_ONCE, int(free * MEMORY_SHARE * self.memory_share / each)))

@@ -16,6 +16,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fairsynth.artifacts import Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
 from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
@@ -24,8 +27,7 @@ from fairsynth.stages.finetune.step_files import StepFile, under_way
 from fairsynth.store.mirror import gone
 
 if TYPE_CHECKING:
-    import torch
-
+    from fairsynth.models.families.conditions import Conditions
     from fairsynth.models.data_parallel import Ranks
     from fairsynth.stages.finetune.lot_state import Trained
 
@@ -81,7 +83,7 @@ class _LotWorker:
     """One worker's part of a lot."""
 
     def __init__(self, task: LotTask, ranks: Ranks, machine_goes: Callable[[], bool]) -> None:
-        from fairsynth.models.diffusion import load_unet
+        from fairsynth.models.diffusion import load_denoiser
         from fairsynth.stages.finetune.latents import LatentFiles
 
         self.task, self.ranks, self.machine_goes = task, ranks, machine_goes
@@ -89,9 +91,9 @@ class _LotWorker:
         self.units, self.checkpoints = Units(task.stage / "units"), task.stage / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.texts = self._texts(task.prompts)
-        self.unet, self.scheduler = load_unet(self.models)
+        self.denoiser = load_denoiser(self.models)
         class_files = {prompt: self.units[name] / "latents.parquet" for prompt, name in task.class_units.items()}
-        self.latents = LatentFiles(list(task.embeddings), class_files)
+        self.latents = LatentFiles(list(task.embeddings), class_files, self._prior_facts())
 
     def run(self) -> None:
         """Train what is left of the lot."""
@@ -126,9 +128,10 @@ class _LotWorker:
 
         task = self.task
         torch.set_num_threads(task.threads)
-        unet = self.unet if task.lanes == 1 else shell(self.unet)
+        one = self.denoiser
+        denoiser = one if task.lanes == 1 else one.by(shell(one.network))
         part = min(1.0, task.gpus or 1 / (task.side_by_side * task.lanes))
-        trainer = StackedTrainer(unet, self.scheduler, self.config, self.texts, self.latents, task.at_once, part)
+        trainer = StackedTrainer(denoiser, self.config, self.texts, self.latents, task.at_once, part)
         path = self._checkpoint(jobs)
         steps, state = StepFile(path), load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
@@ -149,7 +152,7 @@ class _LotWorker:
     def _full(self) -> None:
         from fairsynth.stages.finetune.full_training import FullTrainer, load_full, save_full
 
-        trainer = FullTrainer(self.unet, self.scheduler, self.config, self.texts, self.ranks)
+        trainer = FullTrainer(self.denoiser, self.config, self.texts, self.ranks)
         for job in self.task.jobs:
             path, first = self._checkpoint([job]), self.ranks.first
             # Rank 0 alone looks: on a shared disk the others may see an older state.
@@ -167,10 +170,15 @@ class _LotWorker:
     def _commit(self, trained: Trained) -> None:
         from fairsynth.stages.finetune.adapter_files import save_trained
 
-        write = partial(save_trained, trained, self.config, self.models, self.unet)
+        write = partial(save_trained, trained, self.config, self.models, self.denoiser)
         self.units.commit(trained.job.name, write)
 
-    def _texts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _prior_facts(self) -> dict[str, NDArray[np.float32]]:
+        """What the network is told of a class image besides its text."""
+        size = self.models.image_size
+        return self.denoiser.family.image_facts(np.array([[size, size]]), size)
+
+    def _texts(self, prompts: Sequence[str]) -> dict[str, Conditions]:
         """All prompts' embeddings, made by whichever lot comes first."""
         from fairsynth.stages.finetune.prompt_embeddings import read_texts, write_texts
 

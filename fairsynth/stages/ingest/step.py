@@ -17,7 +17,7 @@ from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.demo.place import write_demo
 from fairsynth.escaping import enumerated
-from fairsynth.models.sources import check_sources
+from fairsynth.models.hub.check import check_sources
 from fairsynth.prompts import wordless
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CheckImages

@@ -1,0 +1,86 @@
+"""Which family a base model is of, by its ``model_index.json``: known before any of its weights are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fairsynth.config import ModelsConfig
+from fairsynth.errors import ConfigError
+from fairsynth.escaping import enumerated, printable
+from fairsynth.models.families.family import Family
+from fairsynth.models.families.table import FAMILIES
+from fairsynth.models.hub.foreign import folder_of
+from fairsynth.models.sources import diffusion_source
+
+INDEX = "model_index.json"
+# Longer ones are no configuration: they are read whole, and parsed.
+_MOST_BYTES = 2**20
+_KEY = "models.diffusion"
+
+
+def base_family(models: ModelsConfig) -> Family:
+    """The family of the base model; of a hub id its JSON files are fetched, and no weights.
+
+    Raises ConfigError for a model of no known family, or that its family cannot use; OSError if it cannot be had.
+    """
+    return _recognised(diffusion_source(models), models.diffusion_revision, models.diffusion)
+
+
+def family_if_known(models: ModelsConfig) -> Family | None:
+    """The same; None where the model cannot be had: whoever loads it says so."""
+    try:
+        return base_family(models)
+    except OSError:
+        return None
+
+
+@cache
+def _recognised(source: str, revision: str | None, name: str) -> Family:
+    folder = folder_of(source, revision)
+    index = _read(folder / INDEX, name)
+    family = FAMILIES.get(str(index.get("_class_name")))
+    if family is None:
+        raise ConfigError(
+            f"{_KEY}: {printable(name)!r} is a {printable(str(index.get('_class_name'))[:80])}, which is not supported; give "
+            f"{supported()}"
+        )
+    for part, asked in family.parts.items():
+        if asked.needed and not _there(index.get(part)):
+            raise ConfigError(
+                f"{_KEY}: {printable(name)!r} has no {part}, which {family.title} needs; give a whole pipeline, as "
+                "save_pretrained writes it"
+            )
+    why = family.unusable(_read(folder / family.network / "config.json", name), index)
+    if why:
+        raise ConfigError(f"{_KEY}: {printable(name)!r} {why}; choose another base model")
+    return family
+
+
+def supported() -> str:
+    """The kinds of base models that there are, for people."""
+    return enumerated([f"{family.title} ({family.pipeline_class})" for family in FAMILIES.values()], most=20)
+
+
+def _there(named: Any) -> bool:
+    """Whether an entry of ``model_index.json`` names a class."""
+    return isinstance(named, list) and len(named) == 2 and all(named)
+
+
+def _read(file: Path, name: str) -> Mapping[str, Any]:
+    """The content of a model's JSON file. Raises ConfigError if it is none."""
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise ValueError("too long for a configuration")
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{_KEY}: {printable(name)!r} has no usable {file.name} ({printable(' '.join(str(error).split())[:200])}); give a "
+            f"folder as save_pretrained writes it, or a hub id, of {supported()}"
+        ) from error
+    return content

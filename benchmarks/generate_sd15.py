@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fairsynth.console import prepare_streams
 from fairsynth.models.image_maker import on_device
-from fairsynth.models.sampling import Predict, Wanted, denoise, to_pixels, unet_of
+from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
 from fairsynth.models.schedule import Sampling
 from fairsynth.models.stacked import StackedAdapters, shell
 
@@ -67,7 +67,7 @@ def wanted(pipeline: Any, batch: int) -> Wanted:
     """Random prompts."""
     shape = (batch, TOKENS, pipeline.unet.config.cross_attention_dim)
     texts = [torch.randn(shape, device=pipeline.device, dtype=torch.bfloat16) for _ in "np"]
-    return Wanted(*texts, [GUIDANCE] * batch, list(range(batch)))
+    return Wanted({"text": texts[0]}, {"text": texts[1]}, [GUIDANCE] * batch, list(range(batch)))
 
 
 def merged(chosen: argparse.Namespace, pipeline: Any, predict: Predict, until: float, batch: int) -> Callable[[], Any]:
@@ -83,8 +83,7 @@ def stacked(chosen: argparse.Namespace, pipeline: Any, adapters: int, batch: int
     weights = torch.randn(adapters, stack.size, device=pipeline.device) * 1e-3
     images, sampling = wanted(pipeline, batch), Sampling(chosen.steps)
 
-    def predict(sample: torch.Tensor, time: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        return network(sample, time, encoder_hidden_states=texts, return_dict=False)[0]  # type: ignore[no-any-return]
+    predict = network_of(pipeline, network)
 
     def call() -> Any:
         with stack.using(weights), torch.no_grad():
@@ -116,7 +115,7 @@ def by_diffusers(chosen: argparse.Namespace, pipeline: Any, batch: int) -> Calla
 
 def operations(chosen: argparse.Namespace, pipeline: Any) -> float:
     """Counted operations of an image, in 10^12."""
-    call = merged(chosen, pipeline, unet_of(pipeline), 1.0, 1)
+    call = merged(chosen, pipeline, network_of(pipeline), 1.0, 1)
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops() / 1e12
@@ -135,7 +134,7 @@ def measured(call: Callable[[], Any], repeats: int) -> list[float]:
 
 def cells(chosen: argparse.Namespace, pipeline: Any) -> list[tuple[str, int, Callable[[], Callable[[], Any]], bool]]:
     """Name, batch, how to make its call, and whether it compiles; diffusers last, for its adapter stays in the UNet."""
-    eager, found = unet_of(pipeline), []
+    eager, found = network_of(pipeline), []
     for batch in chosen.batch:
         found.append(("merged, eager", batch, partial(merged, chosen, pipeline, eager, 1.0, batch), False))
     for adapters in chosen.adapters:

@@ -46,11 +46,11 @@ WORK = {"4 adapters x 200 images": (4, 200), "32 adapters x 8 images": (32, 8)}
 def write_adapters(folder: Path, count: int) -> None:
     """Random adapters of the demo's shape."""
     from fairsynth.models.adapters import save_adapter
-    from fairsynth.models.diffusion import load_unet
+    from fairsynth.models.diffusion import load_denoiser
     from fairsynth.models.stacked import StackedAdapters
 
     config = load_config(None, "demo", {})
-    unet, _ = load_unet(config.models)
+    unet = load_denoiser(config.models).network
     tune = config.finetune
     stack = StackedAdapters(unet, tune.rank, tune.alpha, tune.target_modules)
     for index in range(count):

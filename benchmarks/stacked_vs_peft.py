@@ -31,7 +31,7 @@ from fairsynth.config.load import load_config
 from fairsynth.console import prepare_streams
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
-from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_pipeline, load_unet
+from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_denoiser, load_pipeline
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -45,11 +45,10 @@ OURS = "fairsynth"
 class World(NamedTuple):
     """What both sides train on."""
 
-    unet: UNet2DConditionModel
-    scheduler: DDPMScheduler
+    denoiser: Denoiser
     jobs: list[AdapterJob]
     latents: dict[str, Latents]
-    texts: dict[str, torch.Tensor]
+    texts: dict[str, Conditions]
 
 
 class Alone(NamedTuple):
@@ -79,8 +78,9 @@ def make_world(adapters: int, steps: int) -> World:
         )
         latents[jobs[-1].name] = Latents(mean[own], std[own])
     prompts = sorted({text for job in jobs for text in (job.prompt, job.class_prompt)})
-    texts = dict(zip(prompts, encode_prompts(pipeline, prompts).float().cpu(), strict=True))
-    return World(*load_unet(preset.models), jobs, latents, texts)
+    told = encode_prompts(pipeline, prompts)["text"].float().cpu()
+    texts: dict[str, Conditions] = {prompt: {"text": text} for prompt, text in zip(prompts, told, strict=True)}
+    return World(load_denoiser(preset.models), jobs, latents, texts)
 
 
 def settings(batch: int) -> FinetuneConfig:
@@ -104,17 +104,17 @@ def prepare(
     set_peft_model_state_dict(unet, initial, adapter_name=NAME)
     parameters = [p for p in unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=job.learning_rate, weight_decay=config.weight_decay, **PEERS[peer])
-    sampler = Sampler(world.latents[job.name], job.seed, config, world.scheduler.config.num_train_timesteps)
-    return Alone(unet, parameters, optimizer, sampler, world.texts[job.prompt])
+    sampler = Sampler(world.latents[job.name], job.seed, config, world.denoiser.noise)
+    return Alone(unet, parameters, optimizer, sampler, world.texts[job.prompt]["text"])
 
 
 def loop(alone: Alone, scheduler: DDPMScheduler, steps: int, max_norm: float) -> None:
     """The training loop of one adapter."""
     for step in range(steps):
         draw = alone.sampler(step)
-        noisy = scheduler.add_noise(draw.clean, draw.noise, draw.times)
+        noisy = scheduler.add_noise(draw.clean, draw.noise, draw.levels)
         texts = alone.text.expand(len(noisy), -1, -1)
-        loss = functional.mse_loss(alone.unet(noisy, draw.times, texts).sample, draw.noise)
+        loss = functional.mse_loss(alone.unet(noisy, draw.levels, texts).sample, draw.noise)
         alone.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(alone.parameters, max_norm)
@@ -123,14 +123,14 @@ def loop(alone: Alone, scheduler: DDPMScheduler, steps: int, max_norm: float) ->
 
 def by_peft(world: World, config: FinetuneConfig, peer: str) -> tuple[float, dict[str, Any]]:
     """Seconds of one adapter after another, and the trained weights of each."""
-    stack = StackedAdapters(world.unet, config.rank, config.alpha, config.target_modules)
+    stack = StackedAdapters(world.denoiser.network, config.rank, config.alpha, config.target_modules)
     initial = [stack.state(stack.initial(job.seed)) for job in world.jobs]
     stack.remove()
-    copies, found = [copy.deepcopy(world.unet) for _ in world.jobs], {}
+    copies, found = [copy.deepcopy(world.denoiser.network) for _ in world.jobs], {}
     began = time.perf_counter()
     for unet, job, state in zip(copies, world.jobs, initial, strict=True):
         alone = prepare(world, unet, config, job, state, peer)
-        loop(alone, world.scheduler, job.steps, config.max_grad_norm)
+        loop(alone, world.denoiser.noise.scheduler, job.steps, config.max_grad_norm)
         found[job.name] = get_peft_model_state_dict(unet, adapter_name=NAME)
     return time.perf_counter() - began, found
 
@@ -139,7 +139,7 @@ def by_fairsynth(world: World, config: FinetuneConfig) -> tuple[float, dict[str,
     """Seconds of the whole training call, and the trained weights of each adapter."""
     found: dict[str, Any] = {}
     trainer = StackedTrainer(
-        world.unet, world.scheduler, config, world.texts, lambda job: world.latents[job.name], len(world.jobs)
+        world.denoiser, config, world.texts, lambda job: world.latents[job.name], len(world.jobs)
     )
     began = time.perf_counter()
     trainer.train(world.jobs, lambda result: found.__setitem__(result.job.name, result.weights))
@@ -148,7 +148,7 @@ def by_fairsynth(world: World, config: FinetuneConfig) -> tuple[float, dict[str,
 
 def distance(world: World, config: FinetuneConfig, ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """Largest difference between two trainings of an adapter, relative to how far peft's has moved from its start."""
-    stack = StackedAdapters(world.unet, config.rank, config.alpha, config.target_modules)
+    stack = StackedAdapters(world.denoiser.network, config.rank, config.alpha, config.target_modules)
     stack.remove()
     found = []
     for job in world.jobs:

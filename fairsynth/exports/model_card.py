@@ -11,6 +11,8 @@ import yaml
 from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
 from fairsynth.exports.terms import of_people, privacy
+from fairsynth.models.families.family import Family
+from fairsynth.models.hub.recognise import base_family
 from fairsynth.models.sources import DEMO, base_of, is_local, public_name
 from fairsynth.version import __version__
 
@@ -29,10 +31,10 @@ def model_card(
     ``shared``: the prompts of the adapter that all groups share, if there is one. ``layout``: the dataset's; adapters of
     people are marked as sensitive.
     """
-    base, full = base_of(config.models), config.finetune.parameters == "full"
+    base, full, family = base_of(config.models), config.finetune.parameters == "full", base_family(config.models)
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [
-        f"- {tag}" for tag in ("stable-diffusion", "full-finetune" if full else "lora", "dreambooth", "fairsynth")
+        f"- {tag}" for tag in (family.tag, "full-finetune" if full else "lora", "dreambooth", "fairsynth")
     ]
     front += ["- sensitive"] if of_people(layout) else []
     if config.models.diffusion != DEMO and not is_local(config.models.diffusion):
@@ -40,31 +42,36 @@ def model_card(
     made = [facts for facts in adapters if not facts["failed"]]
     lines = [
         *front, "---", "",
-        f"# {len(made)} {'fine-tuned UNets' if full else 'adapters'} for {plain(base['base_model'])}", "",
+        f"# {len(made)} {f'fine-tuned {_networks(family)}' if full else 'adapters'} for {plain(base['base_model'])}", "",
         f"Made by fairsynth {__version__}: {_METHODS[config.finetune.generator]}. Each makes images of one "
         "(label, attribute) group of a biased dataset, so that a classifier can be trained on groups of equal size.", "",
         f"- base model: {code(base['base_model'])}, version {code(base['base_revision'])}",
-        f"- {_training(config)}",
+        f"- {_training(config, family)}",
         f"- {_validated(made)}",
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
         *([f"**Sensitive.** {' '.join(map(plain, privacy(layout)))}", ""] if of_people(layout) else []),
-        "## How to use", "", "```python", *_use(config.models.diffusion, full), "```", "",
+        "## How to use", "", "```python", *_use(config.models.diffusion, full, family), "```", "",
         *(["## What there is", "", *_table(adapters), ""] if adapters else []),
         *(_shared(config, shared) if shared else ()),
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def _training(config: RunConfig) -> str:
+def _networks(family: Family) -> str:
+    return "UNets" if family.network == "unet" else f"{family.network}s"
+
+
+def _training(config: RunConfig, family: Family) -> str:
     tuned, size = config.finetune, config.models.image_size
-    what = "all weights of the UNet" if tuned.parameters == "full" else f"rank {tuned.rank}, alpha {tuned.alpha}"
+    what = f"all weights of the {_networks(family)[:-1]}" if tuned.parameters == "full" else f"rank {tuned.rank}, alpha {tuned.alpha}"
     prior = (
         f"prior preservation by {tuned.prior}, weight {tuned.prior_weight:g}"
         if tuned.prior_size
         else "no prior preservation"
     )
-    loss = "uniform loss weights" if tuned.snr_ceiling is None else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
+    uniform = tuned.snr_ceiling is None or not family.weighs_by_snr
+    loss = "uniform loss weights" if uniform else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
     return f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
 
 
@@ -83,27 +90,28 @@ def _shared(config: RunConfig, prompts: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _use(model: str, full: bool) -> list[str]:
+def _use(model: str, full: bool, family: Family) -> list[str]:
     # A JSON string is a Python string; backticks would end the block.
     base = f"base = {json.dumps(public_name(model)).replace('`', chr(92) + 'x60')}"
     base += "  # the folder of the base model" if is_local(model) else ""
     demo = ["from fairsynth.models.sources import demo_folder"] if model == DEMO else []
     base = 'base = demo_folder("diffusion")' if model == DEMO else base
     if full:
+        (network_class,), name = family.parts[family.network].classes, family.network
         return [
-            "from diffusers import StableDiffusionPipeline, UNet2DConditionModel",
+            f"from diffusers import {', '.join(sorted((family.pipeline_class, network_class)))}",
             *demo,
             "",
             base,
-            'unet = UNet2DConditionModel.from_pretrained("<group>/<cluster>")',
-            "pipeline = StableDiffusionPipeline.from_pretrained(base, unet=unet)",
+            f'{name} = {network_class}.from_pretrained("<group>/<cluster>")',
+            f"pipeline = {family.pipeline_class}.from_pretrained(base, {name}={name})",
         ]
     return [
-        "from diffusers import StableDiffusionPipeline",
+        f"from diffusers import {family.pipeline_class}",
         *demo,
         "",
         base,
-        "pipeline = StableDiffusionPipeline.from_pretrained(base)",
+        f"pipeline = {family.pipeline_class}.from_pretrained(base)",
         'pipeline.load_lora_weights("<group>/<cluster>")',
     ]
 

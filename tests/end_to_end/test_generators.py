@@ -17,7 +17,7 @@ from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.adapters import MergedAdapters, weights_file
-from fairsynth.models.diffusion import encode_posteriors, encode_prompts, generate, load_pipeline, load_unet
+from fairsynth.models.diffusion import encode_posteriors, encode_prompts, generate, load_denoiser, load_pipeline
 from fairsynth.prompts import fill
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.denoising import Latents
@@ -25,6 +25,7 @@ from fairsynth.stages.finetune.full_training import FullTrainer
 from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters, plan_shared, shared_settings
 from fairsynth.stages.finetune.lot_state import Trained
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
+from tests.support.lots import denoiser_of
 
 # The base model's flowers are seldom taken for the photograph's.
 GROUP, IMAGES = Group("high", "flower"), 48
@@ -68,7 +69,7 @@ def drawn(world: World, trained: Trained | None, config: FinetuneConfig, folder:
     prompt = fill(sampling.prompt, world.config.data, GROUP)
     if trained is not None:
         folder.mkdir()
-        save_trained(trained, config, world.config.models, pipeline.unet, folder)
+        save_trained(trained, config, world.config.models, denoiser_of(pipeline.unet), folder)
         MergedAdapters(pipeline.unet).switch(weights_file(folder))
         prompt = trained.job.prompt
     seeds, size = list(range(IMAGES)), world.config.models.image_size
@@ -79,18 +80,18 @@ def train(world: World, config: FinetuneConfig) -> list[Trained]:
     """The group's adapters, or its UNet."""
     half = {image: index % 2 for index, image in enumerate(world.latents)}
     jobs = plan_adapters(config, world.config.data, {GROUP: half}, seed=0)
-    pipeline, (unet, scheduler) = load_pipeline(world.config.models), load_unet(world.config.models)
+    pipeline, denoiser = load_pipeline(world.config.models), load_denoiser(world.config.models)
     prompts = sorted({prompt for job in jobs for prompt in (job.prompt, job.class_prompt)})
-    texts = dict(zip(prompts, encode_prompts(pipeline, prompts).float(), strict=True))
+    texts = {prompt: {"text": encode_prompts(pipeline, [prompt])["text"][0].float()} for prompt in prompts}
 
     def load(job: AdapterJob) -> Latents:
         parts = [world.latents[image] for image in job.image_ids]
         return Latents(np.concatenate([p.mean for p in parts]), np.concatenate([p.std for p in parts]))
 
     if config.parameters == "full":
-        return [FullTrainer(unet, scheduler, config, texts).train(job, load(job)) for job in jobs]
+        return [FullTrainer(denoiser, config, texts).train(job, load(job)) for job in jobs]
     found: list[Trained] = []
-    StackedTrainer(unet, scheduler, config, texts, load).train(jobs, found.append)
+    StackedTrainer(denoiser, config, texts, load).train(jobs, found.append)
     return found
 
 
@@ -126,12 +127,12 @@ def test_a_shared_adapter_learns_all_groups_by_words_that_mean_nothing(world: Wo
     sizes = Counter(taken.values())
     assert sorted(sizes.values()) == [15, 15, 100, 100]
     job, settings = plan_shared(config.finetune, shared, data, taken, 0), shared_settings(config.finetune, shared)
-    pipeline, (unet, scheduler) = load_pipeline(config.models), load_unet(config.models)
+    pipeline, denoiser = load_pipeline(config.models), load_denoiser(config.models)
     mean, std = encode_posteriors(pipeline, np.stack([images[i] for i in job.image_ids]))
-    texts = dict(zip(job.texts, encode_prompts(pipeline, job.texts).float(), strict=True))
+    texts = {text: {"text": encode_prompts(pipeline, [text])["text"][0].float()} for text in job.texts}
     found: list[Trained] = []
-    StackedTrainer(unet, scheduler, settings, texts, lambda _: Latents(mean, std)).train([job], found.append)
-    save_trained(found[0], settings, config.models, unet, tmp_path)
+    StackedTrainer(denoiser, settings, texts, lambda _: Latents(mean, std)).train([job], found.append)
+    save_trained(found[0], settings, config.models, denoiser, tmp_path)
 
     def shown() -> dict[Group, float]:
         shares = {}

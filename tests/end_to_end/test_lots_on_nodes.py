@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from fairsynth.models.adapters import FILE_NAME
-from fairsynth.models.diffusion import load_unet
+from fairsynth.models.diffusion import load_denoiser
 from fairsynth.stages.finetune.jobs import lots
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import Trained
@@ -76,9 +76,9 @@ def test_a_notice_and_nothing_else_leads_to_a_checkpoint_out_of_turn(disturbed: 
 
 def test_the_weights_are_those_of_an_undisturbed_loop(disturbed: tuple[Path, dict[str, Any]]) -> None:
     stage, _ = disturbed
-    unet, scheduler = load_unet(models(stage.parents[1]))
+    denoiser = load_denoiser(models(stage.parents[1]))
     latents = LatentFiles(sorted(stage.parents[1].glob("embeddings-*.parquet")), {})
-    trainer = StackedTrainer(unet, scheduler, CONFIG, read_texts(stage / "units" / TEXTS_UNIT), latents)
+    trainer = StackedTrainer(denoiser, CONFIG, read_texts(stage / "units" / TEXTS_UNIT), latents)
     found: dict[str, Trained] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

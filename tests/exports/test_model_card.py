@@ -16,7 +16,7 @@ from markdown_it.token import Token
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
 from fairsynth.exports.model_card import model_card
-from fairsynth.models.diffusion import load_unet
+from fairsynth.models.diffusion import load_denoiser
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from fairsynth.stages.finetune.output import read_adapter
@@ -135,14 +135,14 @@ def test_the_kept_states_are_counted_without_the_failed(best: int, last: int, fa
 def test_the_code_that_is_shown_loads_what_lies_beside_it(
     parameters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, (unet, _), (job,) = config_of(finetune__parameters=parameters), load_unet(config_of().models), jobs([1])
+    config, denoiser, (job,) = config_of(finetune__parameters=parameters), load_denoiser(config_of().models), jobs([1])
     stack = stack_of(unet, config.finetune)
     full = {name: value + 1 for name, value in unet.state_dict().items()}
     state = full if parameters == "full" else stack.state(torch.ones(stack.size))
     # The code's own words for a place.
     folder = tmp_path / "<group>" / "<cluster>"
     folder.mkdir(parents=True)
-    save_trained(Trained(job, Progress(job.name, 1), state), config.finetune, config.models, unet, folder)
+    save_trained(Trained(job, Progress(job.name, 1), state), config.finetune, config.models, denoiser, folder)
     names: dict[str, Any] = {}
     monkeypatch.chdir(tmp_path)
     (block,) = (t for t in read(model_card(config, [read_adapter(folder)]))[1] if t.type == "fence")

@@ -14,13 +14,15 @@ from diffusers import DDPMScheduler
 
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
-from fairsynth.models.diffusion import load_pipeline, load_text_encoder, load_unet
-from fairsynth.models.sampling import Wanted, denoise, scheduler_of
+from fairsynth.models.diffusion import load_denoiser, load_pipeline, load_text_encoder
+from fairsynth.models.families.noise import Diffusion
+from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.sampling import Wanted, denoise
 from fairsynth.models.schedule import PREDICTIONS, SCHEDULERS, Sampling, check_prediction
-from fairsynth.models.sources import check_sources, demo_folder
-from fairsynth.stages.finetune.denoising import target_of
+from fairsynth.models.hub.check import check_sources
+from fairsynth.models.sources import demo_folder
 from tests.support.calling import call, refused
-from tests.support.lots import scheduler
+from tests.support.lots import noise_of, scheduler
 
 SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -46,16 +48,23 @@ class Oracle:
         times = time.long().expand(len(sample))
         alphas = self.noise.alphas_cumprod[times].view(-1, 1, 1, 1)
         clean = CLEAN.repeat(len(sample) // len(CLEAN), 1, 1, 1)
-        return (target_of(self.noise, clean, (sample - alphas.sqrt() * clean) / (1 - alphas).sqrt(), times),)
+        return (Diffusion(self.noise).target(clean, (sample - alphas.sqrt() * clean) / (1 - alphas).sqrt(), times),)
+
+
+class StableDiffusionPipeline:
+    """What denoising takes of the pipeline of that name."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.unet, self.scheduler, self.device, self.vae_scale_factor = oracle, oracle.noise, torch.device("cpu"), 8
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_network_that_predicts_what_training_asks_for_makes_its_images(scheduler: Any, prediction: str) -> None:
     oracle = Oracle(prediction)
-    pipeline = SimpleNamespace(unet=oracle, scheduler=oracle.noise, device=torch.device("cpu"), vae_scale_factor=8)
-    assert scheduler_of(pipeline, Sampling(4, scheduler)).config.prediction_type == prediction
-    texts = torch.zeros(2, 5, 16)
+    pipeline = StableDiffusionPipeline(oracle)
+    assert StableDiffusion().scheduler(pipeline, Sampling(4, scheduler), 64).config.prediction_type == prediction
+    texts = {"text": torch.zeros(2, 5, 16)}
     made = denoise(pipeline, Wanted(texts, texts, [3.0, 3.0], [1, 2]), 64, Sampling(30, scheduler))
     # The last step of some leaves the noise of the first timesteps.
     assert (made - CLEAN).abs().max() < 0.2 and oracle.asked >= 30
@@ -92,7 +101,7 @@ def test_other_predictions_are_refused_before_a_weight_is_loaded(
     models = ModelsConfig(diffusion=model(tmp_path / "base", **scheduler), clip="demo")
     monkeypatch.setattr("torch.nn.Module.to", lambda *_: pytest.fail("a network was loaded"))
     line = rf"^models\.diffusion: .* predicts {said} .*epsilon, v_prediction, sample"
-    for ask in (load_unet, load_pipeline, load_text_encoder, lambda m: check_sources(m, ClassifyConfig())):
+    for ask in (load_denoiser, load_pipeline, load_text_encoder, lambda m: check_sources(m, ClassifyConfig())):
         with pytest.raises(ConfigError, match=line):
             ask(models)
 
@@ -100,7 +109,7 @@ def test_other_predictions_are_refused_before_a_weight_is_loaded(
 def test_a_model_that_predicts_the_image_is_loaded_with_its_kind(tmp_path: Path) -> None:
     models = ModelsConfig(diffusion=model(tmp_path / "base", prediction_type="sample"), clip="demo")
     check_sources(models, ClassifyConfig())
-    assert load_unet(models)[1].config.prediction_type == "sample"
+    assert load_denoiser(models).noise.scheduler.config.prediction_type == "sample"
     assert load_pipeline(models).scheduler.config.prediction_type == "sample"
 
 
@@ -124,4 +133,4 @@ def test_a_run_with_such_a_model_ends_at_once(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_of_prediction_is_not_trained() -> None:
     with pytest.raises(ValueError, match="no training target is known for prediction_type 'flow_prediction'"):
-        target_of(scheduler("flow_prediction"), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), torch.tensor([3]))
+        noise_of("flow_prediction").target(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), torch.tensor([3]))

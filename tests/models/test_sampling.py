@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from fairsynth.config import ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.diffusion import encode_prompts, load_pipeline
-from fairsynth.models.sampling import Wanted, denoise, first_noise, scheduler_of, to_pixels, unet_of
+from fairsynth.models.families.conditions import Conditions, joined
+from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.sampling import Wanted, denoise, first_noise, network_of, to_pixels
 from fairsynth.models.schedule import SCHEDULERS, Sampling
 from fairsynth.models.stacked import StackedAdapters
 
@@ -42,7 +44,7 @@ def wanted(pipeline: StableDiffusionPipeline, guidance: Sequence[float], seeds: 
     """Images of both prompts in turn: each seed has its prompts, whatever its place."""
     # Each text alone: so an embedding is the same to the bit in every batch.
     texts = [encode_prompts(pipeline, [text]) for text in (*PROMPTS, *AGAINST)]
-    towards, against = (torch.cat([texts[start + seed % 2] for seed in seeds]) for start in (0, 2))
+    towards, against = (joined([texts[start + seed % 2] for seed in seeds]) for start in (0, 2))
     return Wanted(towards, against, guidance, seeds)
 
 
@@ -55,8 +57,8 @@ def by_diffusers(plain: StableDiffusionPipeline, batch: Wanted, scheduler_class:
     """The images that diffusers' own call makes, each value in 0..255, not rounded."""
     plain.scheduler = scheduler_class.from_config(plain.scheduler.config)
     images = plain(
-        prompt_embeds=batch.positive,
-        negative_prompt_embeds=batch.negative,
+        prompt_embeds=batch.positive["text"],
+        negative_prompt_embeds=batch.negative["text"],
         num_inference_steps=STEPS,
         guidance_scale=guidance,
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in batch.seeds],
@@ -95,11 +97,11 @@ def test_every_scheduler_and_guidance_is_told_apart(pipeline: StableDiffusionPip
 def test_a_scheduler_keeps_the_models_noise_schedule(pipeline: StableDiffusionPipeline) -> None:
     own = pipeline.scheduler.alphas_cumprod
     for name, class_name in SCHEDULERS.items():
-        scheduler = scheduler_of(pipeline, Sampling(5, name))  # type: ignore[arg-type]
+        scheduler = StableDiffusion().scheduler(pipeline, Sampling(5, name), SIZE)  # type: ignore[arg-type]
         assert type(scheduler).__name__ == class_name and len(scheduler.timesteps) == 5
         assert torch.allclose(scheduler.alphas_cumprod, own)
     with pytest.raises(KeyError):
-        scheduler_of(pipeline, Sampling(5, "heun"))  # type: ignore[arg-type]
+        StableDiffusion().scheduler(pipeline, Sampling(5, "heun"), SIZE)  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=["lcm", "sde-dpmsolver++"])
@@ -168,10 +170,10 @@ def test_each_image_has_its_own_guidance(pipeline: StableDiffusionPipeline) -> N
 def test_guidance_doubles_the_batch_in_its_share_of_the_steps_and_no_other(
     pipeline: StableDiffusionPipeline, until: float, guidance: list[float], batches: list[int]
 ) -> None:
-    seen, unet = [], unet_of(pipeline)
+    seen, unet = [], network_of(pipeline)
 
-    def predict(sample: torch.Tensor, time: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
-        assert len(sample) == len(conditions)
+    def predict(sample: torch.Tensor, time: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        assert len(sample) == len(conditions["text"])
         seen.append(len(sample))
         return unet(sample, time, conditions)
 
@@ -185,7 +187,7 @@ def test_guidance_that_ends_early_is_guidance_and_then_none(pipeline: StableDiff
     """By hand: DDIM's own formula, guided for two steps of four."""
     batch = wanted(pipeline, [4.0], [7])
     sampling = Sampling(4, "ddim", guidance_until=0.5)
-    scheduler, unet = scheduler_of(pipeline, sampling), unet_of(pipeline)
+    scheduler, unet = StableDiffusion().scheduler(pipeline, sampling, SIZE), network_of(pipeline)
     alphas = scheduler.alphas_cumprod
     x = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))
     times = scheduler.timesteps.tolist()
@@ -224,9 +226,9 @@ def test_a_batch_of_several_adapters_stays_in_their_order_when_guidance_doubles_
 
 def test_before_each_step_is_called_once_and_in_order(pipeline: StableDiffusionPipeline) -> None:
     calls: list[Any] = []
-    unet = unet_of(pipeline)
+    unet = network_of(pipeline)
 
-    def predict(*arguments: torch.Tensor) -> torch.Tensor:
+    def predict(*arguments: Any) -> torch.Tensor:
         calls.append("unet")
         return unet(*arguments)
 

@@ -10,7 +10,8 @@ from transformers import ConvNextConfig, ConvNextModel, ResNetConfig, ResNetMode
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.classifier import build_classifier
-from fairsynth.models.sources import backbone_revision, check_sources
+from fairsynth.models.hub.check import check_sources
+from fairsynth.models.sources import backbone_revision
 
 
 def test_a_folder_that_is_called_as_the_small_backbone_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

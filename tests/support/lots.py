@@ -14,6 +14,10 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.groups import Group
+from fairsynth.models.diffusion import Denoiser
+from fairsynth.models.families.conditions import Conditions
+from fairsynth.models.families.noise import Diffusion
+from fairsynth.models.families.sd import StableDiffusion
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Draw, Latents, Sampler
 from fairsynth.stages.finetune.full_training import FullState, FullTrainer, Ranks
@@ -65,6 +69,16 @@ def scheduler(prediction: str = "epsilon") -> DDPMScheduler:
     return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction)
 
 
+def noise_of(prediction: str = "epsilon") -> Diffusion:
+    """The noise of training with that schedule."""
+    return Diffusion(scheduler(prediction))
+
+
+def denoiser_of(unet: UNet2DConditionModel, noise: DDPMScheduler | None = None) -> Denoiser:
+    """What a trainer needs of a UNet."""
+    return Denoiser(unet, Diffusion(noise or scheduler()), StableDiffusion())
+
+
 def jobs(steps: Sequence[int]) -> list[AdapterJob]:
     """Adapters with so many steps, and different clusters, seeds, learning rates and warm-ups."""
     return [
@@ -94,11 +108,11 @@ def latents_of(job: AdapterJob) -> Latents:
     return Latents(mean, np.abs(std) * np.float32(0.1), prior)
 
 
-def texts_of(work: Sequence[AdapterJob]) -> dict[str, torch.Tensor]:
+def texts_of(work: Sequence[AdapterJob]) -> dict[str, Conditions]:
     """An embedding of each prompt, whatever other prompts there are."""
     prompts = {prompt for job in work for prompt in job.texts}
     seeded = {prompt: torch.Generator().manual_seed(sum(map(ord, prompt))) for prompt in prompts}
-    return {prompt: torch.randn(5, WIDTH, generator=generator) for prompt, generator in seeded.items()}
+    return {prompt: {"text": torch.randn(5, WIDTH, generator=generator)} for prompt, generator in seeded.items()}
 
 
 def trainer_of(
@@ -110,7 +124,7 @@ def trainer_of(
     load: Callable[[AdapterJob], Latents] = latents_of,
 ) -> StackedTrainer:
     """A trainer for these jobs."""
-    return StackedTrainer(unet, noise or scheduler(), config, texts_of(work), load, width)
+    return StackedTrainer(denoiser_of(unet, noise), config, texts_of(work), load, width)
 
 
 def train(
@@ -177,10 +191,10 @@ def recorded_losses(trainer: StackedTrainer, work: Sequence[AdapterJob]) -> dict
     noted: dict[str, list[float]] = defaultdict(list)
     plain = trainer.step_gradient
 
-    def noting(stack: Any, weights: Any, draws: Any, texts_N2TW: torch.Tensor) -> Any:
-        found = plain(stack, weights, draws, texts_N2TW)
-        for text, loss in zip(texts_N2TW[:, 0], found[0].tolist(), strict=True):
-            (job,) = (job for job in work if torch.equal(trainer.texts[job.prompt].to(text), text))
+    def noting(stack: Any, weights: Any, draws: Any, texts_NK: Conditions) -> Any:
+        found = plain(stack, weights, draws, texts_NK)
+        for text, loss in zip(texts_NK["text"][:, 0], found[0].tolist(), strict=True):
+            (job,) = (job for job in work if torch.equal(trainer.texts[job.prompt]["text"].to(text), text))
             noted[job.name].append(loss)
         return found
 
@@ -236,7 +250,7 @@ FULL_JOB = changed(jobs([10] * 7)[6], learning_rate=1e-3, warmup_steps=4)
 
 def full_trainer(config: FinetuneConfig, dtype: torch.dtype = torch.float64, ranks: Ranks | None = None) -> FullTrainer:
     """A trainer of all weights of a tiny UNet of its own."""
-    return FullTrainer(tiny_unet(dtype), scheduler(), config, texts_of(jobs([1] * 7)), ranks)
+    return FullTrainer(denoiser_of(tiny_unet(dtype)), config, texts_of(jobs([1] * 7)), ranks)
 
 
 def train_full(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from fairsynth.config import FinetuneConfig
+from fairsynth.models.families.conditions import Conditions
 from fairsynth.stages.finetune.denoising import Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
 
@@ -39,7 +41,7 @@ def train_alone(
     config: FinetuneConfig,
     job: AdapterJob,
     sampler: Sampler,
-    texts: dict[str, torch.Tensor],
+    texts: Mapping[str, Conditions],
     initial: dict[str, torch.Tensor],
 ) -> Alone:
     """DreamBooth with LoRA as its public scripts do it: add_adapter, AdamW, clip_grad_norm_, a warm-up, a loop."""
@@ -55,11 +57,11 @@ def train_alone(
     kind = scheduler.config.prediction_type
     for step in range(job.steps):
         draw = sampler(step)
-        clean, noise, times = draw.clean.to(dtype), draw.noise.to(dtype), draw.times
+        clean, noise, times = draw.clean.to(dtype), draw.noise.to(dtype), draw.levels
         prompts = [job.prompt] * own + [job.class_prompt] * (len(times) - own)
         if draw.texts is not None:
             prompts = [job.texts[i] for i in draw.texts.tolist()]
-        context = torch.stack([texts[prompt] for prompt in prompts]).to(dtype)
+        context = torch.stack([texts[prompt]["text"] for prompt in prompts]).to(dtype)
         noisy = scheduler.add_noise(clean, noise, times)
         velocity = scheduler.get_velocity(clean, noise, times)
         target = {"epsilon": noise, "v_prediction": velocity, "sample": clean}[kind].clone()

@@ -68,6 +68,10 @@ class Family(ABC):
     """The same of the adapter that all groups share, which must move more."""
     schedulers: ClassVar[tuple[Scheduler, ...]]
     """Ways to denoise that suit the model's noise, the usual one first."""
+    tag: ClassVar[str]
+    """What model hubs call models of the kind."""
+    weighs_by_snr: ClassVar[bool] = False
+    """Whether ``finetune.snr_ceiling`` means something for its noise."""
     channels_last: ClassVar[bool] = False
     """Whether a GPU is faster with that memory format: where convolutions do the work."""
 

@@ -26,7 +26,8 @@ class UNetFamily(Family):
         "time_emb_proj",
     )  # fmt: skip
     schedulers = ("dpm++", "ddim", "euler", "unipc", "lcm")
-    channels_last = True
+    tag = "stable-diffusion"
+    weighs_by_snr, channels_last = True, True
 
     def unusable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
         """Guidance as an input of the network is not supported."""

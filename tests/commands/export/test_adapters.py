@@ -22,7 +22,7 @@ from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.conftest import fairsynth
 from tests.support.calling import export, refused
 from tests.support.datasets import tree
-from tests.support.lots import changed, jobs, stack_of
+from tests.support.lots import changed, denoiser_of, jobs, stack_of
 
 DEMO, FORMAT = load_config(preset="demo"), ("--format", "kohya")
 LOW, ODD = Group("low", "flower"), Group("low/../x", "a b")
@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Path:
         state = None if (group, cluster) == FAILED else stack.state(row)
         trained, place = Trained(job, Progress(job.name, 1), state, "loss"), file(folder, group, cluster).parent
         place.mkdir(parents=True)
-        save_trained(trained, DEMO.finetune, DEMO.models, unet, place)
+        save_trained(trained, DEMO.finetune, DEMO.models, denoiser_of(unet), place)
     (folder / "adapters" / "README.md").write_text("a card")
     return folder
 

@@ -17,10 +17,11 @@ from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.classifier import build_classifier
-from fairsynth.models.diffusion import load_pipeline, load_text_encoder, load_unet
+from fairsynth.models.diffusion import load_pipeline, load_text_encoder, load_denoiser
 from fairsynth.models.encoder import ClipEncoder
 from fairsynth.models.exported import classifier_class
-from fairsynth.models.sources import check_sources, demo_folder
+from fairsynth.models.hub.check import check_sources
+from fairsynth.models.sources import demo_folder
 from tests.support.calling import call
 from tests.support.structure import SOURCES
 
@@ -98,7 +99,7 @@ def test_code_beside_a_base_model_is_not_run(tmp_path: Path, mark: Path) -> None
         with_code(folder / part, mark)
     config = models(diffusion=str(folder))
     load_pipeline(config)
-    load_unet(config)
+    load_denoiser(config)
     assert not mark.exists()
 
 
@@ -134,7 +135,7 @@ def test_an_index_that_names_anything_but_safetensors_beside_it_is_refused(
 @pytest.mark.parametrize(
     ("part", "weights", "load"),
     [
-        ("unet", "diffusion_pytorch_model", load_unet),
+        ("unet", "diffusion_pytorch_model", load_denoiser),
         ("vae", "diffusion_pytorch_model", load_pipeline),
         ("text_encoder", "model", load_text_encoder),
     ],

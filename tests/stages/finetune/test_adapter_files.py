@@ -17,7 +17,7 @@ from fairsynth.models.sources import base_of
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from fairsynth.stages.finetune.output import read_adapter
-from tests.support.lots import CONFIG, Weights, changed, jobs, same_bits, stack_of, tiny_unet
+from tests.support.lots import CONFIG, Weights, changed, denoiser_of, jobs, same_bits, stack_of, tiny_unet
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 FULL = CONFIG.model_copy(update={"parameters": "full"})
@@ -52,7 +52,7 @@ def save(
     folder.mkdir()
     # The UNet was trained in float32, whatever the base was.
     models = MODELS.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
-    save_trained(Trained(JOB, progress, weights, failure), config, models, tiny_unet(), folder)
+    save_trained(Trained(JOB, progress, weights, failure), config, models, denoiser_of(tiny_unet()), folder)
     return folder
 
 

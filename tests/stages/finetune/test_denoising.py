@@ -11,10 +11,11 @@ import torch
 from diffusers import DDPMScheduler
 
 from fairsynth.config import FinetuneConfig
+from fairsynth.models.families.noise import Diffusion
 from fairsynth.models.schedule import PREDICTIONS
-from fairsynth.stages.finetune.denoising import Batch, Draw, Latents, Sampler, loss_weights, target_of
+from fairsynth.stages.finetune.denoising import Batch, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import Kinds
-from tests.support.lots import TIMESTEPS, scheduler
+from tests.support.lots import TIMESTEPS, noise_of, scheduler
 
 # Every latent is the number of its image; class latents are those from 100 on.
 SHAPE = (4, 2, 2)
@@ -31,7 +32,7 @@ def numbered(count: int, spread: float = 0.0, prior: int = 7) -> Latents:
 
 def sampler_of(config: FinetuneConfig = PLAIN, count: int = 5, seed: int = 1, spread: float = 0.0) -> Sampler:
     """The draws of an adapter of numbered images."""
-    return Sampler(numbered(count, spread), seed, config, TIMESTEPS)
+    return Sampler(numbered(count, spread), seed, config, noise_of())
 
 
 def changed(config: FinetuneConfig, **values: object) -> FinetuneConfig:
@@ -41,7 +42,7 @@ def changed(config: FinetuneConfig, **values: object) -> FinetuneConfig:
 
 def equal(one: Draw, other: Draw) -> bool:
     """Whether two draws are the same to the last bit."""
-    return all(torch.equal(getattr(one, part), getattr(other, part)) for part in ("clean", "noise", "times"))
+    return all(torch.equal(getattr(one, part), getattr(other, part)) for part in ("clean", "noise", "levels"))
 
 
 def images_of(draw: Draw, config: FinetuneConfig) -> list[int]:
@@ -108,9 +109,9 @@ def test_adapters_are_validated_at_fixed_timesteps_with_fixed_noise(samples: int
     first = sampler.held_out()
     sampler(3, 1)
     assert equal(sampler.held_out(), first) and equal(sampler_of(config, 10, spread=0.1).held_out(), first)
-    assert len(first.times) == samples
+    assert len(first.levels) == samples
     middles = [int((level + 0.5) / levels * TIMESTEPS) for level in range(levels)]
-    assert first.times.tolist() == [middles[i % levels] for i in range(samples)]
+    assert first.levels.tolist() == [middles[i % levels] for i in range(samples)]
 
 
 def test_latents_are_drawn_from_their_posterior() -> None:
@@ -123,17 +124,17 @@ def test_latents_are_drawn_from_their_posterior() -> None:
 def test_the_teacher_sees_the_adapter_s_own_samples(size: int) -> None:
     config = changed(PLAIN, prior_batch_size=size)
     draw, own = sampler_of(config, spread=0.1)(4), sampler_of(changed(PLAIN, prior_weight=0), spread=0.1)(4)
-    assert len(own.times) == 3 and len(draw.times) == 3 + size
+    assert len(own.levels) == 3 and len(draw.levels) == 3 + size
     again = [0, 1, 2, *(i % 3 for i in range(size))]
-    assert equal(draw, Draw(own.clean[again], own.noise[again], own.times[again]))
+    assert equal(draw, Draw(own.clean[again], own.noise[again], own.levels[again]))
 
 
 def test_class_images_are_the_other_prior() -> None:
     config = changed(PLAIN, prior="images", prior_batch_size=40)
     draw, own = sampler_of(config)(0), sampler_of(changed(PLAIN, prior_weight=0))(0)
-    assert equal(Draw(draw.clean[:3], draw.noise[:3], draw.times[:3]), own), "own samples do not depend on the prior"
+    assert equal(Draw(draw.clean[:3], draw.noise[:3], draw.levels[:3]), own), "own samples do not depend on the prior"
     assert {int(value) for value in draw.clean[3:, 0, 0, 0]} == set(range(100, 107))
-    assert len(draw.noise) == len(draw.times) == 43 and len(set(draw.times.tolist())) > 20
+    assert len(draw.noise) == len(draw.levels) == 43 and len(set(draw.levels.tolist())) > 20
     assert len({float(value) for value in draw.noise[:, 0, 0, 0]}) == 43
 
 
@@ -142,7 +143,7 @@ def test_class_images_are_the_other_prior() -> None:
 def test_without_prior_preservation_there_are_own_samples_only(values: dict[str, object], prior: str) -> None:
     config = changed(PLAIN, prior=prior, **values)
     draw = sampler_of(config)(0)
-    assert len(draw.clean) == len(draw.noise) == len(draw.times) == 3
+    assert len(draw.clean) == len(draw.noise) == len(draw.levels) == 3
     batch = Batch(scheduler(), config, [draw], torch.randn(1, 2, 5, 8), 3, torch.float32)
     losses, powers = batch.losses(torch.zeros_like(batch.noisy), None)
     assert batch.asked is None and torch.isfinite(losses).all()
@@ -152,8 +153,8 @@ def test_without_prior_preservation_there_are_own_samples_only(values: dict[str,
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("ceiling", [5.0, 1.0, 1e9])
 def test_loss_weights_are_those_of_the_paper(prediction: str, ceiling: float) -> None:
-    noise, times = scheduler(prediction), torch.arange(0, TIMESTEPS, 37)
-    found = loss_weights(noise, times, ceiling).tolist()
+    noise, times = scheduler(prediction), torch.arange(0, noise_of(), 37)
+    found = Diffusion(noise).weights(times, ceiling).tolist()
     for time, weight in zip(times.tolist(), found, strict=True):
         alpha = float(noise.alphas_cumprod[time])
         ratio = alpha / (1 - alpha)
@@ -163,21 +164,21 @@ def test_loss_weights_are_those_of_the_paper(prediction: str, ceiling: float) ->
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_without_a_ceiling_all_samples_weigh_the_same(prediction: str) -> None:
-    assert loss_weights(scheduler(prediction), torch.tensor([0, 500, 999]), None).tolist() == [1, 1, 1]
+    assert noise_of(prediction).weights(torch.tensor([0, 500, 999]), None).tolist() == [1, 1, 1]
 
 
 def test_the_three_kinds_of_prediction_have_one_loss() -> None:
     """A network's error in the clean latents, said as noise or as velocity, costs the same."""
     draw, generator = sampler_of(changed(PLAIN, batch_size=8, prior_weight=0), spread=0.1)(0), torch.Generator()
-    clean, noise, times = draw.clean.double(), draw.noise.double(), draw.times
+    clean, noise, times = draw.clean.double(), draw.noise.double(), draw.levels
     guess = clean + torch.randn(clean.shape, generator=generator.manual_seed(0), dtype=torch.float64)
     alpha = scheduler().alphas_cumprod[times].double().view(-1, 1, 1, 1)
     implied = (alpha.sqrt() * (clean - guess) + (1 - alpha).sqrt() * noise) / (1 - alpha).sqrt()
     found = []
     for prediction in PREDICTIONS:
         kind = scheduler(prediction)
-        off = target_of(kind, guess, implied, times) - target_of(kind, clean, noise, times)
-        found.append((off.square().mean((1, 2, 3)) * loss_weights(kind, times, 5.0)).tolist())
+        off = Diffusion(kind).target(guess, implied, times) - Diffusion(kind).target(clean, noise, times)
+        found.append((off.square().mean((1, 2, 3)) * Diffusion(kind).weights(times, 5.0)).tolist())
     assert found[1] == pytest.approx(found[0], rel=1e-4) and found[2] == pytest.approx(found[0], rel=1e-4)
     assert len({round(loss, 6) for loss in found[0]}) > 4
 
@@ -186,9 +187,9 @@ def test_the_three_kinds_of_prediction_have_one_loss() -> None:
 def test_at_zero_terminal_snr_the_last_timestep_has_the_limit_of_its_weight(prediction: str, last: float) -> None:
     noise = DDPMScheduler.from_config(scheduler(prediction).config, rescale_betas_zero_snr=True)
     assert noise.alphas_cumprod[-1] == 0
-    found = loss_weights(noise, torch.tensor([997, 998, 999]), 5.0)
+    found = Diffusion(noise).weights(torch.tensor([997, 998, 999]), 5.0)
     assert found[2] == pytest.approx(last, abs=1e-9) and found[1] == pytest.approx(found[2].item(), abs=1e-3)
-    draws = [replace(sampler_of(spread=0.1)(0), times=torch.full((6,), 999))]
+    draws = [replace(sampler_of(spread=0.1)(0), levels=torch.full((6,), 999))]
     losses, powers = batch_of(PLAIN, draws, noise).losses(torch.ones(6, *SHAPE), torch.ones(3, *SHAPE))
     assert torch.isfinite(losses).all() and torch.isfinite(powers).all()
 
@@ -197,7 +198,7 @@ def batch_of(config: FinetuneConfig, draws: list[Draw], noise: DDPMScheduler | N
     """The batch of draws of ``batch_size`` own samples, in float64."""
     texts = torch.arange(len(draws) * 2.0)[:, None, None].expand(-1, 5, 8).reshape(len(draws), 2, 5, 8)
     options = {"own": config.batch_size, "dtype": torch.float64} | options
-    return Batch(noise or scheduler(), config, draws, texts, **options)  # type: ignore[arg-type]
+    return Batch(Diffusion(noise or scheduler()), config, draws, {"text": texts}, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -208,20 +209,21 @@ def test_a_loss_is_the_weighted_error_of_own_samples_plus_that_of_the_prior(pred
     predicted = torch.randn(20, *SHAPE, generator=generator, dtype=torch.float64)
     teacher = torch.randn(8, *SHAPE, generator=generator, dtype=torch.float64)
     assert batch.asked is not None
-    for asked, whole in zip(batch.asked, (batch.noisy, batch.times, batch.texts), strict=True):
+    texts, (noisy, times, told) = batch.conditions["text"], batch.asked
+    for asked, whole in zip((noisy, times, told["text"]), (batch.noisy, batch.times, texts), strict=True):
         assert torch.equal(asked, whole[[i for i in range(20) if i % 5 >= 3]])
-    assert batch.texts[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 6, 7, 7]
+    assert texts[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 6, 7, 7]
     losses, powers = batch.losses(predicted, teacher)
     for i, draw in enumerate(draws):
         clean, eps = draw.clean.double(), draw.noise.double()
-        alpha = noise.alphas_cumprod[draw.times].double()[:, None, None, None]
+        alpha = noise.alphas_cumprod[draw.levels].double()[:, None, None, None]
         velocity = alpha.sqrt() * eps - (1 - alpha).sqrt() * clean
         target = {"epsilon": eps, "v_prediction": velocity, "sample": clean}[prediction]
         assert torch.allclose(
             batch.noisy[5 * i : 5 * i + 5], alpha.sqrt() * clean + (1 - alpha).sqrt() * eps, atol=1e-5
         )
         target = torch.cat([target[:3], teacher[2 * i : 2 * i + 2]])
-        weights = loss_weights(noise, draw.times, 5.0).double()
+        weights = Diffusion(noise).weights(draw.levels, 5.0).double()
         for found, guess in ((losses[i], predicted[5 * i : 5 * i + 5]), (powers[i], torch.zeros_like(target))):
             error = (guess - target).square().mean((1, 2, 3)) * weights
             assert found.item() == pytest.approx((error[:3].mean() + 0.3 * error[3:].mean()).item(), rel=1e-5)
@@ -238,7 +240,7 @@ def test_the_parts_of_a_draw_that_workers_take_add_up_to_the_whole(prior: str, c
     losses, powers = batch_of(config, [draw]).losses(predicted, teacher)
     total, power = torch.zeros(1), torch.zeros(1)
     for part in cut:
-        part_of_draw = Draw(draw.clean[part], draw.noise[part], draw.times[part])
+        part_of_draw = Draw(draw.clean[part], draw.noise[part], draw.levels[part])
         batch = batch_of(config, [part_of_draw], own=sum(i < 3 for i in part), totals=(3, 2))
         taught = None if teacher is None else teacher[[i - 3 for i in part if i >= 3]]
         found, found_power = batch.losses(predicted[part], taught)
@@ -260,7 +262,7 @@ KINDS = Kinds(("one", "two", "three"), (0, 2, 0, 1, 0, 2, 0, 0, 2, 0), 0.25)
 
 
 def test_a_shared_adapter_sees_all_kinds_equally_often_and_each_kinds_images_too() -> None:
-    sampler = Sampler(numbered(10), 3, PLAIN, TIMESTEPS, KINDS)
+    sampler = Sampler(numbered(10), 3, PLAIN, noise_of(), KINDS)
     images = [image for step in range(60) for image in images_of(sampler(step), PLAIN)]
     assert len(images) == 180 and Counter(KINDS.of_image[i] for i in images) == dict.fromkeys(range(3), 60)
     # In passes: no image of a kind comes again before the others have come.
@@ -270,7 +272,7 @@ def test_a_shared_adapter_sees_all_kinds_equally_often_and_each_kinds_images_too
 
 
 def test_each_sample_has_the_text_of_its_image_or_now_and_then_none() -> None:
-    sampler = Sampler(numbered(10), 3, PLAIN, TIMESTEPS, KINDS)
+    sampler = Sampler(numbered(10), 3, PLAIN, noise_of(), KINDS)
     texts, own = [], []
     for step in range(400):
         draw = sampler(step)
@@ -282,8 +284,8 @@ def test_each_sample_has_the_text_of_its_image_or_now_and_then_none() -> None:
 
 
 def test_the_draws_of_a_shared_adapter_depend_on_the_step_alone() -> None:
-    expected = [Sampler(numbered(10, 0.1), 3, PLAIN, TIMESTEPS, KINDS)(step) for step in range(6)]
-    mixed = Sampler(numbered(10, 0.1), 3, PLAIN, TIMESTEPS, KINDS)
+    expected = [Sampler(numbered(10, 0.1), 3, PLAIN, noise_of(), KINDS)(step) for step in range(6)]
+    mixed = Sampler(numbered(10, 0.1), 3, PLAIN, noise_of(), KINDS)
     for step in (5, 0, 3, 1, 5, 2, 4):
         draw = mixed(step)
         assert equal(draw, expected[step]) and draw.texts is not None and expected[step].texts is not None
@@ -291,7 +293,7 @@ def test_the_draws_of_a_shared_adapter_depend_on_the_step_alone() -> None:
 
 
 def test_a_batch_gives_every_sample_the_text_that_its_draw_names() -> None:
-    draw = Sampler(numbered(10), 3, PLAIN, TIMESTEPS, KINDS)(0)
+    draw = Sampler(numbered(10), 3, PLAIN, noise_of(), KINDS)(0)
     texts_14TW = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 5, 2)
     batch = Batch(scheduler(), PLAIN, [draw], texts_14TW, PLAIN.batch_size, torch.float32)
     assert draw.texts is not None and batch.texts[:, 0, 0].tolist() == [float(i) for i in draw.texts]

@@ -21,7 +21,7 @@ from fairsynth.engine.session import Room, Session, Worker, session_of
 from fairsynth.errors import ConfigError, FairsynthError, InfrastructureError
 from fairsynth.models.adapters import FILE_NAME, FULL_FILE_NAME
 from fairsynth.models.data_parallel import Ranks
-from fairsynth.models.diffusion import load_unet
+from fairsynth.models.diffusion import load_denoiser
 from fairsynth.stages.context import Context
 from fairsynth.stages.finetune import lot_state, step
 from fairsynth.stages.finetune.full_training import FullTrainer
@@ -96,10 +96,10 @@ def stacked(new_stage: NewStage) -> Stage:
 @pytest.fixture(scope="module")
 def alone(stacked: Stage) -> Alone:
     """What a plain loop makes of the same adapters."""
-    unet, scheduler = load_unet(stacked.models)
+    denoiser = load_denoiser(stacked.models)
     texts, found = read_texts(stacked.units[TEXTS_UNIT]), list[Trained]()
     for lot in (FIRST, SECOND):
-        StackedTrainer(unet, scheduler, CONFIG, texts, LatentFiles(stacked.files, {})).train(lot, found.append)
+        StackedTrainer(denoiser, CONFIG, texts, LatentFiles(stacked.files, {})).train(lot, found.append)
     return {trained.job.name: trained.weights for trained in found if trained.weights}
 
 
@@ -148,9 +148,9 @@ def test_only_where_there_are_no_gpus_one_run_has_all_cores(monkeypatch: pytest.
 def test_two_workers_make_the_unet_that_one_makes(new_stage: NewStage) -> None:
     stage, work = new_stage(), JOBS[:2]
     assert stage.train(work, FULL, workers=2, workers_per_cluster=2).made == 2
-    unet, scheduler = load_unet(stage.models)
+    denoiser = load_denoiser(stage.models)
     base, latents = {name: value.clone() for name, value in unet.state_dict().items()}, LatentFiles(stage.files, {})
-    trainer = FullTrainer(unet, scheduler, FULL, read_texts(stage.units[TEXTS_UNIT]))
+    trainer = FullTrainer(denoiser, FULL, read_texts(stage.units[TEXTS_UNIT]))
     for job in work:
         folder = stage.units[job.name]
         assert {path.name for path in folder.iterdir()} == {"config.json", FULL_FILE_NAME, ADAPTER_FILE, SEAL}

@@ -23,7 +23,7 @@ CONFIGS = {
 def test_a_step_in_parts_gives_the_same_weights(config: Any, limit: int) -> None:
     expected = full_trainer(config).train(FULL_JOB, latents_of(FULL_JOB))
     trainer = full_trainer(config)
-    passes = Passes(trainer.unet, limit)
+    passes = Passes(trainer.network, limit)
     found = trainer.train(FULL_JOB, latents_of(FULL_JOB))
     assert difference(found.weights, expected.weights) <= 1e-10
     assert max(passes.sizes) <= limit and trainer.samples.size == limit
@@ -44,7 +44,7 @@ def test_gradients_that_were_half_added_when_memory_ran_out_do_not_count_twice()
             raise torch.OutOfMemoryError("pretended")
 
     # The other layers' gradients are there by then.
-    trainer.unet.conv_in.weight.requires_grad_(True).register_hook(gone)
+    trainer.network.conv_in.weight.requires_grad_(True).register_hook(gone)
     found = trainer.train(FULL_JOB, latents_of(FULL_JOB))
     assert not left and trainer.samples.size == 2
     assert difference(found.weights, expected.weights) <= 1e-10
@@ -52,6 +52,6 @@ def test_gradients_that_were_half_added_when_memory_ran_out_do_not_count_twice()
 
 def test_one_sample_that_does_not_fit_is_an_error_that_names_ways_out() -> None:
     trainer = full_trainer(CONFIG)
-    Passes(trainer.unet, limit=0)
+    Passes(trainer.network, limit=0)
     with pytest.raises(Exhausted, match=r"one sample of a step that trains all weights: .*finetune.parameters adapter"):
         trainer.train(FULL_JOB, latents_of(FULL_JOB))

@@ -99,10 +99,10 @@ def test_of_a_base_in_bfloat16_the_weights_are_trained_in_float32() -> None:
     steps = []
     for dtype in (torch.bfloat16, torch.float32):
         trainer = full_trainer(VALIDATING, dtype)
-        base = {name: value.clone() for name, value in trainer.unet.named_parameters()}
+        base = {name: value.clone() for name, value in trainer.network.named_parameters()}
         found = trainer.train(slow, latents_of(slow)).weights
         assert found is not None and {value.dtype for value in found.values()} == {torch.float32}
-        assert same_bits(dict(trainer.unet.named_parameters()), base)
+        assert same_bits(dict(trainer.network.named_parameters()), base)
         steps.append(torch.cat([(found[name] - base[name]).flatten() for name in base]))
     assert (steps[0] != 0).float().mean() > 0.95, "steps that bfloat16 would round away are made"
     assert torch.nn.functional.cosine_similarity(steps[0], steps[1], dim=0) > 0.8, "about where they go in float32"

@@ -25,11 +25,12 @@ from tests.support.lots import (
     CONFIG,
     FULL_JOB,
     ONE_LEVEL,
-    TIMESTEPS,
     TWO_LEVELS,
     VALIDATING,
     break_once,
     changed,
+    denoiser_of,
+    noise_of,
     difference,
     full_trainer,
     jobs,
@@ -51,10 +52,10 @@ def plain_loop(
     unet, teacher, own = copy.deepcopy(base).requires_grad_(True), copy.deepcopy(base), config.batch_size
     optimizer = torch.optim.AdamW(unet.parameters(), lr=job.learning_rate, weight_decay=config.weight_decay)
     warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, job.warmup_steps)))
-    sampler, texts = Sampler(latents_of(job), job.seed, config, TIMESTEPS), texts_of([job])
+    sampler, texts = Sampler(latents_of(job), job.seed, config, noise_of()), texts_of([job])
     for step in range(job.steps):
         draw = sampler(step)
-        clean, eps, times = draw.clean.double(), draw.noise.double(), draw.times
+        clean, eps, times = draw.clean.double(), draw.noise.double(), draw.levels
         prompts = [job.prompt] * own + [job.class_prompt] * (len(times) - own)
         context, noisy = torch.stack([texts[p] for p in prompts]).double(), noise.add_noise(clean, eps, times)
         kind = noise.config.prediction_type
@@ -89,7 +90,7 @@ def test_a_cluster_is_trained_as_by_a_plain_loop(case: dict[str, str], shape: di
     config, unet = CONFIG.model_copy(update=options), tiny_unet(torch.float64, shape)
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     expected = dict(plain_loop(unet, config, FULL_JOB, noise).named_parameters())
-    found = FullTrainer(unet, noise, config, texts_of([FULL_JOB])).train(FULL_JOB, latents_of(FULL_JOB))
+    found = FullTrainer(denoiser_of(unet, noise), config, texts_of([FULL_JOB])).train(FULL_JOB, latents_of(FULL_JOB))
     assert difference(found.weights, expected) <= 1e-8
     assert difference(found.weights, before) > 1e-3, "what has not moved proves nothing"
     assert found.progress.step == FULL_JOB.steps and not found.failure
@@ -243,12 +244,12 @@ def test_with_a_validated_state_it_goes_on_from_the_best(monkeypatch: pytest.Mon
 )
 def test_a_loss_that_explodes_twice_is_a_failure_with_a_diagnosis(rate: float, failure: str) -> None:
     trainer, states = full_trainer(CONFIG.model_copy(update={"checkpoint_every": 1})), list[FullState]()
-    before = {name: value.clone() for name, value in trainer.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     wild = changed(FULL_JOB, learning_rate=rate, warmup_steps=0)
     found = trainer.train(wild, latents_of(wild), checkpoint=states.append)
     assert found.weights is None and found.progress.attempt == 1
     assert re.fullmatch(failure, found.failure), found.failure
-    assert same_bits(trainer.unet.state_dict(), before)
+    assert same_bits(trainer.network.state_dict(), before)
     assert all(torch.isfinite(tensor).all() for state in states for tensor in state.tensors.values())
     after = trainer.train(FULL_JOB, latents_of(FULL_JOB))
     assert same_bits(after.weights, train_full(CONFIG).weights), "the next cluster never notices"

@@ -16,9 +16,9 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Trained
 from tests.support.lots import (
     CONFIG,
-    TIMESTEPS,
     VALIDATING,
     changed,
+    noise_of,
     difference,
     furthest_apart,
     jobs,
@@ -65,17 +65,17 @@ def test_the_best_state_is_kept() -> None:
 
 def held_out_loss(unet: UNet2DConditionModel, job: AdapterJob, config: FinetuneConfig, result: Trained) -> float:
     """The loss of an adapter on its held-out draw, by peft."""
-    sampler = Sampler(latents_of(job), job.seed, config, TIMESTEPS)
+    sampler = Sampler(latents_of(job), job.seed, config, noise_of())
     draw, noise = sampler.held_out(), scheduler()
     lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules))
     unet.add_adapter(lora, "validated")
     set_peft_model_state_dict(unet, dict(result.weights or {}), adapter_name="validated")
-    texts = texts_of([job])[job.prompt].expand(len(draw.times), -1, -1).double()
-    noisy = noise.add_noise(draw.clean, draw.noise, draw.times).double()
+    texts = texts_of([job])[job.prompt]["text"].expand(len(draw.levels), -1, -1).double()
+    noisy = noise.add_noise(draw.clean, draw.noise, draw.levels).double()
     with torch.no_grad():
-        errors = (unet(noisy, draw.times, texts).sample - draw.noise).square().mean((1, 2, 3))
+        errors = (unet(noisy, draw.levels, texts).sample - draw.noise).square().mean((1, 2, 3))
     unet.delete_adapters("validated")
-    ratio = noise.alphas_cumprod[draw.times] / (1 - noise.alphas_cumprod[draw.times])
+    ratio = noise.alphas_cumprod[draw.levels] / (1 - noise.alphas_cumprod[draw.levels])
     return float((errors * ratio.clamp(max=config.snr_ceiling) / ratio).mean())
 
 
@@ -164,4 +164,4 @@ def test_a_loss_on_held_out_images_that_is_no_number_is_a_fault(monkeypatch: pyt
 
 def changed_noise(draw):  # type: ignore[no-untyped-def]
     """The same with noise that is not a number."""
-    return type(draw)(draw.clean, draw.noise * float("nan"), draw.times)
+    return type(draw)(draw.clean, draw.noise * float("nan"), draw.levels)

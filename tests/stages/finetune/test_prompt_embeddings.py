@@ -30,12 +30,14 @@ def stored(prompts: list[str], folder: Path) -> dict[str, torch.Tensor]:
     """What is read after these prompts were written."""
     write_texts(MODELS, prompts, folder)
     assert [path.name for path in folder.iterdir()] == ["texts.parquet"]
-    return read_texts(folder)
+    found = read_texts(folder)
+    assert all(told.keys() == {"text"} for told in found.values())
+    return {prompt: told["text"] for prompt, told in found.items()}
 
 
 def as_alone(found: dict[str, torch.Tensor], encoder: StableDiffusionPipeline) -> bool:
     """Whether every prompt has the embedding that it has when it is the only one."""
-    alone = {prompt: encode_prompts(encoder, [prompt])[0].float().cpu() for prompt in found}
+    alone = {prompt: encode_prompts(encoder, [prompt])["text"][0].float().cpu() for prompt in found}
     assert all(found[prompt].shape == alone[prompt].shape for prompt in found)
     assert all(text.dtype == torch.float32 for text in found.values())
     return all(torch.allclose(found[prompt], alone[prompt], rtol=0, atol=1e-5) for prompt in found)

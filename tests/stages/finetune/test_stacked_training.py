@@ -18,11 +18,11 @@ from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.stacked_training import MOST_AT_ONCE
 from tests.support.lots import (
     CONFIG,
-    TIMESTEPS,
     TWO_LEVELS,
     VALIDATING,
     Passes,
     difference,
+    noise_of,
     fresh,
     furthest_apart,
     jobs,
@@ -47,7 +47,7 @@ def alone(
     unet: UNet2DConditionModel, job: AdapterJob, config: FinetuneConfig = CONFIG, noise: DDPMScheduler | None = None
 ) -> Alone:
     """The same adapter by peft."""
-    sampler = Sampler(latents_of(job), job.seed, config, TIMESTEPS, job.kinds)
+    sampler = Sampler(latents_of(job), job.seed, config, noise_of(), job.kinds)
     return train_alone(unet, noise or scheduler(), config, job, sampler, texts_of([job]), fresh(unet, job, config))
 
 
@@ -142,8 +142,8 @@ def fitting(monkeypatch: pytest.MonkeyPatch, free: float, share: float = 1.0, ba
     trainer = trainer_of(unet, [job], CONFIG.model_copy(update={"batch_size": batch, "prior_batch_size": batch}))
     trainer.memory_share = share
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-    draw = Sampler(latents_of(job), job.seed, trainer.config, TIMESTEPS)(0)
-    texts = torch.stack([trainer.texts[job.prompt], trainer.texts[job.class_prompt]])
+    draw = Sampler(latents_of(job), job.seed, trainer.config, noise_of())(0)
+    texts = stacked([trainer.texts[job.prompt], trainer.texts[job.class_prompt]])
     return trainer.fitting(StackedAdapters(unet, CONFIG.rank, CONFIG.alpha, CONFIG.target_modules), draw, texts)
 
 

@@ -14,7 +14,7 @@ from fairsynth.artifacts import Units
 from fairsynth.errors import ConfigError
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.data_parallel import Ranks
-from fairsynth.models.diffusion import load_unet
+from fairsynth.models.diffusion import load_denoiser
 from fairsynth.stages.finetune import lot_state, step_files, worker
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
@@ -49,10 +49,10 @@ def test_a_lot_is_trained_without_ray_as_by_the_trainer_alone(task: LotTask, mon
     train_lot(task, Ranks(), lambda: False)
     units = Units(task.stage / "units")
     assert {name for name in units.done() if is_adapter(name)} == {job.name for job in JOBS}
-    unet, scheduler = load_unet(task.models)
+    denoiser = load_denoiser(task.models)
     trained = list[Trained]()
     texts, latents = read_texts(units[TEXTS_UNIT]), LatentFiles(list(task.embeddings), {})
-    StackedTrainer(unet, scheduler, CONFIG, texts, latents).train(list(JOBS), trained.append)
+    StackedTrainer(denoiser, CONFIG, texts, latents).train(list(JOBS), trained.append)
     for one in trained:
         found = load_file(units[one.job.name] / FILE_NAME)
         assert one.weights and same_bits({k.removeprefix("unet."): v for k, v in found.items()}, one.weights)

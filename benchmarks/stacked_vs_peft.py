@@ -31,7 +31,8 @@ from fairsynth.config.load import load_config
 from fairsynth.console import prepare_streams
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
-from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_denoiser, load_pipeline
+from fairsynth.models.diffusion import Denoiser, encode_posteriors, encode_prompts, load_denoiser, load_pipeline
+from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -138,9 +139,7 @@ def by_peft(world: World, config: FinetuneConfig, peer: str) -> tuple[float, dic
 def by_fairsynth(world: World, config: FinetuneConfig) -> tuple[float, dict[str, Any]]:
     """Seconds of the whole training call, and the trained weights of each adapter."""
     found: dict[str, Any] = {}
-    trainer = StackedTrainer(
-        world.denoiser, config, world.texts, lambda job: world.latents[job.name], len(world.jobs)
-    )
+    trainer = StackedTrainer(world.denoiser, config, world.texts, lambda job: world.latents[job.name], len(world.jobs))
     began = time.perf_counter()
     trainer.train(world.jobs, lambda result: found.__setitem__(result.job.name, result.weights))
     return time.perf_counter() - began, found

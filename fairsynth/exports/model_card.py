@@ -33,9 +33,7 @@ def model_card(
     """
     base, full, family = base_of(config.models), config.finetune.parameters == "full", base_family(config.models)
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
-    front += [
-        f"- {tag}" for tag in (family.tag, "full-finetune" if full else "lora", "dreambooth", "fairsynth")
-    ]
+    front += [f"- {tag}" for tag in (family.tag, "full-finetune" if full else "lora", "dreambooth", "fairsynth")]
     front += ["- sensitive"] if of_people(layout) else []
     if config.models.diffusion != DEMO and not is_local(config.models.diffusion):
         front.insert(1, yaml.safe_dump({"base_model": config.models.diffusion}, allow_unicode=True).rstrip())
@@ -64,7 +62,11 @@ def _networks(family: Family) -> str:
 
 def _training(config: RunConfig, family: Family) -> str:
     tuned, size = config.finetune, config.models.image_size
-    what = f"all weights of the {_networks(family)[:-1]}" if tuned.parameters == "full" else f"rank {tuned.rank}, alpha {tuned.alpha}"
+    what = (
+        f"all weights of the {_networks(family)[:-1]}"
+        if tuned.parameters == "full"
+        else f"rank {tuned.rank}, alpha {tuned.alpha}"
+    )
     prior = (
         f"prior preservation by {tuned.prior}, weight {tuned.prior_weight:g}"
         if tuned.prior_size

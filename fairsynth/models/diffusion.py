@@ -99,9 +99,7 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> Conditions:
 
 
 @torch.no_grad()
-def encode_posteriors(
-    pipeline: Any, pixels_NHW3: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def encode_posteriors(pipeline: Any, pixels_NHW3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of the VAE's posterior, float32 (N, C, h, w) each, in the network's scale."""
     images = (
         torch.from_numpy(np.ascontiguousarray(pixels_NHW3)).permute(0, 3, 1, 2).to(pipeline.device, pipeline.vae.dtype)

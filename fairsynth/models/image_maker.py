@@ -43,7 +43,10 @@ class ImageMaker:
     def __init__(self, models: ModelsConfig, sampling: Sampling, adapters: Path) -> None:
         self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
         self.pipeline = load_pipeline(models)
-        self.merged, self.states = MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)), dict[str, AdapterState]()
+        self.merged, self.states = (
+            MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)),
+            dict[str, AdapterState](),
+        )
         self.texts: dict[str, Conditions] = {}
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
         self.predict = on_device(self.pipeline)

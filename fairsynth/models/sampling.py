@@ -106,8 +106,8 @@ def network_of(pipeline: Any, network: Any = None) -> Predict:
 def to_pixels(pipeline: Any, latents: torch.Tensor) -> NDArray[np.uint8]:
     """Decode latents: uint8 (N, size, size, 3)."""
     images = family_of(pipeline).decode(pipeline, latents)
-    images = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    return (images * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
+    shares = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return (shares * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def _both(first: Conditions, second: Conditions, adapters: int) -> Conditions:

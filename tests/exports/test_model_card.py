@@ -136,6 +136,7 @@ def test_the_code_that_is_shown_loads_what_lies_beside_it(
     parameters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, denoiser, (job,) = config_of(finetune__parameters=parameters), load_denoiser(config_of().models), jobs([1])
+    unet = denoiser.network
     stack = stack_of(unet, config.finetune)
     full = {name: value + 1 for name, value in unet.state_dict().items()}
     state = full if parameters == "full" else stack.state(torch.ones(stack.size))

@@ -17,12 +17,12 @@ from fairsynth.errors import ConfigError
 from fairsynth.models.diffusion import load_denoiser, load_pipeline, load_text_encoder
 from fairsynth.models.families.noise import Diffusion
 from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.hub.check import check_sources
 from fairsynth.models.sampling import Wanted, denoise
 from fairsynth.models.schedule import PREDICTIONS, SCHEDULERS, Sampling, check_prediction
-from fairsynth.models.hub.check import check_sources
 from fairsynth.models.sources import demo_folder
 from tests.support.calling import call, refused
-from tests.support.lots import noise_of, scheduler
+from tests.support.lots import noise_of
 
 SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,

@@ -14,8 +14,8 @@ from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.lock import check_writable
-from fairsynth.models.hub.pinning import pinned
 from fairsynth.models.hub.check import check_sources
+from fairsynth.models.hub.pinning import pinned
 from fairsynth.preflight import worded
 from fairsynth.run_folder.mark import check_folder
 from fairsynth.store.place import output_root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairsynth.models.families.family import CLIP_TOKENIZERS, Family, Part
 from fairsynth.models.schedule import SCHEDULERS, check_prediction
@@ -72,14 +72,14 @@ class StableDiffusion(UNetFamily):
     """Stable Diffusion 1.x and 2.x."""
 
     name, title, pipeline_class = "sd", "Stable Diffusion 1.x or 2.x", "StableDiffusionPipeline"
-    parts = {
+    parts: ClassVar[Mapping[str, Part]] = {
         "unet": Part("diffusers", ("UNet2DConditionModel",)),
         "vae": Part("diffusers", ("AutoencoderKL",)),
         "text_encoder": Part("transformers", ("CLIPTextModel",)),
         "tokenizer": Part("transformers", CLIP_TOKENIZERS),
     }
     # The safety checker replaces images by black ones without an error, which would poison a training set.
-    left_out = {
+    left_out: ClassVar[Mapping[str, Any]] = {
         "safety_checker": None,
         "requires_safety_checker": False,
         "feature_extractor": None,

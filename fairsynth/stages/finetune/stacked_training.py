@@ -86,6 +86,7 @@ class StackedTrainer:
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
+
         def part(rows: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             return self._part(stack, weights_NP[rows], draws[rows], mapped(lambda value: value[rows], texts_NK))
 

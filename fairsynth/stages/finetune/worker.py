@@ -27,8 +27,8 @@ from fairsynth.stages.finetune.step_files import StepFile, under_way
 from fairsynth.store.mirror import gone
 
 if TYPE_CHECKING:
-    from fairsynth.models.families.conditions import Conditions
     from fairsynth.models.data_parallel import Ranks
+    from fairsynth.models.families.conditions import Conditions
     from fairsynth.stages.finetune.lot_state import Trained
 
 # Seconds between looks for a notice that the machine will be taken away; it comes at least half a minute ahead.

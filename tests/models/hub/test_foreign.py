@@ -17,7 +17,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.classifier import build_classifier
-from fairsynth.models.diffusion import load_pipeline, load_text_encoder, load_denoiser
+from fairsynth.models.diffusion import load_denoiser, load_pipeline, load_text_encoder
 from fairsynth.models.encoder import ClipEncoder
 from fairsynth.models.exported import classifier_class
 from fairsynth.models.hub.check import check_sources

@@ -149,7 +149,10 @@ def test_two_workers_make_the_unet_that_one_makes(new_stage: NewStage) -> None:
     stage, work = new_stage(), JOBS[:2]
     assert stage.train(work, FULL, workers=2, workers_per_cluster=2).made == 2
     denoiser = load_denoiser(stage.models)
-    base, latents = {name: value.clone() for name, value in unet.state_dict().items()}, LatentFiles(stage.files, {})
+    base, latents = (
+        {name: value.clone() for name, value in denoiser.network.state_dict().items()},
+        LatentFiles(stage.files, {}),
+    )
     trainer = FullTrainer(denoiser, FULL, read_texts(stage.units[TEXTS_UNIT]))
     for job in work:
         folder = stage.units[job.name]

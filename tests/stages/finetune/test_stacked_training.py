@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError, Exhausted
+from fairsynth.models.families.conditions import stacked
 from fairsynth.models.stacked import StackedAdapters
 from fairsynth.stages.finetune.denoising import Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
@@ -22,11 +23,11 @@ from tests.support.lots import (
     VALIDATING,
     Passes,
     difference,
-    noise_of,
     fresh,
     furthest_apart,
     jobs,
     latents_of,
+    noise_of,
     recorded_losses,
     run,
     same_bits,

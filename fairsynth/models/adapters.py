@@ -135,8 +135,8 @@ def network_named(header: Mapping[str, Any]) -> str:
 def to_kohya(source: Path, target: Path) -> list[str]:
     """Write an adapter file again in kohya's naming, with alpha as a tensor of every layer.
 
-    Returns those of its layers that kohya's own scripts pass over, sorted: ``conv_in``, ``conv_out`` and the time
-    embedding's. Raises ValueError if ``save_adapter`` did not write the source, ConfigError if kohya's format has no names
+    Returns those of its layers that kohya's own scripts pass over, sorted: ``conv_in``, ``conv_out`` and those of
+    embeddings. Raises ValueError if ``save_adapter`` did not write the source, ConfigError if kohya's format has no names
     for its family of base models.
     """
     header = _read_header(source, _HEADER)

@@ -79,11 +79,16 @@ class Family(ABC):
         """The pipeline on this worker's device, frozen (safetensors only)."""
         import diffusers
 
+        formats = self.formats(source, revision, dtype)
         pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, **self.left_out, **left_out
+            source, revision=revision, dtype=formats, use_safetensors=True, **self.left_out, **left_out
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def formats(self, source: str, revision: str | None, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
+        """The number format of all parts; or by part, that of the others under ``default``."""
+        return dtype
 
     def load_network(self, source: str, revision: str | None, dtype: torch.dtype) -> Any:
         """The network alone."""
@@ -142,8 +147,9 @@ class Family(ABC):
     def decode(self, pipeline: Any, latents_NCHW: torch.Tensor) -> torch.Tensor:
         """Images (N, 3, H, W), -1 to 1, of latents in the network's scale."""
         config = pipeline.vae.config
-        latents_NCHW = latents_NCHW / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        return pipeline.vae.decode(latents_NCHW.to(pipeline.vae.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
+        latents_NCHW = latents_NCHW.to(pipeline.vae.dtype) / config.scaling_factor
+        shift = getattr(config, "shift_factor", None) or 0.0
+        return pipeline.vae.decode(latents_NCHW + shift, return_dict=False)[0]  # type: ignore[no-any-return]
 
     def latent_shape(self, pipeline: Any, size: int) -> tuple[int, int, int]:
         """Shape (C, h, w) of the latents of an image of ``size`` pixels. ``pixels_per_latent`` divides the size."""

@@ -7,8 +7,15 @@ from typing import Any
 
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.families.sdxl import StableDiffusionXL
 
-FAMILIES: Mapping[str, Family] = {family.pipeline_class: family for family in (StableDiffusion(),)}
+FAMILIES: Mapping[str, Family] = {
+    family.pipeline_class: family
+    for family in (
+        StableDiffusion(),
+        StableDiffusionXL(),
+    )
+}
 
 
 def family_named(name: str) -> Family:

@@ -12,7 +12,7 @@ from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
 from fairsynth.exports.terms import of_people, privacy
 from fairsynth.models.families.family import Family
-from fairsynth.models.hub.recognise import base_family
+from fairsynth.models.hub.recognise import family_or_first
 from fairsynth.models.sources import DEMO, base_of, is_local, public_name
 from fairsynth.version import __version__
 
@@ -31,7 +31,7 @@ def model_card(
     ``shared``: the prompts of the adapter that all groups share, if there is one. ``layout``: the dataset's; adapters of
     people are marked as sensitive.
     """
-    base, full, family = base_of(config.models), config.finetune.parameters == "full", base_family(config.models)
+    base, full, family = base_of(config.models), config.finetune.parameters == "full", family_or_first(config.models)
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [f"- {tag}" for tag in (family.tag, "full-finetune" if full else "lora", "dreambooth", "fairsynth")]
     front += ["- sensitive"] if of_people(layout) else []

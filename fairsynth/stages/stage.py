@@ -143,7 +143,7 @@ def check_prompts(context: Context) -> None:
 
     Raises DataError for one that is not. Tokenizers are loaded, no weights.
     """
-    from fairsynth.models.prompt_lengths import check_prompts
+    from fairsynth.models.hub.prompts import check_prompts
 
     check_prompts(context.config, *context.group_names)
 

@@ -135,7 +135,13 @@ def test_an_image_that_does_not_fit_is_an_error_and_the_next_one_is_as_ever(adap
 def test_embeddings_and_latents_are_the_same_in_smaller_batches() -> None:
     unit = EmbedUnit(MODELS, batch=8)
     good = [{"image_id": f"{i}", "path": f"{i}.png"} for i in range(9)]
-    decoded = {"name": "images-000000", "good": good, "bad": [], "pixels": PIXELS}
+    decoded = {
+        "name": "images-000000",
+        "good": good,
+        "bad": [],
+        "pixels": PIXELS,
+        "sizes": np.full((len(PIXELS), 2), 32),
+    }
     expected = unit(decoded)["embeddings"]
     with memory_for(unit.encoder.model.vision_model, 3), memory_for(unit.pipeline.vae.encoder, 2) as sizes:  # type: ignore[union-attr]
         found = unit(decoded)["embeddings"]

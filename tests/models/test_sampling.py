@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -19,6 +22,7 @@ from fairsynth.models.families.conditions import Conditions, joined
 from fairsynth.models.families.sd import StableDiffusion
 from fairsynth.models.sampling import Wanted, denoise, first_noise, network_of, to_pixels
 from fairsynth.models.schedule import SCHEDULERS, Sampling
+from fairsynth.models.sources import demo_folder
 from fairsynth.models.stacked import StackedAdapters
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
@@ -259,19 +263,15 @@ def test_pixels_are_rounded_and_within_their_range(pipeline: StableDiffusionPipe
     class Vae:
         """Stands in for the VAE: its latents are the image."""
 
-        config = pipeline.vae.config
+        config, dtype = pipeline.vae.config, torch.float32
 
         def decode(self, latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
             """The image in -1..1."""
             return (latents * self.config.scaling_factor,)
 
-    class Stub:
-        """A pipeline with nothing but this VAE."""
-
-        vae = Vae()
-
+    stub = type("StableDiffusionPipeline", (), {"vae": Vae()})()
     values = torch.tensor([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 0.006]).view(1, 1, 2, 4).expand(1, 3, 2, 4)
-    pixels = to_pixels(Stub(), values)
+    pixels = to_pixels(stub, values)
     assert pixels.dtype == np.uint8 and pixels.shape == (1, 2, 4, 3)
     # (x + 1) * 127.5, to the nearest whole number, halves to even ones.
     assert pixels[0, ..., 0].ravel().tolist() == [0, 0, 64, 128, 191, 255, 255, 128]
@@ -292,11 +292,9 @@ def test_a_size_that_is_a_multiple_is_made_in_full(pipeline: StableDiffusionPipe
     assert found.shape == (1, 40, 40, 3)
 
 
-def test_a_unet_that_takes_guidance_as_an_input_is_refused() -> None:
-    own = load_pipeline(MODELS)
-    batch = wanted(own, [2.0], [7])
-    own.unet = type(own.unet).from_config({**own.unet.config, "time_cond_proj_dim": 8})
-    with pytest.raises(ConfigError, match="takes guidance as an input"):
-        denoise(own, batch, SIZE, Sampling(2))
-    with pytest.raises(ConfigError, match="not supported"):
-        denoise(own, batch, SIZE, Sampling(2), predict=lambda *_: pytest.fail("asked all the same"))
+def test_a_unet_that_takes_guidance_as_an_input_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(demo_folder("diffusion"), tmp_path / "own")
+    file = tmp_path / "own" / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"time_cond_proj_dim": 8}), "utf-8")
+    with pytest.raises(ConfigError, match=r"takes guidance as an input of its UNet .*, which is not supported"):
+        load_pipeline(MODELS.model_copy(update={"diffusion": str(tmp_path / "own")}))

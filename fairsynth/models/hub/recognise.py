@@ -38,6 +38,14 @@ def family_if_known(models: ModelsConfig) -> Family | None:
         return None
 
 
+def family_or_first(models: ModelsConfig) -> Family:
+    """The same for people who read of a finished run: the first family where the model cannot be had, or is broken, by now."""
+    try:
+        return base_family(models)
+    except (OSError, ConfigError):
+        return next(iter(FAMILIES.values()))
+
+
 @cache
 def _recognised(source: str, revision: str | None, name: str) -> Family:
     folder = folder_of(source, revision)

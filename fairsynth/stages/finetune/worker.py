@@ -27,8 +27,9 @@ from fairsynth.stages.finetune.step_files import StepFile, under_way
 from fairsynth.store.mirror import gone
 
 if TYPE_CHECKING:
+    import torch
+
     from fairsynth.models.data_parallel import Ranks
-    from fairsynth.models.families.conditions import Conditions
     from fairsynth.stages.finetune.lot_state import Trained
 
 # Seconds between looks for a notice that the machine will be taken away; it comes at least half a minute ahead.
@@ -178,7 +179,7 @@ class _LotWorker:
         size = self.models.image_size
         return self.denoiser.family.image_facts(np.array([[size, size]]), size)
 
-    def _texts(self, prompts: Sequence[str]) -> dict[str, Conditions]:
+    def _texts(self, prompts: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
         """All prompts' embeddings, made by whichever lot comes first."""
         from fairsynth.stages.finetune.prompt_embeddings import read_texts, write_texts
 

@@ -150,7 +150,9 @@ def test_a_unit_without_a_single_usable_image_does_not_disturb_the_others(root: 
 
 def test_the_model_is_not_asked_for_nothing() -> None:
     encoder, bad = Encoder(), [{"path": "a", "stage": "embed", "reason": "too_small", "detail": ""}]
-    made = embedder(encoder)({"good": [], "bad": bad, "pixels": np.zeros((0, SIZE, SIZE, 3), np.uint8)})
+    made = embedder(encoder)(
+        {"good": [], "bad": bad, "pixels": np.zeros((0, SIZE, SIZE, 3), np.uint8), "sizes": np.zeros((0, 2), int)}
+    )
     assert encoder.calls == 0 and made["embeddings"].num_rows == 0 and made["bad"].to_pylist() == bad
 
 

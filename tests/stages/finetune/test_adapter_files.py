@@ -100,7 +100,12 @@ def test_what_it_was_made_from_is_all_there(config: FinetuneConfig, tmp_path: Pa
         "failed": "",
     }
     if config is CONFIG:
-        base = {"base_model": "demo", "base_revision": base_of(MODELS)["base_revision"], "fairsynth": __version__}
+        base = {
+            "base_model": "demo",
+            "base_revision": base_of(MODELS)["base_revision"],
+            "family": "sd",
+            "fairsynth": __version__,
+        }
         assert adapters.read_provenance(folder / adapters.FILE_NAME) == made_from | base
 
 

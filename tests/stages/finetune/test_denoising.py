@@ -144,7 +144,7 @@ def test_without_prior_preservation_there_are_own_samples_only(values: dict[str,
     config = changed(PLAIN, prior=prior, **values)
     draw = sampler_of(config)(0)
     assert len(draw.clean) == len(draw.noise) == len(draw.levels) == 3
-    batch = Batch(scheduler(), config, [draw], torch.randn(1, 2, 5, 8), 3, torch.float32)
+    batch = Batch(noise_of(), config, [draw], {"text": torch.randn(1, 2, 5, 8)}, 3, torch.float32)
     losses, powers = batch.losses(torch.zeros_like(batch.noisy), None)
     assert batch.asked is None and torch.isfinite(losses).all()
     assert torch.equal(losses, powers), "what predicts nothing is off by the whole target"
@@ -153,7 +153,7 @@ def test_without_prior_preservation_there_are_own_samples_only(values: dict[str,
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("ceiling", [5.0, 1.0, 1e9])
 def test_loss_weights_are_those_of_the_paper(prediction: str, ceiling: float) -> None:
-    noise, times = scheduler(prediction), torch.arange(0, noise_of(), 37)
+    noise, times = scheduler(prediction), torch.arange(0, TIMESTEPS, 37)
     found = Diffusion(noise).weights(times, ceiling).tolist()
     for time, weight in zip(times.tolist(), found, strict=True):
         alpha = float(noise.alphas_cumprod[time])
@@ -295,5 +295,5 @@ def test_the_draws_of_a_shared_adapter_depend_on_the_step_alone() -> None:
 def test_a_batch_gives_every_sample_the_text_that_its_draw_names() -> None:
     draw = Sampler(numbered(10), 3, PLAIN, noise_of(), KINDS)(0)
     texts_14TW = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 5, 2)
-    batch = Batch(scheduler(), PLAIN, [draw], texts_14TW, PLAIN.batch_size, torch.float32)
-    assert draw.texts is not None and batch.texts[:, 0, 0].tolist() == [float(i) for i in draw.texts]
+    batch = Batch(noise_of(), PLAIN, [draw], {"text": texts_14TW}, PLAIN.batch_size, torch.float32)
+    assert draw.texts is not None and batch.conditions["text"][:, 0, 0].tolist() == [float(i) for i in draw.texts]

@@ -57,7 +57,7 @@ def plain_loop(
         draw = sampler(step)
         clean, eps, times = draw.clean.double(), draw.noise.double(), draw.levels
         prompts = [job.prompt] * own + [job.class_prompt] * (len(times) - own)
-        context, noisy = torch.stack([texts[p] for p in prompts]).double(), noise.add_noise(clean, eps, times)
+        context, noisy = torch.stack([texts[p]["text"] for p in prompts]).double(), noise.add_noise(clean, eps, times)
         kind = noise.config.prediction_type
         target = {"epsilon": eps, "v_prediction": noise.get_velocity(clean, eps, times), "sample": clean}[kind].clone()
         if config.prior == "teacher" and config.prior_size:

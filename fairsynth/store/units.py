@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from fairsynth.errors import DamagedError
 from fairsynth.run_folder.files import is_file, remove
 from fairsynth.store.mirror import Mirror, place_of
-from fairsynth.store.pool import each
+from fairsynth.store.pool import each, each_at_once
 from fairsynth.store.records import sync
 from fairsynth.store.seals import SEAL, compare, forget
 
@@ -109,7 +109,7 @@ class OnDisk:
         return path.read_bytes() if is_file(path) else None
 
     def commit(self, name: str, private: Path) -> None:
-        each(sync, (*private.iterdir(), private))  # side by side: a disk waits once for all of them
+        each_at_once(sync, (*private.iterdir(), private))  # a disk waits once for all of them
         try:
             os.rename(private, self.path / name)
         except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,21 +48,31 @@ def load_pipeline(models: ModelsConfig) -> Any:
 
     Raises ConfigError, before any weights are loaded, for a model that is not supported or names what is not to be loaded.
     """
-    family, pipeline = _load(models)
-    family.network_of(pipeline).requires_grad_(False)
-    return pipeline
+    return _load(models, lambda family: ())
 
 
 def load_text_encoder(models: ModelsConfig) -> Any:
     """The pipeline with nothing but what ``encode_prompts`` needs. Raises as ``load_pipeline``."""
-    return _load(models, texts_alone=True)[1]
+    return _load(models, lambda family: (family.network, "vae"))
 
 
-def _load(models: ModelsConfig, texts_alone: bool = False) -> tuple[Family, Any]:
+def load_without_texts(models: ModelsConfig) -> Any:
+    """The pipeline with nothing but what ``denoise`` and ``to_pixels`` need. Raises as ``load_pipeline``."""
+    return _load(models, lambda family: family.text_parts)
+
+
+def load_autoencoder(models: ModelsConfig) -> Any:
+    """The pipeline with nothing but what ``encode_posteriors`` needs. Raises as ``load_pipeline``."""
+    return _load(models, lambda family: (family.network, *family.text_parts))
+
+
+def _load(models: ModelsConfig, without: Callable[[Family], Sequence[str]]) -> Any:
     source, family = _checked_source(models)
-    left_out = dict.fromkeys((family.network, "vae")) if texts_alone else {}
+    left_out = dict.fromkeys(without(family))
     pipeline = family.load(source, models.diffusion_revision, getattr(torch, models.dtype), **left_out)
-    return family, pipeline.to(pick_device())
+    if family.network not in left_out:
+        family.network_of(pipeline).requires_grad_(False)
+    return pipeline.to(pick_device())
 
 
 def _checked_source(models: ModelsConfig) -> tuple[str, Family]:

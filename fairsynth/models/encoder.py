@@ -10,9 +10,9 @@ from transformers.utils import logging
 
 from fairsynth.config import ModelsConfig
 from fairsynth.models.device import pick_device
+from fairsynth.models.families.lengths import require_whole
 from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.memory import OWN_GPU, Parts
-from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source
 
 

@@ -7,7 +7,7 @@ adapters run in one pass with stacked adapters, which is faster where each has f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.compiled import Compiled
-from fairsynth.models.diffusion import encode_prompts, load_pipeline
-from fairsynth.models.families.conditions import Conditions, joined
+from fairsynth.models.diffusion import load_without_texts
 from fairsynth.models.families.table import family_of
 from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
 from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
+from fairsynth.models.texts import Texts
 
 Row = Mapping[str, Any]
-# Adapters and prompts that stay in memory.
+# Adapters that stay in memory.
 _KEPT = 256
 
 
@@ -37,17 +37,18 @@ class ImageMaker:
 
     A row has ``prompt``, ``negative_prompt``, ``guidance``, ``seed``, ``adapter`` (a folder below ``adapters``, or
     None), ``adapter_scale``, ``second_adapter`` and ``adapter_from``: the share of the steps after which the adapters
-    come in. Its image depends on nothing else, to 1/255.
+    come in. Its image depends on nothing else, to 1/255. ``texts``: prompts that there will be: they are encoded first, by
+    text encoders that are gone before the network comes, for these may be larger than it.
     """
 
-    def __init__(self, models: ModelsConfig, sampling: Sampling, adapters: Path) -> None:
+    def __init__(self, models: ModelsConfig, sampling: Sampling, adapters: Path, texts: Iterable[str] = ()) -> None:
         self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
-        self.pipeline = load_pipeline(models)
+        self.texts = Texts(models, texts)
+        self.pipeline = load_without_texts(models)
         self.merged, self.states = (
             MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)),
             dict[str, AdapterState](),
         )
-        self.texts: dict[str, Conditions] = {}
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
         self.predict = on_device(self.pipeline)
         pixels = f"an image of {self.size} pixels"
@@ -125,20 +126,11 @@ class ImageMaker:
 
     def _wanted(self, rows: Sequence[Row]) -> Wanted:
         return Wanted(
-            self._encoded([row["prompt"] for row in rows]),
-            self._encoded([row["negative_prompt"] for row in rows]),
+            self.texts([row["prompt"] for row in rows], self.pipeline.device),
+            self.texts([row["negative_prompt"] for row in rows], self.pipeline.device),
             [row["guidance"] for row in rows],
             [row["seed"] for row in rows],
         )
-
-    def _encoded(self, texts: Sequence[str]) -> Conditions:
-        """Embeddings of texts, each computed once and alone, so that no neighbour changes a bit of it."""
-        if len(self.texts) > _KEPT:
-            self.texts.clear()
-        for text in dict.fromkeys(texts):
-            if text not in self.texts:
-                self.texts[text] = encode_prompts(self.pipeline, [text])
-        return joined([self.texts[text] for text in texts])
 
 
 def _recipe(row: Row) -> tuple[Any, ...]:

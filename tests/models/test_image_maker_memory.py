@@ -11,7 +11,9 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from fairsynth.models import image_maker
+from fairsynth.models import texts as texts_module
 from fairsynth.models.adapters import FILE_NAME
+from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.image_maker import ImageMaker
 from fairsynth.models.schedule import Sampling
 from tests.support.models.making_images import MODELS, NAMES, NEGATIVE, PROMPT, adapters, furthest, made, maker, row
@@ -46,13 +48,13 @@ def test_a_whole_unet_is_taken_up_and_left_again(maker: ImageMaker, adapters: Pa
 
 def test_every_text_is_encoded_once_and_alone(adapters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[tuple[str, ...]] = Counter()
-    plain_encode = image_maker.encode_prompts
+    plain_encode = texts_module.encode_prompts
 
-    def encode(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
+    def encode(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Conditions:
         calls[tuple(prompts)] += 1
         return plain_encode(pipeline, prompts)
 
-    monkeypatch.setattr(image_maker, "encode_prompts", encode)
+    monkeypatch.setattr(texts_module, "encode_prompts", encode)
     own = ImageMaker(MODELS, Sampling(1), adapters)
     for rows in (
         [row("a", 1), row("a", 2, prompt="x"), row("a", 3)],
@@ -82,8 +84,9 @@ def test_what_is_kept_in_memory_is_bounded_and_forgetting_changes_nothing(
     rows = [row(name, i, prompt=f"{i}") for i, name in enumerate(NAMES)]
     first = made(own, rows)
     monkeypatch.setattr(image_maker, "_KEPT", 2)
+    monkeypatch.setattr(texts_module, "_KEPT", 2)
     assert (made(own, rows) == first).all()
     # What a batch needs is there, and not all that came before.
     for i in range(6):
         own([row(None, 1, prompt=f"other {i}")])
-    assert len(own.texts) <= 3 and len(own.states) <= 3
+    assert len(own.texts) <= 4 and len(own.states) <= 3

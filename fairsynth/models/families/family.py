@@ -99,6 +99,11 @@ class Family(ABC):
             source, subfolder=self.network, revision=revision, dtype=dtype, use_safetensors=True
         )
 
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """The parts that read prompts: often the largest, and of no more use once the prompts are read."""
+        return tuple(part for part in self.parts if part.startswith(("text_encoder", "tokenizer")))
+
     def network_of(self, pipeline: Any) -> Any:
         """The network of a pipeline."""
         return getattr(pipeline, self.network)

@@ -89,7 +89,7 @@ class StableDiffusion(UNetFamily):
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> Conditions:
         """``text`` (N, tokens, width)."""
-        from fairsynth.models.prompt_lengths import require_whole
+        from fairsynth.models.families.lengths import require_whole
 
         limit = min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
         require_whole(pipeline.tokenizer, prompts, limit, "models.diffusion")

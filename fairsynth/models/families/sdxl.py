@@ -50,7 +50,7 @@ class StableDiffusionXL(UNetFamily):
         An empty prompt is encoded like any other. The pipeline's own call takes zeros in its place where it is given no
         negative prompt at all.
         """
-        from fairsynth.models.prompt_lengths import require_whole
+        from fairsynth.models.families.lengths import require_whole
 
         for tokenizer, encoder in (
             (pipeline.tokenizer, pipeline.text_encoder),

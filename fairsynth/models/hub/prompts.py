@@ -8,8 +8,8 @@ from typing import Any
 
 from fairsynth.config import RunConfig
 from fairsynth.groups import Group
+from fairsynth.models.families.lengths import require_whole
 from fairsynth.models.hub.recognise import family_if_known
-from fairsynth.models.prompt_lengths import require_whole
 from fairsynth.models.sources import clip_source, diffusion_source
 from fairsynth.prompts import fill
 

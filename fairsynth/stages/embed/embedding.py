@@ -82,11 +82,11 @@ class EmbedUnit:
 
         self.encoder, self.pipeline, self.batch = ClipEncoder(models), None, batch
         if posteriors:
-            from fairsynth.models.diffusion import load_pipeline
+            from fairsynth.models.diffusion import load_autoencoder
             from fairsynth.models.memory import LIGHTER, Parts
 
             self.encoded = Parts(f"the latents of an image of {models.image_size} pixels", LIGHTER, batch)
-            self.pipeline = load_pipeline(models)
+            self.pipeline = load_autoencoder(models)
 
     def __call__(self, decoded: Mapping[str, Any]) -> dict[str, pa.Table]:
         good, bad, pixels, sizes = list(decoded["good"]), list(decoded["bad"]), decoded["pixels"], decoded["sizes"]

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.vectors import vectors
 from fairsynth.manifest import seed_for, seeds_apart
-from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.models.diffusion import load_without_texts
+from fairsynth.models.families.table import family_of
 from fairsynth.models.memory import OWN_GPU, Parts
+from fairsynth.models.sampling import Wanted, denoise
+from fairsynth.models.schedule import Sampling
+from fairsynth.models.texts import Texts
 
 
 class ClassLatents:
@@ -32,7 +36,8 @@ class ClassLatents:
         seed: int,
     ) -> None:
         self.models, self.config, self.synthesize, self.prompts, self.seed = models, config, synthesize, prompts, seed
-        self.pipeline = load_pipeline(models)
+        self.texts = Texts(models, [*prompts.values(), synthesize.negative_prompt])
+        self.pipeline = load_without_texts(models)
         ways = f"{OWN_GPU}, or set finetune.prior to teacher"
         self.parts = Parts(f"a class image of {models.image_size} pixels", ways, synthesize.unit_size)
 
@@ -43,16 +48,11 @@ class ClassLatents:
         return {"latents": pa.table({"mean": vectors(latents.reshape(len(latents), -1))})}
 
     def _made(self, prompt: str, seeds: Sequence[int]) -> NDArray[Any]:
-        return generate(
-            self.pipeline,
-            [prompt] * len(seeds),
-            [self.synthesize.negative_prompt] * len(seeds),
-            seeds,
-            self.models.image_size,
-            self.synthesize.steps,
-            self.synthesize.guidance,
-            latents_only=True,
-        )
+        how, pipeline, n = self.synthesize, self.pipeline, len(seeds)
+        towards, against = (self.texts([text] * n, pipeline.device) for text in (prompt, how.negative_prompt))
+        sampling = Sampling(how.steps, family_of(pipeline).schedulers[0])
+        made = denoise(pipeline, Wanted(towards, against, [how.guidance] * n, seeds), self.models.image_size, sampling)
+        return made.float().cpu().numpy()
 
 
 def _seed(seed: int, prompt: str, number: int, again: int) -> int:

@@ -77,6 +77,12 @@ class PlannedRows:
         names = codes.dictionary.take(codes.indices.take(pa.array(starts))).to_pylist()
         self.places = {name: (start, end) for name, start, end in zip(names, starts.tolist(), ends, strict=True)}
 
+    @property
+    def texts(self) -> list[str]:
+        """All prompts and negative prompts of the plan."""
+        columns = (self.table[name].unique().to_pylist() for name in ("prompt", "negative_prompt"))
+        return sorted({text for column in columns for text in column})
+
     def __call__(self, unit: str) -> pa.Table:
         """Raises KeyError for a unit that is not planned."""
         start, end = self.places[unit]
@@ -127,7 +133,8 @@ class GenerateUnit:
         from fairsynth.models.image_maker import ImageMaker
 
         self.rows, self.codec, self.references = PlannedRows(plan), codec, references
-        self.make, self.encoder = ImageMaker(models, sampling, adapters), ClipEncoder(models)
+        self.make = ImageMaker(models, sampling, adapters, self.rows.texts)
+        self.encoder = ClipEncoder(models)
         self.groups = sorted(references.texts)
         self.texts_GD = self.encoder.texts([references.texts[group] for group in self.groups])
         self.writers = ThreadPoolExecutor(_WRITERS)

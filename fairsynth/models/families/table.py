@@ -7,6 +7,7 @@ from typing import Any
 
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.families.sd3 import StableDiffusion3
 from fairsynth.models.families.sdxl import StableDiffusionXL
 
 FAMILIES: Mapping[str, Family] = {
@@ -14,6 +15,7 @@ FAMILIES: Mapping[str, Family] = {
     for family in (
         StableDiffusion(),
         StableDiffusionXL(),
+        StableDiffusion3(),
     )
 }
 

@@ -76,7 +76,7 @@ class StableDiffusion3(FlowFamily):
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> Conditions:
         """``text`` (N, tokens, width): both CLIPs' side by side, T5's behind; ``pooled`` (N, width) of both CLIPs.
 
-        Where T5 is missing, zeros stand for its tokens, as many as CLIP reads, as when the model was trained (arXiv 2403.03206, figure 2).
+        Where T5 is missing, zeros stand for its tokens, as many as CLIP reads: as in training (arXiv 2403.03206, figure 2).
         """
         from fairsynth.models.prompt_lengths import require_whole
 

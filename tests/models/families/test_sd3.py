@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.training_utils import compute_loss_weighting_for_sd3
 from torch import nn
 
-from fairsynth.config import ClassifyConfig, ModelsConfig
+from fairsynth.config import ClassifyConfig, ModelsConfig, RunConfig
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.models.diffusion import (
     encode_posteriors,
@@ -23,6 +25,7 @@ from fairsynth.models.diffusion import (
 )
 from fairsynth.models.families.sd3 import StableDiffusion3
 from fairsynth.models.hub.check import check_sources
+from fairsynth.models.hub.prompts import check_prompts
 from fairsynth.models.sampling import first_noise, to_pixels
 from fairsynth.stages.finetune.denoising import Draw
 from tests.support.models.family_checks import AGAINST, PROMPTS, from_peft, furthest, ours, theirs, with_adapters
@@ -34,6 +37,12 @@ FAMILY = StableDiffusion3()
 def models(folder: Path, size: int = 32) -> ModelsConfig:
     """A run's models, of which this one makes the images."""
     return ModelsConfig(diffusion=str(folder), clip="demo", image_size=size)
+
+
+def config_of(folder: Path, words: str) -> RunConfig:
+    """A run whose prompts have these words."""
+    prompt = {"prompt": f"{words} {{label}} {{attribute}}"}
+    return RunConfig(models=models(folder), finetune={"generator": "vanilla"}, synthesize=prompt)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,23 @@ def test_a_prompt_that_t5_would_cut_is_refused(folders: dict[str, Path], tmp_pat
     found.tokenizer_max_length = 20
     with pytest.raises(DataError, match="reads 20"):
         encode_prompts(found, ["a " * 30])
+
+
+def test_prompts_are_measured_by_the_tokenizers_that_are_there(folders: dict[str, Path], tmp_path: Path) -> None:
+    for folder in folders.values():
+        check_prompts(config_of(folder, "photo"), ["low"], ["building"])
+        with pytest.raises(DataError, match=r"reads 24: its end"):
+            check_prompts(config_of(folder, "photo " * 25), ["low"], ["building"])
+    long = "photo " * 300
+    shutil.copytree(folders["t5"], tmp_path / "long")
+    for name in ("tokenizer", "tokenizer_2"):
+        file = tmp_path / "long" / name / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "model_max_length": 10_000}), "utf-8")
+    with pytest.raises(DataError, match=r"models\.diffusion reads 256: its end"):
+        check_prompts(config_of(tmp_path / "long", long), ["low"], ["building"])
+    (tmp_path / "long" / "tokenizer_3").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"models\.clip reads 32: its end"):
+        check_prompts(config_of(tmp_path / "long", long), ["low"], ["building"])
 
 
 @pytest.mark.parametrize("size", [28, 36])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairsynth.models.families.family import Family
+from fairsynth.models.families.flux2 import Flux2Klein
 from fairsynth.models.families.sd import StableDiffusion
 from fairsynth.models.families.sd3 import StableDiffusion3
 from fairsynth.models.families.sdxl import StableDiffusionXL
@@ -16,6 +17,7 @@ FAMILIES: Mapping[str, Family] = {
         StableDiffusion(),
         StableDiffusionXL(),
         StableDiffusion3(),
+        Flux2Klein(),
     )
 }
 

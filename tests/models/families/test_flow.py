@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
+from torch import nn
 
 from fairsynth.config import ClassifyConfig, ModelsConfig, RunConfig
 from fairsynth.errors import ConfigError
@@ -18,6 +19,7 @@ from fairsynth.models.families.noise import Flow
 from fairsynth.models.families.sd3 import StableDiffusion3
 from fairsynth.models.hub.check import check_sources, check_uses
 from fairsynth.models.schedule import Sampling
+from fairsynth.models.stacked import StackedAdapters, gradient
 from tests.support.models.family_checks import AGAINST, furthest, ours, theirs
 from tests.support.models.tiny_sd3 import saved_sd3, tiny_sd3
 
@@ -128,3 +130,26 @@ def test_what_a_run_asks_of_its_base_model_is_looked_at_before_it_begins(folder:
     with pytest.raises(ConfigError, match="ddim is not for Stable Diffusion 3"):
         check_uses(RunConfig(models=models, synthesize={"scheduler": "ddim"}))
     check_uses(RunConfig(models={"diffusion": "demo", "clip": "demo"}, synthesize={"scheduler": "ddim"}))
+
+
+class TwoStreams(nn.Module):
+    """Its second stream ends nowhere, as that of the text does in the last block of some transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.text = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The first stream's output alone."""
+        return [self.image(x), self.text(x)][0]
+
+
+def test_a_layer_whose_output_reaches_no_loss_has_zeros_as_its_gradient() -> None:
+    network = TwoStreams().requires_grad_(False)
+    stack = StackedAdapters(network, 2, 2, ["image", "text"])
+    with stack.using(torch.ones(2, stack.size)) as leaves:
+        found = gradient(network(torch.ones(2, 4)).sum(1), leaves)
+    first, second = (stack.state(row) for row in found)
+    for state in (first, second):
+        assert {name for name, value in state.items() if value.any()} == {"image.lora_A.weight", "image.lora_B.weight"}
+        assert {name for name in state if name.startswith("text")} == {"text.lora_A.weight", "text.lora_B.weight"}

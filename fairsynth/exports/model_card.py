@@ -73,7 +73,7 @@ def _training(config: RunConfig, family: Family) -> str:
         else "no prior preservation"
     )
     uniform = tuned.snr_ceiling is None or not family.weighs_by_snr
-    loss = "uniform loss weights" if uniform else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
+    loss = family.loss_weights if uniform else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
     return f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
 
 

@@ -18,7 +18,7 @@ from fairsynth.models.families.family import Family
 from fairsynth.models.families.noise import Noise
 from fairsynth.models.families.table import family_of
 from fairsynth.models.hub.foreign import require_safe
-from fairsynth.models.hub.recognise import base_family
+from fairsynth.models.hub.recognise import base_family, require_trainable
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import diffusion_source
@@ -91,9 +91,10 @@ def _checked_source(models: ModelsConfig) -> tuple[str, Family]:
 def load_denoiser(models: ModelsConfig) -> Denoiser:
     """The frozen network, and the noise schedule from the model's own configuration.
 
-    Raises ConfigError for a model whose network predicts what training does not know, or that is not supported.
+    Raises ConfigError for a model whose network predicts what training does not know, or that is not supported or trained.
     """
     source, family = _checked_source(models)
+    require_trainable(models)
     network = family.load_network(source, models.diffusion_revision, getattr(torch, models.dtype))
     noise = family.noise(source, models.diffusion_revision)
     return Denoiser(network.to(pick_device()).requires_grad_(False), noise, family)

@@ -57,7 +57,8 @@ def denoise(
     # Schedulers of flows begin with the noise as it is.
     latents = first_noise(pipeline, generators, size) * getattr(scheduler, "init_noise_sigma", 1.0)
     strength = torch.tensor(list(wanted.guidance), device=latents.device, dtype=latents.dtype).clamp(min=1)
-    guided_steps = round(sampling.guidance_until * sampling.steps) if max(wanted.guidance) > 1 else 0
+    guided = max(wanted.guidance) > 1 and family.takes_guidance(pipeline)
+    guided_steps = round(sampling.guidance_until * sampling.steps) if guided else 0
     facts = _facts(family, size, latents)
     positive, both = wanted.positive | facts, _both(wanted.negative | facts, wanted.positive | facts, adapters)
     extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
@@ -88,7 +89,7 @@ def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int)
     Raises ConfigError for a size that the model's images cannot have.
     """
     family = family_of(pipeline)
-    network, factor = family.network_of(pipeline), family.pixels_per_latent(pipeline)
+    network, factor = family.network_of(pipeline), family.sides_multiple_of(pipeline)
     if size % factor:
         raise ConfigError(side_problem(size, factor))
     shape = (1, *family.latent_shape(pipeline, size))

@@ -102,8 +102,11 @@ class StackedAdapters:
 
 
 def gradient(losses_N: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
-    """d losses_N[n] / d weights_NP[n], float32 or wider, (N, P): one backward pass for all adapters."""
-    pieces = torch.autograd.grad(losses_N.sum(), leaves)
+    """d losses_N[n] / d weights_NP[n], float32 or wider, (N, P): one backward pass for all adapters.
+
+    Zeros where a layer's output reaches no loss, as that of a text's stream in the last block of a transformer.
+    """
+    pieces = torch.autograd.grad(losses_N.sum(), leaves, materialize_grads=True)
     # One copy of contiguous pieces; autograd's own way through split costs many times that.
     whole = torch.cat([piece.reshape(len(piece), -1) for piece in pieces], 1)
     return whole.to(torch.promote_types(whole.dtype, torch.float32))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -72,6 +74,8 @@ class Family(ABC):
     """What model hubs call models of the kind."""
     weighs_by_snr: ClassVar[bool] = False
     """Whether ``finetune.snr_ceiling`` means something for its noise."""
+    loss_weights: ClassVar[str] = "uniform loss weights"
+    """What levels of noise weigh in training otherwise, for people."""
     channels_last: ClassVar[bool] = False
     """Whether a GPU is faster with that memory format: where convolutions do the work."""
 
@@ -114,6 +118,14 @@ class Family(ABC):
         ``index``: the content of ``model_index.json``.
         """
         return ""
+
+    def untrainable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
+        """Why a model of the family makes images here but is not trained further, for people; empty: it is."""
+        return ""
+
+    def takes_guidance(self, pipeline: Any) -> bool:
+        """Whether a model is made to be guided by a negative prompt; one that was distilled may have guidance in itself."""
+        return True
 
     @abstractmethod
     def check_schedule(self, scheduler: Mapping[str, Any], name: str) -> None:
@@ -165,12 +177,24 @@ class Family(ABC):
         """Side in pixels of what one latent stands for."""
         return int(pipeline.vae_scale_factor)
 
+    def sides_multiple_of(self, pipeline: Any) -> int:
+        """What the sides of images are multiples of, in pixels."""
+        return self.pixels_per_latent(pipeline)
+
     def size_factor(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
         """What the sides of the model's images are multiples of, by the configurations of its parts; None if they do not say."""
         blocks = vae.get("block_out_channels")
         if not isinstance(blocks, list) or not 0 < len(blocks) <= _MOST_BLOCKS:
             return None
         return 2 ** (len(blocks) - 1)  # type: ignore[no-any-return]
+
+    def require_scheduler(self, name: str) -> None:
+        """Raise ConfigError for a way to denoise that does not suit the model's noise."""
+        if name not in self.schedulers:
+            raise ConfigError(
+                f"synthesize.scheduler: {name} is not for {self.title}; choose one of {', '.join(self.schedulers)}: "
+                f"--synthesize.scheduler {self.schedulers[0]}"
+            )
 
     @abstractmethod
     def scheduler(self, pipeline: Any, sampling: Sampling, size: int) -> Any:

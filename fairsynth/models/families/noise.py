@@ -31,7 +31,7 @@ class Noise(Protocol):
         """What the network should predict."""
 
     def weights(self, levels_N: torch.Tensor, snr_ceiling: float | None) -> torch.Tensor:
-        """Weight of each sample in the loss, float32 (N,)."""
+        """Weight of each sample in the loss, (N,)."""
 
 
 class Diffusion:
@@ -86,11 +86,13 @@ class Flow:
     """Noise of rectified flow (arXiv 2209.03003): a straight way from the image to the noise, whose velocity is learnt.
 
     ``density``: how likely levels are, in diffusers' words (``logit_normal``: arXiv 2403.03206, section 3.1; ``none``: all
-    alike). The scheduler's own shift is in its table of sigmas.
+    alike). The scheduler's own shift is in its table of sigmas. With ``weighs_clean`` the error of the clean latents weighs
+    the same at all levels, as in diffusers' script for Stable Diffusion 3; else that of the velocity.
     """
 
-    def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, density: str) -> None:
+    def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, density: str, weighs_clean: bool = False) -> None:
         self.scheduler, self.density, self.levels = scheduler, density, int(scheduler.config.num_train_timesteps)
+        self.weighs_clean = weighs_clean
         # Set once: a scheduler that is used for sampling replaces its tables.
         self.sigmas, self.timesteps = scheduler.sigmas[: self.levels].clone(), scheduler.timesteps.clone()
 
@@ -114,5 +116,11 @@ class Flow:
         return noise_NCHW - clean_NCHW
 
     def weights(self, levels_N: torch.Tensor, snr_ceiling: float | None) -> torch.Tensor:
-        """Ones: what levels weigh is how likely they are. Min-SNR weights are of diffusion alone."""
-        return torch.ones(len(levels_N))
+        """Ones: what levels weigh is how likely they are. Min-SNR weights are of diffusion alone.
+
+        With ``weighs_clean`` the squares of the shares of noise, by which the error of the clean latents is that of the
+        velocity, in float64.
+        """
+        if not self.weighs_clean:
+            return torch.ones(len(levels_N))
+        return self.sigmas[levels_N].double().square()

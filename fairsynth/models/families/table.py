@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairsynth.models.families.family import Family
+from fairsynth.models.families.flux2 import Flux2Klein
 from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.families.sd3 import StableDiffusion3
 from fairsynth.models.families.sdxl import StableDiffusionXL
 
 FAMILIES: Mapping[str, Family] = {
@@ -14,6 +16,8 @@ FAMILIES: Mapping[str, Family] = {
     for family in (
         StableDiffusion(),
         StableDiffusionXL(),
+        StableDiffusion3(),
+        Flux2Klein(),
     )
 }
 

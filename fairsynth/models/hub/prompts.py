@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from fairsynth.config import RunConfig
+from fairsynth.config import ModelsConfig, RunConfig
 from fairsynth.groups import Group
+from fairsynth.models.families.family import Family, Tokenizer
 from fairsynth.models.families.lengths import require_whole
+from fairsynth.models.hub.foreign import folder_of
 from fairsynth.models.hub.recognise import family_if_known
 from fairsynth.models.sources import clip_source, diffusion_source
 from fairsynth.prompts import fill
@@ -25,7 +27,7 @@ def check_prompts(config: RunConfig, labels: Sequence[str], attributes: Sequence
     models = config.models
     groups = [Group(y, a) for y in labels for a in attributes or [*config.data.attribute_names] or [""]]
     family = family_if_known(models)
-    for how in family.tokenizers if family else ():
+    for how in _tokenizers(family, models) if family else ():
         diffusion = _tokenizer(diffusion_source(models), how.folder, models.diffusion_revision, how.class_name)
         if diffusion is not None:
             limit = how.limit or diffusion.model_max_length
@@ -35,6 +37,12 @@ def check_prompts(config: RunConfig, labels: Sequence[str], attributes: Sequence
     if clip is not None:
         compared = (fill(config.synthesize.prompt, config.data, group) for group in groups)
         require_whole(clip, compared, clip.model_max_length, "models.clip")
+
+
+def _tokenizers(family: Family, models: ModelsConfig) -> list[Tokenizer]:
+    """Those that the base model has: of a folder that is not there, transformers makes one that knows no words."""
+    folder = folder_of(diffusion_source(models), models.diffusion_revision)
+    return [how for how in family.tokenizers if (folder / how.folder).is_dir()]
 
 
 def _generated(config: RunConfig, groups: Sequence[Group]) -> Iterator[str]:

@@ -46,6 +46,18 @@ def family_or_first(models: ModelsConfig) -> Family:
         return next(iter(FAMILIES.values()))
 
 
+def require_trainable(models: ModelsConfig) -> None:
+    """Raise ConfigError for a base model that images are made with, but that is not trained further; and as ``base_family``."""
+    family, folder = base_family(models), folder_of(diffusion_source(models), models.diffusion_revision)
+    parts = (_read(file, models.diffusion) for file in (folder / family.network / "config.json", folder / INDEX))
+    why = family.untrainable(*parts)
+    if why:
+        raise ConfigError(
+            f"{_KEY}: {printable(models.diffusion)!r} {why}; choose the model that it was made from, or generate alone: "
+            "--finetune.generator vanilla"
+        )
+
+
 @cache
 def _recognised(source: str, revision: str | None, name: str) -> Family:
     folder = folder_of(source, revision)

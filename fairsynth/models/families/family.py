@@ -68,6 +68,8 @@ class Family(ABC):
     """Name endings of the layers that get an adapter unless the settings say otherwise."""
     shared_targets: ClassVar[tuple[str, ...]]
     """The same of the adapter that all groups share, which must move more."""
+    uneven: ClassVar[tuple[str, ...]] = ()
+    """Name endings of layers to which texts of several lengths come as one row of tokens: no adapter can be trained there."""
     schedulers: ClassVar[tuple[Scheduler, ...]]
     """Ways to denoise that suit the model's noise, the usual one first."""
     tag: ClassVar[str]

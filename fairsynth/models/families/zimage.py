@@ -60,7 +60,11 @@ class ZImage(FlowFamily):
         from fairsynth.models.prompt_lengths import require_whole
 
         require_whole(partial(_asked, pipeline.tokenizer), prompts, _TOKENS, "models.diffusion")
-        texts = pipeline.encode_prompt(list(prompts), pipeline.device, False, max_sequence_length=_TOKENS)[0]
+        # One at a time: Qwen3's hidden layers, of which one is used, are a hundred MB for each prompt.
+        texts = [
+            pipeline.encode_prompt([prompt], pipeline.device, False, max_sequence_length=_TOKENS)[0][0]
+            for prompt in prompts
+        ]
         there = [torch.ones(len(text), dtype=torch.bool, device=text.device) for text in texts]
         return {"text": pad_sequence(texts, batch_first=True), "mask": pad_sequence(there, batch_first=True)}
 

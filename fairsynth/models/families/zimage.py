@@ -23,8 +23,8 @@ _TOKENS, _TEMPLATE = 512, 8
 class ZImage(FlowFamily):
     """Z-Image. For adapters take the model itself, and not Turbo, which was distilled from it to need few steps, unguided.
 
-    Turbo is not refused, because no file says that a model is one: classes and shapes are the same. As published, the shift of
-    its scheduler is 3 and that of Z-Image 6, but anybody may set another. Trained further, it comes to need its steps again.
+    No file says that a model is Turbo, so the family cannot refuse to train it: classes and shapes are the same. As published,
+    the shift of its scheduler is 3 and that of Z-Image 6, but anybody may set another. Trained further, it needs its steps again.
 
     Guidance is the pipeline's ``guidance_scale`` plus 1: the pipeline adds the difference that a text makes to the prediction
     for the prompt, and fairsynth to the one against it, so none is 0 there and 1 here. What the pipeline can do to guidance
@@ -42,10 +42,8 @@ class ZImage(FlowFamily):
     image_size = 1024
     # Attention and feed-forward of all blocks. Of the modulations only a block's own is a layer, the last one's begins with SiLU.
     shared_targets = (*FlowFamily.targets, "w1", "w2", "w3")
-
     uneven = ("cap_embedder.1",)
-
-    uneven = ("cap_embedder.1",)
+    guidance_option = "guidance_scale={} - 1"
 
     def unusable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
         """The pipeline asks for patches of one size."""

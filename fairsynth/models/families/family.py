@@ -78,6 +78,8 @@ class Family(ABC):
     """Whether ``finetune.snr_ceiling`` means something for its noise."""
     loss_weights: ClassVar[str] = "uniform loss weights"
     """What levels of noise weigh in training otherwise, for people."""
+    wide_latents: ClassVar[bool] = False
+    """Whether latents are float32 at least between steps, as in the model's own pipeline; ``predict`` takes and gives them so."""
     channels_last: ClassVar[bool] = False
     """Whether a GPU is faster with that memory format: where convolutions do the work."""
 

@@ -43,6 +43,7 @@ class ZImage(FlowFamily):
     # Attention and feed-forward of all blocks. Of the modulations only a block's own is a layer, the last one's begins with SiLU.
     shared_targets = (*FlowFamily.targets, "w1", "w2", "w3")
     uneven = ("cap_embedder.1",)
+    wide_latents = True
     guidance_option = "guidance_scale={} - 1"
 
     def unusable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
@@ -91,7 +92,7 @@ class ZImage(FlowFamily):
     ) -> torch.Tensor:
         """By the transformer: it takes lists, counts time from noise to image, and predicts the way in that direction.
 
-        float32 at least, so that steps add up in it, as in the pipeline, whatever the network's number format.
+        What comes and goes is float32 at least, whatever the network's number format.
         """
         import torch
 

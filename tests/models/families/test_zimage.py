@@ -162,11 +162,11 @@ def test_neighbours_of_other_lengths_change_nothing(wide: ZImagePipeline) -> Non
         torch.testing.assert_close(batched[own], alone, rtol=0, atol=1e-10)
 
 
-def test_in_a_narrow_format_steps_add_up_in_a_wide_one() -> None:
+def test_in_a_narrow_format_images_are_those_of_the_pipeline_too() -> None:
     pipeline = tiny_zimage(torch.bfloat16)
-    texts, sample = encode_prompts(pipeline, PROMPTS), torch.randn(3, 16, 16, 16)
-    found = FAMILY.predict(pipeline.transformer, sample, torch.tensor(500.0), texts)
-    assert texts["text"].dtype == torch.bfloat16 and found.dtype == torch.float32
+    expected = theirs(pipeline, 1.5, negative_prompt=list(AGAINST))
+    assert furthest(ours(pipeline, 2.5), expected) <= 1
+    assert furthest(ours(tiny_zimage(), 2.5), expected) > 3, "the format must matter"
 
 
 def test_adapters_at_once_make_the_images_of_their_files_in_the_models_own_pipeline(tmp_path: Path) -> None:

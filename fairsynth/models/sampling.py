@@ -94,7 +94,9 @@ def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int)
         raise ConfigError(side_problem(size, factor))
     shape = (1, *family.latent_shape(pipeline, size))
     noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-    return noise.to(pipeline.device, network.dtype)
+    return noise.to(
+        pipeline.device, torch.promote_types(network.dtype, noise.dtype) if family.wide_latents else network.dtype
+    )
 
 
 def network_of(pipeline: Any, network: Any = None) -> Predict:

@@ -31,13 +31,19 @@ class StackedAdapters:
 
     Within a row every layer has A, then B, in the order of the network's modules: A[in, r] and B[r, out] for
     ``nn.Linear``, A[r, in, k, k] and B[out, r] for ``nn.Conv2d``. Raises ValueError if no layer's name ends with
-    one of ``target_modules``, or if one that does has another type or several names.
+    one of ``target_modules``, or if one that does has another type or several names, or ends with one of ``uneven``: layers
+    to which samples of several lengths come as one row, which cannot be shared out evenly.
     """
 
-    def __init__(self, network: nn.Module, rank: int, alpha: float, target_modules: Sequence[str]) -> None:
+    def __init__(
+        self, network: nn.Module, rank: int, alpha: float, target_modules: Sequence[str], uneven: Sequence[str] = ()
+    ) -> None:
         self.network, self.rank, self.alpha, self.scale = network, rank, alpha, alpha / rank
         self.target_modules = tuple(target_modules)
-        self._layers = [_Layer(name, module, rank, self.scale) for name, module in _matching(network, target_modules)]
+        matching = _matching(network, target_modules)
+        if mixed := [name for name, _ in matching if _ends(name, uneven)]:
+            raise ValueError(f"{mixed[0]!r} gets texts of several lengths in one row; several adapters cannot share it")
+        self._layers = [_Layer(name, module, rank, self.scale) for name, module in matching]
         self._sizes = [size for layer in self._layers for size in layer.sizes]
         self._hooks = [layer.module.register_forward_hook(layer) for layer in self._layers]
         self.size = sum(self._sizes)
@@ -125,7 +131,7 @@ def _matching(network: nn.Module, target_modules: Sequence[str]) -> list[tuple[s
         names.setdefault(module, []).append(name)
     matching = []
     for module, known in names.items():
-        if any(f".{name}".endswith(f".{target}") for name in known for target in target_modules):
+        if any(_ends(name, target_modules) for name in known):
             if len(known) > 1:
                 # peft would adapt it under one name and not under the others.
                 raise ValueError(f"{' and '.join(map(repr, known))} are the same layer")
@@ -133,6 +139,11 @@ def _matching(network: nn.Module, target_modules: Sequence[str]) -> list[tuple[s
     if not matching:
         raise ValueError(f"no layer's name ends with one of {', '.join(map(repr, target_modules))}")
     return matching
+
+
+def _ends(name: str, targets: Sequence[str]) -> bool:
+    """Whether a name is one of the targets, or ends with a dot and one."""
+    return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
 def _supported(name: str, module: nn.Module) -> nn.Linear | nn.Conv2d:

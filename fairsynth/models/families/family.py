@@ -68,6 +68,8 @@ class Family(ABC):
     """Name endings of the layers that get an adapter unless the settings say otherwise."""
     shared_targets: ClassVar[tuple[str, ...]]
     """The same of the adapter that all groups share, which must move more."""
+    uneven: ClassVar[tuple[str, ...]] = ()
+    """Name endings of layers to which texts of several lengths come as one row of tokens: no adapter can be trained there."""
     schedulers: ClassVar[tuple[Scheduler, ...]]
     """Ways to denoise that suit the model's noise, the usual one first."""
     tag: ClassVar[str]
@@ -76,6 +78,8 @@ class Family(ABC):
     """Whether ``finetune.snr_ceiling`` means something for its noise."""
     loss_weights: ClassVar[str] = "uniform loss weights"
     """What levels of noise weigh in training otherwise, for people."""
+    wide_latents: ClassVar[bool] = False
+    """Whether latents are float32 at least between steps, as in the model's own pipeline; ``predict`` takes and gives them so."""
     channels_last: ClassVar[bool] = False
     """Whether a GPU is faster with that memory format: where convolutions do the work."""
 

@@ -87,7 +87,8 @@ class FlowFamily(Family):
         """
         config = pipeline.scheduler.config
         slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        return float(config.base_shift + slope * (self.tokens(pipeline, size) - config.base_image_seq_len))
+        # In the order of diffusers' own pipelines, so that levels are the same to the bit.
+        return float(self.tokens(pipeline, size) * slope + (config.base_shift - slope * config.base_image_seq_len))
 
     def tokens(self, pipeline: Any, size: int) -> int:
         """Tokens of an image of ``size`` pixels."""

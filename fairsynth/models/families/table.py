@@ -10,6 +10,7 @@ from fairsynth.models.families.flux2 import Flux2Klein
 from fairsynth.models.families.sd import StableDiffusion
 from fairsynth.models.families.sd3 import StableDiffusion3
 from fairsynth.models.families.sdxl import StableDiffusionXL
+from fairsynth.models.families.zimage import ZImage
 
 FAMILIES: Mapping[str, Family] = {
     family.pipeline_class: family
@@ -18,6 +19,7 @@ FAMILIES: Mapping[str, Family] = {
         StableDiffusionXL(),
         StableDiffusion3(),
         Flux2Klein(),
+        ZImage(),
     )
 }
 

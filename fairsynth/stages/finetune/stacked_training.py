@@ -73,7 +73,8 @@ class StackedTrainer:
         """
         config = self.config
         try:
-            stack = StackedAdapters(self.network, config.rank, config.alpha, config.target_modules)
+            uneven = self.denoiser.family.uneven
+            stack = StackedAdapters(self.network, config.rank, config.alpha, config.target_modules, uneven)
         except ValueError as error:
             section = "shared" if any(job.kinds for job in jobs) else "finetune"
             raise ConfigError(f"{section}.target_modules: {error}") from error

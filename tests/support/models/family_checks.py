@@ -53,7 +53,7 @@ def from_peft(
     """Losses and gradients of adapters trained at once, in float64, against a script that trains each alone."""
     network = nn.Module.to(family.network_of(pipeline), torch.float64)
     draws = draws_of(shape, noise)
-    told = mapped(lambda value: value.double(), encode_prompts(pipeline, PROMPTS))
+    told = mapped(_double, encode_prompts(pipeline, PROMPTS))
     texts = mapped(lambda value: value.unsqueeze(1), told)
     batch = Batch(noise, FinetuneConfig(prior_weight=0), draws, texts, 2, torch.float64)
     stack = StackedAdapters(network, RANK, ALPHA, targets)
@@ -72,6 +72,11 @@ def from_peft(
             max(apart.gradient, _apart(stack.state(gradients[n]), alone)),
         )
     return apart
+
+
+def _double(value: torch.Tensor) -> torch.Tensor:
+    """Numbers as float64; a mask stays one."""
+    return value.double() if value.is_floating_point() else value
 
 
 def _apart(ours: Mapping[str, torch.Tensor], alone: nn.Module) -> float:

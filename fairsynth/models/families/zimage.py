@@ -56,7 +56,7 @@ class ZImage(FlowFamily):
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        from fairsynth.models.prompt_lengths import require_whole
+        from fairsynth.models.families.lengths import require_whole
 
         require_whole(partial(_asked, pipeline.tokenizer), prompts, _TOKENS, "models.diffusion")
         # One at a time: Qwen3's hidden layers, of which one is used, are a hundred MB for each prompt.

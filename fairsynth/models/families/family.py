@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.models.schedule import SCHEDULERS
+
 if TYPE_CHECKING:
     import torch
 
@@ -70,6 +72,8 @@ class Family(ABC):
     """Ways to denoise that suit the model's noise, the usual one first."""
     tag: ClassVar[str]
     """What model hubs call models of the kind."""
+    guidance_option: ClassVar[str] = "guidance_scale={}"
+    """How the pipeline's own call is given guidance, as Python with a place for its expression."""
     weighs_by_snr: ClassVar[bool] = False
     """Whether ``finetune.snr_ceiling`` means something for its noise."""
     channels_last: ClassVar[bool] = False
@@ -108,6 +112,10 @@ class Family(ABC):
 
         ``index``: the content of ``model_index.json``.
         """
+        return ""
+
+    def untrainable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
+        """Why a model of the family makes images here but is not trained further, for people; empty: it is."""
         return ""
 
     @abstractmethod
@@ -173,6 +181,10 @@ class Family(ABC):
 
         Raises ConfigError for a way to denoise that does not suit the model.
         """
+
+    def scheduler_class(self, name: Scheduler) -> str:
+        """The class in diffusers of a way to denoise the family's models."""
+        return SCHEDULERS[name]
 
     @abstractmethod
     def predict(

@@ -6,27 +6,39 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairsynth.config import ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.table import FAMILIES
-from fairsynth.models.hub.foreign import folder_of
+from fairsynth.models.hub.at_hand import INDEX, described, fetched
 from fairsynth.models.sources import diffusion_source
 
-INDEX = "model_index.json"
 # Longer ones are no configuration: they are read whole, and parsed.
 _MOST_BYTES = 2**20
 _KEY = "models.diffusion"
 
 
+class Recognised(NamedTuple):
+    """A base model's family, and what it says of itself: its network's configuration, and ``model_index.json``."""
+
+    family: Family
+    network: Mapping[str, Any]
+    index: Mapping[str, Any]
+
+
 def base_family(models: ModelsConfig) -> Family:
-    """The family of the base model; of a hub id its JSON files are fetched, and no weights.
+    """The family of the base model; of a hub id that is not in the cache the JSON files are fetched, and no weights.
 
     Raises ConfigError for a model of no known family, or that its family cannot use; OSError if it cannot be had.
     """
+    return recognised(models).family
+
+
+def recognised(models: ModelsConfig) -> Recognised:
+    """The base model. Raises as ``base_family``."""
     return _recognised(diffusion_source(models), models.diffusion_revision, models.diffusion)
 
 
@@ -47,8 +59,8 @@ def family_or_first(models: ModelsConfig) -> Family:
 
 
 @cache
-def _recognised(source: str, revision: str | None, name: str) -> Family:
-    folder = folder_of(source, revision)
+def _recognised(source: str, revision: str | None, name: str) -> Recognised:
+    folder = described(source, revision)
     index = _read(folder / INDEX, name)
     family = FAMILIES.get(str(index.get("_class_name")))
     if family is None:
@@ -62,10 +74,13 @@ def _recognised(source: str, revision: str | None, name: str) -> Family:
                 f"{_KEY}: {printable(name)!r} has no {part}, which {family.title} needs; give a whole pipeline, as "
                 "save_pretrained writes it"
             )
-    why = family.unusable(_read(folder / family.network / "config.json", name), index)
+    if not (folder / family.network / "config.json").is_file():
+        folder = fetched(source, revision)
+    network = _read(folder / family.network / "config.json", name)
+    why = family.unusable(network, index)
     if why:
         raise ConfigError(f"{_KEY}: {printable(name)!r} {why}; choose another base model")
-    return family
+    return Recognised(family, network, index)
 
 
 def supported() -> str:

@@ -16,7 +16,6 @@ from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.lock import check_writable
 from fairsynth.models.hub.pinning import pinned
-from fairsynth.models.hub.pinning import pinned
 from fairsynth.preflight import worded
 from fairsynth.run_folder.mark import check_folder
 from fairsynth.store.place import output_root

@@ -24,7 +24,7 @@ class ModelsConfig(Section):
     """The pretrained models: hub ids or local folders in the layout of ``save_pretrained``."""
 
     diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    """A Stable Diffusion 1.x/2.x pipeline. ``demo`` stands for the model in the package."""
+    """A text-to-image pipeline of diffusers, of a kind that the page on base models lists. ``demo`` stands for the model in the package."""
     diffusion_revision: str | None = None
     """Commit of the hub model; null: the newest when a run begins. Pin it."""
     clip: str = "openai/clip-vit-base-patch32"
@@ -34,7 +34,9 @@ class ModelsConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the frozen models; adapters are always float32."""
     image_size: Positive = 512
-    """Side in pixels at which images are encoded, trained on and generated."""
+    """Side in pixels at which images are encoded, trained on and generated; unless it is set, the base model's own."""
+    accept_licence: str | None = None
+    """Name of a base model's licence that forbids more than research, if what you do is allowed by it; without it such models are refused, and told by which name they are not."""
 
     @property
     def clip_is_tiny(self) -> bool:
@@ -65,12 +67,12 @@ class ClusterConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """The finetune stage: DreamBooth, with LoRA or of the whole UNet."""
+    """The finetune stage: DreamBooth, with LoRA or of the whole network."""
 
     generator: Generator = "clustered-dreambooth"
     """vanilla: no adapters; lora: one per group, plain prompt; dreambooth: one per group with a rare token; clustered-dreambooth: one per cluster."""
     parameters: Literal["adapter", "full"] = "adapter"
-    """adapter: LoRA, many at once; full: the whole UNet, one cluster at a time, as the paper's heavy variant."""
+    """adapter: LoRA, many at once; full: the whole network, one cluster at a time, as the paper's heavy variant."""
     prompt: str = "a photo of a {token} {label}, {attribute}"
     """What an adapter learns. {token} is left out for lora and in the class prompt."""
     rare_tokens: Annotated[tuple[str, ...], Field(min_length=1)] = ("sks", "ohwx", "zwx", "xjy", "qvb", "wzk")
@@ -80,7 +82,7 @@ class FinetuneConfig(Section):
     alpha: Positive = 16
     """Strength of an adapter: its change of a layer is multiplied by alpha / rank."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
-    """Name endings of the UNet's layers that get an adapter."""
+    """Name endings of the network's layers that get an adapter; unless they are set, those usual for the base model."""
     steps: Positive = 400
     """Optimizer steps of one adapter."""
     max_epochs: Positive | None = None
@@ -164,7 +166,7 @@ class SharedConfig(Section):
         "conv_shortcut",
         "time_emb_proj",
     )
-    """As in finetune. A word that the base model does not know changes an image only if more than attention moves."""
+    """As in finetune; unless they are set, the base model's own. A word that it does not know changes an image only if more than attention moves."""
     steps: Positive = 2000
     """Optimizer steps."""
     batch_size: Positive = 8
@@ -207,7 +209,7 @@ class SynthesizeConfig(Section):
     min_shown: Fraction = 0.25
     """With auto: a group is made only if its trial batch shows it in at least this share of the images, by the lower end of the 95 % interval, and no less than by chance; if one is not, the others with its attribute are not made either. By the default an accepted image costs at most four. 0: all are made."""
     scheduler: Scheduler = "dpm++"
-    """lcm needs a base model distilled for it."""
+    """How noise is taken away; unless it is set, the way that is usual for the base model, and a way that does not suit it is refused. lcm needs a model distilled for it."""
     steps: Positive = 20
     """Denoising steps."""
     guidance: Annotated[float, Field(ge=1)] = 7.5

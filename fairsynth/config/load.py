@@ -104,7 +104,7 @@ def _columns(data: Mapping[str, Any]) -> tuple[str, str]:
 
 def changed(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     """The config with other values (dotted keys). Raises ConfigError as ``load_config`` does."""
-    merged = config.model_dump()
+    merged = config.model_dump(exclude_unset=True)  # what is open stays so: a base model may have its own value
     for key, value in overrides.items():
         merged = _put(merged, key.split("."), value)
     return _validated(merged)

@@ -112,7 +112,7 @@ class RunConfig(Section):
         return ""
 
     def _full(self) -> str:
-        """What does not go with training whole UNets."""
+        """What does not go with training whole networks."""
         if self.finetune.parameters != "full":
             return ""
         workers, per_cluster = self.resources.workers, self.resources.workers_per_cluster

@@ -46,7 +46,7 @@ def _front(facts: SetFacts, layout: Layout) -> str:
         "task_categories": ["image-classification"],
         "size_categories": [size],
         "annotations_creators": ["machine-generated"],
-        "tags": ["synthetic", "fairness", "group-balanced", "stable-diffusion", "fairsynth"],
+        "tags": ["synthetic", "fairness", "group-balanced", facts.tag, "fairsynth"],
         "configs": [{"config_name": "default", "data_files": files}],
     }
     return yaml.safe_dump(header, allow_unicode=True, sort_keys=False).rstrip()
@@ -91,7 +91,7 @@ def _again(facts: SetFacts) -> list[str]:
     base = ascii(facts.diffusion).replace("`", chr(92) + "x60")
     return [
         "A row holds all that its image depends on beside the models. With the row as `row`, and in `pipeline` the "
-        f"StableDiffusionPipeline of `base` with a {plain(facts.scheduler)}, and the run's adapter of `row[\"adapter\"]`, if it "
+        f"{facts.pipeline} of `base` with a {plain(facts.scheduler)}, and the run's adapter of `row[\"adapter\"]`, if it "
         "names one:", "",
         "```python", "import torch", "",
         f"base = {base}",
@@ -100,7 +100,7 @@ def _again(facts: SetFacts) -> list[str]:
         "    row[\"prompt\"],",
         "    negative_prompt=row[\"negative_prompt\"],",
         f"    num_inference_steps={facts.steps},",
-        "    guidance_scale=row[\"guidance\"],",
+        f"    {facts.guidance_option},",
         f"    height={facts.image_size},",
         f"    width={facts.image_size},",
         "    generator=generator,",

@@ -10,7 +10,7 @@ import yaml
 
 from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
-from fairsynth.exports.terms import of_people, privacy
+from fairsynth.exports.terms import of_people, privacy, terms_in_words
 from fairsynth.models.families.family import Family
 from fairsynth.models.hub.recognise import family_or_first
 from fairsynth.models.sources import DEMO, base_of, is_local, public_name
@@ -47,7 +47,8 @@ def model_card(
         f"- {_training(config, family)}",
         f"- {_validated(made)}",
         "- not for: pictures of the people or things in the training images, or claims about groups outside the dataset. "
-        "The images may repeat training images; the licence of the base model and the rights in the dataset apply.", "",
+        "The images may repeat training images; the licence of the base model and the rights in the dataset apply.",
+        f"- the base model's licence: {plain(terms_in_words(config))}", "",
         *([f"**Sensitive.** {' '.join(map(plain, privacy(layout)))}", ""] if of_people(layout) else []),
         "## How to use", "", "```python", *_use(config.models.diffusion, full, family), "```", "",
         *(["## What there is", "", *_table(adapters), ""] if adapters else []),

@@ -90,6 +90,12 @@ class SetFacts:
     """Results of the search for copies of training images, by name; None: privacy was not measured."""
     created: str = ""
     """Date, YYYY-MM-DD."""
+    pipeline: str = "DiffusionPipeline"
+    """Class of the base model's pipeline in diffusers."""
+    guidance_option: str = 'guidance_scale=row["guidance"]'
+    """How that pipeline is given the guidance of a row, as Python."""
+    tag: str = "text-to-image"
+    """What model hubs call base models of the kind."""
 
     @property
     def accepted(self) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.config import RunConfig
+from fairsynth.errors import ConfigError
+from fairsynth.escaping import printable
 from fairsynth.models.sources import diffusion_source, public_name
 
 _UNKNOWN = (
@@ -20,13 +22,33 @@ _OWN = "unknown to fairsynth: whose images these are, and what they may be used 
 
 def model_terms(config: RunConfig) -> dict[str, str]:
     """Name, licence, and what it says of generated images and of models trained on them; no legal advice."""
-    source = diffusion_source(config.models)
-    entry = _by_id(config.models.diffusion) or _of_folder(Path(source).expanduser())
-    name = public_name(config.models.diffusion)
+    entry, name = _of_model(config), public_name(config.models.diffusion)
     if entry is None:
         return {"model": name, "licence": _UNKNOWN, "generated": "unknown", "trained": "unknown", "recognised": ""}
     known = {key: str(entry[key]) for key in ("licence", "generated", "trained")}
     return {"model": name, **known, "recognised": str(entry["name"])}
+
+
+def terms_in_words(config: RunConfig) -> str:
+    """The licence of the base model and what it says, for cards, without a full stop."""
+    terms = model_terms(config)
+    said = (
+        f"; its images: {terms['generated']}; models trained on them: {terms['trained']}" if terms["recognised"] else ""
+    )
+    return f"{terms['model']}: {terms['licence']}{said}"
+
+
+def check_licence(config: RunConfig) -> None:
+    """Raise ConfigError for a base model under a licence for research alone, unless ``models.accept_licence`` names that."""
+    entry, given = _of_model(config), config.models.accept_licence
+    if entry is None or "refused" not in entry or (given or "").casefold() == entry["accept"]:
+        return
+    told = f"; models.accept_licence is {printable(given)!r}, which is not that licence" if given else ""
+    raise ConfigError(
+        f"models.diffusion: {printable(public_name(config.models.diffusion))!r} is under the {entry['licence']}: "
+        f"{entry['refused']}{told}. If it allows what you do, say so: --models.accept_licence {entry['accept']}; else give a "
+        "base model under another licence (docs/base-models.md)"
+    )
 
 
 def dataset_terms(config: RunConfig, layout: str) -> str:
@@ -48,6 +70,11 @@ def privacy(layout: str) -> list[str]:
     if layout in content["people"]:
         return list(content["privacy"])
     return [] if layout in content["datasets"] else [content["privacy_unknown"]]
+
+
+def _of_model(config: RunConfig) -> dict[str, Any] | None:
+    """What is known of the base model; None if it is not recognised."""
+    return _by_id(config.models.diffusion) or _of_folder(Path(diffusion_source(config.models)).expanduser())
 
 
 def _by_id(model: str) -> dict[str, Any] | None:
@@ -75,14 +102,15 @@ def _of_folder(folder: Path) -> dict[str, Any] | None:
 
 
 def _stated_licence(card: Path) -> str:
-    """The field ``license`` at the head of a model card; empty if there is none."""
+    """The licence at the head of a model card, by its name if it is none of the usual ones; empty if there is none."""
     try:
         lines = card.read_text("utf-8", errors="replace")[:20_000].splitlines()
     except OSError:
         return ""
     head = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    found = [line.partition(":")[2] for line in head if line.startswith("license:")]
-    return found[0].strip().strip("\"'").casefold() if found else ""
+    fields = {key: value.strip().strip("\"'").casefold() for key, _, value in (line.partition(":") for line in head)}
+    licence = fields.get("license", "")
+    return fields.get("license_name", "") if licence == "other" else licence
 
 
 @cache

@@ -11,6 +11,7 @@ from fairsynth.commands.bench.measure import measured
 from fairsynth.commands.bench.output import FOLDER, write
 from fairsynth.commands.bench.published import published_for
 from fairsynth.commands.bench.rows import Failed, Measured
+from fairsynth.commands.settled import settled
 from fairsynth.config import RunConfig
 from fairsynth.config.load import changed
 from fairsynth.errors import ConfigError, DataError
@@ -40,7 +41,7 @@ def check(config: RunConfig, root: Path) -> None:
     refused: dict[str, list[DataError | None]] = {}
     for cell in cells(config):
         own = cell.config(config)
-        key = own.model_dump_json(include={"data", "cluster", "finetune", "synthesize"})
+        key = own.model_dump_json(include={"data", "models", "cluster", "finetune", "synthesize"})
         if key not in known:
             known[key] = _refusal(cell, own, root)
         refused.setdefault(cell.dataset, []).append(known[key])
@@ -54,7 +55,7 @@ def _refusal(cell: Cell, own: RunConfig, root: Path) -> DataError | None:
     """Why the cell's data are refused. Raises ConfigError for its settings."""
     where = f"dataset {cell.dataset!r}: " if cell.dataset else ""
     try:
-        check_early(own, root)
+        check_early(settled(own), root)
     except DataError as error:
         return DataError(f"{where}{error}")
     except ConfigError as error:
@@ -97,6 +98,7 @@ def _title(cell: Cell, repetitions: int) -> str:
 def _outcomes(base: Context, cell: Cell, own: RunConfig, say: Callable[[str], None]) -> Sequence[Measured | Failed]:
     """Run a cell. Of its methods each has an outcome."""
     try:
+        own = settled(own)
         metadata = check_early(own, base.root)
         context = Context(pinned(worded(own, metadata), say), base.root, base.session, metadata=metadata)
         through(context, "evaluate", lambda line: say(f"  {line}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,18 +15,18 @@ from fairsynth.commands.doctor.storage import existing
 from fairsynth.config import RunConfig
 from fairsynth.config.suggest import did_you_mean
 from fairsynth.config.values import brief
+from fairsynth.errors import ConfigError
+from fairsynth.exports.terms import check_licence
+from fairsynth.models.families.family import Part
+from fairsynth.models.families.table import FAMILIES
+from fairsynth.models.hub.base_model import with_base
 from fairsynth.models.sources import DEMO, SMALL, clip_source, diffusion_source
 
 _HUB_SECONDS = 10.0
-_DOWNLOADS = 7 * 2**30  # Stable Diffusion 1.5, CLIP and a ResNet, of which only safetensors are fetched
-_PARTS = {  # of a Stable Diffusion pipeline: folder, and the name of its weights
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "tokenizer": "",
-    "scheduler": "",
-}
-_TOKENIZERS = ("tokenizer.json", "vocab.json")
+_DOWNLOAD = 6 * 2**30  # of a model whose size the hub does not tell: Stable Diffusion 1.5's safetensors and more
+# Weights that are fetched: of the model, or of a part of a pipeline; no other spelling of the same ones.
+_FETCHED = re.compile(r"(?:\w+/)?(?:diffusion_pytorch_model|model)(?:-\d+-of-\d+)?\.safetensors")
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
 class Source(NamedTuple):
@@ -52,26 +53,38 @@ def model_checks(config: RunConfig, ask_hub: bool = True) -> Iterator[Check]:
     """Each model can be had from this machine. ``ask_hub``: ask whether one that is not cached may be fetched."""
     missing = 0
     for source in sources(config):
-        check, fetched = _check(source, ask_hub)
-        missing += fetched
+        check, size = _check(source, ask_hub)
+        missing += size
+        if source.key == "models.diffusion" and check.status == "ok":
+            check = _refused(config, at_hand=not size) or check
         yield check
     if missing and ask_hub:
-        yield _cache_space()
+        yield _cache_space(missing)
 
 
-def _check(source: Source, ask_hub: bool) -> tuple[Check, bool]:
-    """The check, and whether the model is to be fetched."""
+def _refused(config: RunConfig, at_hand: bool) -> Check | None:
+    """What a run would refuse its base model for, by the model's description if it is there, and by its licence."""
+    try:
+        check_licence(with_base(config) if at_hand else config)
+    except ConfigError as error:
+        told, _, do = one_line(error).removeprefix("models.diffusion: ").rpartition("; ")
+        return Check("models.diffusion", "failed", told, do)
+    return None
+
+
+def _check(source: Source, ask_hub: bool) -> tuple[Check, int]:
+    """The check, and how many bytes are to be fetched; 0: the model is there, or cannot be."""
     folder = Path(source.place).expanduser()
     if folder.is_dir():
-        return _of_folder(source, folder, str(folder)), False
+        return _of_folder(source, folder, str(folder)), 0
     if source.place.startswith((".", "/", "~")) or source.place.count("/") > 1:
         do = "give a folder in save_pretrained layout, a hub id or 'demo'"
-        return Check(source.key, "failed", f"the folder {source.place} does not exist", do), False
+        return Check(source.key, "failed", f"the folder {source.place} does not exist", do), 0
     if "/" not in source.place and (guess := did_you_mean(source.place, [DEMO])):
-        return Check(source.key, "failed", f"{source.place} is no model{guess}", f"set --{source.key} {DEMO}"), False
+        return Check(source.key, "failed", f"{source.place} is no model{guess}", f"set --{source.key} {DEMO}"), 0
     cached = _cached(source)
     if cached is not None:
-        return _of_folder(source, cached, f"{source.place} in the cache"), False
+        return _of_folder(source, cached, f"{source.place} in the cache"), 0
     return _on_hub(source, ask_hub)
 
 
@@ -85,7 +98,7 @@ def _cached(source: Source) -> Path | None:
         return None
 
 
-def _on_hub(source: Source, ask_hub: bool) -> tuple[Check, bool]:
+def _on_hub(source: Source, ask_hub: bool) -> tuple[Check, int]:
     fetch = f"hf download {source.place}" + (f" --revision {source.revision}" if source.revision else "")
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     if offline or not ask_hub:
@@ -93,20 +106,22 @@ def _on_hub(source: Source, ask_hub: bool) -> tuple[Check, bool]:
         do = f"fetch it where there is a network, with the same HF_HOME: {fetch}"
         return Check(
             source.key, "failed" if offline else "warning", f"{source.place} is not in the cache {why}", do
-        ), True
-    refused = _refusal(source, fetch)
-    return refused or Check(source.key, "ok", f"{source.place} may be read; the run fetches it"), True
+        ), _DOWNLOAD
+    answer = _answer(source, fetch)
+    if isinstance(answer, Check):
+        return answer, _DOWNLOAD
+    return Check(source.key, "ok", f"{source.place} may be read; the run fetches it ({gib(answer)})"), answer
 
 
-def _refusal(source: Source, fetch: str) -> Check | None:
-    """What the hub says if it is asked for the model; None if it may be read."""
+def _answer(source: Source, fetch: str) -> Check | int:
+    """What the hub says if it is asked for the model: why it may not be read, or the bytes of its weights."""
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hub
 
     page = f"https://huggingface.co/{source.place}"
     try:
         api = HfApi()
-        api.model_info(source.place, revision=source.revision, timeout=_HUB_SECONDS)
+        info = api.model_info(source.place, revision=source.revision, timeout=_HUB_SECONDS, files_metadata=True)
         api.auth_check(source.place)
     except hub.GatedRepoError:
         do = f"accept its terms at {page} and log in: hf auth login"
@@ -122,16 +137,17 @@ def _refusal(source: Source, fetch: str) -> Check | None:
     except Exception as error:  # whatever the network does
         do = f"check the network and HTTPS_PROXY, or fetch it elsewhere with the same HF_HOME: {fetch}"
         return Check(source.key, "failed", f"{source.place}: the hub cannot be asked: {type(error).__name__}", do)
-    return None
+    files = info.siblings or ()
+    return sum(file.size or 0 for file in files if _FETCHED.fullmatch(file.rfilename)) or _DOWNLOAD
 
 
-def _cache_space() -> Check:
+def _cache_space(missing: int) -> Check:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     base = existing(Path(HF_HUB_CACHE))
     free = shutil.disk_usage(base).free
-    found = f"{gib(free)} free at {base}; models that are not there yet take up to {gib(_DOWNLOADS)}"
-    if free < _DOWNLOADS:
+    found = f"{gib(free)} free at {base}; models that are not there yet take about {gib(missing)}"
+    if free < missing:
         return Check("model cache", "failed", found, "free some, or set HF_HOME to a folder on a larger disk")
     return Check("model cache", "ok", found)
 
@@ -154,12 +170,29 @@ def _problem(key: str, folder: Path) -> str:
         return problem or ("" if key != "models.clip" else _no_tokenizer(folder))
     if bad := _bad_json(folder / "model_index.json"):
         return bad
-    for part, weights in _PARTS.items():
-        if not (folder / part).is_dir():
-            return f"it has no folder {part}"
-        if weights and (bad := _bad_json(folder / part / "config.json") or _bad_weights(folder / part, weights)):
-            return f"{part}: {bad}"
-    return _no_tokenizer(folder / "tokenizer") or _bad_json(folder / "scheduler" / "scheduler_config.json")
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    family = FAMILIES.get(str(index.get("_class_name")))
+    if family is None:
+        return ""  # a run refuses it
+    for name, part in family.parts.items():
+        if not part.needed and index.get(name) in (None, [None, None]):
+            continue
+        if bad := _bad_part(folder / name, part):
+            return bad
+    if not (folder / "scheduler").is_dir():
+        return "it has no folder scheduler"
+    return _bad_json(folder / "scheduler" / "scheduler_config.json")
+
+
+def _bad_part(folder: Path, part: Part) -> str:
+    if not folder.is_dir():
+        return f"it has no folder {folder.name}"
+    if "Tokenizer" in part.classes[0]:
+        bad = _no_tokenizer(folder)
+    else:
+        weights = "diffusion_pytorch_model" if part.library == "diffusers" else "model"
+        bad = _bad_json(folder / "config.json") or _bad_weights(folder, weights)
+    return f"{folder.name}: {bad}" if bad else ""
 
 
 def _no_tokenizer(folder: Path) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
 from fairsynth.data.dataset import Dataset
+from fairsynth.models.hub.base_model import with_base
 from fairsynth.models.hub.pinning import pinned
 from fairsynth.pipeline import STAGES, needed
 from fairsynth.preflight import worded
@@ -23,7 +24,7 @@ def finished_stages(config: RunConfig) -> Iterator[tuple[Context, Artifact | Non
     Raises ConfigError that names the command whose result is missing.
     """
     metadata = Dataset(config.data).metadata if config.data.format != "demo" else None
-    with opened(pinned(worded(config, metadata)), metadata) as context:
+    with opened(pinned(worded(with_base(config), metadata)), metadata) as context:
         if place_of(context.root):  # the built-in dataset, which names all that follows, is written by each machine
             STAGES["ingest"].before(context)
         for name in needed(config, "synthesize"):

@@ -11,8 +11,6 @@ from fairsynth.commands.plan.rates import Rate, Stated
 from fairsynth.commands.plan.rows import Row
 from fairsynth.config import RunConfig
 
-_OF_MODELS = ("embed", "finetune", "synthesize")
-
 
 @dataclass(frozen=True)
 class Workers:
@@ -66,9 +64,7 @@ def times(
     found = {}
     for name, row in rows.items():
         rate = rates.get(name, stated.rates[name])
-        scale = 1.0
-        if not rate.measured and stated.pixels and name in _OF_MODELS:
-            scale = (config.models.image_size / stated.pixels) ** 2
+        scale = 1.0 if rate.measured else stated.scale(name, config.models.image_size)
         busy = max(1, min(n, row.side_by_side))
         seconds = left[name] * row.pieces * scale / (rate.per_second * busy)
         start = rate.start if left[name] else 0.0

@@ -10,11 +10,11 @@ from fairsynth.commands.plan.data import as_data
 from fairsynth.commands.plan.look import look_at
 from fairsynth.commands.plan.plan import Plan, make_plan
 from fairsynth.commands.plan.text import lines
+from fairsynth.commands.settled import settled
 from fairsynth.config import RunConfig
 from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.lock import check_writable
-from fairsynth.models.hub.check import check_sources, check_uses
 from fairsynth.models.hub.pinning import pinned
 from fairsynth.preflight import worded
 from fairsynth.run_folder.mark import check_folder
@@ -34,8 +34,7 @@ def planned(config: RunConfig, root: Path, rates_from: str | None, price: float 
 
 def plan_of(config: RunConfig, root: Path, rates_from: str | None = None) -> Plan:
     """The plan of a config. Raises what a run raises before its work."""
-    check_sources(config.models, config.classify)
-    check_uses(config)
+    config = settled(config)
     counted, metadata = look_at(config, root)
     config = worded(config, metadata)
     if rates_from or finished_records(root, "ingest"):  # results, that say which commits made them

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fairsynth.commands.run.place import remark
 from fairsynth.commands.run.space import check_space
+from fairsynth.commands.settled import settled
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.engine import address
@@ -29,9 +30,13 @@ class Checked:
 
 
 def checked(config: RunConfig) -> Checked:
-    """Check what needs no model and no Ray. Raises ConfigError or DataError as ``preflight.check_early`` does."""
+    """Check what needs no model's weights and no Ray.
+
+    Raises ConfigError as ``settled`` does, and ConfigError or DataError as ``preflight.check_early`` does.
+    """
     root = output_root(config.out)
     check_folder(root)
+    config = settled(config)
     metadata = check_early(config, root)
     return Checked(worded(config, metadata), root, metadata)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.errors import ConfigError
+from fairsynth.models.schedule import SCHEDULERS
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,8 @@ class Family(ABC):
     """Ways to denoise that suit the model's noise, the usual one first."""
     tag: ClassVar[str]
     """What model hubs call models of the kind."""
+    guidance_option: ClassVar[str] = "guidance_scale={}"
+    """How the pipeline's own call is given guidance, as Python with a place for its expression."""
     weighs_by_snr: ClassVar[bool] = False
     """Whether ``finetune.snr_ceiling`` means something for its noise."""
     loss_weights: ClassVar[str] = "uniform loss weights"
@@ -206,6 +209,10 @@ class Family(ABC):
 
         Raises ConfigError for a way to denoise that does not suit the model.
         """
+
+    def scheduler_class(self, name: Scheduler) -> str:
+        """The class in diffusers of a way to denoise the family's models."""
+        return SCHEDULERS[name]
 
     @abstractmethod
     def predict(

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairsynth.config import ClassifyConfig, ModelsConfig, RunConfig
+from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.families.family import Family
 from fairsynth.models.hub.foreign import check_folder
-from fairsynth.models.hub.recognise import base_family, require_trainable
+from fairsynth.models.hub.recognise import base_family
 from fairsynth.models.sources import DEMO, SMALL, clip_source, diffusion_source, side_problem
 
 
@@ -41,17 +41,6 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
         family = base_family(models)
         _check_side(family, folder, models)
         _check_scheduler(family, folder / "scheduler" / "scheduler_config.json", models)
-
-
-def check_uses(config: RunConfig) -> None:
-    """Raise ConfigError for a base model in a folder that is not for what the run does with it: train it, or denoise in a way
-    of its own. Others are checked when they load.
-    """
-    if not Path(diffusion_source(config.models)).expanduser().is_dir():
-        return
-    base_family(config.models).require_scheduler(config.synthesize.scheduler)
-    if config.finetune.generator != "vanilla":
-        require_trainable(config.models)
 
 
 def _check_backbone(folder: Path) -> None:

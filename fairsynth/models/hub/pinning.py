@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 
 from fairsynth.config import RunConfig
+from fairsynth.models.hub.at_hand import commit_on_hub
 from fairsynth.models.sources import SMALL, clip_source, diffusion_source
 
 # A small file that every model of the kind has.
 _FILES = {"models.diffusion": "model_index.json", "models.clip": "config.json", "classify.backbone": "config.json"}
-_SECONDS = 10.0
 
 
 def pinned(config: RunConfig, say: Callable[[str], None] | None = None) -> RunConfig:
@@ -73,10 +73,11 @@ def _cached(source: str, file: str) -> str | None:
 @cache
 def _asked(source: str, file: str) -> str | None:
     """The commit that the hub has, which is then the cache's, too: a run without a network finds it there."""
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
+    if commit_on_hub(source) is None:
+        return None
     try:
-        HfApi().model_info(source, timeout=_SECONDS)  # one request: the next would be tried again for half a minute
         return Path(hf_hub_download(source, file)).parent.name
     except Exception:  # whatever the hub and the network do: the loaders say what is wrong
         return None

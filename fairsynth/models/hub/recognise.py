@@ -6,27 +6,47 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairsynth.config import ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.table import FAMILIES
-from fairsynth.models.hub.foreign import folder_of
+from fairsynth.models.hub.at_hand import INDEX, described, fetched
 from fairsynth.models.sources import diffusion_source
 
-INDEX = "model_index.json"
 # Longer ones are no configuration: they are read whole, and parsed.
 _MOST_BYTES = 2**20
 _KEY = "models.diffusion"
+# Beginnings of names of models that were distilled to few steps, of which no file of theirs says so.
+_FEW_STEPS = (
+    "stabilityai/sd-turbo",
+    "stabilityai/sdxl-turbo",
+    "stabilityai/stable-diffusion-3.5-large-turbo",
+    "black-forest-labs/flux.1-schnell",
+    "tongyi-mai/z-image-turbo",
+)
+
+
+class Recognised(NamedTuple):
+    """A base model's family, and what it says of itself: its network's configuration, and ``model_index.json``."""
+
+    family: Family
+    network: Mapping[str, Any]
+    index: Mapping[str, Any]
 
 
 def base_family(models: ModelsConfig) -> Family:
-    """The family of the base model; of a hub id its JSON files are fetched, and no weights.
+    """The family of the base model; of a hub id that is not in the cache the JSON files are fetched, and no weights.
 
     Raises ConfigError for a model of no known family, or that its family cannot use; OSError if it cannot be had.
     """
+    return recognised(models).family
+
+
+def recognised(models: ModelsConfig) -> Recognised:
+    """The base model. Raises as ``base_family``."""
     return _recognised(diffusion_source(models), models.diffusion_revision, models.diffusion)
 
 
@@ -48,19 +68,25 @@ def family_or_first(models: ModelsConfig) -> Family:
 
 def require_trainable(models: ModelsConfig) -> None:
     """Raise ConfigError for a base model that images are made with, but that is not trained further; and as ``base_family``."""
-    family, folder = base_family(models), folder_of(diffusion_source(models), models.diffusion_revision)
-    parts = (_read(file, models.diffusion) for file in (folder / family.network / "config.json", folder / INDEX))
-    why = family.untrainable(*parts)
+    base = recognised(models)
+    few = "was distilled to few steps" if origin(models, base).casefold().startswith(_FEW_STEPS) else ""
+    why = few or base.family.untrainable(base.network, base.index)
     if why:
         raise ConfigError(
-            f"{_KEY}: {printable(models.diffusion)!r} {why}; choose the model that it was made from, or generate alone: "
-            "--finetune.generator vanilla"
+            f"{_KEY}: {printable(models.diffusion)!r} {why}, so no adapters are trained on it; give the model that it was made "
+            "from, or make images by it as it is: --finetune.generator vanilla"
         )
 
 
+def origin(models: ModelsConfig, base: Recognised) -> str:
+    """The name that the hub has for the base model: its id; of a folder the one that it says it comes from, perhaps none."""
+    is_folder = Path(diffusion_source(models)).expanduser().is_dir()
+    return str(base.index.get("_name_or_path", "")) if is_folder else models.diffusion
+
+
 @cache
-def _recognised(source: str, revision: str | None, name: str) -> Family:
-    folder = folder_of(source, revision)
+def _recognised(source: str, revision: str | None, name: str) -> Recognised:
+    folder = described(source, revision)
     index = _read(folder / INDEX, name)
     family = FAMILIES.get(str(index.get("_class_name")))
     if family is None:
@@ -74,10 +100,13 @@ def _recognised(source: str, revision: str | None, name: str) -> Family:
                 f"{_KEY}: {printable(name)!r} has no {part}, which {family.title} needs; give a whole pipeline, as "
                 "save_pretrained writes it"
             )
-    why = family.unusable(_read(folder / family.network / "config.json", name), index)
+    if not (folder / family.network / "config.json").is_file():
+        folder = fetched(source, revision)
+    network = _read(folder / family.network / "config.json", name)
+    why = family.unusable(network, index)
     if why:
         raise ConfigError(f"{_KEY}: {printable(name)!r} {why}; choose another base model")
-    return family
+    return Recognised(family, network, index)
 
 
 def supported() -> str:

@@ -17,7 +17,7 @@ from fairsynth.data.metadata import Metadata
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.demo.place import write_demo
 from fairsynth.escaping import enumerated
-from fairsynth.models.hub.check import check_sources, check_uses
+from fairsynth.models.hub.check import check_sources
 from fairsynth.prompts import wordless
 from fairsynth.stages.context import Context
 from fairsynth.stages.ingest.content import CheckImages
@@ -35,7 +35,6 @@ def before(context: Context) -> None:
     Raises ConfigError for models that do not exist.
     """
     check_sources(context.config.models, context.config.classify)
-    check_uses(context.config)
     if context.config.data.format == "demo":
         write_demo(context.root, context.config)
 
@@ -46,7 +45,6 @@ def artifact(context: Context) -> Artifact:
     Raises ConfigError for missing models, and DataError for groups that cannot be learnt.
     """
     check_sources(context.config.models, context.config.classify)
-    check_uses(context.config)
     if context.config.data.format == "demo" and not context.demo_root.exists():
         return context.artifact("ingest", VERSION, (), {}, files="not there yet")
     dataset = context.dataset

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fairsynth.exports.terms import model_terms
 from fairsynth.stages.evaluate.output import predictions_file
 from fairsynth.stages.report.inputs import Inputs
 from fairsynth.stages.synthesize.output import TABLE
@@ -26,6 +27,7 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
     return {
         "versions": {"Python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "models": dict(inputs.models) | {"backbone": f"{classify.backbone}@{classify.backbone_revision or 'main'}"},
+        "base_model": model_terms(inputs.config),
         "fingerprints": {name: artifact.digest for name, artifact in artifacts.items()},
         "sha256": {name: _sha256(path) for name, path in files.items()},
     }

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, write_json
 from fairsynth.config import RunConfig
+from fairsynth.exports.base_facts import base_facts
 from fairsynth.exports.croissant import croissant
 from fairsynth.exports.dataset_card import Layout, dataset_card
 from fairsynth.exports.formats import write_folder
 from fairsynth.exports.set_facts import GroupFacts, SetFacts
 from fairsynth.groups import Group
-from fairsynth.models.schedule import SCHEDULERS
 from fairsynth.models.sources import public_name
 from fairsynth.run_folder.files import read_text, write_text
 from fairsynth.stages.context import Context
@@ -66,24 +66,9 @@ def write_cards(
 
 def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] | None) -> SetFacts:
     """The facts of the set; ``privacy``: the audit's figures, None where privacy was not measured."""
-    config = context.config
+    config, base = context.config, base_facts(context.config)
     codec, identity = codec_of(artifact), context.model_identity
-    records, guidance = group_records(artifact), _guidance(artifact)
-    groups = tuple(
-        GroupFacts(
-            label=group.group.label,
-            attribute=group.group.attribute,
-            real=group.real,
-            accepted=group.accepted,
-            quota=group.quota,
-            generator=group.origin,
-            rejected=group.rejected,
-            prompts=group.prompts,
-            remark=(group.not_made and group.why) or group.remark or group.why,
-            guidance=tuple(guidance.get(group.group, ())),
-        )
-        for group in records
-    )
+    groups = _groups(artifact)
     keep = f"the best {config.filter.keep:.0%} of each group's images by CLIP score (arXiv 2511.08711), without those"
     return SetFacts(
         name=f"Synthetic images for {_source(context)}",
@@ -97,14 +82,37 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         image_size=config.models.image_size,
         side=codec.side,
         file_format=codec.format,
-        scheduler=SCHEDULERS[config.synthesize.scheduler],
+        scheduler=base.scheduler,
         steps=config.synthesize.steps,
         guidance_until=config.synthesize.guidance_until,
         seed=config.seed,
         filter=f"{keep} that were unusable, showed another group, or repeated an image",
-        finetune=_finetune(context.config, shared=any(group.origin == "shared" for group in records)),
+        finetune=_finetune(context.config, shared=any(group.generator == "shared" for group in groups)),
         dtype=config.models.dtype,
+        inherits=(base.terms,),
+        pipeline=base.pipeline,
+        guidance_option=base.guidance,
+        tag=base.tag,
         audit=privacy,
+    )
+
+
+def _groups(artifact: Artifact) -> tuple[GroupFacts, ...]:
+    guidance = _guidance(artifact)
+    return tuple(
+        GroupFacts(
+            label=group.group.label,
+            attribute=group.group.attribute,
+            real=group.real,
+            accepted=group.accepted,
+            quota=group.quota,
+            generator=group.origin,
+            rejected=group.rejected,
+            prompts=group.prompts,
+            remark=(group.not_made and group.why) or group.remark or group.why,
+            guidance=tuple(guidance.get(group.group, ())),
+        )
+        for group in group_records(artifact)
     )
 
 

@@ -7,17 +7,34 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import pytest
 
 from fairsynth.commands.doctor.check import Check
 from fairsynth.commands.doctor.models import model_checks
 from fairsynth.config.load import load_config
+from fairsynth.models.families.family import Part
+from fairsynth.models.families.sd import StableDiffusion
+from fairsynth.models.families.table import FAMILIES
 from fairsynth.models.sources import demo_folder
+from tests.support.models.pipelines import described
+
+GIB = 2**30
+FILES = [
+    *((f"{part}/diffusion_pytorch_model.safetensors", 3 * GIB) for part in ("unet", "vae")),
+    *((f"text_encoder/model-0000{i}-of-00002.safetensors", GIB) for i in (1, 2)),
+    # Nobody fetches the same weights in another spelling, nor what is no weights.
+    *(
+        (f"unet/diffusion_pytorch_model.{name}", 50 * GIB)
+        for name in ("fp16.safetensors", "bin", "non_ema.safetensors")
+    ),
+    *((name, 50 * GIB) for name in ("v1-5-pruned.safetensors", "README.md")),
+]
 
 
 def checks(**models: str) -> dict[str, Check]:
@@ -60,6 +77,34 @@ def test_a_broken_pipeline_is_found(tmp_path: Path, harm: Callable[[Path], objec
     assert check.status == "failed" and told in check.found and "get the model again" in check.do
 
 
+def test_a_model_that_a_run_would_refuse_is_told(tmp_path: Path) -> None:
+    video, root = described(tmp_path / "video", "StableVideoDiffusionPipeline"), tmp_path / "model"
+    check = checks(diffusion=str(video))["models.diffusion"]
+    assert check.status == "failed" and "is a StableVideoDiffusionPipeline, which is not supported" in check.found
+    assert check.do.startswith("give ") and "StableDiffusionPipeline" in check.do
+    shutil.copytree(demo_folder("diffusion"), root)
+    (root / "README.md").write_text("---\nlicense: other\nlicense_name: sai-nc-community\n---\n", "utf-8")
+    check = checks(diffusion=str(root))["models.diffusion"]
+    assert check.status == "failed" and "--models.accept_licence stability-non-commercial" in check.found
+    assert checks(diffusion=str(root), accept_licence="stability-non-commercial")["models.diffusion"].status == "ok"
+
+
+def test_a_part_that_may_be_missing_may_be_broken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Helped(StableDiffusion):
+        parts: ClassVar[Mapping[str, Part]] = {
+            **StableDiffusion.parts,
+            "helper": Part("transformers", ("T5EncoderModel",), needed=False),
+        }
+
+    monkeypatch.setitem(FAMILIES, "StableDiffusionPipeline", Helped())  # type: ignore[arg-type]
+    root = tmp_path / "model"
+    shutil.copytree(demo_folder("diffusion"), root)
+    assert checks(diffusion=str(root))["models.diffusion"].status == "ok"
+    index = json.loads((root / "model_index.json").read_text("utf-8"))
+    (root / "model_index.json").write_text(json.dumps(index | {"helper": ["transformers", "T5EncoderModel"]}), "utf-8")
+    assert "it has no folder helper" in checks(diffusion=str(root))["models.diffusion"].found
+
+
 def test_a_broken_clip_and_missing_shards_are_found(tmp_path: Path) -> None:
     root = tmp_path / "clip"
     shutil.copytree(demo_folder("clip"), root)
@@ -100,7 +145,8 @@ class Hub(BaseHTTPRequestHandler):
         if code != 200:
             self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
         self.end_headers()
-        self.wfile.write(json.dumps({"id": "owner/open", "siblings": []}).encode())
+        siblings = [{"rfilename": name, "size": size} for name, size in FILES]
+        self.wfile.write(json.dumps({"id": "owner/open", "siblings": siblings}).encode())
 
     def log_message(self, *args: object) -> None:
         """Nothing."""
@@ -126,7 +172,7 @@ print(json.dumps([_on_hub(Source("models.clip", f"owner/{name}", None), True)[0]
     server.shutdown()
     assert done.returncode == 0, done.stderr
     may, gated, none = (Check(*entry) for entry in json.loads(done.stdout))
-    assert may.status == "ok" and "may be read" in may.found
+    assert may.status == "ok" and "may be read; the run fetches it (8.0 GiB)" in may.found
     assert gated.status == "failed" and "gated" in gated.found and "hf auth login" in gated.do
     assert none.status == "failed" and "no model owner/none" in none.found
     assert not list(tmp_path.rglob("*.safetensors"))

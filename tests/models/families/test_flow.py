@@ -17,7 +17,8 @@ from fairsynth.config import ClassifyConfig, ModelsConfig, RunConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.families.noise import Flow
 from fairsynth.models.families.sd3 import StableDiffusion3
-from fairsynth.models.hub.check import check_sources, check_uses
+from fairsynth.models.hub.base_model import with_base
+from fairsynth.models.hub.check import check_sources
 from fairsynth.models.schedule import Sampling
 from fairsynth.models.stacked import StackedAdapters, gradient
 from tests.support.models.family_checks import AGAINST, furthest, ours, theirs
@@ -126,10 +127,10 @@ def test_a_model_with_another_kind_of_noise_is_refused(folder: Path, changes: di
 
 def test_what_a_run_asks_of_its_base_model_is_looked_at_before_it_begins(folder: Path) -> None:
     models = {"diffusion": str(folder), "clip": "demo", "image_size": 32}
-    check_uses(RunConfig(models=models, synthesize={"scheduler": "unipc"}))
+    with_base(RunConfig(models=models, synthesize={"scheduler": "unipc"}))
     with pytest.raises(ConfigError, match="ddim is not for Stable Diffusion 3"):
-        check_uses(RunConfig(models=models, synthesize={"scheduler": "ddim"}))
-    check_uses(RunConfig(models={"diffusion": "demo", "clip": "demo"}, synthesize={"scheduler": "ddim"}))
+        with_base(RunConfig(models=models, synthesize={"scheduler": "ddim"}))
+    with_base(RunConfig(models={"diffusion": "demo", "clip": "demo"}, synthesize={"scheduler": "ddim"}))
 
 
 class TwoStreams(nn.Module):

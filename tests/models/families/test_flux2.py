@@ -22,7 +22,8 @@ from fairsynth.models.diffusion import (
     load_text_encoder,
 )
 from fairsynth.models.families.flux2 import Flux2Klein
-from fairsynth.models.hub.check import check_sources, check_uses
+from fairsynth.models.hub.base_model import with_base
+from fairsynth.models.hub.check import check_sources
 from fairsynth.models.sampling import first_noise, to_pixels
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.finetune.denoising import Draw
@@ -169,8 +170,8 @@ def test_sides_are_whole_patches_of_latents(folder: Path, pipeline: Any, size: i
 def test_a_distilled_model_is_for_generation_alone(distilled: Path) -> None:
     named = {"diffusion": str(distilled), "clip": "demo", "image_size": 32}
     check_sources(models(distilled), ClassifyConfig())
-    check_uses(RunConfig(models=named, finetune={"generator": "vanilla"}))
-    for ask in (lambda: check_uses(RunConfig(models=named)), lambda: load_denoiser(models(distilled))):
+    with_base(RunConfig(models=named, finetune={"generator": "vanilla"}))
+    for ask in (lambda: with_base(RunConfig(models=named)), lambda: load_denoiser(models(distilled))):
         with pytest.raises(ConfigError, match=r"is distilled to few steps, .* --finetune\.generator vanilla"):
             ask()
 

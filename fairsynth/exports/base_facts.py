@@ -1,0 +1,33 @@
+"""What cards say of the base model: how diffusers calls it, and its licence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fairsynth.config import RunConfig
+from fairsynth.exports.terms import terms_in_words
+from fairsynth.models.hub.recognise import family_or_first
+
+
+class BaseFacts(NamedTuple):
+    """A base model for people, and for code that they copy."""
+
+    pipeline: str
+    """Class of its pipeline in diffusers."""
+    scheduler: str
+    """Class of the scheduler that the config takes."""
+    guidance: str
+    """How its pipeline is given the guidance of a row, as Python."""
+    tag: str
+    """What model hubs call models of the kind."""
+    terms: str
+    """Its licence and what that says, without a full stop."""
+
+
+def base_facts(config: RunConfig) -> BaseFacts:
+    """The facts of a config's base model."""
+    family, scheduler = family_or_first(config.models), config.synthesize.scheduler
+    guidance = family.guidance_option.format('row["guidance"]')
+    return BaseFacts(
+        family.pipeline_class, family.scheduler_class(scheduler), guidance, family.tag, terms_in_words(config)
+    )

@@ -56,7 +56,8 @@ def denoise(
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in wanted.seeds]
     # Schedulers of flows begin with the noise as it is.
     latents = first_noise(pipeline, generators, size) * getattr(scheduler, "init_noise_sigma", 1.0)
-    strength = torch.tensor(list(wanted.guidance), device=latents.device, dtype=latents.dtype).clamp(min=1)
+    wide = torch.promote_types(latents.dtype, torch.float32)  # a guidance of 5.1 is not one of 5.09
+    strength = torch.tensor(list(wanted.guidance), device=latents.device, dtype=wide).clamp(min=1).view(-1, 1, 1, 1)
     guided = max(wanted.guidance) > 1 and family.takes_guidance(pipeline)
     guided_steps = round(sampling.guidance_until * sampling.steps) if guided else 0
     facts = _facts(family, size, latents)
@@ -70,7 +71,7 @@ def denoise(
         if index < guided_steps:
             halves = predict(_doubled(sample, sample, adapters), time, both)
             against, towards = _halved(halves, adapters)
-            noise = against + strength.view(-1, 1, 1, 1) * (towards - against)
+            noise = against + (strength * (towards - against)).to(against.dtype)
         else:
             noise = predict(sample, time, positive)
         latents = scheduler.step(noise, time, latents, **extra, return_dict=False)[0]

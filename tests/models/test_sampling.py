@@ -104,7 +104,7 @@ def test_a_scheduler_keeps_the_models_noise_schedule(pipeline: StableDiffusionPi
         scheduler = StableDiffusion().scheduler(pipeline, Sampling(5, name), SIZE)  # type: ignore[arg-type]
         assert type(scheduler).__name__ == class_name and len(scheduler.timesteps) == 5
         assert torch.allclose(scheduler.alphas_cumprod, own)
-    with pytest.raises(KeyError):
+    with pytest.raises(ConfigError, match="heun is not for Stable Diffusion 1"):
         StableDiffusion().scheduler(pipeline, Sampling(5, "heun"), SIZE)  # type: ignore[arg-type]
 
 

@@ -83,16 +83,18 @@ class Family(ABC):
     """What levels of noise weigh in training otherwise, for people."""
     wide_latents: ClassVar[bool] = False
     """Whether latents are float32 at least between steps, as in the model's own pipeline; ``predict`` takes and gives them so."""
+    folded: ClassVar[int] = 1
+    """Side in the autoencoder's latents of one of the network's, which has the others as channels."""
     channels_last: ClassVar[bool] = False
     """Whether a GPU is faster with that memory format: where convolutions do the work."""
 
-    def load(self, source: str, revision: str | None, dtype: torch.dtype, **left_out: None) -> Any:
-        """The pipeline on this worker's device, frozen (safetensors only)."""
+    def load(self, source: str, revision: str | None, dtype: torch.dtype, **without: None) -> Any:
+        """The pipeline (safetensors only), ``without`` some of its parts."""
         import diffusers
 
         formats = self.formats(source, revision, dtype)
         pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
-            source, revision=revision, dtype=formats, use_safetensors=True, **self.left_out, **left_out
+            source, revision=revision, dtype=formats, use_safetensors=True, **self.left_out, **without
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -122,7 +124,7 @@ class Family(ABC):
     def unusable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
         """Why a model of the family can be neither trained nor sampled here, for people; empty: it can be.
 
-        ``index``: the content of ``model_index.json``.
+        ``network_config``: the network's ``config.json``; ``index``: the content of ``model_index.json``.
         """
         return ""
 
@@ -182,18 +184,22 @@ class Family(ABC):
 
     def pixels_per_latent(self, pipeline: Any) -> int:
         """Side in pixels of what one latent stands for."""
-        return int(pipeline.vae_scale_factor)
+        return int(pipeline.vae_scale_factor) * self.folded
+
+    def token_side(self, network_config: Mapping[str, Any]) -> int:
+        """Side in latents of what is one token to the network; 1 where it takes latents one by one."""
+        return 1
 
     def sides_multiple_of(self, pipeline: Any) -> int:
         """What the sides of images are multiples of, in pixels."""
-        return self.pixels_per_latent(pipeline)
+        return self.pixels_per_latent(pipeline) * self.token_side(self.network_of(pipeline).config)
 
     def size_factor(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
         """What the sides of the model's images are multiples of, by the configurations of its parts; None if they do not say."""
         blocks = vae.get("block_out_channels")
         if not isinstance(blocks, list) or not 0 < len(blocks) <= _MOST_BLOCKS:
             return None
-        return 2 ** (len(blocks) - 1)  # type: ignore[no-any-return]
+        return 2 ** (len(blocks) - 1) * self.folded * self.token_side(network)  # type: ignore[no-any-return]
 
     def require_scheduler(self, name: str) -> None:
         """Raise ConfigError for a way to denoise that does not suit the model's noise."""

@@ -12,6 +12,7 @@ from fairsynth.models.families.family import Family
 from fairsynth.models.schedule import SCHEDULERS
 
 if TYPE_CHECKING:
+    from fairsynth.config import Scheduler
     from fairsynth.models.families.noise import Noise
     from fairsynth.models.schedule import Sampling
 
@@ -70,6 +71,10 @@ class FlowFamily(Family):
         other.set_timesteps(steps, device=device)
         return other
 
+    def scheduler_class(self, name: Scheduler) -> str:
+        """As ``scheduler`` makes them."""
+        return EULER if name == "euler" else super().scheduler_class(name)
+
     def euler(self, pipeline: Any) -> Any:
         """A fresh scheduler of the model's own configuration."""
         from diffusers import FlowMatchEulerDiscreteScheduler
@@ -93,8 +98,8 @@ class FlowFamily(Family):
     def tokens(self, pipeline: Any, size: int) -> int:
         """Tokens of an image of ``size`` pixels."""
         _, height, width = self.latent_shape(pipeline, size)
-        patch = self.network_of(pipeline).config.patch_size
-        return int((height // patch) * (width // patch))
+        side = self.token_side(self.network_of(pipeline).config)
+        return (height // side) * (width // side)
 
 
 def _shift(own: Any, mu: float | None) -> float:

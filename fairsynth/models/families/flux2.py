@@ -32,7 +32,7 @@ class Flux2Klein(FlowFamily):
         "tokenizer": Part("transformers", ("Qwen2TokenizerFast", "Qwen2Tokenizer")),
     }
     tokenizers = (Tokenizer("tokenizer", "Qwen2Tokenizer", _TOKENS - _TEMPLATE),)
-    image_size = 1024
+    image_size, folded = 1024, _PATCH
     tag = "flux2"
     # Of the blocks of one stream, each is named: "to_out" alone is a list of layers in the others.
     targets = (
@@ -87,15 +87,6 @@ class Flux2Klein(FlowFamily):
         centre, spread = _normal(pipeline.vae)
         latents_NCHW = pixel_shuffle(latents_NCHW * spread.to(latents_NCHW) + centre.to(latents_NCHW), _PATCH)
         return pipeline.vae.decode(latents_NCHW.to(pipeline.vae.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
-
-    def pixels_per_latent(self, pipeline: Any) -> int:
-        """Of one patch."""
-        return super().pixels_per_latent(pipeline) * _PATCH
-
-    def size_factor(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
-        """The autoencoder's factor times that of the patches."""
-        factor = super().size_factor(vae, network)
-        return factor and factor * _PATCH
 
     def sigmas(self, steps: int) -> Sequence[float] | None:
         """Evenly from nothing but noise to the last step's share."""

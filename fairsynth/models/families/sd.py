@@ -39,11 +39,11 @@ class UNetFamily(Family):
         """Raise ConfigError for a network that predicts what is not known here."""
         check_prediction(scheduler, name)
 
-    def load(self, source: str, revision: str | None, dtype: torch.dtype, **left_out: None) -> Any:
+    def load(self, source: str, revision: str | None, dtype: torch.dtype, **without: None) -> Any:
         """The pipeline with DPM-Solver++."""
         from diffusers import DPMSolverMultistepScheduler
 
-        pipeline = super().load(source, revision, dtype, **left_out)
+        pipeline = super().load(source, revision, dtype, **without)
         pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
         return pipeline
 
@@ -56,9 +56,10 @@ class UNetFamily(Family):
         return Diffusion(DDPMScheduler.from_pretrained(source, subfolder="scheduler", revision=revision))
 
     def scheduler(self, pipeline: Any, sampling: Sampling, size: int) -> Any:
-        """With the model's own noise schedule. Raises KeyError for an unknown name."""
+        """With the model's own noise schedule."""
         import diffusers
 
+        self.require_scheduler(sampling.scheduler)
         scheduler = getattr(diffusers, SCHEDULERS[sampling.scheduler]).from_config(pipeline.scheduler.config)
         scheduler.set_timesteps(sampling.steps, device=pipeline.device)
         return scheduler

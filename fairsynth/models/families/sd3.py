@@ -58,7 +58,7 @@ class StableDiffusion3(FlowFamily):
         there = [part for part in ("text_encoder_3", "tokenizer_3") if any(index.get(part) or ())]
         return f"has {there[0]}, but not its companion" if len(there) == 1 else ""
 
-    def load(self, source: str, revision: str | None, dtype: torch.dtype, **left_out: None) -> Any:
+    def load(self, source: str, revision: str | None, dtype: torch.dtype, **without: None) -> Any:
         """The pipeline; in the place of a network that is left out stands its configuration, which prompts are padded by."""
         from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 
@@ -67,7 +67,7 @@ class StableDiffusion3(FlowFamily):
         missing = {
             part: None for part, asked in self.parts.items() if not asked.needed and not any(index.get(part) or ())
         }
-        pipeline = super().load(source, revision, dtype, **missing, **left_out)
+        pipeline = super().load(source, revision, dtype, **(missing | without))
         if pipeline.transformer is None:
             config = SD3Transformer2DModel.load_config(source, subfolder=self.network, revision=revision)
             pipeline.transformer = SimpleNamespace(config=SimpleNamespace(**config))
@@ -90,14 +90,10 @@ class StableDiffusion3(FlowFamily):
         )
         return {"text": text, "pooled": pooled}
 
-    def sides_multiple_of(self, pipeline: Any) -> int:
-        """Whole patches of latents."""
-        return super().sides_multiple_of(pipeline) * int(pipeline.patch_size)
-
-    def size_factor(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
-        """The autoencoder's factor times the network's patches."""
-        factor, patch = super().size_factor(vae, network), network.get("patch_size", 2)
-        return factor * patch if factor and isinstance(patch, int) and patch > 0 else None
+    def token_side(self, network_config: Mapping[str, Any]) -> int:
+        """Of the model's own patches."""
+        patch = network_config.get("patch_size", 2)
+        return patch if isinstance(patch, int) and patch > 0 else 1
 
     def predict(
         self, network: Any, sample_NCHW: torch.Tensor, times: torch.Tensor, conditions: Conditions

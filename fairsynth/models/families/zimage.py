@@ -73,19 +73,9 @@ class ZImage(FlowFamily):
 
         return torch.linspace(1.0, 1 / steps, steps).tolist()
 
-    def tokens(self, pipeline: Any, size: int) -> int:
-        """Patches of latents."""
-        _, height, width = self.latent_shape(pipeline, size)
-        return (height // _PATCH) * (width // _PATCH)
-
-    def sides_multiple_of(self, pipeline: Any) -> int:
-        """Whole patches of latents."""
-        return super().sides_multiple_of(pipeline) * _PATCH
-
-    def size_factor(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
-        """The autoencoder's factor times the side of a patch."""
-        factor = super().size_factor(vae, network)
-        return factor * _PATCH if factor else None
+    def token_side(self, network_config: Mapping[str, Any]) -> int:
+        """Of the smallest patches that the network knows, which the pipeline takes."""
+        return _PATCH
 
     def predict(
         self, network: Any, sample_NCHW: torch.Tensor, times: torch.Tensor, conditions: Conditions

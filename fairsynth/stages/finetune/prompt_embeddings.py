@@ -27,7 +27,7 @@ def write_texts(models: ModelsConfig, prompts: Sequence[str], folder: Path) -> N
     texts = [text for part in encoded for text in part]
     columns: dict[str, pa.Array] = {"prompt": pa.array(prompts, pa.string())}
     for name in texts[0]:
-        columns[name] = pa.array([text[name].flatten().numpy() for text in texts], pa.list_(pa.float32()))
+        columns[name] = pa.array([text[name].flatten().numpy() for text in texts], pa.large_list(pa.float32()))
         columns[f"{name}_shape"] = pa.array([list(text[name].shape) for text in texts], pa.list_(pa.int32()))
     pq.write_table(pa.table(columns), folder / _FILE)
 

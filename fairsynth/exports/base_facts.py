@@ -18,6 +18,8 @@ class BaseFacts(NamedTuple):
     """Class of the scheduler that the config takes."""
     guidance: str
     """How its pipeline is given the guidance of a row, as Python."""
+    negative: str
+    """The same of the negative prompt of a row."""
     tag: str
     """What model hubs call models of the kind."""
     terms: str
@@ -26,8 +28,12 @@ class BaseFacts(NamedTuple):
 
 def base_facts(config: RunConfig) -> BaseFacts:
     """The facts of a config's base model."""
-    family, scheduler = family_or_first(config.models), config.synthesize.scheduler
-    guidance = family.guidance_option.format('row["guidance"]')
+    family = family_or_first(config.models)
     return BaseFacts(
-        family.pipeline_class, family.scheduler_class(scheduler), guidance, family.tag, terms_in_words(config)
+        family.pipeline_class,
+        family.scheduler_class(config.synthesize.scheduler),
+        family.guidance_option.format('row["guidance"]'),
+        family.negative_option.format('row["negative_prompt"]'),
+        family.tag,
+        terms_in_words(config),
     )

@@ -77,6 +77,8 @@ class Family(ABC):
     """What model hubs call models of the kind."""
     guidance_option: ClassVar[str] = "guidance_scale={}"
     """How the pipeline's own call is given guidance, as Python with a place for its expression."""
+    negative_option: ClassVar[str] = "negative_prompt={}"
+    """The same of the negative prompt."""
     weighs_by_snr: ClassVar[bool] = False
     """Whether ``finetune.snr_ceiling`` means something for its noise."""
     loss_weights: ClassVar[str] = "uniform loss weights"

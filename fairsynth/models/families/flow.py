@@ -40,6 +40,10 @@ class FlowFamily(Family):
             f"{self.title}; put the model's own {EULER} back, or choose another base model"
         )
 
+    def scheduler_class(self, name: Scheduler) -> str:
+        """Euler's is that of flows."""
+        return EULER if name == "euler" else super().scheduler_class(name)
+
     def noise(self, source: str, revision: str | None) -> Noise:
         """The levels of the model's own scheduler, shifted as there."""
         from diffusers import FlowMatchEulerDiscreteScheduler

@@ -92,6 +92,7 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         inherits=(base.terms,),
         pipeline=base.pipeline,
         guidance_option=base.guidance,
+        negative_option=base.negative,
         tag=base.tag,
         audit=privacy,
     )

@@ -20,7 +20,6 @@ from fairsynth.exports.terms import check_licence
 from fairsynth.models.families.family import Part
 from fairsynth.models.families.table import FAMILIES
 from fairsynth.models.hub.base_model import with_base
-from fairsynth.models.hub.check import check_uses
 from fairsynth.models.sources import DEMO, SMALL, clip_source, diffusion_source
 
 _HUB_SECONDS = 10.0
@@ -66,10 +65,7 @@ def model_checks(config: RunConfig, ask_hub: bool = True) -> Iterator[Check]:
 def _refused(config: RunConfig, at_hand: bool) -> Check | None:
     """What a run would refuse its base model for, by the model's description if it is there, and by its licence."""
     try:
-        if at_hand:
-            config = with_base(config)
-            check_uses(config)
-        check_licence(config)
+        check_licence(with_base(config) if at_hand else config)
     except ConfigError as error:
         told, _, do = one_line(error).removeprefix("models.diffusion: ").rpartition("; ")
         return Check("models.diffusion", "failed", told, do)

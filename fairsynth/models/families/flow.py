@@ -75,10 +75,6 @@ class FlowFamily(Family):
         other.set_timesteps(steps, device=device)
         return other
 
-    def scheduler_class(self, name: Scheduler) -> str:
-        """As ``scheduler`` makes them."""
-        return EULER if name == "euler" else super().scheduler_class(name)
-
     def euler(self, pipeline: Any) -> Any:
         """A fresh scheduler of the model's own configuration."""
         from diffusers import FlowMatchEulerDiscreteScheduler

@@ -34,7 +34,7 @@ class Recognised(NamedTuple):
 
     family: Family
     network: Mapping[str, Any]
-    index: Mapping[str, Any]
+    pipeline: Mapping[str, Any]
 
 
 def base_family(models: ModelsConfig) -> Family:
@@ -70,7 +70,7 @@ def require_trainable(models: ModelsConfig) -> None:
     """Raise ConfigError for a base model that images are made with, but that is not trained further; and as ``base_family``."""
     base = recognised(models)
     few = "was distilled to few steps" if origin(models, base).casefold().startswith(_FEW_STEPS) else ""
-    why = few or base.family.untrainable(base.network, base.index)
+    why = few or base.family.untrainable(base.network, base.pipeline)
     if why:
         raise ConfigError(
             f"{_KEY}: {printable(models.diffusion)!r} {why}, so no adapters are trained on it; give the model that it was made "
@@ -81,7 +81,7 @@ def require_trainable(models: ModelsConfig) -> None:
 def origin(models: ModelsConfig, base: Recognised) -> str:
     """The name that the hub has for the base model: its id; of a folder the one that it says it comes from, perhaps none."""
     is_folder = Path(diffusion_source(models)).expanduser().is_dir()
-    return str(base.index.get("_name_or_path", "")) if is_folder else models.diffusion
+    return str(base.pipeline.get("_name_or_path", "")) if is_folder else models.diffusion
 
 
 @cache

@@ -77,7 +77,7 @@ def test_where_the_model_cannot_be_had_the_config_stays() -> None:
 
 def test_a_scheduler_that_the_model_has_not_is_refused(wide: Config) -> None:
     with pytest.raises(
-        ConfigError, match=r"synthesize\.scheduler is ddim, but Wide Diffusion is denoised by euler or unipc"
+        ConfigError, match=r"synthesize\.scheduler: ddim is not for Wide Diffusion; choose one of euler, unipc"
     ):
         with_base(wide(synthesize__scheduler="ddim"))
 

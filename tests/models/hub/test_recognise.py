@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_family_is_known_by_the_pipelines_class(tmp_path: Path) -> None:
     assert base_family(of(described(tmp_path / "sd"))).name == base_family(of("demo")).name == "sd"
     found = recognised(of(described(tmp_path / "odd", network={"sample_size": 7}, extra=3)))
-    assert found.network == {"sample_size": 7} and found.index["extra"] == 3
+    assert found.network == {"sample_size": 7} and found.pipeline["extra"] == 3
 
 
 @pytest.mark.parametrize("kind", ["StableVideoDiffusionPipeline", "WanPipeline", "\x1b[31mMine", "LatteT2V" * 50])

@@ -32,7 +32,7 @@ def preset_names() -> list[str]:
 
 # Settings that name a model: a hub id, a folder, or one of these words.
 _MODELS = {"models": ("diffusion", "clip"), "classify": ("backbone",)}
-_WORDS = ("demo", "small")
+_WORDS = ("demo", "demo-flow", "small")
 # So many wrong settings are named; each is compared with all that there are.
 _MOST_PROBLEMS = 20
 _LONGEST_KEY = 9

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fairsynth.config import RunConfig
 from fairsynth.exports.terms import terms_in_words
-from fairsynth.models.hub.recognise import family_or_first
+from fairsynth.models.hub.recognise import known_or_first
 
 
 class BaseFacts(NamedTuple):
@@ -28,7 +28,7 @@ class BaseFacts(NamedTuple):
 
 def base_facts(config: RunConfig) -> BaseFacts:
     """The facts of a config's base model."""
-    family = family_or_first(config.models)
+    family = known_or_first(config.models).family
     return BaseFacts(
         family.pipeline_class,
         family.scheduler_class(config.synthesize.scheduler),

@@ -12,8 +12,8 @@ from fairsynth.config import RunConfig
 from fairsynth.escaping import code, plain
 from fairsynth.exports.terms import of_people, privacy, terms_in_words
 from fairsynth.models.families.family import Family
-from fairsynth.models.hub.recognise import family_or_first
-from fairsynth.models.sources import DEMO, base_of, is_local, public_name
+from fairsynth.models.hub.recognise import Recognised, known_or_first
+from fairsynth.models.sources import base_of, in_package, is_demo, is_local, public_name
 from fairsynth.version import __version__
 
 _METHODS = {
@@ -31,11 +31,12 @@ def model_card(
     ``shared``: the prompts of the adapter that all groups share, if there is one. ``layout``: the dataset's; adapters of
     people are marked as sensitive.
     """
-    base, full, family = base_of(config.models), config.finetune.parameters == "full", family_or_first(config.models)
+    base, full, known = base_of(config.models), config.finetune.parameters == "full", known_or_first(config.models)
+    family = known.family
     front = ["---", "library_name: diffusers", "pipeline_tag: text-to-image", "tags:"]
     front += [f"- {tag}" for tag in (family.tag, "full-finetune" if full else "lora", "dreambooth", "fairsynth")]
     front += ["- sensitive"] if of_people(layout) else []
-    if config.models.diffusion != DEMO and not is_local(config.models.diffusion):
+    if not is_demo(config.models.diffusion) and not is_local(config.models.diffusion):
         front.insert(1, yaml.safe_dump({"base_model": config.models.diffusion}, allow_unicode=True).rstrip())
     made = [facts for facts in adapters if not facts["failed"]]
     lines = [
@@ -50,7 +51,7 @@ def model_card(
         "The images may repeat training images; the licence of the base model and the rights in the dataset apply.",
         f"- the base model's licence: {plain(terms_in_words(config))}", "",
         *([f"**Sensitive.** {' '.join(map(plain, privacy(layout)))}", ""] if of_people(layout) else []),
-        "## How to use", "", "```python", *_use(config.models.diffusion, full, family), "```", "",
+        "## How to use", "", "```python", *_use(config.models.diffusion, full, known), "```", "",
         *(["## What there is", "", *_table(adapters), ""] if adapters else []),
         *(_shared(config, shared) if shared else ()),
     ]  # fmt: skip
@@ -93,12 +94,15 @@ def _shared(config: RunConfig, prompts: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _use(model: str, full: bool, family: Family) -> list[str]:
+def _use(model: str, full: bool, known: Recognised) -> list[str]:
     # A JSON string is a Python string; backticks would end the block.
     base = f"base = {json.dumps(public_name(model)).replace('`', chr(92) + 'x60')}"
     base += "  # the folder of the base model" if is_local(model) else ""
-    demo = ["from fairsynth.models.sources import demo_folder"] if model == DEMO else []
-    base = 'base = demo_folder("diffusion")' if model == DEMO else base
+    demo = ["from fairsynth.models.sources import demo_folder"] if is_demo(model) else []
+    base = f'base = demo_folder("{in_package(model)}")' if is_demo(model) else base
+    family = known.family
+    # diffusers wants to be told of parts that a model has not.
+    options = "".join(f", {part}=None" for part in family.missing(known.pipeline))
     if full:
         (network_class,), name = family.parts[family.network].classes, family.network
         return [
@@ -107,14 +111,14 @@ def _use(model: str, full: bool, family: Family) -> list[str]:
             "",
             base,
             f'{name} = {network_class}.from_pretrained("<group>/<cluster>")',
-            f"pipeline = {family.pipeline_class}.from_pretrained(base, {name}={name})",
+            f"pipeline = {family.pipeline_class}.from_pretrained(base, {name}={name}{options})",
         ]
     return [
         f"from diffusers import {family.pipeline_class}",
         *demo,
         "",
         base,
-        f"pipeline = {family.pipeline_class}.from_pretrained(base)",
+        f"pipeline = {family.pipeline_class}.from_pretrained(base{options})",
         'pipeline.load_lora_weights("<group>/<cluster>")',
     ]
 

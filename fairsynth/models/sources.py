@@ -12,6 +12,8 @@ from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
 
 DEMO = "demo"
+# Base models in the package, by the word that stands for each: where they are.
+_IN_PACKAGE = {DEMO: "diffusion", "demo-flow": "flow"}
 # The backbone that begins with random weights; a folder of that name is none.
 SMALL = "small"
 
@@ -22,8 +24,18 @@ def demo_folder(name: str) -> Path:
 
 
 def diffusion_source(models: ModelsConfig) -> str:
-    """Hub id or folder of the Stable Diffusion pipeline."""
-    return str(demo_folder("diffusion")) if models.diffusion == DEMO else models.diffusion
+    """Hub id or folder of the base model's pipeline."""
+    return str(demo_folder(_IN_PACKAGE[models.diffusion])) if is_demo(models.diffusion) else models.diffusion
+
+
+def is_demo(model: str) -> bool:
+    """Whether a word stands for a base model in the package, of a few megabytes."""
+    return model in _IN_PACKAGE
+
+
+def in_package(model: str) -> str:
+    """The name of that model's folder there."""
+    return _IN_PACKAGE[model]
 
 
 def clip_source(models: ModelsConfig) -> str:
@@ -86,4 +98,4 @@ def public_name(model: str) -> str:
 def is_local(model: str) -> bool:
     """Whether a model is a folder of this machine, or of another, and no name on the hub."""
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
-    return model != DEMO and (looks_local or Path(model).exists())
+    return not is_demo(model) and (looks_local or Path(model).exists())

@@ -114,7 +114,7 @@ def test_a_word_that_belongs_to_no_option_is_refused(word: str) -> None:
 
 
 def test_the_presets_are_those_of_the_help() -> None:
-    assert preset_names() == ["celeba", "demo", "utkface", "waterbirds"]
+    assert preset_names() == ["celeba", "demo", "demo-flow", "utkface", "waterbirds"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -123,7 +123,7 @@ def test_every_preset_loads_and_keeps_to_the_paper(name: str) -> None:
     assert config.finetune.generator == "clustered-dreambooth"
     assert (config.filter.text_weight, config.filter.keep) == (0.5, 0.75)
     assert config.data.root == ""
-    if name != "demo":
+    if not name.startswith("demo"):
         assert config.classify.backbone == "microsoft/resnet-50" and config.models.dtype == "bfloat16"
         assert config.models.diffusion_revision and config.models.clip_revision and config.classify.backbone_revision
         assert len(config.data.label_names) == len(config.data.attribute_names) == 2

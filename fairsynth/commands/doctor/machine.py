@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fairsynth.commands.doctor.check import Check, gib
 from fairsynth.config import RunConfig
-from fairsynth.models.sources import DEMO, SMALL
+from fairsynth.models.sources import SMALL, is_demo
 
 _LEAST_MEMORY = 4 * 2**30
 _LEAST_GPU_MEMORY = 8 * 2**30  # of Stable Diffusion 1.5 and one adapter at 512 pixels, with room to spare
@@ -98,7 +98,7 @@ def parsed_gpus(table: str) -> list[Gpu]:
 
 def gpu_check(config: RunConfig, gpus: list[Gpu], torch_cuda: str) -> Check:
     """GPUs are there, torch can use them, and they are large and new enough for the configured models."""
-    tiny = config.models.diffusion == DEMO and config.classify.backbone == SMALL
+    tiny = is_demo(config.models.diffusion) and config.classify.backbone == SMALL
     if not gpus:
         if tiny:
             return Check("GPUs", "ok", "none, and the demo's models need none")

@@ -16,7 +16,7 @@ from fairsynth.data.recognise import recognise
 from fairsynth.data.storage import Storage
 from fairsynth.errors import FairsynthError, OutputLockedError
 from fairsynth.lock import reading
-from fairsynth.models.sources import DEMO
+from fairsynth.models.sources import is_demo
 
 _ANSWER_SECONDS = 20
 _GROUPS = 4  # of a dataset that was not looked at
@@ -87,7 +87,7 @@ def rough_need(config: RunConfig) -> float:
     per_group = config.synthesize.per_group
     images = _GROUPS * (per_group if isinstance(per_group, int) else _PER_GROUP)
     of_an_image = 1.5 * config.models.image_size**2  # bytes of a PNG of a photo
-    return 3 * images * of_an_image + (_TINY_MODELS if config.models.diffusion == DEMO else _REAL_MODELS)
+    return 3 * images * of_an_image + (_TINY_MODELS if is_demo(config.models.diffusion) else _REAL_MODELS)
 
 
 def dataset_check(config: RunConfig) -> Check:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fairsynth.commands.plan.rates import Rate, Stated
 from fairsynth.commands.plan.rows import Row
 from fairsynth.config import RunConfig
+from fairsynth.models.sources import is_demo
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def workers_of(config: RunConfig) -> Workers:
     gpus = _gpus()
     if gpus:
         return Workers(gpus, f"the GPUs of this machine{elsewhere}{hint}")
-    if config.models.diffusion == "demo":
+    if is_demo(config.models.diffusion):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return Workers(max(1, cores // config.resources.threads), f"the cores of this machine{elsewhere}")
     return Workers(1, f"one GPU, because this machine has none{elsewhere}{hint}")

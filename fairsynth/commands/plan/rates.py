@@ -12,6 +12,7 @@ from typing import Any
 from fairsynth.config import RunConfig
 from fairsynth.models.families.family import Family
 from fairsynth.models.hub.recognise import family_if_known
+from fairsynth.models.sources import is_demo
 
 # Stages whose time is that of the base model.
 OF_MODELS = ("embed", "finetune", "synthesize")
@@ -65,7 +66,7 @@ def stated(config: RunConfig) -> Stated:
 
     Those of other families of base models are the latter, scaled by the work of a pass of the network.
     """
-    if config.models.diffusion == "demo":
+    if is_demo(config.models.diffusion):
         return _read()["demo"]
     usual, family = _read()["sd15"], family_if_known(config.models)
     return usual if family is None or family.name == "sd" else _scaled(usual, family)

@@ -119,6 +119,10 @@ class Family(ABC):
         """The parts that read prompts: often the largest, and of no more use once the prompts are read."""
         return tuple(part for part in self.parts if part.startswith(("text_encoder", "tokenizer")))
 
+    def missing(self, index: Mapping[str, Any]) -> tuple[str, ...]:
+        """The parts that a model lacks by its ``model_index.json``, and may lack."""
+        return tuple(part for part, asked in self.parts.items() if not asked.needed and not any(index.get(part) or ()))
+
     def network_of(self, pipeline: Any) -> Any:
         """The network of a pipeline."""
         return getattr(pipeline, self.network)

@@ -64,9 +64,7 @@ class StableDiffusion3(FlowFamily):
 
         index = StableDiffusion3Pipeline.load_config(source, revision=revision)
         # The pipeline wants to be told that they are missing.
-        missing = {
-            part: None for part, asked in self.parts.items() if not asked.needed and not any(index.get(part) or ())
-        }
+        missing = dict.fromkeys(self.missing(index))
         pipeline = super().load(source, revision, dtype, **(missing | without))
         if pipeline.transformer is None:
             config = SD3Transformer2DModel.load_config(source, subfolder=self.network, revision=revision)

@@ -58,12 +58,12 @@ def family_if_known(models: ModelsConfig) -> Family | None:
         return None
 
 
-def family_or_first(models: ModelsConfig) -> Family:
-    """The same for people who read of a finished run: the first family where the model cannot be had, or is broken, by now."""
+def known_or_first(models: ModelsConfig) -> Recognised:
+    """The base model for people who read of a finished run: where it cannot be had, or is broken, by now, of the first family."""
     try:
-        return base_family(models)
+        return recognised(models)
     except (OSError, ConfigError):
-        return next(iter(FAMILIES.values()))
+        return Recognised(next(iter(FAMILIES.values())), {}, {})
 
 
 def require_trainable(models: ModelsConfig) -> None:

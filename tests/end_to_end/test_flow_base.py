@@ -94,6 +94,6 @@ def test_class_images_are_the_models_own(run: Path) -> None:
 
 
 def test_kohyas_names_are_refused_for_it(run: Path, tmp_path: Path) -> None:
-    result = fairsynth("export", "adapters", str(run), str(tmp_path / "kohya"), "--format", "kohya")
+    result = fairsynth("export", str(run), "--format", "kohya", "--to", str(tmp_path / "kohya"))
     assert result.returncode == 2 and not (tmp_path / "kohya").exists()
     assert "kohya's format has no names for adapters of Stable Diffusion 3" in result.stderr

@@ -25,7 +25,7 @@ def bench(
     Parameters
     ----------
     preset
-        demo, waterbirds, celeba or utkface.
+        demo, demo-flow, waterbirds, celeba or utkface.
     out
         Output folder, on a cluster one that all nodes share; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
     max_worker_hours

@@ -37,7 +37,7 @@ def export(
         Folder of this machine to write to; OUT/synthetic-FORMAT, RUN/adapters-kohya or RUN/classifier-onnx if not given.
         For a run in a bucket it must be given: nothing is written there.
     preset
-        demo, waterbirds, celeba or utkface.
+        demo, demo-flow, waterbirds, celeba or utkface.
     out
         Output folder of the run.
     sensitive

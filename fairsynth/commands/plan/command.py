@@ -29,7 +29,7 @@ def plan(
     Parameters
     ----------
     preset
-        demo, waterbirds, celeba or utkface.
+        demo, demo-flow, waterbirds, celeba or utkface.
     out
         Output folder; what is finished in it is not counted again.
     rates_from

@@ -42,7 +42,7 @@ def run(
     Parameters
     ----------
     preset
-        demo, waterbirds, celeba or utkface.
+        demo, demo-flow, waterbirds, celeba or utkface.
     out
         Output folder, on a cluster one that all nodes share; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
     dry_run

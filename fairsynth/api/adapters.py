@@ -24,13 +24,13 @@ class AdapterKey(NamedTuple):
 class Adapters(Mapping[tuple[str, str, int], Path]):
     """The trained adapters of a run: (label, attribute, cluster) to the folder of its weights.
 
-    ``base`` is the Stable Diffusion that they belong to: a folder, or a name on the hub. With
-    ``finetune.parameters: full`` a folder holds a whole UNet instead.
+    ``base`` is the base model that they belong to: a folder, or a name on the hub. With
+    ``finetune.parameters: full`` a folder holds a whole network instead.
 
     Examples
     --------
-    >>> from diffusers import StableDiffusionPipeline  # doctest: +SKIP
-    >>> pipeline = StableDiffusionPipeline.from_pretrained(run.adapters.base)  # doctest: +SKIP
+    >>> from diffusers import DiffusionPipeline  # doctest: +SKIP
+    >>> pipeline = DiffusionPipeline.from_pretrained(run.adapters.base)  # doctest: +SKIP
     >>> pipeline.load_lora_weights(run.adapters["high", "flower", 0])  # doctest: +SKIP
     >>> pipeline(run.adapters.facts("high", "flower", 0)["prompt"]).images[0]  # doctest: +SKIP
     """

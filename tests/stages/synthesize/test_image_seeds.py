@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.manifest import noise_of, seed_for, seeds_apart
+from fairsynth.models.sampling import Wanted
 from fairsynth.stages.finetune import class_images
 from fairsynth.stages.synthesize import image_plan
 from fairsynth.stages.synthesize.image_plan import Source, plan_images
@@ -104,16 +103,13 @@ def test_the_rounds_of_a_run_look_back(few: int, tmp_path: Path, monkeypatch: py
 def test_class_images_have_noise_of_their_own(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def generate(
-        pipeline: object, prompts: object, negative: object, seeds: Sequence[int], *rest: object, **named: object
-    ) -> np.ndarray:
-        asked.extend(seeds)
-        return np.zeros((len(seeds), 4))
+    def denoise(pipeline: object, wanted: Wanted, *rest: object) -> torch.Tensor:
+        asked.extend(wanted.seeds)
+        return torch.zeros(len(wanted.seeds), 4)
 
-    monkeypatch.setattr(class_images, "generate", generate)
-    monkeypatch.setattr(class_images, "load_pipeline", lambda models: None)
-    config = FinetuneConfig(class_images=120)
-    make = class_images.ClassLatents(ModelsConfig(), config, SynthesizeConfig(), {"x": "a dog"}, 3)
+    monkeypatch.setattr(class_images, "denoise", denoise)
+    models, config = ModelsConfig(diffusion="demo", clip="demo", image_size=32), FinetuneConfig(class_images=120)
+    make = class_images.ClassLatents(models, config, SynthesizeConfig(), {"x": "a dog"}, 3)
     make({"name": "x"})
     assert len({seed & 127 for seed in asked}) == 120
     assert asked[0] == seed_for(3, "class", "a dog", 0) and image_plan.noise_of is not noise_of

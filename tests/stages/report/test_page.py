@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fairsynth.config.load import load_config
+from fairsynth.exports.terms import model_terms
 from fairsynth.groups import Group
 from fairsynth.stages.report.methods import method_entry
 from fairsynth.stages.report.page import PARTS, page
@@ -50,6 +52,15 @@ def test_every_check_is_told_and_a_failed_one_stands_out(report: dict[str, Any])
     ]
     seen = text(told(report | {"checks": checks}))
     assert "1 of 2 checks failed. They" in seen and f"✗ FAILED A {EVIL}" in seen and "– does not apply B none" in seen
+
+
+def test_what_the_base_models_licence_says_is_told(report: dict[str, Any]) -> None:
+    terms = model_terms(load_config(None, "demo", {"models.diffusion": "stabilityai/stable-diffusion-3.5-medium"}))
+    seen = text(report | {"provenance": report["provenance"] | {"base_model": terms | {"model": EVIL}}})
+    assert f"Base model: {EVIL} . Its licence: Stability AI Community License." in seen
+    assert "by these words the classifier is one" in seen and "1 million US dollars" in seen
+    # Reports of earlier versions have no such entry.
+    assert "Its licence" not in text(report)
 
 
 def test_every_part_is_there_and_linked(report: dict[str, Any]) -> None:

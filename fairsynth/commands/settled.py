@@ -5,16 +5,17 @@ from __future__ import annotations
 from fairsynth.config import RunConfig
 from fairsynth.exports.terms import check_licence
 from fairsynth.models.hub.base_model import with_base
-from fairsynth.models.hub.check import check_sources
+from fairsynth.models.hub.check import check_base, check_places
 
 
 def settled(config: RunConfig) -> RunConfig:
     """The config with its base model's own values of what it leaves open.
 
     Raises ConfigError for models that do not exist or are not supported, that cannot do what the config asks of them, or whose
-    licence forbids it. No weights are looked at, and no network is waited for.
+    licence forbids it. No weights are looked at, and the hub is waited for some seconds at most.
     """
-    config = with_base(config)
-    check_sources(config.models, config.classify)
     check_licence(config)
+    check_places(config.models, config.classify)
+    config = with_base(config)
+    check_base(config.models)
     return config

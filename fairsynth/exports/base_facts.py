@@ -15,11 +15,13 @@ class BaseFacts(NamedTuple):
     pipeline: str
     """Class of its pipeline in diffusers."""
     scheduler: str
-    """Class of the scheduler that the config takes."""
+    """Class of the scheduler that the config takes, and how it is made where that is not by the model's own configuration."""
     guidance: str
     """How its pipeline is given the guidance of a row, as Python."""
     negative: str
     """The same of the negative prompt of a row."""
+    options: tuple[str, ...]
+    """What its pipeline must be told besides, as Python."""
     tag: str
     """What model hubs call models of the kind."""
     terms: str
@@ -28,12 +30,14 @@ class BaseFacts(NamedTuple):
 
 def base_facts(config: RunConfig) -> BaseFacts:
     """The facts of a config's base model."""
-    family = known_or_first(config.models).family
+    base = known_or_first(config.models)
+    family = base.family
     return BaseFacts(
         family.pipeline_class,
-        family.scheduler_class(config.synthesize.scheduler),
+        family.scheduler_words(config.synthesize.scheduler),
         family.guidance_option.format('row["guidance"]'),
         family.negative_option.format('row["negative_prompt"]'),
+        family.call_options(base.pipeline),
         family.tag,
         terms_in_words(config),
     )

@@ -103,6 +103,7 @@ def _again(facts: SetFacts) -> list[str]:
         f"    {facts.guidance_option},",
         f"    height={facts.image_size},",
         f"    width={facts.image_size},",
+        *(f"    {option}," for option in facts.call_options),
         "    generator=generator,",
         ").images[0]",
         "```", "",

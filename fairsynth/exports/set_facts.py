@@ -94,6 +94,8 @@ class SetFacts:
     """Class of the base model's pipeline in diffusers."""
     guidance_option: str = 'guidance_scale=row["guidance"]'
     """How that pipeline is given the guidance of a row, as Python."""
+    call_options: tuple[str, ...] = ()
+    """What that pipeline must be told besides, as Python."""
     negative_option: str = 'negative_prompt=row["negative_prompt"]'
     """The same of the negative prompt of a row."""
     tag: str = "text-to-image"

@@ -11,7 +11,7 @@ from typing import Any
 from fairsynth.config import RunConfig
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
-from fairsynth.models.sources import diffusion_source, public_name
+from fairsynth.models.sources import diffusion_source, is_demo, public_name
 
 _UNKNOWN = (
     "unknown to fairsynth: look it up where the model comes from, for generated images and for models trained on them"
@@ -80,7 +80,7 @@ def _of_model(config: RunConfig) -> dict[str, Any] | None:
 def _by_id(model: str) -> dict[str, Any] | None:
     wanted = model.casefold()
     for entry in _content()["models"]:
-        if any(wanted == name or (name != "demo" and wanted.startswith(name)) for name in entry["ids"]):
+        if any(wanted == name or (not is_demo(name) and wanted.startswith(name)) for name in entry["ids"]):
             return dict(entry)
     return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +38,7 @@ class Denoiser:
         self, sample_NCHW: torch.Tensor, times_N: torch.Tensor, conditions: Conditions, network: Any = None
     ) -> torch.Tensor:
         """The prediction of the network, or of another one of its kind, (N, C, h, w)."""
-        return self.family.predict(network or self.network, sample_NCHW, times_N, conditions)
+        return self.family.predict(self.network if network is None else network, sample_NCHW, times_N, conditions)
 
     def by(self, network: Any) -> Denoiser:
         """The same with another network of its kind."""
@@ -54,6 +56,18 @@ def load_pipeline(models: ModelsConfig) -> Any:
 def load_text_encoder(models: ModelsConfig) -> Any:
     """The pipeline with nothing but what ``encode_prompts`` needs. Raises as ``load_pipeline``."""
     return _load(models, lambda family: (family.network, "vae"))
+
+
+@contextmanager
+def text_encoder(models: ModelsConfig) -> Iterator[Any]:
+    """``load_text_encoder``, whose memory is free again when this ends."""
+    held = [load_text_encoder(models)]
+    try:
+        yield held[0]
+    finally:
+        held.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def load_without_texts(models: ModelsConfig) -> Any:

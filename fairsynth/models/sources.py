@@ -82,7 +82,9 @@ def base_of(models: ModelsConfig) -> dict[str, str]:
 def _folder_hash(folder: str) -> str:
     total = hashlib.sha256()
     for path in sorted(
-        p for p in Path(folder).rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt", ".jinja")
+        p
+        for p in Path(folder).rglob("*")
+        if p.is_file() and p.suffix in (".json", ".safetensors", ".txt", ".jinja", ".model")
     ):
         total.update(path.relative_to(folder).as_posix().encode())
         with open(path, "rb") as handle:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from fairsynth.config import ModelsConfig
-from fairsynth.models.diffusion import encode_prompts, load_text_encoder
+from fairsynth.models.diffusion import encode_prompts, text_encoder
 from fairsynth.models.families.conditions import Conditions, joined, mapped
 
 # Texts besides the first that stay in memory.
@@ -41,5 +41,11 @@ class Texts:
             if len(self._known) > self._first + _KEPT:
                 self._known = dict(list(self._known.items())[: self._first])
                 new = [text for text in dict.fromkeys(texts) if text not in self._known]
-            encoder = load_text_encoder(self.models)
-            self._known |= {text: mapped(torch.Tensor.cpu, encode_prompts(encoder, [text])) for text in new}
+            self._known |= _encoded(self.models, new)
+
+
+def _encoded(models: ModelsConfig, texts: Sequence[str]) -> dict[str, Conditions]:
+    with text_encoder(models) as encoder:
+        found = {text: mapped(torch.Tensor.cpu, encode_prompts(encoder, [text])) for text in texts}
+        del encoder
+    return found

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel
 
 from fairsynth.config import ModelsConfig
 from fairsynth.errors import DataError
-from fairsynth.models import texts as module
+from fairsynth.models import diffusion
 from fairsynth.models.diffusion import encode_prompts, load_text_encoder, load_without_texts
 from fairsynth.models.texts import Texts
 
@@ -20,8 +20,7 @@ CPU = torch.device("cpu")
 
 
 def encoders() -> int:
-    """Text encoders in this process's memory."""
-    gc.collect()
+    """Text encoders in this process's memory; whoever loaded them has seen to it that no cycle holds one."""
     return sum(isinstance(thing, CLIPTextModel) for thing in gc.get_objects())
 
 
@@ -36,8 +35,9 @@ def test_a_text_is_told_as_the_encoder_tells_it_alone_whatever_its_neighbours() 
 
 
 def test_encoders_are_gone_when_their_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
     loads, before = [], encoders()
-    monkeypatch.setattr(module, "load_text_encoder", lambda models: loads.append(1) or load_text_encoder(models))
+    monkeypatch.setattr(diffusion, "load_text_encoder", lambda models: loads.append(1) or load_text_encoder(models))
     texts = Texts(MODELS, PROMPTS)
     texts(PROMPTS, CPU)
     pipeline = load_without_texts(MODELS)

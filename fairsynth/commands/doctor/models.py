@@ -67,8 +67,8 @@ def _refused(config: RunConfig, at_hand: bool) -> Check | None:
     try:
         check_licence(with_base(config) if at_hand else config)
     except ConfigError as error:
-        told, _, do = one_line(error).removeprefix("models.diffusion: ").rpartition("; ")
-        return Check("models.diffusion", "failed", told, do)
+        told, _, do = " ".join(str(error).split()).removeprefix("models.diffusion: ").rpartition("; ")
+        return Check("models.diffusion", "failed", told[:300], do)
     return None
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch.nn import functional
@@ -16,6 +16,14 @@ Conditions = dict[str, torch.Tensor]
 def mapped(change: Callable[[torch.Tensor], torch.Tensor], conditions: Conditions) -> Conditions:
     """The same conditions with every tensor changed alike."""
     return {name: change(value) for name, value in conditions.items()}
+
+
+def in_format(conditions: Conditions, dtype: torch.dtype, but: Collection[str] = ()) -> Conditions:
+    """The same conditions in a number format, all ``but`` these; masks stay as they are."""
+    return {
+        name: value.to(dtype) if value.is_floating_point() and name not in but else value
+        for name, value in conditions.items()
+    }
 
 
 def joined(parts: Sequence[Conditions]) -> Conditions:

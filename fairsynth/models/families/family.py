@@ -37,6 +37,12 @@ class Part(NamedTuple):
     needed: bool = True
 
 
+def has_part(index: Mapping[str, Any], part: str) -> bool:
+    """Whether a pipeline has a part, by its ``model_index.json``, which may say anything."""
+    named = index.get(part)
+    return isinstance(named, list) and len(named) == 2 and all(named)
+
+
 class Tokenizer(NamedTuple):
     """A tokenizer of a pipeline: its folder, its class in transformers, and the most tokens that are read.
 
@@ -114,6 +120,10 @@ class Family(ABC):
             source, subfolder=self.network, revision=revision, dtype=dtype, use_safetensors=True
         )
 
+    def call_options(self, index: Mapping[str, Any]) -> tuple[str, ...]:
+        """What the pipeline's own call must be told besides, to make the same images, as Python; ``pipeline`` is its name."""
+        return ()
+
     @property
     def text_parts(self) -> tuple[str, ...]:
         """The parts that read prompts: often the largest, and of no more use once the prompts are read."""
@@ -121,7 +131,7 @@ class Family(ABC):
 
     def missing(self, index: Mapping[str, Any]) -> tuple[str, ...]:
         """The parts that a model lacks by its ``model_index.json``, and may lack."""
-        return tuple(part for part, asked in self.parts.items() if not asked.needed and not any(index.get(part) or ()))
+        return tuple(part for part, asked in self.parts.items() if not asked.needed and not has_part(index, part))
 
     def network_of(self, pipeline: Any) -> Any:
         """The network of a pipeline."""
@@ -221,6 +231,10 @@ class Family(ABC):
 
         Raises ConfigError for a way to denoise that does not suit the model.
         """
+
+    def scheduler_words(self, name: Scheduler) -> str:
+        """The same for people who make images again, and how it is made if not by the model's own configuration."""
+        return self.scheduler_class(name)
 
     def scheduler_class(self, name: Scheduler) -> str:
         """The class in diffusers of a way to denoise the family's models."""

@@ -44,6 +44,11 @@ class FlowFamily(Family):
         """Euler's is that of flows."""
         return EULER if name == "euler" else super().scheduler_class(name)
 
+    def scheduler_words(self, name: Scheduler) -> str:
+        """Others than Euler's must be told of the flow."""
+        words = "with use_flow_sigmas=True, prediction_type='flow_prediction' and the shift of the model's own as flow_shift"
+        return self.scheduler_class(name) if name == "euler" else f"{self.scheduler_class(name)} ({words})"
+
     def noise(self, source: str, revision: str | None) -> Noise:
         """The levels of the model's own scheduler, shifted as there."""
         from diffusers import FlowMatchEulerDiscreteScheduler

@@ -33,7 +33,7 @@ class Flux2Klein(FlowFamily):
     }
     tokenizers = (Tokenizer("tokenizer", "Qwen2Tokenizer", _TOKENS - _TEMPLATE),)
     image_size, folded = 1024, _PATCH
-    negative_option = "negative_prompt_embeds=pipeline.encode_prompt({})[0]"
+    negative_option = "negative_prompt_embeds=pipeline.encode_prompt({})[0].detach()"
     tag = "flux2"
     # Of the blocks of one stream, each is named: "to_out" alone is a list of layers in the others.
     targets = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fairsynth.models.families.family import CLIP_TOKENIZERS, Part, Tokenizer
+from fairsynth.models.families.family import CLIP_TOKENIZERS, Part, Tokenizer, has_part
 from fairsynth.models.families.flow import FlowFamily
 
 if TYPE_CHECKING:
@@ -55,8 +55,13 @@ class StableDiffusion3(FlowFamily):
 
     def unusable(self, network_config: Mapping[str, Any], index: Mapping[str, Any]) -> str:
         """T5 is there with its tokenizer, or not at all."""
-        there = [part for part in ("text_encoder_3", "tokenizer_3") if any(index.get(part) or ())]
+        there = [part for part in ("text_encoder_3", "tokenizer_3") if has_part(index, part)]
         return f"has {there[0]}, but not its companion" if len(there) == 1 else ""
+
+    def call_options(self, index: Mapping[str, Any]) -> tuple[str, ...]:
+        """How many zeros stand for the tokens of a T5 that is missing."""
+        missing = "text_encoder_3" in self.missing(index)
+        return ("max_sequence_length=pipeline.tokenizer_max_length",) if missing else ()
 
     def load(self, source: str, revision: str | None, dtype: torch.dtype, **without: None) -> Any:
         """The pipeline; in the place of a network that is left out stands its configuration, which prompts are padded by."""

@@ -24,6 +24,10 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+FIRST = next(iter(FAMILIES.values()))
+"""The family whose values are the defaults of settings."""
+
+
 def family_named(name: str) -> Family:
     """The family of a name. Raises ValueError for one that there is not."""
     for family in FAMILIES.values():

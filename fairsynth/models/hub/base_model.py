@@ -6,20 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairsynth.config import RunConfig
+from fairsynth.errors import ConfigError
+from fairsynth.escaping import printable
 from fairsynth.models.families.family import Family
+from fairsynth.models.families.table import FIRST
 from fairsynth.models.hub.recognise import base_family, require_trainable
+
+# Beginnings of hub ids of the first family, whose values are the defaults.
+_USUAL = (
+    "stable-diffusion-v1-5/",
+    "runwayml/stable-diffusion",
+    "compvis/stable-diffusion",
+    "stabilityai/stable-diffusion-2",
+    "sd2-community/",
+)
 
 
 def with_base(config: RunConfig) -> RunConfig:
     """The config with its base model's own values of what it leaves open: the images' side, adapted layers, the scheduler.
 
-    Where the model cannot be had the config stays as it is: whoever loads the model says so. Raises ConfigError for a model
-    that is not supported, or that cannot do what the config asks of it.
+    Raises ConfigError for a model that is not supported, that cannot do what the config asks of it, or whose own values cannot
+    be had and are needed.
     """
     try:
         family = base_family(config.models)
-    except OSError:
-        return config
+    except OSError as error:
+        return _without_model(config, error)
     config = _filled(config, family)
     family.require_scheduler(config.synthesize.scheduler)
     if config.finetune.generator != "vanilla":
@@ -27,15 +39,36 @@ def with_base(config: RunConfig) -> RunConfig:
     return config
 
 
-def _filled(config: RunConfig, family: Family) -> RunConfig:
-    own: Mapping[str, Mapping[str, Any]] = {
+def _without_model(config: RunConfig, error: OSError) -> RunConfig:
+    """The config as it is, if it leaves nothing open, or if its defaults are the model's: those of Stable Diffusion 1.x, 2.x."""
+    defaults = _own(FIRST)
+    left_open = [
+        f"{name}.{key}"
+        for name, values in defaults.items()
+        for key in values
+        if key not in getattr(config, name).model_fields_set
+    ]
+    if left_open and not config.models.diffusion.casefold().startswith(_USUAL):
+        raise ConfigError(
+            f"models.diffusion: {printable(' '.join(str(error).split()))}, so its own {', '.join(left_open)} are not known; "
+            f"fetch it before (hf download {printable(config.models.diffusion)}), or set them"
+        ) from error
+    return config
+
+
+def _own(family: Family) -> Mapping[str, Mapping[str, Any]]:
+    """The settings that a base model has values of its own for, by section."""
+    return {
         "models": {"image_size": family.image_size},
         "finetune": {"target_modules": family.targets},
         "shared": {"target_modules": family.shared_targets},
         "synthesize": {"scheduler": family.schedulers[0]},
     }
+
+
+def _filled(config: RunConfig, family: Family) -> RunConfig:
     changed = {}
-    for name, values in own.items():
+    for name, values in _own(family).items():
         section = getattr(config, name)
         # A value that is the default's, too, stays open: another base model may be set later.
         left_open = {key for key, value in values.items() if value != getattr(section, key)} - section.model_fields_set

@@ -11,15 +11,19 @@ from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.models.families.family import Family
 from fairsynth.models.hub.foreign import check_folder
-from fairsynth.models.hub.recognise import base_family
+from fairsynth.models.hub.recognise import recognised
 from fairsynth.models.sources import DEMO, SMALL, clip_source, diffusion_source, side_problem
 
 
 def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
-    """Raise ConfigError for a model path that does not exist or names what is not to be loaded (``models.hub.foreign``), or a
-    base model of an unknown kind, or that makes no images of ``models.image_size``.
+    """Raise ConfigError for models that ``check_places`` or ``check_base`` refuses."""
+    check_places(models, classify)
+    check_base(models)
 
-    Hub ids are checked when they load, before any weights.
+
+def check_places(models: ModelsConfig, classify: ClassifyConfig) -> None:
+    """Raise ConfigError for a model path that does not exist or names what is not to be loaded (``models.hub.foreign``), and for
+    a backbone that is no ResNet.
     """
     for key, source in (
         ("models.diffusion", diffusion_source(models)),
@@ -36,11 +40,22 @@ def check_sources(models: ModelsConfig, classify: ClassifyConfig) -> None:
             check_folder(key, Path(source).expanduser())
     if classify.backbone != SMALL:
         _check_backbone(Path(classify.backbone).expanduser())
-    folder = Path(diffusion_source(models)).expanduser()
-    if folder.is_dir():
-        family = base_family(models)
-        _check_side(family, folder, models)
-        _check_scheduler(family, folder / "scheduler" / "scheduler_config.json", models)
+
+
+def check_base(models: ModelsConfig) -> None:
+    """Raise ConfigError for a base model of an unknown kind, that names what is not to be loaded, or that makes no images of
+    ``models.image_size``.
+
+    Of a hub id that is looked at which the cache has of its description, or the hub at once; all is, when it loads, before any
+    weights.
+    """
+    try:
+        base = recognised(models)
+    except OSError:
+        return  # a hub id that cannot be had now: whoever loads it says so
+    check_folder("models.diffusion", base.folder)
+    _check_side(base.family, base.folder, models)
+    _check_scheduler(base.family, base.folder / "scheduler" / "scheduler_config.json", models)
 
 
 def _check_backbone(folder: Path) -> None:

@@ -75,7 +75,7 @@ def _asked(source: str, file: str) -> str | None:
     """The commit that the hub has, which is then the cache's, too: a run without a network finds it there."""
     from huggingface_hub import hf_hub_download
 
-    if commit_on_hub(source) is None:
+    if commit_on_hub(source, None) is None:
         return None
     try:
         return Path(hf_hub_download(source, file)).parent.name

@@ -41,7 +41,10 @@ def check_prompts(config: RunConfig, labels: Sequence[str], attributes: Sequence
 
 def _tokenizers(family: Family, models: ModelsConfig) -> list[Tokenizer]:
     """Those that the base model has: of a folder that is not there, transformers makes one that knows no words."""
-    folder = folder_of(diffusion_source(models), models.diffusion_revision)
+    try:
+        folder = folder_of(diffusion_source(models), models.diffusion_revision)
+    except OSError:
+        return []  # whoever loads the model says so
     return [how for how in family.tokenizers if (folder / how.folder).is_dir()]
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from fairsynth.config import ModelsConfig
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import enumerated, printable
-from fairsynth.models.families.family import Family
-from fairsynth.models.families.table import FAMILIES
+from fairsynth.models.families.family import Family, has_part
+from fairsynth.models.families.table import FAMILIES, FIRST
 from fairsynth.models.hub.at_hand import INDEX, described, fetched
 from fairsynth.models.sources import diffusion_source
 
@@ -24,7 +24,6 @@ _FEW_STEPS = (
     "stabilityai/sd-turbo",
     "stabilityai/sdxl-turbo",
     "stabilityai/stable-diffusion-3.5-large-turbo",
-    "black-forest-labs/flux.1-schnell",
     "tongyi-mai/z-image-turbo",
 )
 
@@ -35,6 +34,8 @@ class Recognised(NamedTuple):
     family: Family
     network: Mapping[str, Any]
     pipeline: Mapping[str, Any]
+    folder: Path
+    """Where its JSON files are, or some of them."""
 
 
 def base_family(models: ModelsConfig) -> Family:
@@ -63,7 +64,7 @@ def known_or_first(models: ModelsConfig) -> Recognised:
     try:
         return recognised(models)
     except (OSError, ConfigError):
-        return Recognised(next(iter(FAMILIES.values())), {}, {})
+        return Recognised(FIRST, {}, {}, Path())
 
 
 def require_trainable(models: ModelsConfig) -> None:
@@ -95,7 +96,7 @@ def _recognised(source: str, revision: str | None, name: str) -> Recognised:
             f"{supported()}"
         )
     for part, asked in family.parts.items():
-        if asked.needed and not _there(index.get(part)):
+        if asked.needed and not has_part(index, part):
             raise ConfigError(
                 f"{_KEY}: {printable(name)!r} has no {part}, which {family.title} needs; give a whole pipeline, as "
                 "save_pretrained writes it"
@@ -106,17 +107,12 @@ def _recognised(source: str, revision: str | None, name: str) -> Recognised:
     why = family.unusable(network, index)
     if why:
         raise ConfigError(f"{_KEY}: {printable(name)!r} {why}; choose another base model")
-    return Recognised(family, network, index)
+    return Recognised(family, network, index, folder)
 
 
 def supported() -> str:
     """The kinds of base models that there are, for people."""
     return enumerated([f"{family.title} ({family.pipeline_class})" for family in FAMILIES.values()], most=20)
-
-
-def _there(named: Any) -> bool:
-    """Whether an entry of ``model_index.json`` names a class."""
-    return isinstance(named, list) and len(named) == 2 and all(named)
 
 
 def _read(file: Path, name: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.manifest import seed_for
-from fairsynth.models.families.conditions import Conditions, mapped
+from fairsynth.models.families.conditions import Conditions, in_format, mapped
 from fairsynth.models.families.noise import Noise
 from fairsynth.stages.finetune.jobs import Kinds
 
@@ -187,9 +187,10 @@ class Batch:
         self.target, self.weights, self.times = (
             _moved(part, device) for part in (target, weights, schedule.times(levels))
         )
-        told = mapped(partial(self._texts_of, draws), texts)
-        self.conditions = mapped(lambda value: value.to(dtype) if value.is_floating_point() else value, told)
-        for name in draws[0].facts:
+        self.facts = tuple(draws[0].facts)
+        self.conditions = mapped(partial(self._texts_of, draws), in_format(texts, dtype))
+        for name in self.facts:
+            # In full: a size of 333 is none of 334.
             self.conditions[name] = _moved(torch.cat([draw.facts[name] for draw in draws]), device)
 
     def _texts_of(self, draws: Sequence[Draw], texts_NK: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 from fairsynth.config import FinetuneConfig
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import Denoiser
-from fairsynth.models.families.conditions import Conditions, mapped, stacked
+from fairsynth.models.families.conditions import Conditions, in_format, mapped, stacked
 from fairsynth.models.memory import Parts
 from fairsynth.models.state_files import read_state, write_state
 from fairsynth.stages.finetune.denoising import EXPLODED, Batch, Draw, Latents, Sampler
@@ -168,8 +168,8 @@ class FullTrainer:
             if self.teacher is not None and batch.asked is not None:
                 with torch.no_grad():
                     noisy, times, told = batch.asked
-                    texts = {name: value.to(self.teacher.dtype) for name, value in told.items() if name != "mask"}
-                    taught = self.denoiser(noisy.to(self.teacher.dtype), times, told | texts, self.teacher)
+                    told = in_format(told, self.teacher.dtype, but=batch.facts)
+                    taught = self.denoiser(noisy.to(self.teacher.dtype), times, told, self.teacher)
             predicted = self.denoiser(batch.noisy, batch.times, batch.conditions, self.network)
         return batch.losses(predicted, taught)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from fairsynth.config import ModelsConfig
-from fairsynth.models.diffusion import encode_prompts, load_text_encoder
+from fairsynth.models.diffusion import encode_prompts, text_encoder
 from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.memory import OWN_GPU, Parts
 
@@ -21,15 +23,20 @@ _MASK = "mask"
 
 def write_texts(models: ModelsConfig, prompts: Sequence[str], folder: Path) -> None:
     """Encode the prompts, at least one, and write them: a column prompt, and for every tensor its values and its shape."""
-    encoder = load_text_encoder(models)
     parts = Parts("a prompt", OWN_GPU)
-    encoded = parts(len(prompts), lambda part: _singly(encode_prompts(encoder, prompts[part])))
+    with text_encoder(models) as encoder:
+        encoded = parts(len(prompts), partial(_encoded, encoder, prompts))
+        del encoder
     texts = [text for part in encoded for text in part]
     columns: dict[str, pa.Array] = {"prompt": pa.array(prompts, pa.string())}
     for name in texts[0]:
         columns[name] = pa.array([text[name].flatten().numpy() for text in texts], pa.large_list(pa.float32()))
         columns[f"{name}_shape"] = pa.array([list(text[name].shape) for text in texts], pa.list_(pa.int32()))
     pq.write_table(pa.table(columns), folder / _FILE)
+
+
+def _encoded(encoder: Any, prompts: Sequence[str], part: slice) -> list[Conditions]:
+    return _singly(encode_prompts(encoder, prompts[part]))
 
 
 def _singly(batch: Conditions) -> list[Conditions]:

@@ -178,8 +178,14 @@ class StackedTrainer:
 
         weights = torch.zeros(1, stack.size, dtype=self.master, device=self.denoiser.network.device)
         texts_1K = mapped(lambda value: value.unsqueeze(0), texts_K)
+
+        def once() -> object:
+            kept.clear()  # of an attempt that memory did not hold
+            return self._part(stack, weights, [draw], texts_1K)
+
+        torch.cuda.empty_cache()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            self._with_room(lambda: self._part(stack, weights, [draw], texts_1K))
+            self._with_room(once)
         on_gpu = weights.device.type == "cuda"
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes

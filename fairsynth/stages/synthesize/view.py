@@ -93,6 +93,7 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         pipeline=base.pipeline,
         guidance_option=base.guidance,
         negative_option=base.negative,
+        call_options=base.options,
         tag=base.tag,
         audit=privacy,
     )

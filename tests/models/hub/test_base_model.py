@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,28 @@ def test_nothing_changes_for_stable_diffusion(preset: str, tmp_path: Path) -> No
         assert with_base(plain).model_dump_json() == plain.model_dump_json()
 
 
-def test_where_the_model_cannot_be_had_the_config_stays() -> None:
-    config = load_config(None, None, {"models.diffusion": "owner/nowhere"})
+OWN = {
+    "models.image_size": 64,
+    "finetune.target_modules": ["to_q"],
+    "shared.target_modules": ["to_q"],
+    "synthesize.scheduler": "euler",
+}
+
+
+def test_a_model_that_cannot_be_had_needs_its_own_values_from_the_config() -> None:
+    away = {"models.diffusion": "owner/nowhere"}
+    for left_out in OWN:
+        said = away | {key: value for key, value in OWN.items() if key != left_out}
+        with pytest.raises(
+            ConfigError, match=rf"cache, and the hub .* its own {re.escape(left_out)} are not known; fetch it"
+        ):
+            with_base(load_config(None, None, said))
+    config = load_config(None, None, away | OWN)
+    assert with_base(config) == config
+
+
+def test_the_defaults_are_those_of_stable_diffusion_whether_it_can_be_had_or_not() -> None:
+    config = load_config(None, None, {})
     assert with_base(config) == config
 
 

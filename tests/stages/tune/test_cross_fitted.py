@@ -15,6 +15,7 @@ import pytest
 from fairsynth.artifacts import Units
 from fairsynth.classify.packs import load_pack
 from fairsynth.classify.policies import POLICIES, Policy, policy_of
+from fairsynth.config import TuneConfig
 from fairsynth.errors import DataError
 from fairsynth.stages.tune.halving import Trial
 from fairsynth.stages.tune.search import Search
@@ -23,12 +24,20 @@ from tests.support.training import images
 
 __all__ = ["packs"]
 
+# How long a policy trains changes nothing of who judges it.
+QUICK = CLASSIFY.model_copy(update={"pretrain_epochs": 2, "finetune_epochs": 1})
+
+
+def quick(packs: Path, folder: Path, tune: TuneConfig) -> Search:
+    """A search whose trials are short."""
+    return Search(packs, Units(folder / "units"), QUICK, tune, 3)
+
 
 def test_every_policy_is_judged_by_all_validation_images_none_of_which_it_has_seen(packs: Path, tmp_path: Path) -> None:
     tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
-    one = search(packs, tmp_path, tune)
+    one = quick(packs, tmp_path, tune)
     trials = looped(one)
-    assert [policy_of(t.setting, CLASSIFY) for t in trials] == [*POLICIES[:4]]
+    assert [policy_of(t.setting, QUICK) for t in trials] == [*POLICIES[:4]]
     validation = load_pack(packs / "pack-val")
     for trial in trials:
         assert trial.finished and trial.predicted is not None and {*trial.predicted} <= {0, 1}
@@ -43,7 +52,7 @@ def test_every_policy_is_judged_by_all_validation_images_none_of_which_it_has_se
 def test_without_synthetic_images_fairsynth_learns_from_real_ones(packs: Path, tmp_path: Path) -> None:
     shutil.copytree(packs, tmp_path / "packs", ignore=shutil.ignore_patterns("pack-synthetic*"))
     tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 2})
-    trials = looped(search(tmp_path / "packs", tmp_path, tune))
+    trials = looped(quick(tmp_path / "packs", tmp_path, tune))
     assert {t.setting["synthetic"] for t in trials} == {"none"} and all(t.predicted for t in trials)
 
 

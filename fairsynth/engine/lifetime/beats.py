@@ -73,7 +73,7 @@ class Beats:
         if unit == self._first:
             self._first = ""
             with suppress(Exception):
-                _put(self._deaths_key(unit), "0")
+                put(self._deaths_key(unit), "0")
 
     @contextmanager
     def at_work(self, unit: str) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Beats:
             if not ray.is_initialized():
                 return
             deaths = int(read(self._deaths_key(unit), 0))
-            _put(self._deaths_key(unit), str(deaths + 1))
+            put(self._deaths_key(unit), str(deaths + 1))
         if deaths >= MOST_DEATHS:
             raise InfrastructureError(
                 f"stage {self.stage}: {deaths} workers in turn ended while they were at unit {unit}; most often memory runs "
@@ -129,7 +129,7 @@ class Beats:
             text = json.dumps(place | {"units": list(self._units), "moved": self._moved})
             if text != self._said:
                 name = key("beat", context.get_job_id(), self.stage, context.get_worker_id())
-                _put(name, text)
+                put(name, text)
             self._said, self._idle = text, not self._units
 
     def _look(self) -> None:
@@ -163,7 +163,8 @@ def read(name: bytes, otherwise: Any) -> Any:
     return otherwise if text is None else json.loads(text)
 
 
-def _put(name: bytes, text: str) -> None:
+def put(name: bytes, text: str) -> None:
+    """Let that stand there."""
     from ray.experimental.internal_kv import _internal_kv_put
 
     _internal_kv_put(name, text, namespace=SPACE)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.engine.lifetime import processes
-from fairsynth.engine.lifetime.beats import SPACE, hung_key, interval, key, read
+from fairsynth.engine.lifetime.beats import SPACE, hung_key, interval, key, put, read
 from fairsynth.watching.log import failure
 
 
@@ -69,8 +69,6 @@ class _Watch:
 
         Workers that train together fall silent together, and are replaced together: that is one hang.
         """
-        from ray.experimental.internal_kv import _internal_kv_put
-
         if not _ended(ray, beat["node"], int(beat["pid"]), str(beat["began"])):
             return  # it died otherwise, or its node did
         counts = read(hung_key(ray, self.stage), {})
@@ -79,7 +77,7 @@ class _Watch:
             if self.root is not None:
                 why = f"its worker made no progress for {self.seconds:g} seconds and was replaced"
                 failure(self.root, self.stage, unit, why, "", again=True)
-        _internal_kv_put(hung_key(ray, self.stage), json.dumps(counts), namespace=SPACE)
+        put(hung_key(ray, self.stage), json.dumps(counts))
 
     def anew(self, units: list[str]) -> list[str]:
         """Those of which no hang was counted for as long as a worker that began since would need to be taken for hung."""

@@ -1,9 +1,10 @@
-"""Train the demo's tiny CLIP, tiny Stable Diffusion and digit judge from drawn images alone.
+"""Train the demo's tiny CLIP, tiny Stable Diffusion, tiny flow transformer and digit judge from drawn images alone.
 
     python -m jobs.pretrain_demo --out build/demo-models            # everything, in order
     python -m jobs.pretrain_demo --out build/demo-models --only vae # one step
 
-Each step goes on from the state in --out. About two hours on two cores in all.
+Each step goes on from the state in --out. About three hours on two cores in all. The step ``flow`` takes the autoencoder
+and the text tower from the package where --out has none.
 """
 
 from __future__ import annotations
@@ -13,11 +14,7 @@ from pathlib import Path
 
 from fairsynth.console import prepare_streams
 
-STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "judge": 900}
-
-
-def _finished(folder: Path) -> bool:
-    return all((folder / name).is_dir() for name in ("vision", "diffusion", "judge"))
+STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "flow": 5000, "judge": 900}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,22 +27,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=int, default=60_000, help="number of drawn images")
     parser.add_argument("--seed", type=int, default=2511)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--install", action="store_true", help="copy the finished models into the package")
+    parser.add_argument("--install", action="store_true", help="copy the models (with --only: one) into the package")
     options = parser.parse_args(argv)
 
     import torch
 
     from fairsynth.demo.pretrain import steps
+    from fairsynth.demo.pretrain.install import PARTS, finished, install
+    from fairsynth.models.sources import demo_folder
+
+    if options.install and options.only not in (None, *PARTS):
+        parser.error(
+            f"--install: {options.only} finishes no model of the package; --only takes {', '.join(PARTS)} here"
+        )
 
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, default in STEPS.items():
-        if options.only in (None, name) and not (options.install and options.only is None and _finished(options.out)):
+        if options.only in (None, name) and not (options.install and options.only is None and finished(options.out)):
             steps.run(name, options.out, options.steps or default, options.corpus, options.seed, options.threads)
     if options.install:
-        from fairsynth.demo.pretrain.install import install
-
-        install(options.out, options.seed)
+        install(options.out, demo_folder("clip").parent, options.seed, options.only)
     return 0
 
 

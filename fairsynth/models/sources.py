@@ -22,7 +22,7 @@ _MOST_HALVINGS = 16
 
 
 def demo_folder(name: str) -> Path:
-    """Folder of a model in the package: ``clip``, ``diffusion`` or ``judge``."""
+    """Folder of a model in the package: ``clip``, ``diffusion``, ``flow`` or ``judge``."""
     return Path(str(resources.files("fairsynth") / "demo" / "weights" / name))
 
 

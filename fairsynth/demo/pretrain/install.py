@@ -7,15 +7,26 @@ import json
 import shutil
 from pathlib import Path
 
-from fairsynth.models.sources import demo_folder
+# The package's model by the step that finishes it, and that step's folder.
+PARTS = {
+    "vision": ("clip", "vision"),
+    "unet": ("diffusion", "diffusion"),
+    "flow": ("flow", "flow"),
+    "judge": ("judge", "judge"),
+}
 
-PARTS = {"clip": "vision", "diffusion": "diffusion", "judge": "judge"}
+
+def finished(folder: Path) -> bool:
+    """Whether ``folder`` holds all that is installed."""
+    return all((folder / source).is_dir() for _, source in PARTS.values())
 
 
-def install(folder: Path, seed: int) -> None:
-    """Replace the package's weights by those in ``folder``; ``weights.json`` gets the SHA-256 of each file."""
-    target = demo_folder("clip").parent
-    for name, source in PARTS.items():
+def install(folder: Path, target: Path, seed: int, only: str | None = None) -> None:
+    """Replace the weights in ``target``, the package's, by those in ``folder``, or ``only`` those that one step finished.
+
+    ``weights.json`` there gets the SHA-256 of each file.
+    """
+    for name, source in (part for step, part in PARTS.items() if only in (None, step)):
         shutil.rmtree(target / name, ignore_errors=True)
         shutil.copytree(folder / source, target / name)
     files = sorted(path for path in target.rglob("*") if path.is_file() and path.name != "weights.json")

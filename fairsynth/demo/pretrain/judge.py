@@ -1,4 +1,4 @@
-"""Step 4: the digit judge, a small ResNet trained on drawn images alone; it only grades the other models."""
+"""Step 5: the digit judge, a small ResNet trained on drawn images alone; it only grades the other models."""
 
 from __future__ import annotations
 

@@ -9,16 +9,18 @@ from diffusers import AutoencoderKL
 from transformers import CLIPModel, CLIPTokenizer
 
 from fairsynth.demo.pretrain.corpus import cached_corpus, draw_corpus
+from fairsynth.models.sources import demo_folder
 
 
 def run(name: str, folder: Path, steps: int, count: int, seed: int, threads: int) -> None:
     """Train one step unless its model lies in ``folder`` already; print its quality."""
-    finished = {"unet": "diffusion/model_index.json"}.get(name, f"{name}/config.json")
+    finished = {"unet": "diffusion/model_index.json", "flow": "flow/model_index.json"}.get(name, f"{name}/config.json")
     if (folder / finished).exists():
         print(f"{name}: finished before", flush=True)
         return
     corpus = cached_corpus(folder, count, seed, threads)
-    {"vae": _vae, "clip": _clip, "vision": _vision, "unet": _unet, "judge": _judge}[name](corpus, folder, steps, seed)
+    made = {"vae": _vae, "clip": _clip, "vision": _vision, "unet": _unet, "flow": _flow, "judge": _judge}
+    made[name](corpus, folder, steps, seed)
 
 
 def _vae(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]
@@ -70,6 +72,20 @@ def _unet(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[
     autoencoder = AutoencoderKL.from_pretrained(folder / "vae")
     clip, tokenizer = CLIPModel.from_pretrained(folder / "clip"), CLIPTokenizer.from_pretrained(folder / "clip")
     unet.train_unet(corpus, autoencoder, clip, tokenizer, folder, steps, seed).save_pretrained(folder / "diffusion")
+
+
+def _flow(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]
+    from fairsynth.demo.pretrain import flow
+
+    autoencoder, tower = _made(folder, "vae", "diffusion/vae"), _made(folder, "clip", "clip")
+    pipeline = flow.assemble(AutoencoderKL.from_pretrained(autoencoder), CLIPModel.from_pretrained(tower), tower)
+    flow.train_flow(corpus, pipeline, folder, steps, seed)
+    flow.save(pipeline, folder / "flow")
+
+
+def _made(folder: Path, name: str, in_package: str) -> Path:
+    """What an earlier step made; the package's own where it was not run. Both CLIPs have the same text tower."""
+    return folder / name if (folder / name / "config.json").exists() else demo_folder(in_package)
 
 
 def _judge(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fairsynth.console import prepare_streams
 
-STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "flow": 5000, "judge": 900}
+STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "flow": 4000, "judge": 900}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusion3Pipeline
+from diffusers import AutoencoderKL, StableDiffusion3Pipeline, StableDiffusionPipeline
 from transformers import CLIPModel
 
 from fairsynth.demo.pretrain import flow
@@ -62,6 +62,14 @@ def test_a_caption_is_known_as_the_pipeline_encodes_it(pipeline: StableDiffusion
     torch.testing.assert_close(pooled, expected[2])
 
 
+def test_neighbours_of_the_grid_are_told_apart_by_their_positions() -> None:
+    table = flow.positions(flow.POSITIONS, 96)
+    assert table.shape == (1, flow.POSITIONS**2, 96)
+    likeness = (table[0] @ table[0].T) / 48  # 48 waves: one of a place with itself
+    assert likeness.diagonal().min() > 0.999
+    assert likeness.fill_diagonal_(0).max() < 0.9
+
+
 def test_levels_follow_the_schedulers_own_table(pipeline: StableDiffusion3Pipeline) -> None:
     drawn = flow.levels(4000, flow.SHIFT, torch.Generator().manual_seed(0))
     table = pipeline.scheduler.sigmas
@@ -73,8 +81,9 @@ def test_levels_follow_the_schedulers_own_table(pipeline: StableDiffusion3Pipeli
 def test_training_is_kept_and_the_saved_pipeline_loads_as_float32_and_draws_the_same(tmp_path: Path) -> None:
     corpus, untrained = draw_corpus(60, 5), _assembled().transformer.state_dict()
     trained, again = _assembled(), _assembled()
-    flow.train_flow(corpus, trained, tmp_path, 9, seed=1, batch=8)
-    flow.train_flow(corpus, again, tmp_path, 9, seed=1, batch=8)
+    base = StableDiffusionPipeline.from_pretrained(demo_folder("diffusion"), safety_checker=None)
+    flow.train_flow(corpus, trained, base, tmp_path, 9, seed=1, batch=8)
+    flow.train_flow(corpus, again, base, tmp_path, 9, seed=1, batch=8)
     learned = trained.transformer.state_dict()
     assert not torch.equal(learned["proj_out.weight"], untrained["proj_out.weight"])
     assert all(torch.equal(value, learned[name]) for name, value in again.transformer.state_dict().items())

@@ -14,12 +14,14 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
 )
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from fairsynth.demo.pretrain.corpus import Corpus
-from fairsynth.demo.pretrain.training import Average, Progress, learning_rate
+from fairsynth.demo.pretrain.teacher import Teacher
+from fairsynth.demo.pretrain.training import Average, MuonAndAdamW, Progress, learning_rate
 from fairsynth.demo.pretrain.unet import CAPTION_DROPOUT
 from fairsynth.demo.pretrain.vae import encode_corpus
 
@@ -28,7 +30,11 @@ LAYERS, HEADS, HEAD_WIDTH = 5, 3, 32
 CONTEXT = 24
 # Wider than both text towers, so that the rest is zeros, as in Stable Diffusion 3.
 TEXT_WIDTH = 256
+POSITIONS = 16
 SHIFT = 2.0
+TAUGHT = 0.85
+# Learning rates: Muon's for the blocks' matrices, AdamW's for all other weights.
+PEAKS = 0.05, 4e-3
 # Without the third text encoder the pipeline appends zeros, 256 by default, and their number is the caller's choice.
 # So every eighth step has zeros, these numbers of them in turn, and a quarter of the batch, since they cost time.
 ZEROS = (77, 77, 77, 256)
@@ -61,14 +67,26 @@ def build_transformer(pooled_width: int) -> SD3Transformer2DModel:
         joint_attention_dim=TEXT_WIDTH,
         caption_projection_dim=HEADS * HEAD_WIDTH,
         pooled_projection_dim=pooled_width,
-        pos_embed_max_size=16,
+        pos_embed_max_size=POSITIONS,
         qk_norm="rms_norm",
     )
     first = [layer for block in transformer.transformer_blocks for layer in (block.norm1, block.norm1_context)]
     for linear in (*(norm.linear for norm in (*first, transformer.norm_out)), transformer.proj_out):
         torch.nn.init.zeros_(linear.weight)
         torch.nn.init.zeros_(linear.bias)
+    transformer.pos_embed.pos_embed.copy_(positions(POSITIONS, HEADS * HEAD_WIDTH))
     return transformer
+
+
+def positions(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of row and column, float32 (1, side * side, width), with waves of 2.5 to 31 latents.
+
+    Those of diffusers are made for sides of 64 and more: between neighbours of so small a grid they hardly differ.
+    """
+    angles = torch.arange(side)[:, None] * 2.5 * 0.08 ** torch.linspace(0, 1, width // 4)
+    waves = torch.cat([angles.sin(), angles.cos()], 1)
+    rows, columns = waves[:, None].expand(side, side, -1), waves[None].expand(side, side, -1)
+    return torch.cat([rows, columns], 2).reshape(1, side * side, width)
 
 
 def assemble(vae: AutoencoderKL, clip: CLIPModel, tokenizer_folder: Path) -> StableDiffusion3Pipeline:
@@ -127,27 +145,29 @@ def _latents(vae: AutoencoderKL, corpus: Corpus, cache: Path) -> tuple[torch.Ten
 def train_flow(
     corpus: Corpus,
     pipeline: StableDiffusion3Pipeline,
+    base: StableDiffusionPipeline,
     folder: Path,
     steps: int,
     seed: int,
     batch: int = 64,
-    peak: float = 2e-3,
 ) -> None:
     """Train the pipeline's transformer in place by flow matching on cached latents: noise minus latents is the target.
 
-    Sets the autoencoder's shift and scaling factor from the latents.
+    ``base``, the other base model on the same latents, is the teacher below a share of noise of TAUGHT. Sets the
+    autoencoder's shift and scaling factor from the latents.
     """
     transformer, table = pipeline.transformer, CaptionTable(pipeline)
     print(f"flow: {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M parameters", flush=True)
     mean, std = _latents(pipeline.vae, corpus, folder / f"flow-latents-{len(corpus)}-{seed}.safetensors")
-    optimizer = torch.optim.AdamW(transformer.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
+    teacher = Teacher(base, pipeline.vae)
+    hidden = [weight for weight in transformer.transformer_blocks.parameters() if weight.ndim == 2]
+    optimizer = MuonAndAdamW(transformer, hidden, *PEAKS)
     average, progress = Average(transformer), Progress(folder / "flow-state.safetensors", "flow", steps)
     first = progress.resume(transformer, average, optimizer)
     for step, index in enumerate(corpus.batches(batch, steps, seed + 5)):
         if step < first:
             continue
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak)
+        optimizer.set_rate(learning_rate(step, steps, 1.0))
         zeros = ZEROS[step // 8 % len(ZEROS)] if step % 8 == 7 else 0
         index = index[: batch // 4] if zeros else index
         rng, generator = np.random.default_rng((seed, step, 5)), torch.Generator().manual_seed(step)
@@ -155,9 +175,10 @@ def train_flow(
         latents = mean[index] + std[index] * torch.randn(mean[index].shape, generator=generator)
         noise, share = torch.randn(latents.shape, generator=generator), levels(len(index), SHIFT, generator)
         noisy = latents.lerp(noise, share[:, None, None, None])
+        taught = (share < TAUGHT)[:, None, None, None]
+        target = torch.where(taught, teacher(noisy, share, captions), noise - latents)
         tokens, pooled = table(captions, zeros)
-        predicted = transformer(noisy, tokens, pooled, 1000 * share).sample
-        loss = (predicted - (noise - latents)).square().mean()
+        loss = (transformer(noisy, tokens, pooled, 1000 * share).sample - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPModel, CLIPTokenizer
 
 from fairsynth.demo.pretrain.corpus import cached_corpus, draw_corpus
@@ -77,15 +77,17 @@ def _unet(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[
 def _flow(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]
     from fairsynth.demo.pretrain import flow
 
-    autoencoder, tower = _made(folder, "vae", "diffusion/vae"), _made(folder, "clip", "clip")
-    pipeline = flow.assemble(AutoencoderKL.from_pretrained(autoencoder), CLIPModel.from_pretrained(tower), tower)
-    flow.train_flow(corpus, pipeline, folder, steps, seed)
+    # Both CLIPs have the same text tower.
+    base, tower = _made(folder, "diffusion"), _made(folder, "clip")
+    teacher = StableDiffusionPipeline.from_pretrained(base, safety_checker=None)
+    pipeline = flow.assemble(AutoencoderKL.from_pretrained(base / "vae"), CLIPModel.from_pretrained(tower), tower)
+    flow.train_flow(corpus, pipeline, teacher, folder, steps, seed)
     flow.save(pipeline, folder / "flow")
 
 
-def _made(folder: Path, name: str, in_package: str) -> Path:
-    """What an earlier step made; the package's own where it was not run. Both CLIPs have the same text tower."""
-    return folder / name if (folder / name / "config.json").exists() else demo_folder(in_package)
+def _made(folder: Path, name: str) -> Path:
+    """What an earlier step made; the package's own where it was not run."""
+    return folder / name if (folder / name).is_dir() else demo_folder(name)
 
 
 def _judge(corpus, folder: Path, steps: int, seed: int) -> None:  # type: ignore[no-untyped-def]

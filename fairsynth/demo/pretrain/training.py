@@ -35,6 +35,55 @@ class Average:
                 self.weights[name].copy_(value)
 
 
+class MuonAndAdamW:
+    """Muon for the weight matrices ``hidden``, AdamW for all other weights of a model, as one optimizer.
+
+    Muon makes a matrix's steps equally long in all directions; it wants a rate of its own (kellerjordan.github.io/posts/muon).
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, hidden: list[torch.nn.Parameter], muon_peak: float, adamw_peak: float
+    ) -> None:
+        chosen = {id(weight) for weight in hidden}
+        others = [weight for weight in model.parameters() if id(weight) not in chosen]
+        self.parts: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(hidden, lr=muon_peak, weight_decay=0),
+            torch.optim.AdamW(others, lr=adamw_peak, betas=(0.9, 0.99), weight_decay=1e-3),
+        )
+        self.peaks = (muon_peak, adamw_peak)
+        self.counts = (len(hidden), len(others))
+
+    def set_rate(self, share: float) -> None:
+        """Set each rate to a share of its peak."""
+        for part, peak in zip(self.parts, self.peaks, strict=True):
+            for group in part.param_groups:
+                group["lr"] = peak * share
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self) -> None:
+        """One step of both."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, dict[int, dict[str, torch.Tensor]]]:
+        """The moments by number of the weight: Muon's first, then AdamW's."""
+        muon, adamw = (part.state_dict()["state"] for part in self.parts)
+        return {"state": muon | {index + self.counts[0]: moments for index, moments in adamw.items()}}
+
+    def load_state_dict(self, state: dict[str, dict[int, dict[str, torch.Tensor]]]) -> None:
+        """Take the moments up again."""
+        for part, first, count in zip(self.parts, (0, self.counts[0]), self.counts, strict=True):
+            own = {i - first: moments for i, moments in state["state"].items() if first <= i < first + count}
+            part.load_state_dict(part.state_dict() | {"state": own})
+
+
+Optimizer = torch.optim.Optimizer | MuonAndAdamW
+
+
 class Progress:
     """Prints a line now and then and keeps the state of a training loop so that it can go on."""
 
@@ -54,7 +103,7 @@ class Progress:
         self.last, self.losses = now, []
         return True
 
-    def save(self, step: int, model: torch.nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, step: int, model: torch.nn.Module, average: Average, optimizer: Optimizer) -> None:
         """Write weights, averaged weights and optimizer moments (safetensors), replacing the last state."""
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in average.weights.items()}
@@ -64,7 +113,7 @@ class Progress:
         save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial, {"step": str(step + 1)})
         partial.replace(self.path)
 
-    def resume(self, model: torch.nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> int:
+    def resume(self, model: torch.nn.Module, average: Average, optimizer: Optimizer) -> int:
         """Load the kept state, if any; return the step to go on from."""
         if not self.path.exists():
             return 0

@@ -1,6 +1,6 @@
 """Stacked LoRA at the sizes of today's base models on one GPU: samples/s beside peft one at a time, memory, share of its speed.
 
-``python benchmarks/stacked_families.py --out RESULT [--minutes 3.5]`` measures the shapes of Stable Diffusion XL and of
+``python benchmarks/stacked_families.py --out RESULT [--minutes 3.25]`` measures the shapes of Stable Diffusion XL and of
 Stable Diffusion 3.5 medium at 512 and 1024 pixels and of FLUX.2 [klein] 4B at 512; it writes RESULT.md and RESULT.json after
 every cell and starts no cell that there is no time for. ``--smoke`` tries the script on the CPU with tiny networks. Needs
 fairsynth's dependencies, and no download: weights are random, in bf16, rank 16 on the layers that fairsynth adapts by default.
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=16, help="at most so many at once")
     parser.add_argument("--each", type=int, nargs="+", default=[1, 4], help="samples of each adapter in a step")
     parser.add_argument("--alone", nargs="*", choices=ALONE[:-1], default=["peft"], help="one-adapter trainers")
-    parser.add_argument("--minutes", type=float, default=3.5, help="of the whole script, but for its last cell")
+    parser.add_argument("--minutes", type=float, default=3.25, help="after which nothing more is begun")
     parser.add_argument("--window-s", type=float, default=0.4)
     for name in ("--gradient-checkpointing", "--smoke"):
         parser.add_argument(name, action="store_true")

@@ -1,6 +1,6 @@
 """What several scripts share: the machine, figures in words and tables, processes of their own, where results go.
 
-A library: only this module, ``judging`` and ``sd15_trainers`` are imported by scripts. Importing it puts the checkout
+A library: only this module, ``judging`` and the folder ``stacked`` are imported by scripts. Importing it puts the checkout
 that it lies in first on the path, here and in all processes started from here, so that scripts measure their own
 checkout and need no installation. At its top it imports the standard library alone: what a script measures of its own
 memory and start holds nothing that only another script needs.

@@ -23,10 +23,12 @@ from typing import Any
 import torch
 from common import card, in_words, markdown_row, markdown_table, write_json
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel, logging
-from sd15_trainers import RANK, SD15, TARGETS, TINY, TOKENS
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.stacked.bases import SD15, TINY_SD15
+from benchmarks.stacked.trainers import RANK
 from fairsynth.console import prepare_streams
+from fairsynth.models.families.sd import StableDiffusion
 from fairsynth.models.image_maker import on_device
 from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
 from fairsynth.models.schedule import Sampling
@@ -41,13 +43,14 @@ TINY_VAE = VAE | {
     "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
 }  # fmt: skip
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-GUIDANCE = 7.5
+GUIDANCE, TOKENS = 7.5, 77
+TARGETS = StableDiffusion.targets
 
 
 def build(chosen: argparse.Namespace) -> StableDiffusionPipeline:
     """A pipeline without text encoder: prompts come as embeddings, as fairsynth keeps them."""
     with torch.device(chosen.device):
-        unet = UNet2DConditionModel(**(TINY if chosen.smoke else SD15))
+        unet = UNet2DConditionModel(**(TINY_SD15 if chosen.smoke else SD15))
         vae = AutoencoderKL(**(TINY_VAE if chosen.smoke else VAE))
     pipeline = StableDiffusionPipeline(
         vae=vae.to(torch.bfloat16),
@@ -102,8 +105,8 @@ def by_diffusers(chosen: argparse.Namespace, pipeline: Any, batch: int) -> Calla
     images = wanted(pipeline, batch)
     return lambda: (
         pipeline(
-            prompt_embeds=images.positive,
-            negative_prompt_embeds=images.negative,
+            prompt_embeds=images.positive["text"],
+            negative_prompt_embeds=images.negative["text"],
             num_inference_steps=chosen.steps,
             guidance_scale=GUIDANCE,
             height=chosen.size,

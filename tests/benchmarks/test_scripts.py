@@ -15,8 +15,8 @@ import pytest
 from tests.support.structure import ROOT, imports
 
 FOLDER = ROOT / "benchmarks"
-# What scripts share. sd15_trainers has one meaning (the UNet of SD 1.5's shape and its trainers) and two users.
-LIBRARIES = ("common", "judging", "sd15_trainers")
+# What scripts share, beside what lies in folders.
+LIBRARIES = ("common", "judging")
 SOURCES = {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.py"))}
 SCRIPTS = [name for name in SOURCES if name not in LIBRARIES]
 # All helps in one process: torch and the like are imported once.

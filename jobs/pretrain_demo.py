@@ -3,7 +3,7 @@
     python -m jobs.pretrain_demo --out build/demo-models            # everything, in order
     python -m jobs.pretrain_demo --out build/demo-models --only vae # one step
 
-Each step goes on from the state in --out. About three hours on two cores in all. The step ``flow`` takes the autoencoder
+Each step goes on from the state in --out. About two and a half hours on two cores in all. The step ``flow`` takes the autoencoder
 and the text tower from the package where --out has none.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fairsynth.console import prepare_streams
 
-STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "flow": 4000, "judge": 900}
+STEPS = {"vae": 3600, "clip": 4700, "vision": 1950, "unet": 5500, "flow": 2400, "judge": 900}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -92,5 +93,6 @@ def test_training_is_kept_and_the_saved_pipeline_loads_as_float32_and_draws_the_
     before = _drawn(trained, PROMPT)
     flow.save(trained, tmp_path / "saved")
     loaded = StableDiffusion3Pipeline.from_pretrained(tmp_path / "saved", **NO_THIRD)
+    assert "_name_or_path" not in json.loads((tmp_path / "saved" / "vae" / "config.json").read_text("utf-8"))
     assert {loaded.transformer.dtype, loaded.vae.dtype, loaded.text_encoder.dtype} == {torch.float32}
     torch.testing.assert_close(_drawn(loaded, PROMPT), before, atol=0.01, rtol=0)

@@ -193,8 +193,10 @@ def train_flow(
 def save(pipeline: StableDiffusion3Pipeline, folder: Path) -> None:
     """Write the pipeline as float16, half the bytes; turns ``pipeline`` itself into that. It loads as float32."""
     pipeline.to(torch.float16).save_pretrained(folder)
-    for name in ("text_encoder", "text_encoder_2"):
-        # diffusers' models load as float32 whatever is in the file, those of transformers as their configuration says.
-        file = folder / name / "config.json"
+    for file in folder.glob("*/config.json"):
         config = json.loads(file.read_text("utf-8"))
-        file.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n", "utf-8")
+        config.pop("_name_or_path", None)  # where the autoencoder lay on this machine
+        if "dtype" in config:
+            # diffusers' models load as float32 whatever is in the file, those of transformers as is written here.
+            config["dtype"] = "float32"
+        file.write_text(json.dumps(config, indent=2) + "\n", "utf-8")

@@ -30,8 +30,8 @@ from fairsynth.stages.finetune.lot_state import load_state
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from tests.support.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
 
-# Seconds between the notice and the end of a node.
-NOTICE = 10.0
+# Seconds between the notice and the end of a node: clouds give 30 and more, and a machine full of tests is slow.
+NOTICE = 20.0
 
 
 class Watch(threading.Thread):

@@ -85,7 +85,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """Result of one adapter: weights (peft's names; the UNet's, where all are trained), or why it has none."""
+    """Result of one adapter: weights (peft's names; the network's, where all are trained), or why it has none."""
 
     job: AdapterJob
     progress: Progress

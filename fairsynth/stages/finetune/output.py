@@ -20,10 +20,11 @@ from fairsynth.stages.finetune.jobs import plan_adapters, plan_shared, token_of
 from fairsynth.tracking.curves import Curve
 
 ADAPTER_FILE = "adapter.json"
-# All that an adapter's unit holds: an adapter's weights, or a whole UNet and its config.
+# All that an adapter's unit holds: an adapter's weights, or a whole network and its config.
 _UNIT_FILES = (ADAPTER_FILE, "pytorch_lora_weights.safetensors", "diffusion_pytorch_model.safetensors", "config.json")
 # Units that are no group's adapter have an equals sign in their name: a group's slug has none.
-TEXTS_UNIT = "texts="
+# Before there were families it was "texts=", with another file in it: a run that was stopped then makes it anew.
+TEXTS_UNIT = "told="
 _CLASS = "class="
 # Of an adapter, for people who look at its losses.
 _FACTS = ("prompt", "images", "learning_rate", "steps", "best_step", "rolled_back", "failed")

@@ -27,6 +27,7 @@ INTERRUPTED = 130
 MESSAGE = "interrupted; finished work is kept, the same command goes on"
 # Seconds that the main thread has to leave, and that last words may take when it did not.
 GRACE, _LAST_WORDS = 8.0, 2.0
+_AT_ONCE = 0.1  # seconds within which signals are one
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COMMANDS = ("fairsynth", "fairsynth.cli")
 
@@ -131,10 +132,15 @@ def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _watch(reading: socket.socket) -> None:
-    """Wait for the first event, and for the main thread to leave then; end the process if it does not."""
+    """Wait for the first event, and for the main thread to leave then; end the process if it does not.
+
+    Signals at once are one event: whoever ends a process group reaches the command twice.
+    """
     ends: float | None = None
     while True:
         ready, _, _ = select.select([reading], [], [], None if ends is None else max(0.0, ends - time.monotonic()))
+        if ready:
+            time.sleep(_AT_ONCE)
         events = sum(number in _SIGNALS for number in reading.recv(64)) if ready else 0
         if ready and not events:
             continue

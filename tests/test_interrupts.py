@@ -86,10 +86,21 @@ def test_a_second_signal_ends_at_once() -> None:
     process = begun("swallows")
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None and process.stdout.readline() == "swallowed\n"
+    time.sleep(1)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, LINE) and time.monotonic() - began < 10
+
+
+def test_signals_at_once_are_one() -> None:
+    """As from ``timeout``, which tells the process, and then its group."""
+    process = begun("swallows", grace=3)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, LINE) and time.monotonic() - began > 2
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairsynth.classify.average import Average
 from fairsynth.classify.batch_loss import BatchLoss
+from fairsynth.classify.epoch import Choice
 from fairsynth.classify.images import Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO
 from fairsynth.classify.methods import Phase
@@ -57,6 +58,11 @@ class Point(NamedTuple):
             key.removeprefix(f"{name}/"): value for key, value in self.tensors.items() if key.startswith(f"{name}/")
         }
 
+    def put_back_choices(self, choices: Sequence[Choice]) -> None:
+        """Give every choice what it had."""
+        for number, facts in enumerate([self.facts, *self.facts.get("others", [])]):
+            choices[number].put_back(facts, self.part(_best(number)))
+
     def errors(self) -> NDArray[np.bool_]:
         """JTT's error set."""
         return self.tensors["errors"].numpy().astype(bool)
@@ -89,13 +95,14 @@ def average_of(phase: Phase, model: Classifier, point: Point | None) -> Average 
 def write_point(
     path: Path,
     identity: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
-    best: int | None,
-    parts: Mapping[str, Mapping[str, Tensor]],
+    model: Classifier,
+    choices: Sequence[Choice],
     rng: torch.Generator,
     loop: Loop | None,
 ) -> None:
     """Write all that the rest of a run depends on: whole, or not at all."""
+    parts: dict[str, Mapping[str, Tensor]] = {"model": model.state_dict()}
+    parts |= {_best(number): choice.state for number, choice in enumerate(choices)}
     if loop and loop.special:
         parts = {**parts, "special": loop.special.state()}
     if loop and loop.average:
@@ -109,7 +116,13 @@ def write_point(
     if loop:
         tensors |= _kept(loop)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_state(path, tensors, {"identity": dict(identity), "history": [dict(e) for e in history], "best": best})
+    first, *others = [choice.facts() for choice in choices]
+    write_state(path, tensors, {"identity": dict(identity), **first} | ({"others": others} if others else {}))
+
+
+def _best(number: int) -> str:
+    """Name of the part of a state that a choice keeps."""
+    return f"best-{number}" if number else "best"
 
 
 def _kept(loop: Loop) -> dict[str, Tensor]:

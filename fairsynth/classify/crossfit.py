@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fairsynth.classify.epoch import Epoch, Rule
 from fairsynth.classify.images import Data, taken
+from fairsynth.classify.methods import phases
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
@@ -50,24 +51,33 @@ class CrossFit:
     def predicted(self, checkpoint: Path, seconds: float, report: Callable[[int, Epoch], None]) -> NDArray[np.int64]:
         """The class of every validation image, int64 (N,), by the training that has not seen it.
 
-        ``checkpoint``: a file, beside which the states of both trainings lie; ``report`` takes the number of each epoch, counted over
-        both, and its figures. Raises DataError as training does.
+        A policy that only chooses by validation images, or refits a layer on them, is trained once, and each half chooses for
+        itself. ``checkpoint``: a file, beside which the states of trainings lie; ``report`` takes the number of each epoch,
+        counted over all trainings, and its figures. Raises DataError as training does.
         """
         validation, count = self.data.validation, 0
         half_N, predicted_N = half_of(validation.groups, self.seed), np.full(len(validation), -1)
-        for half in range(HALVES):
-            known, judges = (np.flatnonzero((half_N == half) == own) for own in (True, False))
-            data = replace(self.data, validation=taken(validation, known))
-            run = Training(self.method, self.setting, data, self.config, self.seed, self.rule, self.ranks)
-            path = _file(checkpoint, half)
+        for trained in [(0,), (1,)] if self._learns else [(0, 1)]:
+            first, *others = (taken(validation, np.flatnonzero(half_N == half)) for half in trained)
+            data = replace(self.data, validation=first)
+            run = Training(self.method, self.setting, data, self.config, self.seed, self.rule, self.ranks, others)
+            path = _file(checkpoint, trained[0])
             for epoch in saved_epochs(run, path, seconds):
                 count += 1
                 report(count, epoch)
             # Its last state, so that a trial that is killed in the second training does not repeat the first.
-            if half + 1 < HALVES:
+            if trained[-1] + 1 < HALVES:
                 run.save(path)
-            predicted_N[judges] = run.probabilities(taken(validation, judges)).argmax(1)
+            for place, half in enumerate(trained):
+                run.use(place)
+                judges = np.flatnonzero(half_N != half)
+                predicted_N[judges] = run.probabilities(taken(validation, judges)).argmax(1)
         return predicted_N
+
+    @property
+    def _learns(self) -> bool:
+        """Whether the network learns from validation images, so that each half makes a training of its own."""
+        return any(phase.validation for phase in phases(self.method, self.setting, self.config))
 
     def forget(self, checkpoint: Path) -> None:
         """Remove the states of the trainings."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.errors import DivergedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fairsynth.classify.images import Images
 
 Rule = Literal["worst-group", "worst-class", "accuracy"]
 Values = TypeVar("Values", float, NDArray[np.float32])
@@ -50,3 +57,34 @@ class Epoch:
     def merit(self, rule: Rule) -> tuple[float, float]:
         """What the epoch is chosen by."""
         return merit(rule, self.worst_group_accuracy, self.worst_class_accuracy, self.accuracy)
+
+
+class Choice:
+    """The best epoch of a training by some validation images, and the classifier's state of then."""
+
+    def __init__(self, known: Images, rule: Rule) -> None:
+        self.known: Images = known
+        self.rule: Rule = rule
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.state: dict[str, Tensor] = {}
+
+    def is_better(self, epoch: Epoch) -> bool:
+        """Whether an epoch may be chosen and is better than all before it."""
+        return epoch.selectable and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
+
+    def note(self, epoch: Epoch, state: Mapping[str, Tensor] | None) -> None:
+        """Put an epoch on record, as the best so far where its ``state`` is given, which is copied."""
+        if state is not None:
+            self.best, self.state = epoch, copy.deepcopy(dict(state))
+        self.history.append(epoch)
+
+    def facts(self) -> dict[str, Any]:
+        """All but the state, for JSON."""
+        return {"history": [vars(epoch) for epoch in self.history], "best": self.best.number if self.best else None}
+
+    def put_back(self, facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+        """Take over what ``facts`` gave, and the state."""
+        self.history = [Epoch(**epoch) for epoch in facts["history"]]
+        self.best = None if facts["best"] is None else self.history[facts["best"]]
+        self.state = dict(state)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from fairsynth.classify import images as batches
 from fairsynth.classify.batch_loss import Parts
 from fairsynth.classify.checkpoint import Loop, Point, average_of, read_point, write_point
 from fairsynth.classify.dfr import Labelled, Linear
-from fairsynth.classify.epoch import Epoch, Rule, figures, finite, merit
+from fairsynth.classify.epoch import Choice, Epoch, Rule, figures, finite, merit
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_dro, group_weights
 from fairsynth.classify.methods import TITLES, Phase, numbers, phases
@@ -36,6 +35,8 @@ _EVAL_BATCH = 256  # images per forward pass outside training
 class Training:
     """One training run. Iterate over ``epochs``; ``model`` then holds the best selectable epoch.
 
+    ``also``: other validation images than those of ``data``, by which the same training is chosen, and refitted, too:
+    ``use`` says by which. It is what a training with these would have been, where no phase learns from validation.
     Between two epochs ``save`` keeps all that the rest depends on; a run that was restored from that file goes on
     as if it had never stopped, to the bit.
     """
@@ -49,19 +50,28 @@ class Training:
         seed: int,
         rule: Rule = "worst-group",
         ranks: Ranks | None = None,
+        also: Sequence[Images] = (),
     ) -> None:
         self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
         self.rule: Rule = rule
+        self.choices = [Choice(known, rule) for known in (data.validation, *also)]
         self.ranks, self.device = ranks or Ranks(), pick_device()
         self.model = self._untrained(seed)
         self.rng = torch.Generator().manual_seed(seed + 1)
         self.phases, self.numbers = phases(method, setting, config), numbers(setting)
-        self.history: list[Epoch] = []
-        self.best: Epoch | None = None
         self.diverged = ""  # how, if it did
-        self._best_state: dict[str, Tensor] = {}
         self._loop: Loop | None = None
         self._restored: Point | None = None
+
+    @property
+    def history(self) -> list[Epoch]:
+        """The epochs so far, with figures of the data's own validation images."""
+        return self.choices[0].history
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best of them."""
+        return self.choices[0].best
 
     @property
     def _ends(self) -> list[int]:
@@ -91,19 +101,26 @@ class Training:
             if self.best is None:
                 more = "try more settings (tune.trials), or leave the method out (tune.methods)"
                 raise DivergedError(f"{TITLES[self.method]} diverged: {self.diverged}; {more}") from None
-        self.model.load_state_dict(self._best_state)
+        self.use(0)
+
+    def use(self, number: int) -> None:
+        """Load the state that is best by the data's own validation images (0), or by others of ``also`` (1, …)."""
+        self.model.load_state_dict(self.choices[number].state)
         self.model.eval()
 
     def _run(self, phase: Phase, behind: int) -> Iterator[Epoch]:
         if phase.loss in LINEAR:
-            yield self._refit(phase)
+            self._refit(phase)
+            yield self.history[-1]
             return
         self._loop = self._entered(phase)
         for number in range(behind, phase.epochs):
             loss = self._epoch(self._loop)
             if self._loop.average and number == phase.epochs - 1:
                 self.model.load_state_dict(self._loop.average.state)
-            yield self._validated(phase, loss)
+            for choice in self.choices:
+                self._validated(choice, phase, loss)
+            yield self.history[-1]
 
     def _entered(self, phase: Phase) -> Loop:
         """Everything that a phase begins with; after a restore, as it was."""
@@ -179,11 +196,9 @@ class Training:
     def _features(self, images: Images) -> Tensor:
         self.model.eval()
         chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _EVAL_BATCH)))
-        features = []
-        for chunk in chunks:
-            pixels = batches.to_tensor(images.pixels[chunk[self.ranks.part]], self.device)
-            features.append(self.ranks.joined(self.model.features(batches.normalised(pixels)), len(chunk)))
-        return torch.cat(features)
+        pixels = (batches.to_tensor(images.pixels[chunk[self.ranks.part]], self.device) for chunk in chunks)
+        features = (self.model.features(batches.normalised(part)) for part in pixels)
+        return torch.cat([self.ranks.joined(*part) for part in zip(features, map(len, chunks), strict=True)])
 
     @torch.no_grad()
     def probabilities(self, images: Images) -> NDArray[np.float32]:
@@ -194,46 +209,37 @@ class Training:
         """Which images the classifier gets wrong."""
         return self.probabilities(images).argmax(1) != images.labels  # type: ignore[no-any-return]
 
-    def _validated(self, phase: Phase, loss: float) -> Epoch:
-        validation = self.data.validation
-        predicted = self.probabilities(validation).argmax(1)
-        return self._noted(phase, loss, predicted, validation.labels, validation.groups)
+    def _validated(self, choice: Choice, phase: Phase, loss: float) -> None:
+        known = choice.known
+        self._note(choice, phase, loss, figures(self.probabilities(known).argmax(1), known.labels, known.groups))
 
-    def _noted(
-        self,
-        phase: Phase,
-        loss: float,
-        predicted: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        groups: NDArray[np.int64],
-    ) -> Epoch:
+    def _note(self, choice: Choice, phase: Phase, loss: float, accuracies: tuple[float, float, float]) -> None:
         """Put an epoch on record, and the state with it if it is the best so far."""
-        number = len(self.history)
+        number = len(choice.history)
         may_be_chosen = phase.selectable and (not phase.averaged or number + 1 in self._ends)
-        epoch = Epoch(number, phase.stage, loss, *figures(predicted, labels, groups), may_be_chosen)
-        better = may_be_chosen and (self.best is None or epoch.merit(self.rule) > self.best.merit(self.rule))
+        epoch = Epoch(number, phase.stage, loss, *accuracies, may_be_chosen)
         # Of several processes the first decides, should their figures differ in a last bit.
-        if self.ranks.agreed(int(better)):
-            self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
-        self.history.append(epoch)
-        return epoch
+        better = self.ranks.agreed(int(choice.is_better(epoch)))
+        choice.note(epoch, self.model.state_dict() if better else None)
 
-    def _refit(self, phase: Phase) -> Epoch:
+    def _refit(self, phase: Phase) -> None:
         """A refitted linear layer; DFR's figures are of validation images that a layer like it has not seen."""
-        train, known = (self._labelled(images) for images in (self._images(phase), self.data.validation))
-        try:
-            layer, held_out, predicted = self._refitter().refit(phase.loss, train, known)
-        except ValueError as error:
-            way = "give more validation images, or leave it out (tune.methods)"
-            raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}; {way}") from None
-        with torch.no_grad():
-            self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
-            self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
-        loss = float(np.mean(predicted != held_out.labels_N))
-        return self._noted(phase, loss, predicted, held_out.labels_N, held_out.groups_N)
+        train, refitter = self._labelled(self._images(phase)), self._refitter()
+        for choice in self.choices:
+            try:
+                layer, held_out, predicted = refitter.refit(phase.loss, train, self._labelled(choice.known))
+            except ValueError as error:
+                way = "give more validation images, or leave it out (tune.methods)"
+                raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}; {way}") from None
+            with torch.no_grad():
+                self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
+                self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
+            accuracies = figures(predicted, held_out.labels_N, held_out.groups_N)
+            self._note(choice, phase, float(np.mean(predicted != held_out.labels_N)), accuracies)
 
     def _refitter(self) -> Refitter:
-        weight, bias = (v.detach().cpu().double().numpy() for v in (self.model.head.weight, self.model.head.bias))
+        head = self.model.head
+        weight, bias = (v.detach().cpu().double().numpy() for v in (head.weight, head.bias))  # copies
 
         def worth(predicted: NDArray[np.int64], of: Labelled) -> tuple[float, float]:
             return merit(self.rule, *figures(predicted, of.labels_N, of.groups_N))
@@ -253,9 +259,8 @@ class Training:
         write_point(
             path,
             self._identity(),
-            [vars(epoch) for epoch in self.history],
-            self.best.number if self.best else None,
-            {"model": self.model.state_dict(), "best": self._best_state},
+            self.model,
+            self.choices,
             self.rng,
             loop,
         )
@@ -270,9 +275,7 @@ class Training:
             raise InfrastructureError(f"the checkpoint {path} is not the same for all that train together; {way}")
         if point is None:
             return False
-        self.history = [Epoch(**epoch) for epoch in point.facts["history"]]
-        self.best = self.history[point.facts["best"]] if point.facts["best"] is not None else None
-        self._best_state = point.part("best")
+        point.put_back_choices(self.choices)
         self.model.load_state_dict(point.part("model"))
         self.rng.set_state(point.tensors["rng"])
         inside = len(self.history) not in self._ends
@@ -280,13 +283,9 @@ class Training:
         return True
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "setting": dict(self.setting),
-            "classify": self.config.model_dump(mode="json"),
-            "seed": self.seed,
-            "rule": self.rule,
-        }
+        same = {"method": self.method, "setting": dict(self.setting), "seed": self.seed, "rule": self.rule}
+        several = {"choices": len(self.choices)} if len(self.choices) > 1 else {}
+        return {**same, "classify": self.config.model_dump(mode="json"), **several}
 
 
 def saved_epochs(run: Training, path: Path, seconds: float) -> Iterator[Epoch]:

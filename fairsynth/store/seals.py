@@ -33,7 +33,7 @@ class _Known:
 
 def seal(path: Path) -> dict[str, Any]:
     """What a file is: its size in bytes and its SHA-256."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         # The buffer that large files are read by costs more than all of a small one.
         found = hashlib.sha256(file.read()) if size < _AT_ONCE else hashlib.file_digest(file, "sha256")
@@ -61,6 +61,27 @@ def compare(folder: Path, seals: Seals, what: str, hashed: bool = True) -> None:
         _Known.found.setdefault(str(folder), set()).add(known)
 
 
+def compared(folder: Path) -> bool:
+    """Whether ``note_compared`` was called with the seal that lies in a folder: it need not even be read again."""
+    seen = _Known.found.get(str(folder))
+    return bool(seen) and _file(folder) in seen
+
+
+def note_compared(folder: Path) -> None:
+    """A folder's files were compared by hash with the seal in it."""
+    if file := _file(folder):
+        _Known.found.setdefault(str(folder), set()).add(file)
+
+
+def _file(folder: Path) -> int:
+    """Which file a folder's seal is; 0: there is none."""
+    try:
+        found = os.stat(f"{folder}/{SEAL}")
+    except FileNotFoundError:
+        return 0
+    return hash((found.st_ino, found.st_mtime_ns))
+
+
 def forget(folder: Path) -> None:
     """A folder was made anew: what was known of it says nothing."""
     _Known.found.pop(str(folder), None)
@@ -68,7 +89,7 @@ def forget(folder: Path) -> None:
 
 def _is(path: Path, wanted: Mapping[str, Any], hashed: bool) -> bool:
     try:
-        if path.stat().st_size != wanted["bytes"]:
+        if os.stat(path).st_size != wanted["bytes"]:
             return False
         if not hashed or _Known.hashed + wanted["bytes"] > MOST_HASHED:
             return True

@@ -21,7 +21,7 @@ from fairsynth.run_folder.files import is_file, remove
 from fairsynth.store.mirror import Mirror, place_of
 from fairsynth.store.pool import each, each_at_once
 from fairsynth.store.records import sync
-from fairsynth.store.seals import SEAL, compare, forget
+from fairsynth.store.seals import SEAL, compare, compared, forget, note_compared
 
 _RECORD = ".json"
 # Units of buckets as they were seen last, by folder.
@@ -76,7 +76,8 @@ def done_lately(path: Path) -> set[str]:
 def read_seal(folder: Path, what: str) -> dict[str, Any]:
     """The seal in a unit's folder; units of versions before seals have none."""
     try:
-        content = json.loads((folder / SEAL).read_text("utf-8"))
+        with open(f"{folder}/{SEAL}", "rb") as file:
+            content = json.loads(file.read())
         return {str(name): dict(wanted) for name, wanted in content["files"].items()}
     except FileNotFoundError:
         return {}
@@ -100,8 +101,11 @@ class OnDisk:
 
     def folder(self, name: str, hashed: bool) -> Path:
         folder = self.path / name
-        what = f"{self.path.parent.name}/units/{name}"
-        compare(folder, read_seal(folder, what), what, hashed)
+        if not compared(folder):
+            what = f"{self.path.parent.name}/units/{name}"
+            compare(folder, read_seal(folder, what), what, hashed)
+            if hashed:
+                note_compared(folder)
         return folder
 
     def read(self, name: str, file: str) -> bytes | None:

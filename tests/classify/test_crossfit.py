@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fairsynth.classify import crossfit
 from fairsynth.classify.crossfit import CrossFit, half_of
-from fairsynth.classify.images import Data, Images
+from fairsynth.classify.images import Data, Images, taken
 from fairsynth.classify.policies import POLICIES, Policy
 from fairsynth.classify.training import Training
+from fairsynth.config import ClassifyConfig
 from tests.support.training import CONFIG, SETTING, data
 
 __all__ = ["data"]
@@ -33,34 +36,53 @@ def pictures(images: Images) -> list[bytes]:
 
 
 class Watched(Training):
-    """Remembers the validation images that each training has, and the last that it is asked about."""
+    """Remembers the validation images that each choice has, and the last that it is asked about."""
 
     runs: ClassVar[list[Watched]] = []
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.has, self.asked = pictures(self.data.validation), list[bytes]()
+        self.used, self.asked = 0, dict[int, list[bytes]]()
         Watched.runs.append(self)
+
+    def use(self, number: int) -> None:
+        """As ever."""
+        self.used = number
+        super().use(number)
 
     def probabilities(self, images: Images) -> Any:
         """As ever."""
-        self.asked = pictures(images)
+        self.asked[self.used] = pictures(images)
         return super().probabilities(images)
+
+
+def short(policy: Policy) -> tuple[dict[str, Any], ClassifyConfig]:
+    """A setting and a config for a training of few epochs."""
+    config = CONFIG.model_copy(update={"pretrain_epochs": 2, "finetune_epochs": 2, **policy._asdict()})
+    return {**SETTING, **policy._asdict(), "epochs": 2}, config
+
+
+def cross_fitted(data: Data, policy: Policy, state: Path) -> NDArray[np.int64]:
+    setting, config = short(policy)
+    fit = CrossFit("fairsynth", setting, data, config, 3, "worst-group")
+    return fit.predicted(state, 1e9, lambda count, epoch: None)
 
 
 @pytest.fixture
 def halves(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a policy; gives for each of its trainings the images that it had and those that it was judged by."""
+    """Runs a policy; gives for each half the images that it had and those that it was judged by, and trainings' number."""
 
-    def run(policy: Policy) -> list[tuple[list[bytes], list[bytes]]]:
+    def run(policy: Policy) -> tuple[list[tuple[list[bytes], list[bytes]]], int]:
         monkeypatch.setattr(crossfit, "Training", Watched)
         monkeypatch.setattr(Watched, "runs", [])
-        config = CONFIG.model_copy(update={"pretrain_epochs": 1, "finetune_epochs": 1, **policy._asdict()})
-        setting = {**SETTING, **policy._asdict(), "epochs": 1}
-        fit = CrossFit("fairsynth", setting, data, config, 3, "worst-group")
-        predicted = fit.predicted(tmp_path / "state.safetensors", 1e9, lambda count, epoch: None)
+        predicted = cross_fitted(data, policy, tmp_path / "state.safetensors")
         assert predicted.shape == (len(data.validation),) and {*predicted.tolist()} <= {0, 1}
-        return [(run.has, run.asked) for run in Watched.runs]
+        found = [
+            (pictures(choice.known), run.asked[number])
+            for run in Watched.runs
+            for number, choice in enumerate(run.choices)
+        ]
+        return found, len(Watched.runs)
 
     return run
 
@@ -69,7 +91,7 @@ def halves(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_each_image_judges_the_training_that_did_not_have_it(halves: Any, data: Data, policy: Policy) -> None:
     everyone = pictures(data.validation)
     assert len({*everyone}) == len(everyone)
-    first, second = halves(policy)
+    (first, second), _ = halves(policy)
     for had, judged in (first, second):
         assert not {*had} & {*judged} and {*had} | {*judged} == {*everyone} and len(had) == len(judged)
     assert {*first[1]} == {*second[0]} and len(first[1]) + len(second[1]) == len(everyone)
@@ -77,8 +99,25 @@ def test_each_image_judges_the_training_that_did_not_have_it(halves: Any, data: 
 
 def test_policies_of_all_kinds_are_judged_by_the_same_halves(halves: Any) -> None:
     assert {policy.stage_2 for policy in POLICIES} <= {policy.stage_2 for policy in KINDS} | {"group-dro"}
-    found = [halves(policy) for policy in KINDS]
+    found = [halves(policy)[0] for policy in KINDS]
     assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize("policy", KINDS, ids=" ".join)
+def test_one_training_for_both_halves_is_what_two_would_have_been(
+    halves: Any, data: Data, tmp_path: Path, policy: Policy
+) -> None:
+    """Its predictions are those of a training for each half; only where validation is learnt from there are two."""
+    setting, config = short(policy)
+    half_N, expected = half_of(data.validation.groups, 3), np.full(len(data.validation), -1)
+    for half in range(2):
+        known, judges = (np.flatnonzero((half_N == half) == own) for own in (True, False))
+        run = Training("fairsynth", setting, replace(data, validation=taken(data.validation, known)), config, 3)
+        for _ in run.epochs():
+            pass
+        expected[judges] = run.probabilities(taken(data.validation, judges)).argmax(1)
+    assert np.array_equal(cross_fitted(data, policy, tmp_path / "other.safetensors"), expected)
+    assert halves(policy)[1] == (2 if policy.validation == "learn" else 1)
 
 
 def test_halves_share_out_every_group_and_are_others_for_another_seed() -> None:

@@ -17,7 +17,13 @@ from fairsynth.manifest import TEST, Manifest
 from fairsynth.stages.cluster.output import read_centres
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedding_of, with_embeddings
-from fairsynth.stages.evaluate.output import CLASSIFIERS, predictions_file, training_name, without_classifier
+from fairsynth.stages.evaluate.output import (
+    CLASSIFIERS,
+    predictions_file,
+    training_name,
+    training_of,
+    without_classifier,
+)
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import chosen_settings
 
@@ -41,7 +47,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     packer.real(TEST, test.rows(), context.dataset.images, config.data.images)
     names = [training_name(method, index) for index in seeds for method in methods]
     without_classifier(artifact, names)
-    ran = context.run_trainings(artifact, names, _work(context, artifact, test.rows()))
+    ordered = names if units.done().issuperset(names) else _longest_first(context, names)
+    ran = context.run_trainings(artifact, ordered, _work(context, artifact, test.rows()))
     units.here(names)
     tables = [
         pq.read_table(units[training_name(method, index)] / "predictions.parquet")
@@ -84,6 +91,21 @@ def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) 
         folder=artifact.path,
         checkpoint_seconds=config.resources.checkpoint_seconds,
     )
+
+
+def _longest_first(context: Context, names: Sequence[str]) -> list[str]:
+    """The trainings in the order in which they begin, so that all workers end at about the same time."""
+    from fairsynth.classify.methods import phases
+    from fairsynth.classify.packs import load_data
+    from fairsynth.classify.passes import effort
+
+    tuned, classify = context.artifacts["tune"], context.config.classify
+    chosen, packs = chosen_settings(tuned), tuned.units().path
+    efforts = {
+        method: effort(phases(method, setting, classify), load_data(packs, method))
+        for method, setting in chosen.items()
+    }
+    return sorted(names, key=lambda name: -efforts[training_of(name)[0]])
 
 
 def _seconds(units: Units, method: str, seeds: Sequence[int]) -> float:

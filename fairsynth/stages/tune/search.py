@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units, write_json
-from fairsynth.classify.crossfit import CrossFit
+from fairsynth.classify.crossfit import HALVES, CrossFit
 from fairsynth.classify.epoch import Epoch
 from fairsynth.classify.images import Data
 from fairsynth.classify.methods import phases
 from fairsynth.classify.packs import has_synthetic, load_data
+from fairsynth.classify.passes import effort
 from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
@@ -83,14 +84,21 @@ class Search:
         return [trial for method in config.methods for trial in trials[method]]
 
     def run_rung(self, run_trials: RunTrials, checkpoint_seconds: float) -> Callable[[Sequence[TrialTask]], None]:
-        """A function that runs tasks up to their rungs, those without a unit."""
+        """A function that runs tasks up to their rungs, those without a unit; long ones begin first, so that all end together."""
 
         def run(tasks: Sequence[TrialTask]) -> None:
             pending = [task for task in tasks if not self.units.has(task.unit)]
+            pending.sort(key=self._effort, reverse=True)
             if pending:
                 run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
 
         return run
+
+    def _effort(self, task: TrialTask) -> int:
+        """About how long a task takes beside others; exact figures would change nothing but their order."""
+        its = phases(task.method, task.setting, self.classify)
+        halves = HALVES if self._cross_fits(task.method) and any(phase.validation for phase in its) else 1
+        return halves * effort(its, self._data(task))
 
     def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[TrialTask]:
         """The next trials of a method."""

@@ -56,12 +56,19 @@ def test_without_synthetic_images_fairsynth_learns_from_real_ones(packs: Path, t
     assert {t.setting["synthetic"] for t in trials} == {"none"} and all(t.predicted for t in trials)
 
 
-@pytest.mark.parametrize("killed_after", [2, 5])
-def test_a_cross_fitted_trial_that_was_killed_goes_on_in_its_half(
-    packs: Path, tmp_path: Path, killed_after: int
+@pytest.mark.parametrize(
+    ("policy", "killed_after", "epochs"),
+    [
+        (Policy("none", "none", "learn", "light"), 2, 6),
+        (Policy("none", "none", "learn", "light"), 5, 6),
+        (Policy("none", "none", "choose", "light"), 2, 3),
+        (Policy("none", "dfr", "choose", "light"), 3, 4),
+    ],
+)
+def test_a_cross_fitted_trial_that_was_killed_goes_on_where_it_was(
+    packs: Path, tmp_path: Path, policy: Policy, killed_after: int, epochs: int
 ) -> None:
-    """Of two times three epochs."""
-    policy = Policy("none", "none", "learn", "light")
+    """Three epochs, twice where each half learns for itself, and one for a refit."""
     config = CLASSIFY.model_copy(update={"pretrain_epochs": 3, **policy._asdict()})
     tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 1})
 
@@ -77,7 +84,7 @@ def test_a_cross_fitted_trial_that_was_killed_goes_on_in_its_half(
             one.run(lambda trials: [trial(report, None) for trial in trials.values()] and None, 0.0)
         return seen
 
-    assert run(tmp_path / "whole", 99) == [1, 2, 3, 4, 5, 6]
+    assert run(tmp_path / "whole", 99) == [*range(1, epochs + 1)]
     run(tmp_path / "killed", killed_after)
     run(tmp_path / "killed", 99)
     whole, killed = (

@@ -33,6 +33,7 @@ _RESERVED = {*MARKS, "file_name", "image"}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Signs of a formula, full-width ones too, behind apostrophes and what is not seen; and cells that begin with a new line.
 _FORMULA = re.compile(r"'*(?:[\s\x00-\x1f\ufeff\u200b-\u200f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
+_AS_IT_IS = frozenset((int, float, type(None)))  # types of cells
 # As many as Hugging Face's own writer: its viewer reads a row group at a time.
 _ROW_GROUP = 100
 
@@ -43,16 +44,18 @@ def write_folder(target: Path, images: Images, suffix: str) -> int:
     Text that a spreadsheet would run as a formula gets an apostrophe before it (``inert``).
     """
     folders: dict[Group, str] = {}
-    count = 0
+    count, marks = 0, [_cell(value) for value in MARKS.values()]
     with open(target / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle)
         for count, (row, content) in enumerate(_checked(images), 1):
             if count == 1:
                 table.writerow(["file_name", *MARKS, *row])
             name = f"{_folder(target, folders, row)}/{row['image_id']}{suffix}"
-            with open(target / name, "xb") as file:
+            with open(f"{target}/{name}", "xb") as file:
                 file.write(content)
-            table.writerow([name, *map(_cell, [*MARKS.values(), *row.values()])])
+            table.writerow(
+                [name, *marks, *(value if type(value) in _AS_IT_IS else _cell(value) for value in row.values())]
+            )
         if not count:
             table.writerow(["file_name", *MARKS, *_NEEDED])
     return count
@@ -76,7 +79,9 @@ def inert(value: Any) -> Any:
 
     So does text that is such text behind apostrophes: without the first one, each is what it was.
     """
-    dangerous = isinstance(value, str) and _FORMULA.match(value)
+    if not isinstance(value, str) or value[:1].isalnum():
+        return value
+    dangerous = _FORMULA.match(value)
     return f"'{value}" if dangerous and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value, re.ASCII) else value
 
 

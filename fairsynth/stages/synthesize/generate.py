@@ -86,7 +86,7 @@ class PlannedRows:
     def __call__(self, unit: str) -> pa.Table:
         """Raises KeyError for a unit that is not planned."""
         start, end = self.places[unit]
-        return pa.Table.from_pylist(self.table.slice(start, end - start).to_pylist(), schema=image_plan.SCHEMA)
+        return self.table.slice(start, end - start).cast(image_plan.SCHEMA)
 
 
 class Written(NamedTuple):

@@ -165,8 +165,8 @@ def unit_files(artifact: Artifact, unit: str) -> dict[str, bytes]:
     units = artifact.units()
     if not units.has(unit):
         return {}
-    path = units[unit] / "images.parquet"
-    table = pq.read_table(path, columns=["image_id", "file"])
+    # ParquetFile, because read_table searches the folder first: three times the work for files this small.
+    table = pq.ParquetFile(units[unit] / "images.parquet").read(columns=["image_id", "file"])
     return dict(zip(table["image_id"].to_pylist(), table["file"].to_pylist(), strict=True))
 
 

@@ -162,7 +162,7 @@ def _places() -> list[str]:
     rows = result("rows_before_after")
     longer = [now / then - 1 for then, now in zip(rows["before"]["whole run"], rows["after"]["whole run"], strict=True)]
     return [
-        said("took {}, {} and {} longer than before", *(percent(share, 0) for share in longer)),
+        said("took {}, {}, {} and {} longer than before", *(percent(share, 0) for share in longer)),
         row("before, on a disk", f"{seconds['before, disk']:.0f} s"),
         row("on a disk", said("{} s, {} times", f"{seconds['disk']:.0f}", f"{found['disk / before, disk']:.2f}")),
         row(

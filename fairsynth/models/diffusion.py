@@ -13,7 +13,7 @@ import torch
 from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
-from fairsynth.config import ModelsConfig
+from fairsynth.config import FrozenWeights, ModelsConfig
 from fairsynth.models.device import pick_device
 from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.families.family import Family
@@ -21,6 +21,7 @@ from fairsynth.models.families.noise import Noise
 from fairsynth.models.families.table import family_of
 from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.hub.recognise import base_family, require_trainable
+from fairsynth.models.int8 import quantise
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import diffusion_source
@@ -102,14 +103,17 @@ def _checked_source(models: ModelsConfig) -> tuple[str, Family]:
     return source, family
 
 
-def load_denoiser(models: ModelsConfig) -> Denoiser:
+def load_denoiser(models: ModelsConfig, frozen_weights: FrozenWeights = "dtype") -> Denoiser:
     """The frozen network, and the noise schedule from the model's own configuration.
 
+    ``frozen_weights``: as the setting of finetune; with int8 the device never holds the whole weights.
     Raises ConfigError for a model whose network predicts what training does not know, or that is not supported or trained.
     """
     source, family = _checked_source(models)
     require_trainable(models)
     network = family.load_network(source, models.diffusion_revision, getattr(torch, models.dtype))
+    if frozen_weights == "int8":
+        quantise(network, pick_device())
     noise = family.noise(source, models.diffusion_revision)
     return Denoiser(network.to(pick_device()).requires_grad_(False), noise, family)
 

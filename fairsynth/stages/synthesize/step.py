@@ -27,6 +27,7 @@ from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possib
 from fairsynth.stages.synthesize.output import TABLE, group_texts
 from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
+from fairsynth.stages.synthesize.told import all_texts, told_first
 
 VERSION = 5
 
@@ -52,8 +53,9 @@ def make(context: Context, artifact: Artifact) -> Made:
     quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
     possible, real = _possible_sources(context, list(quota)), context.train_counts
     setup = _filter_setup(context, artifact, list(quota))
+    run = partial(context.run_units, artifact, per_call=UNITS_PER_CALL)
     rounds = Rounds(
-        partial(context.run_units, artifact, per_call=UNITS_PER_CALL),
+        told_first(run, artifact.units(), config.models, all_texts(possible)),
         artifact,
         config.synthesize,
         config.filter,

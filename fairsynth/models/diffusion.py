@@ -1,4 +1,4 @@
-"""The base model as the pipeline uses it, of whatever family: load, encode, generate."""
+"""The base model as the pipeline uses it, of whatever family: load and encode."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from fairsynth.models.families.table import family_of
 from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.hub.recognise import base_family, require_trainable
 from fairsynth.models.int8 import quantise
-from fairsynth.models.sampling import Wanted, denoise, to_pixels
-from fairsynth.models.schedule import Sampling
 from fairsynth.models.sources import diffusion_source
 
 
@@ -137,25 +135,3 @@ def encode_posteriors(pipeline: Any, pixels_NHW3: NDArray[np.uint8]) -> tuple[ND
     )
     mean, std = family_of(pipeline).posterior(pipeline, images)
     return mean.float().cpu().numpy(), std.float().cpu().numpy()
-
-
-def generate(
-    pipeline: Any,
-    prompts: Sequence[str],
-    negative_prompts: Sequence[str],
-    seeds: Sequence[int],
-    size: int,
-    steps: int,
-    guidance: float,
-    latents_only: bool = False,
-) -> NDArray[Any]:
-    """Generate one image per prompt in the family's usual way; image i depends on prompt i and seed i, not on its neighbours.
-
-    Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) in the network's scale with ``latents_only``.
-    """
-    wanted = Wanted(
-        encode_prompts(pipeline, prompts), encode_prompts(pipeline, negative_prompts), [guidance] * len(prompts), seeds
-    )
-    sampling = Sampling(steps, family_of(pipeline).schedulers[0])
-    latents = denoise(pipeline, wanted, size, sampling)
-    return latents.float().cpu().numpy() if latents_only else to_pixels(pipeline, latents)

@@ -23,7 +23,7 @@ class Int8Linear(nn.Linear):
     ``weight`` is unpacked anew whenever it is asked for: what is written into it is lost.
     """
 
-    def __init__(self, linear: nn.Linear, device: torch.device | None = None) -> None:
+    def __init__(self, linear: nn.Linear, device: torch.device | str | None = None) -> None:
         # Not that of nn.Linear, which would make weights.
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -46,7 +46,7 @@ class Int8Linear(nn.Linear):
         return _Product.apply(input, self.codes, self.scale, self.bias)  # type: ignore[no-any-return]
 
 
-def quantise(network: nn.Module, device: torch.device | None = None) -> None:
+def quantise(network: nn.Module, device: torch.device | str | None = None) -> None:
     """Make the linear layers of a network's blocks ``Int8Linear``, in place, one after the other, on a device.
 
     Blocks lie in lists of modules and have nearly all weights. What is before and after them stays as it is: there are few

@@ -119,7 +119,9 @@ def told_of(pipeline: Any, count: int) -> Conditions:
     return mapped(lambda value: value.double() if value.is_floating_point() else value, told)
 
 
-@pytest.mark.parametrize("make", [tiny_sdxl.pipeline, tiny_sd3, tiny_flux2, tiny_zimage], ids=lambda make: make.__module__)
+@pytest.mark.parametrize(
+    "make", [tiny_sdxl.pipeline, tiny_sd3, tiny_flux2, tiny_zimage], ids=lambda make: make.__module__
+)
 def test_stacked_adapters_of_a_rounded_network_equal_those_of_peft(make: Callable[[], Any]) -> None:
     pipeline, count = make(), 3
     family, told = family_of(pipeline), told_of(pipeline, count)

@@ -118,7 +118,9 @@ def gpu_check(config: RunConfig, gpus: list[Gpu], torch_cuda: str) -> Check:
     least = 0.0 if tiny else _least_gpu_memory(config)
     if small := [gpu for gpu in gpus if gpu.free < least]:
         do = "end what else uses it, or lower resources.adapters_at_once and synthesize.unit_size"
-        return Check("GPUs", "warning", f"{found}; less than {gib(least)} are free on {small[0].name}", f"{do}{_lighter(config)}")
+        return Check(
+            "GPUs", "warning", f"{found}; less than {gib(least)} are free on {small[0].name}", f"{do}{_lighter(config)}"
+        )
     return Check("GPUs", "ok", f"{found}; torch for CUDA {torch_cuda}")
 
 

@@ -116,8 +116,10 @@ def _memory(plan: Plan) -> Iterator[str]:
     if is_demo(models.diffusion) or (whole := network_bytes(models)) is None:
         return
     rounded = network_bytes(models, tuned.frozen_weights) if tuned.generator != "vanilla" else None
-    training = f", {amount(rounded)} while adapters train" if rounded not in (None, whole) else ""
-    yield from _wrapped(f"memory   {amount(whole)} for the network's weights{training}; adapters and images come on top", " " * 9)
+    training = f", {amount(rounded)} while adapters train" if rounded and rounded != whole else ""
+    yield from _wrapped(
+        f"memory   {amount(whole)} for the network's weights{training}; adapters and images come on top", " " * 9
+    )
 
 
 def _rates(plan: Plan) -> Iterator[str]:

@@ -35,7 +35,9 @@ def test_a_plan_fits_a_terminal(tmp_path: Path) -> None:
 def test_the_memory_of_a_network_that_is_here_is_told(tmp_path: Path) -> None:
     shutil.copytree(demo_folder("diffusion"), tmp_path / "base")
     words = ["--preset", "demo", "--models.diffusion", tmp_path / "base", "--out", tmp_path / "out"]
-    plain, rounded = (" ".join(" ".join(shown(*words, *more)).split()) for more in ([], ["--finetune.frozen_weights", "int8"]))
+    plain, rounded = (
+        " ".join(" ".join(shown(*words, *more)).split()) for more in ([], ["--finetune.frozen_weights", "int8"])
+    )
     assert " for the network's weights; adapters and images come on top" in plain
     assert " for the network's weights, " in rounded and " while adapters train; " in rounded
     assert "for the network's weights" not in " ".join(shown("--preset", "demo", "--out", tmp_path / "out"))

@@ -187,7 +187,9 @@ def test_sides_are_whole_patches_of_latents(folders: dict[str, Path], pipeline: 
 
 def test_a_side_beyond_the_table_of_positions_is_refused_before_anything_is_loaded(folders: dict[str, Path]) -> None:
     check_sources(models(folders["t5"], 128), ClassifyConfig())
-    with pytest.raises(ConfigError, match=r"^models\.image_size is 136; .* beyond 128 pixels: set --models\.image_size 128"):
+    with pytest.raises(
+        ConfigError, match=r"^models\.image_size is 136; .* beyond 128 pixels: set --models\.image_size 128"
+    ):
         check_sources(models(folders["t5"], 136), ClassifyConfig())
     blocks = {"block_out_channels": [1] * 4}
     published = [FAMILY.most_side(blocks, {"pos_embed_max_size": tokens}) for tokens in (192, 384)]

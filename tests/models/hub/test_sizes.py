@@ -46,7 +46,12 @@ def test_what_is_not_here_or_broken_has_no_size(tmp_path: Path, monkeypatch: pyt
     (folder / "unet").mkdir(parents=True)
     models = ModelsConfig(diffusion=str(folder))
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    for index, content in (("{", b""), ("[]", b""), ('{"_class_name": "Odd"}', b""), ('{"_class_name": "StableDiffusionPipeline"}', b"x")):
+    for index, content in (
+        ("{", b""),
+        ("[]", b""),
+        ('{"_class_name": "Odd"}', b""),
+        ('{"_class_name": "StableDiffusionPipeline"}', b"x"),
+    ):
         (folder / "model_index.json").write_text(index, "utf-8")
         weights.write_bytes(content)
         assert network_bytes(models) is None

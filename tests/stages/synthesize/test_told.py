@@ -84,7 +84,9 @@ def test_what_the_unit_lacks_the_worker_encodes(
     )
 
 
-def test_no_worker_starts_for_a_model_in_the_package_or_where_nothing_is_left(own: ModelsConfig, tmp_path: Path) -> None:
+def test_no_worker_starts_for_a_model_in_the_package_or_where_nothing_is_left(
+    own: ModelsConfig, tmp_path: Path
+) -> None:
     asked, made = list[list[str]](), Units(tmp_path / "units")
 
     def run(names: list[str], make: object) -> Ran:

@@ -1,8 +1,8 @@
 """Frozen weights of one byte each: a network that is trained by adapters alone then takes a quarter to a half of the memory.
 
 Every output of a linear layer has a scale, the largest of its weights / 127, and weights are rounded to its multiples. They
-are unpacked where they are used, and again in the backward pass: kept between both, as other libraries' are where autograd
-sees the unpacking, they would take the memory of the whole weights after all. Needs torch alone.
+are unpacked where they are used, and again in the backward pass. Where autograd sees the unpacking, as with torchao 0.18, it
+keeps the unpacked weights of all layers between both, which takes the memory of the whole ones after all. Needs torch alone.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from fairsynth.models.sources import diffusion_source
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _BYTES = {"float32": 4, "bfloat16": 2}
 # A matrix within numbered blocks, of which nearly all are a linear layer's (models.int8).
-_IN_BLOCKS = re.compile(r"\.\d+\..*weight$")
+_IN_BLOCKS = re.compile(r"\.\d+\..+\.weight$")
 
 
 def network_bytes(models: ModelsConfig, frozen_weights: FrozenWeights = "dtype") -> int | None:

@@ -23,11 +23,10 @@ from fairsynth.stages.finetune.output import (
 )
 from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.synthesize import filter_setup, image_plan
-from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possible_sources
+from fairsynth.stages.synthesize.decisions import Sources, all_texts, decide_groups, possible_sources
 from fairsynth.stages.synthesize.output import TABLE, group_texts
 from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
-from fairsynth.stages.synthesize.told import all_texts, told_first
 
 VERSION = 5
 
@@ -53,9 +52,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     quota = image_plan.quotas(_groups_to_make(context), config.synthesize.per_group, config.synthesize.fill)
     possible, real = _possible_sources(context, list(quota)), context.train_counts
     setup = _filter_setup(context, artifact, list(quota))
-    run = partial(context.run_units, artifact, per_call=UNITS_PER_CALL)
     rounds = Rounds(
-        told_first(run, artifact.units(), config.models, all_texts(possible)),
+        partial(context.run_units, artifact, per_call=UNITS_PER_CALL),
         artifact,
         config.synthesize,
         config.filter,
@@ -63,6 +61,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         setup.maker(config, context.artifacts["finetune"].units().path),
         setup.copy_threshold,
         config.finetune.parameters == "adapter",
+        (config.models, all_texts(possible)),
     )
     try_out = partial(rounds.trials, sources=possible)
     known = setup.recognised, config.synthesize, config.filter

@@ -12,12 +12,10 @@ from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig
 from fairsynth.models.sources import is_demo
 from fairsynth.stages.finetune.output import TEXTS_UNIT
-from fairsynth.stages.synthesize.image_plan import Source
 from fairsynth.work import Ran, RunUnits, Work
 
 if TYPE_CHECKING:
     from fairsynth.models.families.conditions import Conditions
-    from fairsynth.stages.synthesize.decisions import Sources
 
 
 class EncodedTexts:
@@ -30,12 +28,6 @@ class EncodedTexts:
         from fairsynth.models.texts import encoded, table_of
 
         return {"texts": table_of(encoded(self.models, self.texts))}
-
-
-def all_texts(possible: Sources) -> list[str]:
-    """All prompts and negative prompts that a stage may use, whichever routes are decided for."""
-    sources: list[Source] = [one for routes in possible.values() for some in routes.values() for one in some]
-    return sorted({text for source in sources for text in (source.prompt, source.negative_prompt)})
 
 
 def told_first(run: RunUnits, units: Units, models: ModelsConfig, texts: Sequence[str]) -> RunUnits:

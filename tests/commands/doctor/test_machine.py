@@ -86,7 +86,7 @@ def test_gpus_must_suit_the_models(config: object, gpus: list[Gpu], cuda: str, s
 @pytest.mark.parametrize(
     ("given", "free", "told"),
     [
-        ({"dtype": "float32"}, 29, "--models.dtype bfloat16 and --finetune.frozen_weights int8"),
+        ({"dtype": "float32"}, 28, "--models.dtype bfloat16 and --finetune.frozen_weights int8"),
         ({"dtype": "float32"}, 32, ""),
         ({}, 16, "take --finetune.frozen_weights int8"),
         ({"frozen": "int8"}, 16, ""),

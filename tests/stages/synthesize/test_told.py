@@ -17,13 +17,14 @@ from fairsynth.models import diffusion
 from fairsynth.models.diffusion import load_text_encoder
 from fairsynth.models.sources import demo_folder
 from fairsynth.stages.finetune.output import TEXTS_UNIT
+from fairsynth.stages.synthesize.decisions import all_texts
 from fairsynth.stages.synthesize.generate import GenerateUnit
-from fairsynth.stages.synthesize.told import EncodedTexts, all_texts, known_texts, told_first
+from fairsynth.stages.synthesize.told import EncodedTexts, known_texts, told_first
 from fairsynth.work import Ran, Work, run_local, write_tables
 from tests.support.synthesize.worlds import MODELS, PNG, SAMPLING, SOURCES, World, plan, units, world
 
 __all__ = ["world"]
-POSSIBLE = {group: {source.route: [source] for source in sources} for group, sources in SOURCES.items()}
+POSSIBLE = {group: {"own": sources[:1], "other": sources[1:]} for group, sources in SOURCES.items()}
 TEXTS = sorted({text for some in SOURCES.values() for one in some for text in (one.prompt, one.negative_prompt)})
 
 

@@ -48,14 +48,17 @@ def shown(judges: Judges, rows: Sequence[Row]) -> dict[str, float]:
 
 def by_prompt(judges: Judges, groups: Sequence[Group]) -> dict[Group, dict[str, float]]:
     """The same of the base model's images."""
-    from fairsynth.models.diffusion import generate, load_pipeline
+    from fairsynth.models.diffusion import encode_prompts, load_pipeline
+    from fairsynth.models.sampling import Wanted, denoise, to_pixels
+    from fairsynth.models.schedule import Sampling
     from fairsynth.prompts import fill
 
     config, found = load_config(None, "demo", {}), {}
     pipeline, how = load_pipeline(config.models), config.synthesize
     for group in groups:
-        prompts = [fill(how.prompt, config.data, group)] * PLAIN
-        pixels = generate(pipeline, prompts, [""] * PLAIN, list(range(PLAIN)), 32, how.steps, how.guidance)
+        told = [encode_prompts(pipeline, [text] * PLAIN) for text in (fill(how.prompt, config.data, group), "")]
+        wanted = Wanted(told[0], told[1], [how.guidance] * PLAIN, range(PLAIN))
+        pixels = to_pixels(pipeline, denoise(pipeline, wanted, 32, Sampling(how.steps, how.scheduler)))
         found[group] = judges(pixels, [group] * PLAIN).shares()
     return found
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stacked.bases import Base, Batch
 from fairsynth.models.stacked import StackedAdapters, gradient
-from fairsynth.models.stacked_adamw import StackedAdamW
+from fairsynth.stages.finetune.stacked_adamw import StackedAdamW
 
 RANK = 16
 RATE, DECAY, MAX_NORM = 1e-4, 1e-2, 1.0

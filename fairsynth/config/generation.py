@@ -20,6 +20,9 @@ ROUTES: tuple[RouteName, ...] = get_args(RouteName)
 Scheduler = Literal["dpm++", "ddim", "euler", "unipc", "lcm"]
 
 
+FrozenWeights = Literal["dtype", "int8"]
+
+
 class ModelsConfig(Section):
     """The pretrained models: hub ids or local folders in the layout of ``save_pretrained``."""
 
@@ -125,6 +128,8 @@ class FinetuneConfig(Section):
     """Share of the adapters that may fail (their loss explodes twice) before the stage counts as failed."""
     checkpoint_every: Positive = 100
     """Optimizer steps between checkpoints."""
+    frozen_weights: FrozenWeights = "dtype"
+    """Weights of the frozen network while adapters train. dtype: in the number format of models.dtype; int8: those of its linear layers as a byte each, for a card with less memory; steps take longer. Images are made with the whole weights either way."""
 
     @property
     def rate_name(self) -> str:

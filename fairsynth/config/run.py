@@ -115,6 +115,11 @@ class RunConfig(Section):
         """What does not go with training whole networks."""
         if self.finetune.parameters != "full":
             return ""
+        if self.finetune.frozen_weights == "int8":
+            return (
+                "finetune.frozen_weights is int8, but finetune.parameters is full, which leaves no weight frozen; choose "
+                "--finetune.frozen_weights dtype, or train adapters: --finetune.parameters adapter"
+            )
         workers, per_cluster = self.resources.workers, self.resources.workers_per_cluster
         if self.finetune.generator == "lora":
             return (

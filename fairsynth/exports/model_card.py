@@ -69,6 +69,8 @@ def _training(config: RunConfig, family: Family) -> str:
         if tuned.parameters == "full"
         else f"rank {tuned.rank}, alpha {tuned.alpha}"
     )
+    if tuned.frozen_weights == "int8":
+        what += ", on a base whose linear layers were rounded to 8 bits a weight (int8)"
     prior = (
         f"prior preservation by {tuned.prior}, weight {tuned.prior_weight:g}"
         if tuned.prior_size

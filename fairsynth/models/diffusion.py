@@ -1,4 +1,4 @@
-"""The base model as the pipeline uses it, of whatever family: load, encode, generate."""
+"""The base model as the pipeline uses it, of whatever family: load and encode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
-from fairsynth.config import ModelsConfig
+from fairsynth.config import FrozenWeights, ModelsConfig
 from fairsynth.models.device import pick_device
 from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.families.family import Family
@@ -21,8 +21,7 @@ from fairsynth.models.families.noise import Noise
 from fairsynth.models.families.table import family_of
 from fairsynth.models.hub.foreign import require_safe
 from fairsynth.models.hub.recognise import base_family, require_trainable
-from fairsynth.models.sampling import Wanted, denoise, to_pixels
-from fairsynth.models.schedule import Sampling
+from fairsynth.models.int8 import quantise
 from fairsynth.models.sources import diffusion_source
 
 
@@ -102,14 +101,17 @@ def _checked_source(models: ModelsConfig) -> tuple[str, Family]:
     return source, family
 
 
-def load_denoiser(models: ModelsConfig) -> Denoiser:
+def load_denoiser(models: ModelsConfig, frozen_weights: FrozenWeights = "dtype") -> Denoiser:
     """The frozen network, and the noise schedule from the model's own configuration.
 
+    ``frozen_weights``: as the setting of finetune; with int8 the device never holds the whole weights.
     Raises ConfigError for a model whose network predicts what training does not know, or that is not supported or trained.
     """
     source, family = _checked_source(models)
     require_trainable(models)
     network = family.load_network(source, models.diffusion_revision, getattr(torch, models.dtype))
+    if frozen_weights == "int8":
+        quantise(network, pick_device())
     noise = family.noise(source, models.diffusion_revision)
     return Denoiser(network.to(pick_device()).requires_grad_(False), noise, family)
 
@@ -133,25 +135,3 @@ def encode_posteriors(pipeline: Any, pixels_NHW3: NDArray[np.uint8]) -> tuple[ND
     )
     mean, std = family_of(pipeline).posterior(pipeline, images)
     return mean.float().cpu().numpy(), std.float().cpu().numpy()
-
-
-def generate(
-    pipeline: Any,
-    prompts: Sequence[str],
-    negative_prompts: Sequence[str],
-    seeds: Sequence[int],
-    size: int,
-    steps: int,
-    guidance: float,
-    latents_only: bool = False,
-) -> NDArray[Any]:
-    """Generate one image per prompt in the family's usual way; image i depends on prompt i and seed i, not on its neighbours.
-
-    Returns uint8 (N, size, size, 3), or float32 latents (N, C, h, w) in the network's scale with ``latents_only``.
-    """
-    wanted = Wanted(
-        encode_prompts(pipeline, prompts), encode_prompts(pipeline, negative_prompts), [guidance] * len(prompts), seeds
-    )
-    sampling = Sampling(steps, family_of(pipeline).schedulers[0])
-    latents = denoise(pipeline, wanted, size, sampling)
-    return latents.float().cpu().numpy() if latents_only else to_pixels(pipeline, latents)

@@ -20,6 +20,7 @@ from fairsynth.config import ModelsConfig
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import load_without_texts
+from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.families.table import family_of
 from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
@@ -37,13 +38,20 @@ class ImageMaker:
 
     A row has ``prompt``, ``negative_prompt``, ``guidance``, ``seed``, ``adapter`` (a folder below ``adapters``, or
     None), ``adapter_scale``, ``second_adapter`` and ``adapter_from``: the share of the steps after which the adapters
-    come in. Its image depends on nothing else, to 1/255. ``texts``: prompts that there will be: they are encoded first, by
-    text encoders that are gone before the network comes, for these may be larger than it.
+    come in. Its image depends on nothing else, to 1/255. ``texts``: prompts that there will be: those that are not ``known``
+    are encoded first, by text encoders that are gone before the network comes, for these may be larger than it.
     """
 
-    def __init__(self, models: ModelsConfig, sampling: Sampling, adapters: Path, texts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        models: ModelsConfig,
+        sampling: Sampling,
+        adapters: Path,
+        texts: Iterable[str] = (),
+        known: Mapping[str, Conditions] | None = None,
+    ) -> None:
         self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
-        self.texts = Texts(models, texts)
+        self.texts = Texts(models, texts, known)
         self.pipeline = load_without_texts(models)
         self.merged, self.states = (
             MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)),

@@ -6,7 +6,7 @@ All weights of an adapter are one row of a matrix ``weights_NP``. The batch is a
 as one. That is exact where no layer mixes samples, as in the UNets of Stable Diffusion, which stay as
 diffusers made them: adapters enter by forward hooks.
 
-Needs torch alone. LoRA: arXiv 2106.09685; of convolutions: as peft does it.
+Frozen weights may be int8 (``models.int8``). Needs torch alone. LoRA: arXiv 2106.09685; of convolutions: as peft does it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn import functional
+
+from fairsynth.models.int8 import Int8Linear
 
 # Standard deviation of A's first values times the rank, as in peft's "gaussian"; B starts at zero.
 INITIAL_SPREAD = 1.0
@@ -149,8 +151,8 @@ def _ends(name: str, targets: Sequence[str]) -> bool:
 def _supported(name: str, module: nn.Module) -> nn.Linear | nn.Conv2d:
     """The module. Raises ValueError for a layer that adapters are not for."""
     layer_type = type(module)
-    # A class derived from these may compute something else, or pack its weights.
-    if layer_type not in (nn.Linear, nn.Conv2d):
+    # Another class derived from these may compute something else, or pack its weights.
+    if layer_type not in (nn.Linear, nn.Conv2d, Int8Linear):
         raise ValueError(
             f"{name!r} is a {layer_type.__module__}.{layer_type.__name__}; adapters are for Linear and Conv2d"
         )

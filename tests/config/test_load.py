@@ -129,6 +129,11 @@ def test_every_preset_loads_and_keeps_to_the_paper(name: str) -> None:
         assert len(config.data.label_names) == len(config.data.attribute_names) == 2
 
 
+def test_rounded_weights_are_for_adapters_alone() -> None:
+    with pytest.raises(ConfigError, match=r"frozen_weights is int8, but .* is full.*--finetune\.frozen_weights dtype"):
+        load_config(None, None, {"finetune.frozen_weights": "int8", "finetune.parameters": "full"})
+
+
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_config().seed = 3  # type: ignore[misc]

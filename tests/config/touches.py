@@ -101,6 +101,7 @@ TOUCHES: dict[str, tuple[object, str]] = {
     "finetune.patience": (3, "finetune"),
     "finetune.max_failed_share": (0.5, NOTHING),
     "finetune.checkpoint_every": (10, NOTHING),
+    "finetune.frozen_weights": ("int8", "finetune"),
     "shared.use": (False, "finetune synthesize"),
     "shared.rank": (8, "finetune"),
     "shared.alpha": (8, "finetune"),
@@ -215,7 +216,7 @@ OTHERWISE: dict[str, tuple[dict[str, object], dict[str, str | None]]] = {
         | dict.fromkeys(
             ("finetune.rank", "finetune.alpha", "finetune.target_modules", "finetune.learning_rate"), NOTHING
         )
-        | {"finetune.full_learning_rate": "finetune"},
+        | {"finetune.full_learning_rate": "finetune", "finetune.frozen_weights": None},
     ),
     "adapters by plain prompts": (
         {"finetune.generator": "lora"},

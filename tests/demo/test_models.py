@@ -12,9 +12,10 @@ import torch
 from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.demo.drawing import DIGIT_WORDS, TEXTURE_WORDS
-from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.models.diffusion import load_pipeline
 from fairsynth.models.encoder import ClipEncoder
 from fairsynth.models.sources import demo_folder
+from tests.support.models.plain_images import generate
 
 MODELS = load_config(preset="demo").models
 WEIGHTS = demo_folder("clip").parent

@@ -17,7 +17,7 @@ from fairsynth.config.load import load_config
 from fairsynth.demo import dataset
 from fairsynth.groups import Group
 from fairsynth.models.adapters import MergedAdapters, weights_file
-from fairsynth.models.diffusion import encode_posteriors, encode_prompts, generate, load_denoiser, load_pipeline
+from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_denoiser, load_pipeline
 from fairsynth.prompts import fill
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.denoising import Latents
@@ -26,6 +26,7 @@ from fairsynth.stages.finetune.jobs import AdapterJob, plan_adapters, plan_share
 from fairsynth.stages.finetune.lot_state import Trained
 from fairsynth.stages.finetune.stacked_training import StackedTrainer
 from tests.support.lots import denoiser_of
+from tests.support.models.plain_images import generate
 
 # The base model's flowers are seldom taken for the photograph's.
 GROUP, IMAGES = Group("high", "flower"), 48

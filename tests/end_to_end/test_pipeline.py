@@ -69,7 +69,8 @@ def test_groups_of_the_synthetic_set_are_equal(report: dict, finished_run: Path)
 def test_every_synthetic_image_can_be_made_again_from_its_row(finished_run: Path) -> None:
     from fairsynth.config.load import load_config
     from fairsynth.models.adapters import FILE_NAME
-    from fairsynth.models.diffusion import generate, load_pipeline
+    from fairsynth.models.diffusion import load_pipeline
+    from tests.support.models.plain_images import generate
 
     folder = stage_folder(finished_run, "synthesize")
     rows = [row for row in pq.read_table(folder / "synthetic.parquet").to_pylist() if row["adapter"]][:2]

@@ -14,12 +14,12 @@ from diffusers import StableDiffusionPipeline
 from fairsynth.config.load import load_config
 from fairsynth.exports.base_facts import base_facts
 from fairsynth.exports.dataset_card import dataset_card
-from fairsynth.models.diffusion import generate
 from fairsynth.models.families.table import FAMILIES
 from fairsynth.models.hub.base_model import with_base
 from fairsynth.models.sources import demo_folder
 from tests.support.cards import facts
 from tests.support.models import tiny_sdxl
+from tests.support.models.plain_images import generate
 from tests.support.models.tiny_flux2 import tiny_flux2
 from tests.support.models.tiny_sd3 import tiny_sd3
 from tests.support.models.tiny_zimage import tiny_zimage

@@ -131,6 +131,13 @@ def test_the_kept_states_are_counted_without_the_failed(best: int, last: int, fa
     assert expected in model_card(config_of(), rows)
 
 
+def test_a_rounded_base_is_told() -> None:
+    told = "rank 8, alpha 8, on a base whose linear layers were rounded to 8 bits a weight (int8); 32 px"
+    given = {"finetune__rank": 8, "finetune__alpha": 8}
+    assert told in model_card(config_of(**given, finetune__frozen_weights="int8"), [facts()])
+    assert "int8" not in model_card(config_of(**given), [facts()])
+
+
 @pytest.mark.parametrize("parameters", ["adapter", "full"])
 def test_the_code_that_is_shown_loads_what_lies_beside_it(
     parameters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

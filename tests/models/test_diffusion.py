@@ -14,7 +14,6 @@ from fairsynth.config import ModelsConfig
 from fairsynth.models.diffusion import (
     encode_posteriors,
     encode_prompts,
-    generate,
     load_autoencoder,
     load_denoiser,
     load_pipeline,
@@ -24,6 +23,7 @@ from fairsynth.models.diffusion import (
 from fairsynth.models.families.table import family_of
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import Sampling
+from tests.support.models.plain_images import generate
 from tests.support.models.tiny_flux2 import tiny_flux2
 from tests.support.models.tiny_sd3 import tiny_sd3
 from tests.support.models.tiny_sdxl import pipeline as tiny_sdxl

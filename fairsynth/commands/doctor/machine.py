@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 from fairsynth.commands.doctor.check import Check, gib
 from fairsynth.config import RunConfig
+from fairsynth.models.hub.sizes import network_bytes
 from fairsynth.models.sources import SMALL, is_demo
 
 _LEAST_MEMORY = 4 * 2**30
 _LEAST_GPU_MEMORY = 8 * 2**30  # of Stable Diffusion 1.5 and one adapter at 512 pixels, with room to spare
+# Besides the network's weights: of one adapter in training, and of a few images that are made. What is left of the above.
+_TRAINING, _MAKING = 5 * 2**30, 3 * 2**30
 _OBJECT_STORE = 512 * 2**20  # as fairsynth.engine.session asks for
 _BF16 = 8.0  # compute capability from which on GPUs compute in bfloat16
 _SHM = Path("/dev/shm")  # noqa: S108 - Linux's own
@@ -112,10 +115,30 @@ def gpu_check(config: RunConfig, gpus: list[Gpu], torch_cuda: str) -> Check:
     if config.models.dtype == "bfloat16" and (old := [g for g in gpus if 0 < g.capability < _BF16]):
         do = "use float32 there: --models.dtype float32"
         return Check("GPUs", "warning", f"{found}; {old[0].name} does not compute in bfloat16", do)
-    if not tiny and (small := [g for g in gpus if g.free < _LEAST_GPU_MEMORY]):
+    least = 0.0 if tiny else _least_gpu_memory(config)
+    if small := [gpu for gpu in gpus if gpu.free < least]:
         do = "end what else uses it, or lower resources.adapters_at_once and synthesize.unit_size"
-        return Check("GPUs", "warning", f"{found}; less than {gib(_LEAST_GPU_MEMORY)} are free on {small[0].name}", do)
+        return Check(
+            "GPUs", "warning", f"{found}; less than {gib(least)} are free on {small[0].name}", f"{do}{_lighter(config)}"
+        )
     return Check("GPUs", "ok", f"{found}; torch for CUDA {torch_cuda}")
+
+
+def _least_gpu_memory(config: RunConfig) -> float:
+    """Bytes for the larger of training and making images; of a model that is not here, those of Stable Diffusion 1.5."""
+    whole = network_bytes(config.models)
+    trained = network_bytes(config.models, config.finetune.frozen_weights)
+    if whole is None or trained is None:
+        return _LEAST_GPU_MEMORY
+    return max(whole + _MAKING, trained + _TRAINING if config.finetune.generator != "vanilla" else 0.0)
+
+
+def _lighter(config: RunConfig) -> str:
+    """Settings with which the network takes less, those that are left."""
+    ways = ["--models.dtype bfloat16"] if config.models.dtype == "float32" else []
+    adapters = config.finetune.generator != "vanilla" and config.finetune.parameters == "adapter"
+    ways += ["--finetune.frozen_weights int8"] if adapters and config.finetune.frozen_weights == "dtype" else []
+    return f"; or take {' and '.join(ways)}" if ways else ""
 
 
 def compiler_check() -> Check:

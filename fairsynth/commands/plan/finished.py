@@ -13,6 +13,7 @@ from fairsynth.commands.plan.counts import Counted
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.manifest import SPLITS
+from fairsynth.stages.finetune.output import TEXTS_UNIT
 from fairsynth.store.mirror import place_of
 
 _CLASS_UNITS = ("class=", "shared=")
@@ -70,7 +71,7 @@ def _units(stage: str, artifact: Artifact) -> int:
     names = artifact.units().done()
     if stage == "finetune":
         return sum("=" not in name or name.startswith(_CLASS_UNITS) for name in names)
-    return sum(not name.startswith("pack-") and "-after-" not in name for name in names)
+    return sum(not name.startswith("pack-") and "-after-" not in name and name != TEXTS_UNIT for name in names)
 
 
 def _sizes(artifact: Artifact) -> Sizes:

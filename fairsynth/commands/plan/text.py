@@ -13,6 +13,8 @@ from fairsynth.exhausted import amount
 from fairsynth.exports.terms import dataset_terms, model_terms, privacy
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
+from fairsynth.models.hub.sizes import network_bytes
+from fairsynth.models.sources import is_demo
 
 WIDTH, _MOST_GROUPS = 80, 20
 _SIGNS = "<= at most; ~ about, more or less is possible; a number alone is exact{}"
@@ -99,12 +101,25 @@ def _estimate(plan: Plan, price: float | None) -> Iterator[str]:
         cost = [hour * price for hour in hours]
         yield f"cost     {cost[1]:,.2f} ({cost[0]:,.2f} to {cost[2]:,.2f}) at {price:g} per worker-hour"
     yield f"disk     {amount(plan.size)} below the output folder"
+    yield from _memory(plan)
     if plan.synthesis.images.most > plan.synthesis.images.likely and "synthesize" not in plan.finished.records:
         yield from _wrapped(
             f"         Where images fail the filter more are made, in up to {plan.config.filter.max_rounds} rounds: "
             f"{plan.synthesis.images.most:,} images at most.",
             " " * 9,
         )
+
+
+def _memory(plan: Plan) -> Iterator[str]:
+    """What the network of a base model on this machine takes of a GPU, before any image or adapter."""
+    models, tuned = plan.config.models, plan.config.finetune
+    if is_demo(models.diffusion) or (whole := network_bytes(models)) is None:
+        return
+    rounded = network_bytes(models, tuned.frozen_weights) if tuned.generator != "vanilla" else None
+    training = f", {amount(rounded)} while adapters train" if rounded and rounded != whole else ""
+    yield from _wrapped(
+        f"memory   {amount(whole)} for the network's weights{training}; adapters and images come on top", " " * 9
+    )
 
 
 def _rates(plan: Plan) -> Iterator[str]:

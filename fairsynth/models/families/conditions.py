@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 Conditions = dict[str, torch.Tensor]
+MASK = "mask"
 
 
 def mapped(change: Callable[[torch.Tensor], torch.Tensor], conditions: Conditions) -> Conditions:

@@ -217,6 +217,10 @@ class Family(ABC):
             return None
         return 2 ** (len(blocks) - 1) * self.folded * self.token_side(network)  # type: ignore[no-any-return]
 
+    def most_side(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
+        """The longest side in pixels that the network has positions for, by the same; None if none is too long, as far as they say."""
+        return None
+
     def require_scheduler(self, name: str) -> None:
         """Raise ConfigError for a way to denoise that does not suit the model's noise."""
         if name not in self.schedulers:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Tokens of T5, as many as the pipeline reads unless it is told otherwise.
 _T5_TOKENS = 256
+# Tokens of a side in the table of positions, where the network's configuration does not say.
+_POSITIONS = 96
 
 
 class StableDiffusion3(FlowFamily):
@@ -97,6 +99,11 @@ class StableDiffusion3(FlowFamily):
         """Of the model's own patches."""
         patch = network_config.get("patch_size", 2)
         return patch if isinstance(patch, int) and patch > 0 else 1
+
+    def most_side(self, vae: Mapping[str, Any], network: Mapping[str, Any]) -> int | None:
+        """By the table of positions, of which an image's are cut out."""
+        tokens, factor = network.get("pos_embed_max_size", _POSITIONS), self.size_factor(vae, network)
+        return tokens * factor if factor and isinstance(tokens, int) and tokens > 0 else None
 
     def predict(
         self, network: Any, sample_NCHW: torch.Tensor, times: torch.Tensor, conditions: Conditions

@@ -56,6 +56,7 @@ class ZImage(FlowFamily):
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
+        from fairsynth.models.families.conditions import MASK
         from fairsynth.models.families.lengths import require_whole
 
         require_whole(partial(_asked, pipeline.tokenizer), prompts, _TOKENS, "models.diffusion")
@@ -65,7 +66,7 @@ class ZImage(FlowFamily):
             for prompt in prompts
         ]
         there = [torch.ones(len(text), dtype=torch.bool, device=text.device) for text in texts]
-        return {"text": pad_sequence(texts, batch_first=True), "mask": pad_sequence(there, batch_first=True)}
+        return {"text": pad_sequence(texts, batch_first=True), MASK: pad_sequence(there, batch_first=True)}
 
     def sigmas(self, steps: int) -> Sequence[float] | None:
         """Down to one step's share of the way, as in the pipeline."""
@@ -86,7 +87,9 @@ class ZImage(FlowFamily):
         """
         import torch
 
-        text, counts = conditions["text"], conditions["mask"].sum(1).tolist()
+        from fairsynth.models.families.conditions import MASK
+
+        text, counts = conditions["text"], conditions[MASK].sum(1).tolist()
         texts = [tokens[:count] for tokens, count in zip(text, counts, strict=True)]
         images = list(sample_NCHW.to(text.dtype).unsqueeze(2))
         way = network(images, ((1000 - times) / 1000).expand(len(images)), texts, return_dict=False)[0]

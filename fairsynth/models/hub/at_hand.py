@@ -21,7 +21,8 @@ def described(source: str, revision: str | None) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    return _cached(source, revision) or fetched(source, revision)
+    index = cached(source, INDEX, revision)
+    return index.parent if index else fetched(source, revision)
 
 
 def fetched(source: str, revision: str | None) -> Path:
@@ -55,12 +56,19 @@ def commit_on_hub(source: str, revision: str | None) -> str | None:
     return _COMMITS.get(asked)
 
 
-def _cached(source: str, revision: str | None) -> Path | None:
+def cached(source: str, file: str, revision: str | None = None) -> Path | None:
+    """A file of a model in its folder, or in the hub's cache, without asking the hub; None where it is not there.
+
+    ``revision`` None: of the commit that the cache has for the hub's main branch.
+    """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
     try:
-        found = try_to_load_from_cache(source, INDEX, revision=revision)
+        found = try_to_load_from_cache(source, file, revision=revision)
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(found) if isinstance(found, str) else None

@@ -73,9 +73,15 @@ def _check_backbone(folder: Path) -> None:
 
 def _check_side(family: Family, folder: Path, models: ModelsConfig) -> None:
     """Raise ConfigError for a side that the base model's images cannot have: it would be found out after the training."""
-    factor = family.size_factor(_content(folder, "vae"), _content(folder, family.network))
+    of_parts = _content(folder, "vae"), _content(folder, family.network)
+    factor, most = family.size_factor(*of_parts), family.most_side(*of_parts)
     if factor and models.image_size % factor:
         raise ConfigError(side_problem(models.image_size, factor))
+    if most and models.image_size > most:
+        raise ConfigError(
+            f"models.image_size is {models.image_size}; the base model knows no place beyond {most} pixels: set "
+            f"--models.image_size {most} or less"
+        )
 
 
 def _content(folder: Path, part: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from fairsynth.config import RunConfig
-from fairsynth.models.hub.at_hand import commit_on_hub
+from fairsynth.models.hub.at_hand import cached, commit_on_hub
 from fairsynth.models.sources import SMALL, clip_source, diffusion_source
 
 # A small file that every model of the kind has.
@@ -26,14 +26,14 @@ def pinned(config: RunConfig, say: Callable[[str], None] | None = None) -> RunCo
     """
     sections = {"models": config.models, "classify": config.classify}
     for key, source in _without_revision(config):
-        cached = _cached(source, _FILES[key])
-        commit = (_asked(source, _FILES[key]) or cached) if say else (cached or _asked(source, _FILES[key]))
+        known = _commit_in_cache(source, _FILES[key])
+        commit = (_asked(source, _FILES[key]) or known) if say else (known or _asked(source, _FILES[key]))
         if commit is None:
             continue
         section, name = f"{key}_revision".split(".")
         sections[section] = sections[section].model_copy(update={name: commit})
         if say:
-            say(_told(key, source, commit, cached))
+            say(_told(key, source, commit, known))
     return config.model_copy(update=sections)
 
 
@@ -58,16 +58,10 @@ def _without_revision(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield key, source
 
 
-def _cached(source: str, file: str) -> str | None:
+def _commit_in_cache(source: str, file: str) -> str | None:
     """The commit that the cache has for the hub's main branch."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(source, file)
-    except HFValidationError:
-        return None
-    return Path(found).parent.name if isinstance(found, str) else None
+    found = cached(source, file)
+    return found.parent.name if found else None
 
 
 @cache

@@ -37,10 +37,12 @@ def save_trained(
         with_usual_mode(folder / adapters.FULL_FILE_NAME)
     elif trained.weights is not None:
         kept = ("label", "attribute", "cluster", "prompt", "class_prompt", "seed", "images", "best_step", "generator")
+        rounded = {"frozen_weights": "int8"} if config.frozen_weights == "int8" else {}
         provenance = (
             {key: facts[key] for key in (*kept, "prompts") if key in facts}
             | base_of(models)
             | {"fairsynth": __version__, "family": denoiser.family.name}
+            | rounded
         )
         adapters.save_adapter(
             trained.weights,

@@ -164,6 +164,8 @@ def recipe(config: FinetuneConfig) -> dict[str, Any]:
         unused |= {"class_images"}
     if config.prior_group == "own":
         unused |= {"prior_group"}  # adapters from before this choice existed keep their identity
+    if config.frozen_weights == "dtype":
+        unused |= {"frozen_weights"}  # the same
     return config.model_dump(exclude=unused)
 
 

@@ -17,10 +17,10 @@ from fairsynth.config import FinetuneConfig
 from fairsynth.models.diffusion import Denoiser
 from fairsynth.models.families.conditions import Conditions, mapped, stacked
 from fairsynth.models.stacked import StackedAdapters
-from fairsynth.models.stacked_adamw import StackedAdamW
 from fairsynth.stages.finetune.denoising import EXPLODED, Draw, Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Progress, Row, Trained
+from fairsynth.stages.finetune.stacked_adamw import StackedAdamW
 
 # Steps between looks at the losses on a GPU: for a look the host waits for the device.
 GPU_LOOKS_EVERY = 8

@@ -92,7 +92,7 @@ class _LotWorker:
         self.units, self.checkpoints = Units(task.stage / "units"), task.stage / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.texts = self._texts(task.prompts)
-        self.denoiser = load_denoiser(self.models)
+        self.denoiser = load_denoiser(self.models, self.config.frozen_weights)
         class_files = {prompt: self.units[name] / "latents.parquet" for prompt, name in task.class_units.items()}
         self.latents = LatentFiles(list(task.embeddings), class_files, self._prior_facts())
 

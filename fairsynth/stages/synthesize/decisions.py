@@ -56,6 +56,12 @@ def possible_sources(
     return possible
 
 
+def all_texts(possible: Sources) -> list[str]:
+    """All prompts and negative prompts that a stage may use, whichever routes are decided for."""
+    sources: list[Source] = [one for routes in possible.values() for some in routes.values() for one in some]
+    return sorted({text for source in sources for text in (source.prompt, source.negative_prompt)})
+
+
 def decide_groups(
     possible: Sources,
     quota: Mapping[Group, int],

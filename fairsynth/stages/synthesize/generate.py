@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from fairsynth.artifacts import Units
 from fairsynth.config import ANY_IMAGE, ModelsConfig
 from fairsynth.data.copies import CopyDetector, thumbnails, unpacked
 from fairsynth.data.decode import decode
@@ -131,9 +132,11 @@ class GenerateUnit:
     ) -> None:
         from fairsynth.models.encoder import ClipEncoder
         from fairsynth.models.image_maker import ImageMaker
+        from fairsynth.stages.synthesize.told import known_texts
 
         self.rows, self.codec, self.references = PlannedRows(plan), codec, references
-        self.make = ImageMaker(models, sampling, adapters, self.rows.texts)
+        texts = self.rows.texts
+        self.make = ImageMaker(models, sampling, adapters, texts, known_texts(Units(plan.parent / "units"), texts))
         self.encoder = ClipEncoder(models)
         self.groups = sorted(references.texts)
         self.texts_GD = self.encoder.texts([references.texts[group] for group in self.groups])

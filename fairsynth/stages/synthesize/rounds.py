@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, sync
-from fairsynth.config import FilterConfig, SynthesizeConfig
+from fairsynth.config import FilterConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.near_duplicates import spread_out
 from fairsynth.groups import Group
 from fairsynth.models.probe import SEEN_FROM
 from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
 from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
+from fairsynth.stages.synthesize.told import told_first
 from fairsynth.stages.synthesize.trial_batches import TrialBatch
 from fairsynth.store.mirror import newest, sent
 from fairsynth.work import Ran, RunUnits, Work
@@ -57,7 +58,13 @@ class Rounds:
     copy_threshold: float | None = None
     stack: bool = True
     """Whether adapters may share a batch; whole UNets cannot."""
+    told: tuple[ModelsConfig, Sequence[str]] | None = None
+    """The models, and all texts that their rounds may use, which one worker encodes before the first; None: each for itself."""
     ran: Ran = field(default_factory=Ran)
+
+    def __post_init__(self) -> None:
+        if self.told is not None:
+            self.run_units = told_first(self.run_units, self.artifact.units(), *self.told)
 
     def until_full(
         self, quota: Mapping[Group, int], sources: Mapping[Group, Sequence[Source]]

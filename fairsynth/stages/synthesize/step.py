@@ -23,7 +23,7 @@ from fairsynth.stages.finetune.output import (
 )
 from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.synthesize import filter_setup, image_plan
-from fairsynth.stages.synthesize.decisions import Sources, decide_groups, possible_sources
+from fairsynth.stages.synthesize.decisions import Sources, all_texts, decide_groups, possible_sources
 from fairsynth.stages.synthesize.output import TABLE, group_texts
 from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
@@ -61,6 +61,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         setup.maker(config, context.artifacts["finetune"].units().path),
         setup.copy_threshold,
         config.finetune.parameters == "adapter",
+        (config.models, all_texts(possible)),
     )
     try_out = partial(rounds.trials, sources=possible)
     known = setup.recognised, config.synthesize, config.filter

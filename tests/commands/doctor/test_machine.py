@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from fairsynth.commands.doctor import packages
+from fairsynth.commands.doctor import machine, packages
 from fairsynth.commands.doctor.check import Check
 from fairsynth.commands.doctor.machine import (
     Gpu,
@@ -20,6 +20,7 @@ from fairsynth.commands.doctor.machine import (
     parsed_gpus,
 )
 from fairsynth.commands.doctor.packages import package_checks, torch_cuda, versions
+from fairsynth.config import ModelsConfig
 from fairsynth.config.load import load_config
 from tests.support.docs.pages import ROOT
 
@@ -80,6 +81,32 @@ def test_gpus_are_read_from_the_tools_lines() -> None:
 def test_gpus_must_suit_the_models(config: object, gpus: list[Gpu], cuda: str, status: str, told: str) -> None:
     check = gpu_check(config, gpus, cuda)  # type: ignore[arg-type]
     assert check.status == status and told in f"{check.found} {check.do}" and bool(check.do) == (status != "ok")
+
+
+@pytest.mark.parametrize(
+    ("given", "free", "told"),
+    [
+        ({"dtype": "float32"}, 28, "--models.dtype bfloat16 and --finetune.frozen_weights int8"),
+        ({"dtype": "float32"}, 32, ""),
+        ({}, 16, "take --finetune.frozen_weights int8"),
+        ({"frozen": "int8"}, 16, ""),
+        # The whole weights are there while images are made.
+        ({"frozen": "int8"}, 14, "adapters_at_once and synthesize.unit_size"),
+    ],
+)
+def test_a_gpu_holds_the_network_in_its_format(
+    given: dict[str, str], free: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def network_bytes(models: ModelsConfig, frozen_weights: str = "dtype") -> int:
+        """Of six billion weights."""
+        return 6 * 2**30 if frozen_weights == "int8" else {"float32": 4, "bfloat16": 2}[models.dtype] * 6 * 2**30
+
+    monkeypatch.setattr(machine, "network_bytes", network_bytes)
+    settings = {"models.dtype": given.get("dtype", "bfloat16"), "finetune.frozen_weights": given.get("frozen", "dtype")}
+    config = load_config(None, "waterbirds", settings)
+    check = gpu_check(config, [H200._replace(free=free * 2**30)], "12.8")
+    assert check.status == ("warning" if told else "ok") and told in check.do
+    assert told or not check.do
 
 
 def test_a_machine_without_a_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

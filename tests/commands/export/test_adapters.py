@@ -16,13 +16,14 @@ from fairsynth.commands.export.adapters import export_kohya
 from fairsynth.config.load import load_config
 from fairsynth.groups import Group
 from fairsynth.models import adapters
-from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.models.diffusion import load_pipeline
 from fairsynth.stages.finetune.adapter_files import save_trained
 from fairsynth.stages.finetune.lot_state import Progress, Trained
 from tests.conftest import fairsynth
 from tests.support.calling import export, refused
 from tests.support.datasets import tree
 from tests.support.lots import changed, denoiser_of, jobs, stack_of
+from tests.support.models.plain_images import generate
 
 DEMO, FORMAT = load_config(preset="demo"), ("--format", "kohya")
 LOW, ODD = Group("low", "flower"), Group("low/../x", "a b")

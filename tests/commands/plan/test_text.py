@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from fairsynth.commands.plan.text import duration
 from fairsynth.exhausted import amount
+from fairsynth.models.sources import demo_folder
 from tests.support.calling import call
 from tests.support.data.planning import waterbirds
 from tests.support.datasets import write_rows
@@ -28,6 +30,17 @@ def test_a_plan_fits_a_terminal(tmp_path: Path) -> None:
     text = "\n".join(lines)
     assert "  (0, 1): landbird, water" in text and "CreativeML" in text and "OpenRAIL-M" in text
     assert "to be confirmed" in " ".join(text.split())
+
+
+def test_the_memory_of_a_network_that_is_here_is_told(tmp_path: Path) -> None:
+    shutil.copytree(demo_folder("diffusion"), tmp_path / "base")
+    words = ["--preset", "demo", "--models.diffusion", tmp_path / "base", "--out", tmp_path / "out"]
+    plain, rounded = (
+        " ".join(" ".join(shown(*words, *more)).split()) for more in ([], ["--finetune.frozen_weights", "int8"])
+    )
+    assert " for the network's weights; adapters and images come on top" in plain
+    assert " for the network's weights, " in rounded and " while adapters train; " in rounded
+    assert "for the network's weights" not in " ".join(shown("--preset", "demo", "--out", tmp_path / "out"))
 
 
 def test_what_is_exact_before_an_image_was_opened_is_said_under_a_condition(tmp_path: Path) -> None:

@@ -185,6 +185,18 @@ def test_sides_are_whole_patches_of_latents(folders: dict[str, Path], pipeline: 
         check_sources(models(folders["t5"], size), ClassifyConfig())
 
 
+def test_a_side_beyond_the_table_of_positions_is_refused_before_anything_is_loaded(folders: dict[str, Path]) -> None:
+    check_sources(models(folders["t5"], 128), ClassifyConfig())
+    with pytest.raises(
+        ConfigError, match=r"^models\.image_size is 136; .* beyond 128 pixels: set --models\.image_size 128"
+    ):
+        check_sources(models(folders["t5"], 136), ClassifyConfig())
+    blocks = {"block_out_channels": [1] * 4}
+    published = [FAMILY.most_side(blocks, {"pos_embed_max_size": tokens}) for tokens in (192, 384)]
+    assert published == [3072, 6144] and FAMILY.most_side(blocks, {}) == 1536
+    assert FAMILY.most_side({}, {}) is None and FAMILY.most_side(blocks, {"pos_embed_max_size": None}) is None
+
+
 def test_t5_without_its_tokenizer_is_refused() -> None:
     index = {"text_encoder_3": ["transformers", "T5EncoderModel"], "tokenizer_3": [None, None]}
     assert FAMILY.unusable({}, index) == "has text_encoder_3, but not its companion"

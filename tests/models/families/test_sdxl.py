@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from fairsynth.config import ClassifyConfig, ModelsConfig
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.models.adapters import FILE_NAME, save_adapter, to_kohya
-from fairsynth.models.diffusion import encode_posteriors, encode_prompts, generate, load_pipeline, load_text_encoder
+from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_pipeline, load_text_encoder
 from fairsynth.models.families.sdxl import StableDiffusionXL
 from fairsynth.models.hub.check import check_sources
 from fairsynth.models.image_maker import ImageMaker
 from fairsynth.models.sampling import Wanted, denoise, to_pixels
 from fairsynth.models.schedule import SCHEDULERS, Sampling
 from fairsynth.models.stacked import StackedAdapters
+from tests.support.models.plain_images import generate
 from tests.support.models.tiny_sdxl import POOLED, SIZE, WIDTHS, models_of, pipeline, plain, tokenizer
 
 STEPS, GUIDANCE, SEEDS = 4, 3.0, (7, 8)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from fairsynth.config import FinetuneConfig, ModelsConfig, SynthesizeConfig
 from fairsynth.data.vectors import matrix
 from fairsynth.manifest import seed_for
-from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.models.diffusion import load_pipeline
 from fairsynth.stages.finetune.class_images import ClassLatents
 from fairsynth.stages.finetune.output import class_units
 from tests.support.models.memory import memory_for
+from tests.support.models.plain_images import generate
 
 MODELS = ModelsConfig(diffusion="demo", clip="demo", image_size=32)
 COUNT, STEPS, GUIDANCE, NEGATIVE, SEED = 5, 3, 2.0, "a dog", 11

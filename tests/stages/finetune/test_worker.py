@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fairsynth.artifacts import Units
 from fairsynth.errors import ConfigError
-from fairsynth.models.adapters import FILE_NAME
+from fairsynth.models.adapters import FILE_NAME, read_provenance
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import load_denoiser
 from fairsynth.stages.finetune import lot_state, step_files, worker
@@ -94,3 +94,13 @@ def test_a_config_that_fits_no_layer_is_told_before_any_step(task: LotTask) -> N
     with pytest.raises(ConfigError, match=r"no layer's name ends with one of 'to_x'"):
         train_lot(odd, Ranks(), lambda: False)
     assert {name for name in Units(task.stage / "units").done() if is_adapter(name)} == set()
+
+
+def test_a_lot_is_trained_on_a_rounded_base_and_its_files_say_so(task: LotTask) -> None:
+    train_lot(replace(task, config=CONFIG.model_copy(update={"frozen_weights": "int8"})), Ranks(), lambda: False)
+    rounded, other = Units(task.stage / "units"), replace(task, stage=task.stage.with_name("whole"))
+    train_lot(other, Ranks(), lambda: False)
+    for job in JOBS:
+        files = [units[job.name] / FILE_NAME for units in (rounded, Units(other.stage / "units"))]
+        assert [read_provenance(file).get("frozen_weights") for file in files] == ["int8", None]
+        assert not same_bits(*(load_file(file) for file in files))

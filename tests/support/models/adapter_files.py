@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from fairsynth.config.load import load_config
 from fairsynth.models import adapters
 from fairsynth.models.adapters import Part
-from fairsynth.models.diffusion import generate, load_pipeline
+from fairsynth.models.diffusion import load_pipeline
 from fairsynth.models.stacked import StackedAdapters
+from tests.support.models.plain_images import generate
 
 MODELS = load_config(preset="demo").models
 TARGETS = load_config(preset="demo").finetune.target_modules

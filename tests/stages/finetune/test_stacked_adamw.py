@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from fairsynth.models.stacked_adamw import StackedAdamW
+from fairsynth.stages.finetune.stacked_adamw import StackedAdamW
 
 PARTS, DECAY, MAX_NORM = (3, 40, 7), 0.05, 1.0
 # Two are alike; one has not moved yet; 0 is the first step of a warm-up.

@@ -66,6 +66,7 @@ TOUCHES: dict[str, tuple[object, str]] = {
     "models.clip_revision": ("abc", _MODELS),
     "models.dtype": ("bfloat16", _MODELS),
     "models.image_size": (256, _MODELS),
+    "models.shapes": ("buckets", _MODELS),
     "models.accept_licence": ("flux-non-commercial", NOTHING),
     "embed.unit_size": (64, "embed"),
     "cluster.k": (2, "cluster"),

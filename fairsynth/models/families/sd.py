@@ -55,7 +55,7 @@ class UNetFamily(Family):
 
         return Diffusion(DDPMScheduler.from_pretrained(source, subfolder="scheduler", revision=revision))
 
-    def scheduler(self, pipeline: Any, sampling: Sampling, size: int) -> Any:
+    def scheduler(self, pipeline: Any, sampling: Sampling, size: int | Shape) -> Any:
         """With the model's own noise schedule."""
         import diffusers
 

@@ -73,9 +73,14 @@ def _check_backbone(folder: Path) -> None:
 
 def _check_side(family: Family, folder: Path, models: ModelsConfig) -> None:
     """Raise ConfigError for a side that the base model's images cannot have: it would be found out after the training."""
-    factor = family.size_factor(_content(folder, "vae"), _content(folder, family.network))
+    factor = side_factor(family, folder)
     if factor and models.image_size % factor:
         raise ConfigError(side_problem(models.image_size, factor))
+
+
+def side_factor(family: Family, folder: Path) -> int | None:
+    """What the sides of a model's images are multiples of; None if its files do not say."""
+    return family.size_factor(_content(folder, "vae"), _content(folder, family.network))
 
 
 def _content(folder: Path, part: str) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn
 from fairsynth.config import FinetuneConfig
 from fairsynth.models.adapters import save_adapter
 from fairsynth.models.diffusion import encode_prompts
+from fairsynth.data.shapes import Shape
 from fairsynth.models.families.conditions import mapped
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.noise import Noise
@@ -93,22 +94,26 @@ def wanted(pipeline: Any, guidance: float, count: int = 3) -> Wanted:
     return Wanted(texts[0], texts[1], [guidance] * count, SEEDS[:count])
 
 
-def ours(pipeline: Any, guidance: float, scheduler: Any = "euler", **more: Any) -> Images:
+def ours(
+    pipeline: Any, guidance: float, scheduler: Any = "euler", shape: Shape = Shape(SIDE, SIDE), **more: Any
+) -> Images:
     """Our images, each value in 0..255."""
     return to_pixels(
-        pipeline, denoise(pipeline, wanted(pipeline, guidance), SIDE, Sampling(STEPS, scheduler), **more)
+        pipeline, denoise(pipeline, wanted(pipeline, guidance), shape, Sampling(STEPS, scheduler), **more)
     ).astype(int)
 
 
-def theirs(pipeline: Any, guidance: float, rows: slice = slice(0, 3), **more: Any) -> Images:
+def theirs(
+    pipeline: Any, guidance: float, rows: slice = slice(0, 3), shape: Shape = Shape(SIDE, SIDE), **more: Any
+) -> Images:
     """Those of the model's own pipeline, not rounded."""
     images = pipeline(
         prompt=list(PROMPTS[rows]),
         num_inference_steps=STEPS,
         guidance_scale=guidance,
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS[rows]],
-        height=SIDE,
-        width=SIDE,
+        height=shape.height,
+        width=shape.width,
         output_type="np",
         **more,
     ).images

@@ -152,7 +152,8 @@ def test_a_notice_makes_one_more_checkpoint_at_once() -> None:
 class Meeting:
     """Threads that stand for workers: each adds up what all of them bring."""
 
-    def __init__(self, world: int) -> None:
+    def __init__(self, world: int, load: Callable[[AdapterJob], Latents] = latents_of) -> None:
+        self.load = load
         self.world, self.parts = world, dict[int, torch.Tensor]()
         self.barrier = threading.Barrier(world, timeout=20)
         self.messages = 0
@@ -177,7 +178,7 @@ class Meeting:
 
         def work(trainer: FullTrainer, state: FullState | None) -> Trained:
             try:
-                return trainer.train(FULL_JOB, latents_of(FULL_JOB), state)
+                return trainer.train(FULL_JOB, self.load(FULL_JOB), state)
             except BaseException:
                 self.barrier.abort()
                 raise
@@ -187,13 +188,18 @@ class Meeting:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prior", ["teacher", "images"])
+@pytest.mark.parametrize(
+    ("prior", "load"), [("teacher", latents_of), ("images", latents_of), ("teacher", latents_of_shapes)]
+)
 @pytest.mark.parametrize("world", [2, 3])
-def test_data_parallel_workers_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_parallel_workers_train_what_one_does(
+    prior: str, load: Callable[[AdapterJob], Latents], world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three own samples and two of the prior: of three workers one has none of the prior."""
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 5})
     config = VALIDATING.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
-    one, parallel = train_full(config), Meeting(world).train(config)
+    one = full_trainer(config).train(FULL_JOB, load(FULL_JOB))
+    parallel = Meeting(world, load).train(config)
     assert one.progress.attempt == 1
     for found in parallel:
         assert difference(found.weights, one.weights) <= 1e-9

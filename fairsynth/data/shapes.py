@@ -62,8 +62,9 @@ def _nearest_sides(size: int, step: int, ratio: Fraction) -> Shape | None:
     # Products of shares, and no logarithms: the table is the same on every machine.
     return min(
         near,
-        key=lambda shape: _apart(Fraction(shape.height, shape.width) / ratio)
-        * _apart(Fraction(shape.height * shape.width, size**2)),
+        key=lambda shape: (
+            _apart(Fraction(shape.height, shape.width) / ratio) * _apart(Fraction(shape.height * shape.width, size**2))
+        ),
         default=None,
     )
 

@@ -200,7 +200,10 @@ _WITHOUT_SHARED = dict.fromkeys(_SHARED, NOTHING) | {"synthesize.routing": "synt
 # Other configs, by their settings, and where the table reads otherwise for them; None: the two do not go together.
 OTHERWISE: dict[str, tuple[dict[str, object], dict[str, str | None]]] = {
     "the default config": ({}, {}),
-    "images for the prior": ({"finetune.prior": "images"}, _SAMPLING | {"finetune.class_images": "finetune"}),
+    "images for the prior": (
+        {"finetune.prior": "images"},
+        _SAMPLING | {"finetune.class_images": "finetune", "models.shapes": None},
+    ),
     "attributes are discovered": (
         {"data.attribute": "discover"},
         {"data.discovered": "cluster", "data.severity": None},

@@ -19,7 +19,8 @@ from tests.conftest import SMALL, fairsynth
 from tests.support.comparing import sha, stage_folder
 from tests.support.datasets import crops, encoded, write_rows
 
-TALL, WIDE, SQUARE = (40, 28), (28, 40), (32, 32)
+TALL, WIDE, SQUARE = (40, 24), (24, 40), (32, 32)
+STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")
 LABELS, ATTRIBUTES = ("low", "high"), ("building", "flower")
 # Upright, lying and square images of each group, in the order (label, attribute); validation and test have squares.
 COUNTS = ((10, 2, 2), (2, 9, 1), (6, 6, 0), (0, 3, 9))
@@ -38,7 +39,9 @@ def dataset(root: Path, counts: Sequence[Sequence[int]]) -> Path:
     rows, members = list[tuple[object, ...]](), list[tuple[str, Group, tuple[int, int]]]()
     groups = [Group(label, attribute) for label in LABELS for attribute in ATTRIBUTES]
     for group, its in zip(groups, counts, strict=True):
-        members += [("train", group, shape) for shape, n in zip((TALL, WIDE, SQUARE), its, strict=True) for _ in range(n)]
+        members += [
+            ("train", group, shape) for shape, n in zip((TALL, WIDE, SQUARE), its, strict=True) for _ in range(n)
+        ]
         members += [(split, group, SQUARE) for split in ("val", "test") for _ in range(4)]
     for number, (split, group, (height, width)) in enumerate(members):
         name = f"{split}/{number:03d}.png"
@@ -49,12 +52,14 @@ def dataset(root: Path, counts: Sequence[Sequence[int]]) -> Path:
     return root
 
 
-def run(command: str, root: Path, out: Path, shapes: str) -> None:
-    """The pipeline up to a stage."""
+def run(stages: Sequence[str], root: Path, out: Path, shapes: str, **changed: object) -> None:
+    """Some stages of the pipeline; keys of ``changed`` use ``__`` for the dot."""
     settings = SETTINGS | {"data.format": "auto", "data.root": str(root), "models.shapes": shapes}
+    settings |= {key.replace("__", "."): value for key, value in changed.items()}
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    result = fairsynth(command, "--preset", "demo", "--out", str(out), *words)
-    assert result.returncode == 0, result.stderr[-3000:]
+    for stage in stages:
+        result = fairsynth(stage, "--preset", "demo", "--out", str(out), *words)
+        assert result.returncode == 0, result.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is left of a run up to the audit."""
     folder = tmp_path_factory.mktemp("runs") / "out"
-    run("audit", root, folder, "buckets")
+    run(STAGES, root, folder, "buckets")
     return folder
 
 
@@ -104,11 +109,11 @@ def test_synthetic_images_have_the_shapes_of_real_ones_in_their_proportion(out: 
     with open(out / "synthetic" / "metadata.csv", encoding="utf-8", newline="") as handle:
         for row in csv.DictReader(handle):
             with Image.open(out / "synthetic" / row["file_name"]) as image:
-                # The shorter side of most images of the dataset is 28 pixels, as of the shapes that are no squares.
-                expected = (28, 28) if row["height"] == row["width"] else (int(row["height"]), int(row["width"]))
+                # The shorter side of most images of the dataset is 24 pixels, as of the shapes that are no squares.
+                expected = (24, 24) if row["height"] == row["width"] else (int(row["height"]), int(row["width"]))
                 assert (image.height, image.width) == expected
             sizes[expected] += 1
-    assert {*sizes} == {(28, 28), TALL, WIDE} and sizes.total() == 4 * SMALL["synthesize.per_group"]
+    assert {*sizes} == {(24, 24), TALL, WIDE} and sizes.total() == 4 * SMALL["synthesize.per_group"]
     card = (out / "synthetic" / "README.md").read_text("utf-8")
     assert 'height=row["height"],' in card
 
@@ -127,7 +132,7 @@ def test_what_was_lost_midway_is_made_again_the_same(root: Path, out: Path, tmp_
     for unit in sorted((broken / "units").iterdir())[::2]:
         shutil.rmtree(unit)
     assert 0 < len(content(broken)) < len(content(whole))
-    run("synthesize", root, again, "buckets")
+    run(["synthesize"], root, again, "buckets")
     assert content(broken) == content(whole)
     first, second = (pq.read_table(folder / "synthetic.parquet") for folder in (whole, broken))
     assert first == second
@@ -138,7 +143,7 @@ def test_images_that_are_all_squares_give_the_same_adapters_either_way(tmp_path:
     root = dataset(tmp_path / "data", [(0, 0, 11)] * 4)
     weights = []
     for shapes in ("square", "buckets"):
-        run("finetune", root, tmp_path / shapes, shapes)
+        run(STAGES[:4], root, tmp_path / shapes, shapes)
         files = sorted((tmp_path / shapes / "adapters").rglob("*.safetensors"))
         weights.append({path.relative_to(tmp_path / shapes).as_posix(): sha(path) for path in files})
     assert weights[0] == weights[1] and len(weights[0]) == 4
@@ -147,11 +152,8 @@ def test_images_that_are_all_squares_give_the_same_adapters_either_way(tmp_path:
 
 @pytest.mark.slow
 def test_the_whole_network_is_trained_on_several_shapes_too(root: Path, tmp_path: Path) -> None:
-    settings = SETTINGS | {"data.format": "auto", "data.root": str(root), "models.shapes": "buckets"}
-    settings |= {"finetune.parameters": "full", "finetune.steps": 4, "synthesize.per_group": 4}
-    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    result = fairsynth("synthesize", "--preset", "demo", "--out", str(tmp_path / "out"), *words)
-    assert result.returncode == 0, result.stderr[-3000:]
+    changed = {"finetune__parameters": "full", "finetune__steps": 4, "synthesize__per_group": 4}
+    run(STAGES[:5], root, tmp_path / "out", "buckets", **changed)
     units = stage_folder(tmp_path / "out", "synthesize").glob("units/*/images.parquet")
     sizes = {Image.open(io.BytesIO(file)).size for unit in units for file in pq.read_table(unit)["file"].to_pylist()}
-    assert {(28, 40), (40, 28)} <= sizes
+    assert {TALL[::-1], WIDE[::-1]} <= sizes

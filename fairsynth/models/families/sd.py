@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fairsynth.data.shapes import Shape
 from fairsynth.models.families.family import CLIP_TOKENIZERS, Family, Part
 from fairsynth.models.schedule import SCHEDULERS, check_prediction
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fairsynth.config import ModelsConfig
 from fairsynth.data.shapes import Shape, buckets
 from fairsynth.models.hub.at_hand import fetched
@@ -11,6 +13,8 @@ from fairsynth.models.sources import diffusion_source
 
 # Of a model that does not say: known ones need less, and it divides into all of theirs.
 _FACTOR = 64
+# Diffusers' own calls take no other sides, and cards tell people to make an image again by them.
+_OWN_CALLS = 8
 
 
 def shapes_of(models: ModelsConfig) -> tuple[Shape, ...]:
@@ -25,4 +29,4 @@ def shapes_of(models: ModelsConfig) -> tuple[Shape, ...]:
     factor = side_factor(base.family, base.folder) or side_factor(
         base.family, fetched(diffusion_source(models), models.diffusion_revision)
     )
-    return buckets(models.image_size, factor or _FACTOR)
+    return buckets(models.image_size, math.lcm(factor or _FACTOR, _OWN_CALLS))

@@ -157,7 +157,9 @@ class EmbedUnit:
         columns = {name: ragged([row[name] for row in rows]) for name in ("mean", "std")}
         columns["latent_shape"] = pa.array([list(row["mean"].shape) for row in rows], pa.list_(pa.int32()))
         columns |= {name: pa.array([getattr(shape, name) for shape in shapes], pa.int32()) for name in Shape._fields}
-        return columns | {name: vectors(np.stack([row[name] for row in rows])) for name in rows[0] if name not in columns}
+        return columns | {
+            name: vectors(np.stack([row[name] for row in rows])) for name in rows[0] if name not in columns
+        }
 
     def _encoded(
         self, pixels_NHW3: NDArray[np.uint8], sizes_N2: NDArray[np.int64]

@@ -149,7 +149,12 @@ class StackedTrainer:
         return losses, powers, gradients
 
     def _batches(
-        self, draws: Sequence[Draw], texts_NK: Conditions, own: int, work: Callable[[Batch], Result], whole: int | None = None
+        self,
+        draws: Sequence[Draw],
+        texts_NK: Conditions,
+        own: int,
+        work: Callable[[Batch], Result],
+        whole: int | None = None,
     ) -> list[Result]:
         """The work on the draws as one batch, or on parts of a single draw, whose losses and gradients add up.
 
@@ -175,7 +180,9 @@ class StackedTrainer:
         losses = [0.0] * len(draws)
         for places in alike([draw.kind for _, draw in held]):
             adapters = [held[place][0] for place in places]
-            found = self._held_out(stack, weights_NP[adapters], [held[i][1] for i in places], _rows_of(texts_NK, adapters))
+            found = self._held_out(
+                stack, weights_NP[adapters], [held[i][1] for i in places], _rows_of(texts_NK, adapters)
+            )
             for adapter, loss in zip(adapters, found, strict=True):
                 losses[adapter] += loss
         return losses

@@ -28,6 +28,7 @@ from fairsynth.models.stacked import StackedAdapters
 from tests.support.models.tiny_sdxl import POOLED, SIZE, WIDTHS, models_of, pipeline, plain, tokenizer
 
 STEPS, GUIDANCE, SEEDS = 4, 3.0, (7, 8)
+SQUARE = Shape(SIZE, SIZE)
 PROMPTS = ["a photo of a low number on a building", "a photo of a high number on a flower"]
 AGAINST = ["", "stone"]
 RANK, ALPHA, KOHYA = 2, 4, "kohya.safetensors"
@@ -63,7 +64,7 @@ def by_diffusers(
     scheduler: str,
     prompts: list[str],
     against: list[str],
-    shape: Shape = Shape(SIZE, SIZE),
+    shape: Shape = SQUARE,
 ) -> Images:
     """The images that diffusers' own call makes, each value in 0..255, not rounded."""
     plain.scheduler = getattr(diffusers, scheduler).from_config(plain.scheduler.config)

@@ -220,11 +220,14 @@ def test_images_with_shapes_of_their_own_differ_in_their_posteriors_alone(root: 
     held_out = embed({**decoded, "name": f"{PREFIXES['val']}-000000"})
     assert held_out["embeddings"].column_names == same
     # One that is set aside takes none of its neighbours with it.
-    embed.encoder = Encoder(lambda vectors: vectors.__setitem__([0, 4], np.nan))
+    embed.encoder, embed.batch = Encoder(lambda vectors: vectors.__setitem__([0, 4], np.nan)), 32
     fewer = embed(decoded)["embeddings"]
     kept = [i for i in range(32) if i not in (0, 4)]
     assert fewer["latent_shape"] == found["latent_shape"].take(kept)
-    assert all(len(one) == len(other) for one, other in zip(rows_of(fewer, "mean"), rows_of(found.take(kept), "mean"), strict=True))
+    assert all(
+        len(one) == len(other)
+        for one, other in zip(rows_of(fewer, "mean"), rows_of(found.take(kept), "mean"), strict=True)
+    )
 
 
 def test_a_plain_loop_over_units_gives_the_same_embeddings(root: Path, tmp_path: Path) -> None:

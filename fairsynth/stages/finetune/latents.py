@@ -16,6 +16,7 @@ from fairsynth.data.vectors import matrix, rows
 from fairsynth.stages.embed.output import fact_column
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.passes import LatentShape
 from fairsynth.store.mirror import place_of
 
 
@@ -52,14 +53,15 @@ class LatentFiles:
         facts = {name: matrix(table, fact_column(name)).copy() for name in self.prior_facts}
         shapes = [tuple(shape) for shape in table["latent_shape"].to_pylist()]
         if len({*shapes}) > 1:
-            several = (
-                [row.reshape(shape) for row, shape in zip(rows(table, name), shapes, strict=True)]
-                for name in ("mean", "std")
-            )
-            return Latents(*several, None, facts, self.prior_facts)
+            mean, std = (_shaped(table, name, shapes) for name in ("mean", "std"))
+            return Latents(mean, std, None, facts, self.prior_facts)
         shape = (-1, *shapes[0])
         # Copies: Arrow's own memory is read-only, which torch warns about.
-        mean, std = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
+        means, stds = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
         file = self.class_files.get(job.class_prompt)
         prior = None if file is None else matrix(pq.read_table(file), "mean").reshape(shape).copy()
-        return Latents(mean, std, prior, facts, self.prior_facts)
+        return Latents(means, stds, prior, facts, self.prior_facts)
+
+
+def _shaped(table: pa.Table, name: str, shapes: Sequence[LatentShape]) -> list[NDArray[np.float32]]:
+    return [row.reshape(shape) for row, shape in zip(rows(table, name), shapes, strict=True)]

@@ -38,6 +38,8 @@ class ModelsConfig(Section):
     """Number format of the frozen models; adapters are always float32."""
     image_size: Positive = 512
     """Side in pixels at which images are encoded, trained on and generated; unless it is set, the base model's own."""
+    shapes: Literal["square", "buckets"] = "square"
+    """What the base model sees of an image, and makes. square: the middle square; buckets: the whole image but for a narrow rim, in one of seven shapes with about as many pixels, so portraits and landscapes stay what they are. CLIP and the classifier see the middle square either way."""
     accept_licence: str | None = None
     """Name of a base model's licence that forbids more than research, if what you do is allowed by it; without it such models are refused, and told by which name they are not."""
 

@@ -81,7 +81,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> RunConfig:
-        for problem in (self._prompts(), self._full(), self._methods(), self._trials()):
+        for problem in (self._prompts(), self._full(), self._shapes(), self._methods(), self._trials()):
             if problem:
                 raise ValueError(problem)
         return self
@@ -133,6 +133,16 @@ class RunConfig(Section):
                 f"{self.finetune.batch_size} samples in a step to share (finetune.batch_size)"
             )
         return ""
+
+    def _shapes(self) -> str:
+        """What does not go with images of several shapes."""
+        tuned = self.finetune
+        if self.models.shapes == "square" or tuned.prior != "images" or not tuned.prior_size:
+            return ""
+        return (
+            "finetune.prior is images, whose class images are squares, but models.shapes is buckets; choose --finetune.prior "
+            "teacher, or --models.shapes square"
+        )
 
     def _methods(self) -> str:
         """What does not go with the methods that are compared."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from fairsynth.data.colour import scale_key, to_srgb
 from fairsynth.data.metadata import BadImage
 from fairsynth.data.png import essentials
 from fairsynth.data.pointers import is_html, pointer_hint
+from fairsynth.data.shapes import Shape, nearest
 from fairsynth.escaping import printable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -67,6 +69,17 @@ class Facts:
     """1 for a still. PNG and WebP state the number; for GIF and TIFF 2 means several: counting reads the file."""
 
 
+class Shaped(NamedTuple):
+    """An image as CLIP sees it, and as the base model does."""
+
+    square: NDArray[np.uint8]
+    """Its middle square, (S, S, 3)."""
+    whole: NDArray[np.uint8]
+    """In the shape that is nearest to its own, (H, W, 3)."""
+    before: tuple[int, int]
+    """Height and width that it had."""
+
+
 def decode(content: bytes, size: int | None = None, rules: ImageRules = _RULES) -> NDArray[np.uint8]:
     """Decode to uint8 (H, W, 3): upright, sRGB, alpha over the background.
 
@@ -80,6 +93,17 @@ def decode_square(content: bytes, size: int, rules: ImageRules) -> tuple[NDArray
     """As ``decode`` at a size, and the height and width that the image had before."""
     image, facts = inspect_image(content, rules)
     return np.asarray(_square(image, size)), (facts.height, facts.width)
+
+
+def decode_shaped(content: bytes, size: int, shapes: Sequence[Shape], rules: ImageRules) -> Shaped:
+    """As ``decode`` at a size, and the same image scaled to cover the nearest of ``shapes`` and cut at the middle.
+
+    The nearest shape being the square of that side, both are the same pixels. Raises BadImage, as ``inspect_image`` does.
+    """
+    image, facts = inspect_image(content, rules)
+    shape = nearest(facts.height, facts.width, shapes)
+    square, whole = (np.asarray(_fitted(image, *sides)) for sides in (Shape(size, size), shape))
+    return Shaped(square, whole, (facts.height, facts.width))
 
 
 def inspect_image(content: bytes, rules: ImageRules = _RULES) -> tuple[Image.Image, Facts]:
@@ -234,6 +258,11 @@ def _check_content(rgb: Image.Image) -> None:
 
 def _square(image: Image.Image, size: int) -> Image.Image:
     """Scale the shorter side to ``size`` and cut the middle."""
-    if image.size == (size, size):
+    return _fitted(image, size, size)
+
+
+def _fitted(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale to cover so many pixels and cut the middle."""
+    if image.size == (width, height):
         return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -17,6 +19,16 @@ def matrix(table: pa.Table, name: str) -> NDArray[np.float32]:
     """An Arrow column of lists as a float32 matrix (N, D)."""
     column = table.column(name).combine_chunks()
     return np.asarray(column.flatten()).reshape(len(table), -1).astype(np.float32, copy=False)  # type: ignore[no-any-return]
+
+
+def ragged(values: Sequence[NDArray[np.float32]]) -> pa.Array:
+    """Vectors of several lengths as an Arrow column of lists, float32."""
+    return pa.array([np.asarray(value, np.float32).ravel() for value in values], pa.list_(pa.float32()))
+
+
+def rows(table: pa.Table, name: str) -> list[NDArray[np.float32]]:
+    """An Arrow column of lists of any lengths as vectors: copies, (D,) each."""
+    return [np.array(row.values, np.float32) for row in table.column(name)]
 
 
 def byte_rows(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:

@@ -71,15 +71,29 @@ def _made(facts: SetFacts) -> list[str]:
         + (f", {plain(facts.created)}." if facts.created else "."),
         f"- base model: {code(facts.diffusion)}, version {code(facts.diffusion_revision)}, {plain(facts.dtype)}",
         *([f"- adapters: {plain(facts.finetune)}"] if facts.finetune else []),
-        f"- sampling: {plain(sampling(facts))}; {facts.image_size} px; the run's seed is {facts.seed}, each image has its own",
+        f"- sampling: {plain(sampling(facts))}; {_pixels(facts)}; the run's seed is {facts.seed}, each image has its own",
         f"- filter: {plain(facts.filter)}; CLIP: {code(facts.clip)}, version {code(facts.clip_revision)}",
-        f"- files: {plain(facts.file_format)}, {facts.side} x {facts.side} px, as most images of the source dataset are",
+        f"- files: {plain(facts.file_format)}, {_sides(facts)}, as most images of the source dataset are",
     ]
     prompts = [(group, prompt) for group in facts.groups for prompt in group.prompts]
     if prompts:
         lines += ["", "| label | attribute | prompt |", "|---|---|---|"]
         lines += [f"| {plain(group.label)} | {plain(group.attribute)} | {code(prompt)} |" for group, prompt in prompts]
     return [lines[0], "", *lines[1:]]
+
+
+def _pixels(facts: SetFacts) -> str:
+    about = f"about {facts.image_size} x {facts.image_size} px in the height and width of each row"
+    return about if facts.shaped else f"{facts.image_size} px"
+
+
+def _side(facts: SetFacts, name: str) -> str:
+    """Height or width to make an image again, as Python."""
+    return f'row["{name}"]' if facts.shaped else str(facts.image_size)
+
+
+def _sides(facts: SetFacts) -> str:
+    return f"the shorter side {facts.side} px" if facts.shaped else f"{facts.side} x {facts.side} px"
 
 
 def _loading(layout: Layout) -> list[str]:
@@ -101,8 +115,7 @@ def _again(facts: SetFacts) -> list[str]:
         f"    {facts.negative_option},",
         f"    num_inference_steps={facts.steps},",
         f"    {facts.guidance_option},",
-        f"    height={facts.image_size},",
-        f"    width={facts.image_size},",
+        *(f"    {side}={_side(facts, side)}," for side in ("height", "width")),
         *(f"    {option}," for option in facts.call_options),
         "    generator=generator,",
         ").images[0]",

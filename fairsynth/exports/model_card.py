@@ -63,7 +63,8 @@ def _networks(family: Family) -> str:
 
 
 def _training(config: RunConfig, family: Family) -> str:
-    tuned, size = config.finetune, config.models.image_size
+    tuned, size = config.finetune, f"{config.models.image_size} px"
+    size = f"{size} squared, in the images' own shapes" if config.models.shapes != "square" else size
     what = (
         f"all weights of the {_networks(family)[:-1]}"
         if tuned.parameters == "full"
@@ -78,7 +79,7 @@ def _training(config: RunConfig, family: Family) -> str:
     )
     uniform = tuned.snr_ceiling is None or not family.weighs_by_snr
     loss = family.loss_weights if uniform else f"min-SNR loss weights ({tuned.snr_ceiling:g})"
-    return f"training: {what}; {size} px, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
+    return f"training: {what}; {size}, batch {tuned.batch_size}, learning rate {tuned.rate:g}; {prior}; {loss}"
 
 
 def _validated(made: Sequence[Mapping[str, Any]]) -> str:

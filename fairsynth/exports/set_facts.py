@@ -100,6 +100,9 @@ class SetFacts:
     """The same of the negative prompt of a row."""
     tag: str = "text-to-image"
     """What model hubs call base models of the kind."""
+    shaped: bool = False
+    """Whether images have shapes of their own, in their rows: ``image_size`` is the side of a square of about as many pixels, and
+    ``side`` the shorter side of the files."""
 
     @property
     def accepted(self) -> int:

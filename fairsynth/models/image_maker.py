@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ModelsConfig
+from fairsynth.data.shapes import Shape, shape_of
 from fairsynth.models.adapters import AdapterState, MergedAdapters, Part, read_state, weights_file
 from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import load_without_texts
@@ -34,12 +35,13 @@ _KEPT = 256
 
 
 class ImageMaker:
-    """``maker(rows)`` gives uint8 (N, size, size, 3) in the rows' order.
+    """``maker(rows)`` gives uint8 (N, H, W, 3) in the rows' order.
 
     A row has ``prompt``, ``negative_prompt``, ``guidance``, ``seed``, ``adapter`` (a folder below ``adapters``, or
     None), ``adapter_scale``, ``second_adapter`` and ``adapter_from``: the share of the steps after which the adapters
-    come in. Its image depends on nothing else, to 1/255. ``texts``: prompts that there will be: those that are not ``known``
-    are encoded first, by text encoders that are gone before the network comes, for these may be larger than it.
+    come in; and ``height`` and ``width`` in pixels, if its image is no square. Its image depends on nothing else, to 1/255.
+    ``texts``: prompts that there will be: those that are not ``known`` are encoded first, by text encoders that are gone before
+    the network comes, for these may be larger than it.
     """
 
     def __init__(
@@ -63,10 +65,13 @@ class ImageMaker:
         self.denoised, self.decoded = Parts(pixels, LIGHTER), Parts(f"{pixels} when its latents are decoded", LIGHTER)
 
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.uint8]:
-        """Images of rows that share their adapters, or that have one plain adapter each.
+        """Images of rows of one shape that share their adapters, or that have one plain adapter each.
 
+        Raises ValueError for rows of several shapes.
         Where memory does not hold them all, fewer at once. Raises Exhausted if it does not hold one.
         """
+        if len({self._shape(row) for row in rows}) > 1:
+            raise ValueError("rows of different height or width cannot share a batch")
         latents = torch.cat(self.denoised(len(rows), lambda part: self._latents(rows[part])))
         return np.concatenate(self.decoded(len(rows), lambda part: to_pixels(self.pipeline, latents[part])))
 
@@ -74,17 +79,21 @@ class ImageMaker:
         return self._stacked(rows) if len({_recipe(row) for row in rows}) > 1 else self._merged(rows)
 
     def _merged(self, rows: Sequence[Row]) -> torch.Tensor:
+        size = self._shape(rows[0])
         parts, begins = self._parts(rows[0]), math.ceil(rows[0]["adapter_from"] * self.sampling.steps)
         if not parts or not begins:
             self.merged.use(*parts)
-            return denoise(self.pipeline, self._wanted(rows), self.size, self.sampling, self.predict)
+            return denoise(self.pipeline, self._wanted(rows), size, self.sampling, self.predict)
         at = {0: (), begins: parts}
 
         def change(step: int) -> None:
             if step in at:
                 self.merged.use(*at[step])
 
-        return denoise(self.pipeline, self._wanted(rows), self.size, self.sampling, self.predict, before_step=change)
+        return denoise(self.pipeline, self._wanted(rows), size, self.sampling, self.predict, before_step=change)
+
+    def _shape(self, row: Row) -> Shape:
+        return Shape(row["height"], row["width"]) if "height" in row else shape_of(self.size)
 
     def _parts(self, row: Row) -> tuple[Part, ...]:
         names = [name for name in (row["adapter"], row["second_adapter"]) if name]
@@ -110,7 +119,7 @@ class ImageMaker:
         wanted = self._wanted([rows[place] for own in places for place in own])
         self.merged.use()
         with stack.using(weights), torch.no_grad():
-            latents = denoise(self.pipeline, wanted, self.size, self.sampling, predict, len(members))
+            latents = denoise(self.pipeline, wanted, self._shape(rows[0]), self.sampling, predict, len(members))
         where = {place: index for index, place in reversed(list(enumerate(p for own in places for p in own)))}
         return latents[[where[place] for place in range(len(rows))]]
 

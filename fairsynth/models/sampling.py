@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fairsynth.data.shapes import Shape, shape_of
 from fairsynth.errors import ConfigError
 from fairsynth.models.families.conditions import Conditions, joined, mapped
 from fairsynth.models.families.family import Family
@@ -40,13 +41,13 @@ class Wanted:
 def denoise(
     pipeline: Any,
     wanted: Wanted,
-    size: int,
+    size: int | Shape,
     sampling: Sampling,
     predict: Predict | None = None,
     adapters: int = 1,
     before_step: Callable[[int], None] | None = None,
 ) -> torch.Tensor:
-    """Latents (N, C, h, w) of images of ``size`` pixels, in the network's scale.
+    """Latents (N, C, h, w) of images of a size (a square's side, or height and width), in the network's scale.
 
     ``predict(sample, timestep, conditions)`` is the network, or a function in its place. With several ``adapters`` the
     batch is adapter-major and stays so when guidance doubles it. ``before_step(i)`` may change the network's weights.
@@ -78,21 +79,22 @@ def denoise(
     return latents
 
 
-def _facts(family: Family, size: int, latents: torch.Tensor) -> Conditions:
+def _facts(family: Family, size: int | Shape, latents: torch.Tensor) -> Conditions:
     """What the network is told of images that are made whole, besides their texts."""
-    facts = family.image_facts(np.full((len(latents), 2), size), size)
+    facts = family.image_facts(np.tile(np.array(shape_of(size)), (len(latents), 1)), size)
     return {name: torch.from_numpy(value).to(latents.device) for name, value in facts.items()}
 
 
-def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int) -> torch.Tensor:
+def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int | Shape) -> torch.Tensor:
     """One image's noise per generator: drawn on the CPU in float32, so it is the same on every device.
 
     Raises ConfigError for a size that the model's images cannot have.
     """
     family = family_of(pipeline)
     network, factor = family.network_of(pipeline), family.sides_multiple_of(pipeline)
-    if size % factor:
-        raise ConfigError(side_problem(size, factor))
+    for side in shape_of(size):
+        if side % factor:
+            raise ConfigError(side_problem(side, factor))
     shape = (1, *family.latent_shape(pipeline, size))
     noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
     return noise.to(
@@ -108,7 +110,7 @@ def network_of(pipeline: Any, network: Any = None) -> Predict:
 
 @torch.no_grad()
 def to_pixels(pipeline: Any, latents: torch.Tensor) -> NDArray[np.uint8]:
-    """Decode latents: uint8 (N, size, size, 3)."""
+    """Decode latents: uint8 (N, H, W, 3)."""
     images = family_of(pipeline).decode(pipeline, latents)
     shares = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return (shares * 255).round().astype(np.uint8)  # type: ignore[no-any-return]

@@ -53,6 +53,8 @@ class Context:
             "clip": revision(clip_source(models), models.clip_revision),
             "dtype": models.dtype,
             "image_size": str(models.image_size),
+            # Runs from before there were shapes keep their results.
+            **({"shapes": models.shapes} if models.shapes != "square" else {}),
         }
 
     @cached_property

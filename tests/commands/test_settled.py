@@ -51,6 +51,9 @@ def test_what_is_wrong_with_any_model_is_told(tmp_path: Path) -> None:
     assert "does not exist" in told(models__diffusion="./nowhere") and "does not exist" in told(
         models__clip="./nowhere"
     )
+    # Class images are squares.
+    square = told(models__shapes="buckets", finetune__prior="images")
+    assert "--finetune.prior teacher" in square and "--models.shapes square" in square
     assert "set --models.image_size 32" in told(models__image_size=30)
     odd = described(tmp_path / "odd", scheduler=["diffusers", "Euler"])
     assert "none of diffusers'" in told(models__diffusion=str(odd))

@@ -66,6 +66,7 @@ TOUCHES: dict[str, tuple[object, str]] = {
     "models.clip_revision": ("abc", _MODELS),
     "models.dtype": ("bfloat16", _MODELS),
     "models.image_size": (256, _MODELS),
+    "models.shapes": ("buckets", _MODELS),
     "models.accept_licence": ("flux-non-commercial", NOTHING),
     "embed.unit_size": (64, "embed"),
     "cluster.k": (2, "cluster"),
@@ -200,7 +201,10 @@ _WITHOUT_SHARED = dict.fromkeys(_SHARED, NOTHING) | {"synthesize.routing": "synt
 # Other configs, by their settings, and where the table reads otherwise for them; None: the two do not go together.
 OTHERWISE: dict[str, tuple[dict[str, object], dict[str, str | None]]] = {
     "the default config": ({}, {}),
-    "images for the prior": ({"finetune.prior": "images"}, _SAMPLING | {"finetune.class_images": "finetune"}),
+    "images for the prior": (
+        {"finetune.prior": "images"},
+        _SAMPLING | {"finetune.class_images": "finetune", "models.shapes": None},
+    ),
     "attributes are discovered": (
         {"data.attribute": "discover"},
         {"data.discovered": "cluster", "data.severity": None},

@@ -224,3 +224,10 @@ def test_the_code_that_is_shown_reads_what_lies_beside_the_card(
     # As the hub reads a repository: by the front matter.
     whole = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert list(whole) == ["train"] and whole["train"].num_rows == 9
+
+
+def test_of_images_with_shapes_of_their_own_the_row_says_height_and_width() -> None:
+    plain, shaped = (dataset_card(facts(shaped=shaped), "folder") for shaped in (False, True))
+    assert "height=32," in plain and "32 px; " in plain and "48 x 48 px" in plain
+    assert 'height=row["height"],' in shaped and 'width=row["width"],' in shaped and "height=32" not in shaped
+    assert "the shorter side 48 px" in text(shaped)

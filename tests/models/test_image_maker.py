@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
+from fairsynth.data.shapes import Shape
 from fairsynth.models.adapters import FILE_NAME
 from fairsynth.models.diffusion import load_pipeline
 from fairsynth.models.image_maker import ImageMaker
@@ -41,6 +42,21 @@ def plain() -> StableDiffusionPipeline:
     return load_pipeline(MODELS)
 
 
+@pytest.mark.parametrize("shape", [Shape(40, 24), Shape(24, 40)])
+def test_images_of_another_shape_are_those_of_plain_diffusers_merged_or_stacked(
+    plain: StableDiffusionPipeline, maker: ImageMaker, adapters: Path, shape: Shape
+) -> None:
+    rows = [row(name, 5 + number) | shape._asdict() for number, name in enumerate(("a", "b", "a"))]
+    found = maker(rows)
+    assert found.shape == (3, *shape, 3) and found.dtype == np.uint8
+    for place, one in enumerate(rows):
+        alone = maker([one]).astype(int)
+        assert furthest(found[place], alone[0]) <= 1
+        assert furthest(alone, by_diffusers(plain, adapters, [one], **{one["adapter"]: 1.0})) <= 1
+    with pytest.raises(ValueError, match="rows of different height or width cannot share a batch"):
+        maker([rows[0], row("a", 5)])
+
+
 def by_diffusers(
     plain: StableDiffusionPipeline, adapters: Path, rows: Sequence[Row], begins: int = 0, **strengths: float
 ) -> Images:
@@ -67,8 +83,8 @@ def by_diffusers(
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
             generator=[torch.Generator("cpu").manual_seed(r["seed"]) for r in rows],
-            height=32,
-            width=32,
+            height=rows[0].get("height", 32),
+            width=rows[0].get("width", 32),
             output_type="np",
             callback_on_step_end=step_end,
         ).images

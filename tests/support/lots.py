@@ -108,6 +108,14 @@ def latents_of(job: AdapterJob) -> Latents:
     return Latents(mean, np.abs(std) * np.float32(0.1), prior)
 
 
+def latents_of_shapes(job: AdapterJob) -> Latents:
+    """The same of squares, upright and lying images in turn."""
+    rng, shapes = np.random.default_rng(job.seed), ((4, SIDE, SIDE), (4, SIDE, SIDE // 2), (4, SIDE // 2, SIDE))
+    images = [shapes[i % 3] for i in range(len(job.image_ids))]
+    mean, std = ([rng.standard_normal(shape).astype(np.float32) for shape in images] for _ in range(2))
+    return Latents(mean, [np.abs(part) * np.float32(0.1) for part in std])
+
+
 def texts_of(work: Sequence[AdapterJob]) -> dict[str, Conditions]:
     """An embedding of each prompt, whatever other prompts there are."""
     prompts = {prompt for job in work for prompt in job.texts}

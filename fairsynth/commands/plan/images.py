@@ -10,6 +10,7 @@ from typing import Any
 from fairsynth.commands.plan.adapters import AdapterPlan
 from fairsynth.commands.plan.span import Span
 from fairsynth.config import RunConfig
+from fairsynth.data.shapes import MOST_SHAPES
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.stages.synthesize.image_plan import Source, plan_images, quotas, shares
@@ -89,10 +90,12 @@ def plan_synthesis(
     first = sum(needed.values())
     further = (config.filter.max_rounds - 1) * _MOST_PER_MISSING
     fanned = {g: max(len(s) for s in by_route.values()) for g, by_route in sources.items()}
+    # No unit has images of two shapes.
+    shapes = MOST_SHAPES if config.models.shapes != "square" else 1
     most = sum(
         math.ceil(needed[g] / settings.unit_size)
         + (config.filter.max_rounds - 1) * math.ceil(_MOST_PER_MISSING * quota[g] / settings.unit_size)
-        + config.filter.max_rounds * fanned[g]
+        + config.filter.max_rounds * fanned[g] * shapes
         for g in quota
         if quota[g]
     )
@@ -100,7 +103,7 @@ def plan_synthesis(
         groups,
         trials,
         Span(trials, trials + first, trials + first + further * sum(quota.values())),
-        Span(trial_units, trial_units + _round_units(config, needed, chosen), trial_units + most),
+        Span(trial_units, trial_units + _round_units(config, needed, chosen), trial_units * shapes + most),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.data.shapes import Shape, shape_of
 from fairsynth.errors import ConfigError
 from fairsynth.models.schedule import SCHEDULERS
 
@@ -170,10 +171,10 @@ class Family(ABC):
         Raises DataError for a prompt whose end would be cut off.
         """
 
-    def image_facts(self, sizes_N2: NDArray[np.int64], size: int) -> dict[str, NDArray[np.float32]]:
+    def image_facts(self, sizes_N2: NDArray[np.int64], size: int | Shape) -> dict[str, NDArray[np.float32]]:
         """What the network is told of images besides their texts: float32 (N, …) each.
 
-        ``sizes_N2``: height and width that images had before they were brought to ``size`` x ``size`` pixels.
+        ``sizes_N2``: height and width that images had before they were scaled to cover ``size``, and cut at the middle.
         """
         return {}
 
@@ -193,10 +194,10 @@ class Family(ABC):
         shift = getattr(config, "shift_factor", None) or 0.0
         return pipeline.vae.decode(latents_NCHW + shift, return_dict=False)[0]  # type: ignore[no-any-return]
 
-    def latent_shape(self, pipeline: Any, size: int) -> tuple[int, int, int]:
-        """Shape (C, h, w) of the latents of an image of ``size`` pixels. ``pixels_per_latent`` divides the size."""
-        side = size // self.pixels_per_latent(pipeline)
-        return int(self.network_of(pipeline).config.in_channels), side, side
+    def latent_shape(self, pipeline: Any, size: int | Shape) -> tuple[int, int, int]:
+        """Shape (C, h, w) of the latents of an image, whose sides ``pixels_per_latent`` divides."""
+        each, (height, width) = self.pixels_per_latent(pipeline), shape_of(size)
+        return int(self.network_of(pipeline).config.in_channels), height // each, width // each
 
     def pixels_per_latent(self, pipeline: Any) -> int:
         """Side in pixels of what one latent stands for."""
@@ -230,8 +231,8 @@ class Family(ABC):
             )
 
     @abstractmethod
-    def scheduler(self, pipeline: Any, sampling: Sampling, size: int) -> Any:
-        """A fresh scheduler with its timesteps set, with the model's own noise schedule, for images of ``size`` pixels.
+    def scheduler(self, pipeline: Any, sampling: Sampling, size: int | Shape) -> Any:
+        """A fresh scheduler with its timesteps set, with the model's own noise schedule, for images of a size.
 
         Raises ConfigError for a way to denoise that does not suit the model.
         """

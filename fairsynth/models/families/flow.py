@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fairsynth.data.shapes import Shape
 from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
 from fairsynth.models.families.family import Family
@@ -58,7 +59,7 @@ class FlowFamily(Family):
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler", revision=revision)
         return Flow(scheduler, self.density, self.weighs_clean)
 
-    def scheduler(self, pipeline: Any, sampling: Sampling, size: int) -> Any:
+    def scheduler(self, pipeline: Any, sampling: Sampling, size: int | Shape) -> Any:
         """Euler's as in the model's own pipeline, or a solver of higher order on the same shifted way.
 
         Raises ConfigError for one that is for noise of diffusion alone.
@@ -90,7 +91,7 @@ class FlowFamily(Family):
         """Shares of noise that Euler's steps begin at, before they are shifted; None: as the scheduler has them."""
         return None
 
-    def mu(self, pipeline: Any, size: int, steps: int) -> float:
+    def mu(self, pipeline: Any, size: int | Shape, steps: int) -> float:
         """How far levels are shifted for images of a size, where the scheduler leaves that open (arXiv 2403.03206, 5.3.2).
 
         A straight line in the number of the image's tokens, by the scheduler's configuration.
@@ -100,8 +101,8 @@ class FlowFamily(Family):
         # In the order of diffusers' own pipelines, so that levels are the same to the bit.
         return float(self.tokens(pipeline, size) * slope + (config.base_shift - slope * config.base_image_seq_len))
 
-    def tokens(self, pipeline: Any, size: int) -> int:
-        """Tokens of an image of ``size`` pixels."""
+    def tokens(self, pipeline: Any, size: int | Shape) -> int:
+        """Tokens of an image of a size."""
         _, height, width = self.latent_shape(pipeline, size)
         side = self.token_side(self.network_of(pipeline).config)
         return (height // side) * (width // side)

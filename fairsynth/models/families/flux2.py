@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fairsynth.data.shapes import Shape
 from fairsynth.models.families.family import Part, Tokenizer
 from fairsynth.models.families.flow import FlowFamily
 
@@ -93,7 +94,7 @@ class Flux2Klein(FlowFamily):
         """Evenly from nothing but noise to the last step's share."""
         return [1 - step / steps for step in range(steps)]
 
-    def mu(self, pipeline: Any, size: int, steps: int) -> float:
+    def mu(self, pipeline: Any, size: int | Shape, steps: int) -> float:
         """What the makers of the model found, by the number of tokens and of steps."""
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 

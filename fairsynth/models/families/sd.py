@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fairsynth.data.shapes import Shape
 from fairsynth.models.families.family import CLIP_TOKENIZERS, Family, Part
 from fairsynth.models.schedule import SCHEDULERS, check_prediction
 
@@ -55,7 +56,7 @@ class UNetFamily(Family):
 
         return Diffusion(DDPMScheduler.from_pretrained(source, subfolder="scheduler", revision=revision))
 
-    def scheduler(self, pipeline: Any, sampling: Sampling, size: int) -> Any:
+    def scheduler(self, pipeline: Any, sampling: Sampling, size: int | Shape) -> Any:
         """With the model's own noise schedule."""
         import diffusers
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.data.shapes import Shape, shape_of
 from fairsynth.models.families.family import CLIP_TOKENIZERS, Part, Tokenizer
 from fairsynth.models.families.sd import UNetFamily
 from fairsynth.models.families.sgm_names import sgm_name
@@ -63,14 +64,18 @@ class StableDiffusionXL(UNetFamily):
         )
         return {"text": text, "pooled": pooled}
 
-    def image_facts(self, sizes_N2: NDArray[np.int64], size: int) -> dict[str, NDArray[np.float32]]:
+    def image_facts(self, sizes_N2: NDArray[np.int64], size: int | Shape) -> dict[str, NDArray[np.float32]]:
         """``time_ids`` (N, 6): the size before, the corner of what was cut out, the size after (section 2.2 of the paper).
 
         Height comes before width. The corner is in pixels of the scaled image, as diffusers' training scripts count them.
         """
-        scaled_N2 = size * sizes_N2 // sizes_N2.min(1, keepdims=True)
-        corner_N2 = np.rint((scaled_N2 - size) / 2)
-        return {"time_ids": np.hstack([sizes_N2, corner_N2, np.full_like(sizes_N2, size)]).astype(np.float32)}
+        target_2 = np.array(shape_of(size), np.int64)
+        # By the side that needs the larger factor: H / h of an image against W / w.
+        side_N = (target_2 * sizes_N2[:, ::-1]).argmax(1)
+        scaled_N2 = target_2[side_N, None] * sizes_N2 // np.take_along_axis(sizes_N2, side_N[:, None], 1)
+        corner_N2 = np.rint((scaled_N2 - target_2) / 2)
+        after_N2 = np.broadcast_to(target_2, sizes_N2.shape)
+        return {"time_ids": np.hstack([sizes_N2, corner_N2, after_N2]).astype(np.float32)}
 
     def predict(
         self, network: Any, sample_NCHW: torch.Tensor, times: torch.Tensor, conditions: Conditions

@@ -73,8 +73,7 @@ def _check_backbone(folder: Path) -> None:
 
 def _check_side(family: Family, folder: Path, models: ModelsConfig) -> None:
     """Raise ConfigError for a side that the base model's images cannot have: it would be found out after the training."""
-    of_parts = _content(folder, "vae"), _content(folder, family.network)
-    factor, most = family.size_factor(*of_parts), family.most_side(*of_parts)
+    factor, most = sides(family, folder)
     if factor and models.image_size % factor:
         raise ConfigError(side_problem(models.image_size, factor))
     if most and models.image_size > most:
@@ -82,6 +81,12 @@ def _check_side(family: Family, folder: Path, models: ModelsConfig) -> None:
             f"models.image_size is {models.image_size}; the base model knows no place beyond {most} pixels: set "
             f"--models.image_size {most} or less"
         )
+
+
+def sides(family: Family, folder: Path) -> tuple[int | None, int | None]:
+    """What the sides of a model's images are multiples of, and the longest; None where its files do not say."""
+    of_parts = _content(folder, "vae"), _content(folder, family.network)
+    return family.size_factor(*of_parts), family.most_side(*of_parts)
 
 
 def _content(folder: Path, part: str) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
 from fairsynth.data.copies import unpacked
+from fairsynth.data.shapes import Shape
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import matrix
@@ -88,6 +89,16 @@ def real_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImage
     width = table.schema.field("embedding").type.list_size
     embeddings_ND = matrix(table, "embedding") if ids else np.zeros((0, width), np.float32)
     return RealImages(ids, [groups[i] for i in ids], embeddings_ND, unpacked(table.column("thumbnail")))
+
+
+def image_shapes(artifact: Artifact) -> dict[str, Shape]:
+    """The shape in which the base model sees every training image; empty where all are squares."""
+    found = dict[str, Shape]()
+    for file in embedding_files(artifact):
+        if "height" in pq.read_schema(file).names:
+            columns = pq.read_table(file, columns=["image_id", *Shape._fields]).to_pydict()
+            found |= zip(columns["image_id"], map(Shape, columns["height"], columns["width"]), strict=True)
+    return found
 
 
 def embedded_groups(artifact: Artifact, manifest: Manifest) -> dict[str, Group]:

@@ -13,6 +13,7 @@ from fairsynth.classify.methods import need_synthetic
 from fairsynth.data.unit_rows import PlanRows, write_plans
 from fairsynth.errors import DataError
 from fairsynth.manifest import TEST
+from fairsynth.models.hub.shapes import shapes_of
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.embedding import PREFIXES, VERSION, DecodeUnit, EmbedUnit, plan_rows
 from fairsynth.stages.stage import Made, check_prompts
@@ -32,7 +33,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     wanted = [row for row in context.ingested.rows() if row["split"] != TEST and not row["duplicate_of"]]
     parts = {prefix: plan_rows(row for row in wanted if row["split"] == split) for split, prefix in PREFIXES.items()}
     names = write_plans(plan, parts, config.embed.unit_size)
-    decode = DecodeUnit(context.dataset.storage, PlanRows(plan), config.models.image_size, config.data.images)
+    size, shapes = config.models.image_size, shapes_of(config.models)
+    decode = DecodeUnit(context.dataset.storage, PlanRows(plan), size, config.data.images, shapes)
     work = partial(EmbedUnit, config.models, batch=config.resources.embed_batch)
     ran = context.run_units(artifact, names, work, decode)
     units = artifact.units()

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.manifest import seed_for
 from fairsynth.models.families.conditions import Conditions, in_format, mapped
 from fairsynth.models.families.noise import Noise
 from fairsynth.stages.finetune.jobs import Kinds
+from fairsynth.stages.finetune.passes import LatentShape, Steps, generator, shuffled
 
 # Loss, in multiples of the target's own power, at which a network does far worse than one that predicts nothing.
 EXPLODED = 10.0
@@ -29,15 +29,22 @@ EXPLODED = 10.0
 class Latents:
     """Training data of an adapter: posterior mean and std (M, C, h, w), and class latents (K, C, h, w) or None.
 
+    Where images have several shapes, mean and std are lists of M arrays (C, h, w), and there are no class latents.
+
     ``facts``: what the network is told of each image besides its text (``Family.image_facts``), (M, …) each;
     ``prior_facts``: of one class image, (1, …) each.
     """
 
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    mean: NDArray[np.float32] | Sequence[NDArray[np.float32]]
+    std: NDArray[np.float32] | Sequence[NDArray[np.float32]]
     prior: NDArray[np.float32] | None = None
     facts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     prior_facts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> list[LatentShape]:
+        """The shape of each image's latents."""
+        return [tuple(mean.shape) for mean in self.mean]
 
 
 @dataclass(frozen=True)
@@ -60,27 +67,29 @@ class Draw:
         some = Draw(self.clean[chosen], self.noise[chosen], self.levels[chosen], texts, facts)
         return some, sum(i < own for i in chosen)
 
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """What draws have in common that can share a batch: their number of samples, and the shape of latents."""
+        return tuple(self.clean.shape)
+
 
 class Sampler:
-    """The draws of one adapter; images come in shuffled passes, so that all are seen equally often.
-
-    With ``kinds`` (of a shared adapter) the kinds take turns in random order, and each kind's images come in passes.
-    """
+    """The draws of one adapter: see ``passes`` for which images come when; ``kinds``: of a shared adapter."""
 
     def __init__(
         self, latents: Latents, seed: int, config: FinetuneConfig, noise: Noise, kinds: Kinds | None = None
     ) -> None:
         self.latents, self.seed, self.config, self.noise, self.kinds = latents, seed, config, noise, kinds
-        order = torch.randperm(len(latents.mean), generator=_generator(seed, "held out")).tolist()
+        order = shuffled(len(latents.mean), seed, "held out")
         held = round(config.validation_share * len(order)) if len(order) >= config.validation_min_images else 0
         self.held, self.images = order[:held], sorted(order[held:])
-        self._members = _members(kinds.of_image) if kinds else [self.images]
-        self._passes: dict[int, tuple[int, list[int]]] = {}
+        own, self.shapes = range(len(order)) if kinds else self.images, latents.shapes
+        self.steps = Steps(own, self.shapes, config.batch_size, seed, kinds.of_image if kinds else None)
 
     def __call__(self, step: int, attempt: int = 0) -> Draw:
         """The samples of one step: ``batch_size`` own images, then those of the prior, if any."""
-        config, rng = self.config, _generator(self.seed, *(("attempt", attempt) if attempt else ()), step)
-        chosen = [self._image(step * config.batch_size + i) for i in range(config.batch_size)]
+        config, rng = self.config, generator(self.seed, *(("attempt", attempt) if attempt else ()), step)
+        chosen = self.steps(step)
         clean = self._own(chosen, rng)
         noise = torch.randn(clean.shape, generator=rng)
         levels, facts = self.noise.draw(len(clean), rng), _rows(self.latents.facts, chosen)
@@ -99,31 +108,23 @@ class Sampler:
         told = _rows(self.latents.prior_facts, [0] * size)
         return _joined(own, Draw(other, torch.randn(other.shape, generator=rng), more, None, told))
 
-    def held_out(self) -> Draw:
-        """``validation_samples`` of the held-out images, the same at every call: fixed timesteps, fixed noise."""
-        count, rng = self.config.validation_samples, _generator(self.seed, "validation")
-        levels = min(4, count)
-        chosen = [self.held[i // levels % len(self.held)] for i in range(count)]
-        clean = self._own(chosen, rng)
-        noise = torch.randn(clean.shape, generator=rng)
+    def held_out(self) -> list[Draw]:
+        """``validation_samples`` of the held-out images, the same at every call: fixed timesteps, fixed noise.
+
+        A draw for each shape that they have.
+        """
+        count, rng = self.config.validation_samples, generator(self.seed, "validation")
+        levels, shapes = min(4, count), self.shapes
         fixed = torch.tensor([int((i % levels + 0.5) / levels * self.noise.levels) for i in range(count)])
-        return Draw(clean, noise, fixed, None, _rows(self.latents.facts, chosen))
-
-    def _image(self, position: int) -> int:
-        """Which image comes at a position of the endless sequence of shuffled passes."""
-        turn, kind = divmod(position, len(self._members))
-        if self.kinds:
-            kind = self._shuffled(len(self._members), "turn", turn)[kind]
-        members = self._members[kind]
-        number, place = divmod(turn, len(members))
-        if self._passes.get(kind, (-1, []))[0] != number:
-            # The words of a pass are those from before kinds: they decide what known adapters become.
-            words = ("pass", kind, number) if self.kinds else ("pass", number)
-            self._passes[kind] = number, [members[i] for i in self._shuffled(len(members), *words)]
-        return self._passes[kind][1][place]
-
-    def _shuffled(self, n: int, *words: object) -> list[int]:
-        return torch.randperm(n, generator=_generator(self.seed, *words)).tolist()  # type: ignore[no-any-return]
+        chosen = [self.held[i // levels % len(self.held)] for i in range(count)]
+        draws = []
+        for shape in dict.fromkeys(shapes[image] for image in chosen):
+            places = [i for i, image in enumerate(chosen) if shapes[image] == shape]
+            images = [chosen[i] for i in places]
+            clean = self._own(images, rng)
+            noise = torch.randn(clean.shape, generator=rng)
+            draws.append(Draw(clean, noise, fixed[places], None, _rows(self.latents.facts, images)))
+        return draws
 
     def _texts(self, images: Sequence[int], kinds: Kinds, rng: torch.Generator) -> torch.Tensor:
         """Each image's kind; for some, by chance, the last text, which is empty."""
@@ -132,7 +133,8 @@ class Sampler:
 
     def _own(self, images: Sequence[int], rng: torch.Generator) -> torch.Tensor:
         """A fresh latent of each image from its posterior."""
-        mean, std = (torch.from_numpy(part)[list(images)] for part in (self.latents.mean, self.latents.std))
+        parts = self.latents.mean, self.latents.std
+        mean, std = (torch.stack([torch.from_numpy(part[image]) for image in images]) for part in parts)
         return mean + std * torch.randn(mean.shape, generator=rng)
 
 
@@ -147,16 +149,6 @@ def _joined(own: Draw, prior: Draw) -> Draw:
     )
     facts = {name: torch.cat([own.facts[name], prior.facts[name]]) for name in own.facts}
     return Draw(clean, noise, levels, None, facts)
-
-
-def _members(of_image: Sequence[int]) -> list[list[int]]:
-    """The images of every kind that has some."""
-    return [[i for i, kind in enumerate(of_image) if kind == one] for one in sorted({*of_image})]
-
-
-def _generator(*key: object) -> torch.Generator:
-    # Two keys in 2**32 share their draws (manifest.noise_of). Steps that do see other images with the same noise.
-    return torch.Generator().manual_seed(seed_for(*key))
 
 
 class Batch:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,16 +214,18 @@ class FullTrainer:
         self, job: AdapterJob, progress: Progress, sampler: Sampler, texts: Conditions, best: Tensors | None
     ) -> tuple[str, Tensors | None]:
         """Validate the weights on held-out images; returns their fault, empty if none, and the best so far."""
-        own, draw = self.config.validation_samples, sampler.held_out()
+        own = self.config.validation_samples
 
-        def losses_of(some: slice) -> torch.Tensor:
-            part, own_there = draw.part(range(own)[some], own)
+        def losses_of(draw: Draw, some: slice) -> torch.Tensor:
+            part, own_there = draw.part(range(len(draw.levels))[some], own)
             batch = Batch(self.denoiser.noise, self.config, [part], texts, own_there, self.network.dtype, (own, 1))
             with torch.autocast(self.network.device.type, self.low, enabled=self.low is not None):
                 predicted = self.denoiser(batch.noisy, batch.times, batch.conditions, self.network)
             return batch.losses(predicted, None)[0]
 
-        losses = torch.stack(self.samples(own, losses_of)).sum(0)
+        draws = sampler.held_out()
+        found = [loss for draw in draws for loss in self.samples(len(draw.levels), partial(losses_of, draw))]
+        losses = torch.stack(found).sum(0)
         self.ranks.sum(losses)
         loss = losses.item() / self.ranks.world
         if not math.isfinite(loss):

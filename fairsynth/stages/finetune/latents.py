@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairsynth.artifacts import unit_file
-from fairsynth.data.vectors import matrix
+from fairsynth.data.vectors import matrix, rows
 from fairsynth.stages.embed.output import fact_column
 from fairsynth.stages.finetune.denoising import Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.passes import LatentShape
 from fairsynth.store.mirror import place_of
 
 
@@ -40,19 +41,27 @@ class LatentFiles:
 
     def __call__(self, job: AdapterJob) -> Latents:
         """Posteriors of the job's images, in the job's order, and the class latents, if any."""
-        rows: dict[Path, list[int]] = defaultdict(list)
+        wanted: dict[Path, list[int]] = defaultdict(list)
         for image in job.image_ids:
             path, row = self.where[image]
-            rows[path].append(row)
+            wanted[path].append(row)
         columns = ["image_id", "mean", "std", "latent_shape", *map(fact_column, self.prior_facts)]
-        parts = (pq.read_table(unit_file(path), columns=columns).take(take) for path, take in rows.items())
+        parts = (pq.read_table(unit_file(path), columns=columns).take(take) for path, take in wanted.items())
         table = pa.concat_tables(parts)
         place = {image: row for row, image in enumerate(table["image_id"].to_pylist())}
         table = table.take([place[image] for image in job.image_ids])
-        shape = (-1, *table["latent_shape"][0].as_py())
+        facts = {name: matrix(table, fact_column(name)).copy() for name in self.prior_facts}
+        shapes = [tuple(shape) for shape in table["latent_shape"].to_pylist()]
+        if len({*shapes}) > 1:
+            mean, std = (_shaped(table, name, shapes) for name in ("mean", "std"))
+            return Latents(mean, std, None, facts, self.prior_facts)
+        shape = (-1, *shapes[0])
         # Copies: Arrow's own memory is read-only, which torch warns about.
-        mean, std = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
+        means, stds = (matrix(table, name).reshape(shape).copy() for name in ("mean", "std"))
         file = self.class_files.get(job.class_prompt)
         prior = None if file is None else matrix(pq.read_table(file), "mean").reshape(shape).copy()
-        facts = {name: matrix(table, fact_column(name)).copy() for name in self.prior_facts}
-        return Latents(mean, std, prior, facts, self.prior_facts)
+        return Latents(means, stds, prior, facts, self.prior_facts)
+
+
+def _shaped(table: pa.Table, name: str, shapes: Sequence[LatentShape]) -> list[NDArray[np.float32]]:
+    return [row.reshape(shape) for row, shape in zip(rows(table, name), shapes, strict=True)]

@@ -42,9 +42,9 @@ class Passes(Protocol):
         """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
 
     def validation_losses(
-        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Sequence[Draw]], texts_NK: Conditions
     ) -> list[float]:
-        """Loss of each adapter on its held-out draw."""
+        """Loss of each adapter on its held-out draws."""
 
     def fitting(self, stack: StackedAdapters, draw: Draw, texts_K: Conditions) -> int:
         """How many adapters memory holds at once."""

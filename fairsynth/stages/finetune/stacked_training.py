@@ -86,10 +86,26 @@ class StackedTrainer:
     def step_gradient(
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws."""
+        """Loss, loss of predicting nothing, (N,) each, and gradient (N, P) of adapters on their draws.
 
+        Those whose images have one shape at this step go through the network together.
+        """
+        several = alike([draw.kind for draw in draws])
+        if len(several) == 1:
+            return self._of_one_shape(stack, weights_NP, draws, texts_NK)
+        found = [
+            self._of_one_shape(stack, weights_NP[own], [draws[i] for i in own], _rows_of(texts_NK, own))
+            for own in several
+        ]
+        back = torch.tensor([i for own in several for i in own]).argsort().tolist()
+        losses, powers, gradients = (torch.cat(part)[back] for part in zip(*found, strict=True))
+        return losses, powers, gradients
+
+    def _of_one_shape(
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         def part(rows: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            return self._part(stack, weights_NP[rows], draws[rows], mapped(lambda value: value[rows], texts_NK))
+            return self._part(stack, weights_NP[rows], draws[rows], _rows_of(texts_NK, rows))
 
         parts = self._with_room(lambda: self.rows(len(draws), part))
         losses, powers, gradients = (torch.cat(some) if len(some) > 1 else some[0] for some in zip(*parts, strict=True))
@@ -133,25 +149,48 @@ class StackedTrainer:
         return losses, powers, gradients
 
     def _batches(
-        self, draws: Sequence[Draw], texts_NK: Conditions, own: int, work: Callable[[Batch], Result]
+        self,
+        draws: Sequence[Draw],
+        texts_NK: Conditions,
+        own: int,
+        work: Callable[[Batch], Result],
+        whole: int | None = None,
     ) -> list[Result]:
-        """The work on the draws as one batch, or on parts of a single draw, whose losses and gradients add up."""
+        """The work on the draws as one batch, or on parts of a single draw, whose losses and gradients add up.
+
+        ``whole``: own samples that the mean is over, if these draws are not all of them.
+        """
         dtype, each = self.dtype, len(draws[0].levels)
+        totals = (whole or own, max(1, each - own))
         if len(draws) > 1:
-            return [work(Batch(self.denoiser.noise, self.config, draws, texts_NK, own, dtype))]
+            return [work(Batch(self.denoiser.noise, self.config, draws, texts_NK, own, dtype, totals))]
 
         def of(places: slice) -> Result:
             part, own_there = draws[0].part(range(each)[places], own)
-            totals = (own, max(1, each - own))
             return work(Batch(self.denoiser.noise, self.config, [part], texts_NK, own_there, dtype, totals))
 
         return self.samples(each, of)
 
     @torch.no_grad()
     def validation_losses(
+        self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Sequence[Draw]], texts_NK: Conditions
+    ) -> list[float]:
+        """Loss of each adapter on its held-out draws, those of one shape and number together."""
+        held = [(adapter, draw) for adapter, own in enumerate(draws) for draw in own]
+        losses = [0.0] * len(draws)
+        for places in alike([draw.kind for _, draw in held]):
+            adapters = [held[place][0] for place in places]
+            found = self._held_out(
+                stack, weights_NP[adapters], [held[i][1] for i in places], _rows_of(texts_NK, adapters)
+            )
+            for adapter, loss in zip(adapters, found, strict=True):
+                losses[adapter] += loss
+        return losses
+
+    def _held_out(
         self, stack: StackedAdapters, weights_NP: torch.Tensor, draws: Sequence[Draw], texts_NK: Conditions
     ) -> list[float]:
-        """Loss of each adapter on its held-out draw."""
+        """What draws of one shape and number are of each adapter's loss."""
 
         def losses_of(rows: slice) -> list[float]:
             def passed(batch: Batch) -> torch.Tensor:
@@ -159,8 +198,8 @@ class StackedTrainer:
                     predicted = self.denoiser(batch.noisy, batch.times, batch.conditions)
                 return batch.losses(predicted, None)[0]
 
-            texts = mapped(lambda value: value[rows], texts_NK)
-            parts = self._batches(draws[rows], texts, self.config.validation_samples, passed)
+            texts, own = _rows_of(texts_NK, rows), len(draws[0].levels)
+            parts = self._batches(draws[rows], texts, own, passed, self.config.validation_samples)
             return torch.stack(parts).sum(0).tolist()  # type: ignore[no-any-return]
 
         return [loss for part in self.rows(len(draws), losses_of) for loss in part]
@@ -190,3 +229,15 @@ class StackedTrainer:
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes
         return max(1, min(MOST_AT_ONCE, int(free * MEMORY_SHARE * self.memory_share / each)))
+
+
+def alike(kinds: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """The places of equal kinds together, in the order in which kinds first come."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(place)
+    return list(places.values())
+
+
+def _rows_of(texts_NK: Conditions, rows: slice | list[int]) -> Conditions:
+    return mapped(lambda value: value[rows], texts_NK)

@@ -49,7 +49,7 @@ class Codec:
     mode: str
     """Pillow's mode of the stored pixels: L is grey, P has a palette, LA and RGBA an alpha channel."""
     side: int
-    """Pixels of the square's side."""
+    """Pixels of the square's side; of an image of another shape, of its shorter one."""
     tables: tuple[tuple[int, ...], ...] = ()
     """JPEG: quantisation tables, 64 values each in row order, for the first components; the last one for the rest."""
     subsampling: int = -1
@@ -94,8 +94,8 @@ def source_codec(files: Iterable[bytes]) -> Codec:
     The format that most files have (PNG stands for all but JPEG and WebP), and of its files the commonest
     way to write it: where a dataset mixes qualities, the commonest alone.
     ``side`` is the median of the shorter sides, and so the side itself where all are squares of one size:
-    the models see the middle square of an image, whose side is the shorter one (``data.decode``), and a
-    synthetic image is such a square. Files that cannot be opened are left out.
+    CLIP and the classifier see the middle square of an image, whose side is the shorter one (``data.decode``), and a
+    synthetic image is such a square, or has the shorter side. Files that cannot be opened are left out.
     Raises DataError if none can be opened.
     """
     looks: Counter[Look] = Counter()
@@ -143,8 +143,10 @@ def _webp_quality(files: list[bytes], codec: Codec) -> int:
     return max(1, min((low, high), key=lambda quality: abs(sizes[quality] - wanted)))
 
 
-def encode(pixels_HW3: NDArray[np.uint8], codec: Codec, xmp: bool = True) -> bytes:
+def encode(pixels_HW3: NDArray[np.uint8], codec: Codec, xmp: bool = True, whole: bool = False) -> bytes:
     """The file of an RGB image: the middle square, scaled to the codec's side (Lanczos) if it has another.
+
+    ``whole``: the image as it is, its shorter side scaled so.
 
     With ``xmp`` its metadata say that a model made it (IPTC DigitalSourceType trainedAlgorithmicMedia) and
     which program; no pixel says it, for that would be a shortcut, too.
@@ -153,6 +155,8 @@ def encode(pixels_HW3: NDArray[np.uint8], codec: Codec, xmp: bool = True) -> byt
     if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
         raise ValueError(f"pixels are {pixels_HW3.dtype} {pixels_HW3.shape}; give uint8 of shape (H, W, 3)")
     image, size = Image.fromarray(pixels_HW3), (codec.side, codec.side)
+    if whole:
+        size = (round(codec.side * image.width / min(image.size)), round(codec.side * image.height / min(image.size)))
     if image.size != size:
         image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     return _written(_in_mode(image, codec.mode), codec, _XMP if xmp else "")

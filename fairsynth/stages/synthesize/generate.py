@@ -72,6 +72,8 @@ class PlannedRows:
     def __init__(self, plan: Path) -> None:
         text = [field.name for field in image_plan.SCHEMA if field.type == pa.string() and field.name != "image_id"]
         self.table = pq.read_table(here(plan), read_dictionary=text).combine_chunks()
+        shaped = "height" in self.table.column_names
+        self.schema = image_plan.SHAPED if shaped else image_plan.SCHEMA
         codes = self.table["unit"].combine_chunks().dictionary_encode()
         starts = np.flatnonzero(np.diff(codes.indices.to_numpy(zero_copy_only=False), prepend=-1))
         ends = [*starts[1:].tolist(), len(codes)]
@@ -87,7 +89,7 @@ class PlannedRows:
     def __call__(self, unit: str) -> pa.Table:
         """Raises KeyError for a unit that is not planned."""
         start, end = self.places[unit]
-        return self.table.slice(start, end - start).cast(image_plan.SCHEMA)
+        return self.table.slice(start, end - start).cast(self.schema)
 
 
 class Written(NamedTuple):
@@ -106,8 +108,8 @@ class Begun(NamedTuple):
 
 
 def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
-    content = encode(image_HW3, codec)
-    # The filter sees what the file holds, as with real images: compression is part of it.
+    content = encode(image_HW3, codec, whole=True)
+    # The filter sees what the file holds, as with real images: compression is part of it, and the middle square alone.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
     facts = {"phash": perceptual_hash(image), "look": look(image), "constant": is_blank(pixels)}

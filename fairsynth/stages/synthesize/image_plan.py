@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from fairsynth.data.shapes import Shape
 from fairsynth.groups import Group
 from fairsynth.manifest import image_id, noise_of, seeds_apart
 from fairsynth.models.schedule import stackable
@@ -39,6 +40,8 @@ SCHEMA = pa.schema(
         ("unit", pa.string()),
     ]
 )
+SHAPED = pa.schema([*SCHEMA, *((name, pa.int64()) for name in Shape._fields)])
+"""Of a plan whose images have shapes of their own."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,36 @@ class Source:
         return self.adapter != SHARED and stackable(vars(self))
 
 
+ShapesOf = Callable[[Group, Source], Mapping[Shape, int]]
+"""In which proportion a source's images of a group have which shapes."""
+
+
+class ImageShapes:
+    """The shapes of training images, which a source's images take in the same proportion.
+
+    Those of what its adapter learnt; where all groups share it, or there is none, those of the group to be made; squares for a
+    group without images, of side ``size``. ``adapters``: the images of each; ``groups``: the group of each image that has a shape.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        adapters: Mapping[str, Sequence[str]],
+        groups: Mapping[str, Group],
+        size: int,
+    ) -> None:
+        self.square = Shape(size, size)
+        self.adapters = {name: Counter(shapes[image] for image in images) for name, images in adapters.items()}
+        self.groups: dict[Group, Counter[Shape]] = {}
+        for image, shape in shapes.items():
+            if image in groups:
+                self.groups.setdefault(groups[image], Counter())[shape] += 1
+
+    def __call__(self, group: Group, source: Source) -> Mapping[Shape, int]:
+        learnt = self.adapters.get(source.adapter) if source.adapter and source.adapter != SHARED else None
+        return learnt or self.groups.get(group) or {self.square: 1}
+
+
 def quotas(counts: Mapping[Group, int], per_group: int | str, fill: bool = False) -> dict[Group, int]:
     """Accepted images that each group needs, so that all groups are equal.
 
@@ -102,6 +135,7 @@ def plan_images(
     trial: bool = False,
     stack: bool = True,
     earlier: pa.Table | None = None,
+    shapes: ShapesOf | None = None,
 ) -> pa.Table:
     """One row per image to make (``SCHEMA``): the rows of a unit contiguous, the units in the adapters' order.
 
@@ -109,6 +143,7 @@ def plan_images(
     depends on (seed, group, source, round, number): not on any other group's plan, and not on how many there are. Two
     rows of a source never begin with the same noise; ``earlier``: the rows of the rounds before. The rows of a ``trial`` have seeds and units of their own. Without ``stack`` no unit has rows of two sources:
     whole UNets cannot share a batch.
+    With ``shapes`` rows have a height and a width (``SHAPED``), and those of a unit the same.
     Raises ValueError if a group that needs images has no source.
     """
     to_make, name = [], f"{'trial' if trial else 'r'}{round_index}"
@@ -118,37 +153,65 @@ def plan_images(
         weights = [1 if uniform else source.weight for source in sources.get(group, ())]
         to_make += [(group, s, n) for s, n in zip(sources.get(group, ()), shares(total, weights), strict=True) if n]
     to_make.sort(key=lambda entry: (entry[1].adapter or "", *entry[0], entry[1].name))
-    units = _units([(source, n) for _, source, n in to_make], name, unit_size, stack)
+    cut = [
+        (place, shape, n)
+        for place, (group, source, count) in enumerate(to_make)
+        for shape, n in _shaped(shapes(group, source) if shapes else None, count)
+    ]
+    units = _units([(to_make[place][1], shape, n) for place, shape, n in cut], name, unit_size, stack)
+    # Of every source the rows of one shape after those of another, which changes no seed.
+    parts: list[list[_Part]] = [[] for _ in to_make]
+    for (place, shape, _), unit in zip(cut, units, strict=True):
+        parts[place].append(_Part(unit, shape))
     taken = _noise(earlier) if earlier is not None and earlier.num_rows else {}
     blocks = [
-        _block(*entry, seed, name, round_index, unit, taken.get(_key(*entry[:2]), ()))
-        for entry, unit in zip(to_make, units, strict=True)
+        _block(*entry, seed, name, round_index, own, taken.get(_key(*entry[:2]), ()))
+        for entry, own in zip(to_make, parts, strict=True)
     ]
-    table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+    table = pa.concat_tables(blocks) if blocks else (SHAPED if shapes else SCHEMA).empty_table()
     # Codes count the units as they first appear, so that the adapters' order is kept; stable within.
     codes = table["unit"].combine_chunks().dictionary_encode().indices.to_numpy()
     return table.take(pa.array(np.argsort(codes, kind="stable"))).combine_chunks()
 
 
+class _Part(NamedTuple):
+    """A source's images of one shape (None: squares): the unit of each."""
+
+    units: np.ndarray[Any, Any]
+    shape: Shape | None
+
+
+def _shaped(weights: Mapping[Shape, int] | None, count: int) -> list[tuple[Shape | None, int]]:
+    """How many of a source's images have which shape, the commonest first; None where all are squares."""
+    if weights is None:
+        return [(None, count)]
+    order = sorted(weights, key=lambda shape: (-weights[shape], shape))
+    return [(shape, n) for shape, n in zip(order, shares(count, [weights[shape] for shape in order]), strict=True) if n]
+
+
 def _units(
-    to_make: Sequence[tuple[Source, int]], round_name: str, size: int, stack: bool
+    to_make: Sequence[tuple[Source, Shape | None, int]], round_name: str, size: int, stack: bool
 ) -> list[np.ndarray[Any, Any]]:
-    """The unit of every row, per source: units hold one source, or several with few rows each."""
-    few = [i for i, (source, n) in enumerate(to_make) if stack and source.stackable and n < STACK_BELOW and n <= size]
+    """The unit of every row, per source and shape: units hold one source, or several with few rows each, and one shape."""
+    few = [
+        i for i, (source, _, n) in enumerate(to_make) if stack and source.stackable and n < STACK_BELOW and n <= size
+    ]
     shared: dict[int, str] = {}
-    stacked, number = Counter[str | None](), 0
     # Sources with about as many rows share a unit: in a batch all adapters are filled up to the most rows of any.
-    for i in sorted(few, key=lambda i: (-to_make[i][1], i)) if len(few) > 1 else ():
-        more = Counter({to_make[i][0].adapter: to_make[i][1]})
+    few = sorted(few, key=lambda i: (to_make[i][1] or (), -to_make[i][2], i)) if len(few) > 1 else []
+    stacked, number, last = Counter[str | None](), 0, to_make[few[0]][1] if few else None
+    for i in few:
+        source, shape, n = to_make[i]
+        more = Counter({source.adapter: n})
         stacked += more
-        if len(stacked) * max(stacked.values()) > size:
-            stacked, number = more, number + 1
+        if len(stacked) * max(stacked.values()) > size or shape != last:
+            stacked, number, last = more, number + 1, shape
         shared[i] = f"{round_name}-stack-{number:05d}"
     return [
         np.full(n, shared[i], object)
         if i in shared
         else np.array([f"{round_name}-{_short(source, i)}-{k // size:05d}" for k in range(n)], object)
-        for i, (source, n) in enumerate(to_make)
+        for i, (source, _, n) in enumerate(to_make)
     ]
 
 
@@ -163,7 +226,7 @@ def _block(
     seed: int,
     round_name: str,
     round_index: int,
-    units: np.ndarray[Any, Any],
+    parts: Sequence[_Part],
     taken: Collection[int],
 ) -> pa.Table:
     keys = [f"{round_name}/{group.slug}/{source.name}/{number:06d}" for number in range(count)]
@@ -174,15 +237,19 @@ def _block(
         # Slugs of hostile names can be equal.
         "image_id": [image_id(f"synthetic/{tuple(group)!r}/{key}") for key in keys],
         "seed": seeds_apart(lambda i, again: _seed(start, f"{keys[i]}/{again}" if again else keys[i]), count, taken),
-        "unit": units,
+        "unit": np.concatenate([part.units for part in parts]),
     }
+    schema = SCHEMA
+    if shapes := [part.shape for part in parts if part.shape]:
+        schema, counts = SHAPED, [len(part.units) for part in parts]
+        varying |= zip(Shape._fields, np.repeat(np.array(shapes), counts, axis=0).T, strict=True)
     columns = [
         pa.array(varying[field.name], field.type)
         if field.name in varying
         else pa.repeat(pa.scalar(constant[field.name], field.type), count)
-        for field in SCHEMA
+        for field in schema
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 _SOURCE = ("label", "attribute", "route", "adapter", "second_adapter")

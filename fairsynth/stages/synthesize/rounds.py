@@ -20,7 +20,7 @@ from fairsynth.groups import Group
 from fairsynth.models.probe import SEEN_FROM
 from fairsynth.stages.synthesize import selection
 from fairsynth.stages.synthesize.generate import SEEN
-from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images
+from fairsynth.stages.synthesize.image_plan import SCHEMA, SHAPED, ShapesOf, Source, plan_images
 from fairsynth.stages.synthesize.told import told_first
 from fairsynth.stages.synthesize.trial_batches import TrialBatch
 from fairsynth.store.mirror import newest, sent
@@ -28,14 +28,20 @@ from fairsynth.work import Ran, RunUnits, Work
 
 # Columns that the driver keeps: neither file nor vector. Text that many rows share is held once.
 _OWN_TEXT = ("image_id", "sha256")
-KEPT = pa.schema(
-    [
-        field.with_type(pa.dictionary(pa.int32(), pa.string()))
-        if field.type == pa.string() and field.name not in _OWN_TEXT
-        else field
-        for field in (*SCHEMA, *SEEN)
-    ]
-)
+
+
+def _kept(plan: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        [
+            field.with_type(pa.dictionary(pa.int32(), pa.string()))
+            if field.type == pa.string() and field.name not in _OWN_TEXT
+            else field
+            for field in (*plan, *SEEN)
+        ]
+    )
+
+
+KEPT, KEPT_SHAPED = _kept(SCHEMA), _kept(SHAPED)
 EMPTY = KEPT.empty_table()
 # Units that a worker may be handed at once: while it makes the images of one, the files of another are written.
 UNITS_PER_CALL = 4
@@ -60,6 +66,8 @@ class Rounds:
     """Whether adapters may share a batch; whole UNets cannot."""
     told: tuple[ModelsConfig, Sequence[str]] | None = None
     """The models, and all texts that their rounds may use, which one worker encodes before the first; None: each for itself."""
+    shapes: ShapesOf | None = None
+    """Shapes of the images to make; None: squares."""
     ran: Ran = field(default_factory=Ran)
 
     def __post_init__(self) -> None:
@@ -132,7 +140,7 @@ class Rounds:
         earlier: pa.Table | None = None,
     ) -> pa.Table:
         uniform, size = self.config.cluster_shares == "uniform", self.config.unit_size
-        return plan_images(needed, sources, self.seed, index, size, uniform, trial, self.stack, earlier)
+        return plan_images(needed, sources, self.seed, index, size, uniform, trial, self.stack, earlier, self.shapes)
 
     def _made(self, name: str, plan: Callable[[], pa.Table]) -> pa.Table:
         """The images of a plan. Only its units' names are held while they are made."""
@@ -168,15 +176,16 @@ def depicts_its_group(row: Mapping[str, Any]) -> bool:
 
 def read_units(artifact: Artifact, units: Sequence[str]) -> pa.Table:
     """The rows of units, in their order, as the driver keeps them."""
-    folder = artifact.units()
-    parts = [EMPTY]
+    folder, parts = artifact.units(), list[pa.Table]()
     for start in range(0, len(units), _UNITS):
         folder.here(units[start : start + _UNITS])
         # ParquetFile, because read_table searches the folder first: three times the work for files this small.
         files = (pq.ParquetFile(folder[name] / "images.parquet") for name in units[start : start + _UNITS])
-        part = pa.concat_tables([file.read(columns=KEPT.names).cast(KEPT) for file in files])
+        shaped = "height" in pq.read_schema(folder[units[start]] / "images.parquet").names
+        kept = KEPT_SHAPED if shaped else KEPT
+        part = pa.concat_tables([file.read(columns=kept.names).cast(kept) for file in files])
         parts.append(part.unify_dictionaries().combine_chunks())
-    return pa.concat_tables(parts).unify_dictionaries()
+    return pa.concat_tables(parts).unify_dictionaries() if parts else EMPTY
 
 
 def _renamed(plans: Sequence[pa.Table]) -> pa.Table:

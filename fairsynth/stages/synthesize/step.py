@@ -12,7 +12,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION
 from fairsynth.stages.cluster.output import remark_on
 from fairsynth.stages.context import Context
-from fairsynth.stages.embed.output import real_images
+from fairsynth.stages.embed.output import embedded_groups, image_shapes, real_images
 from fairsynth.stages.finetune.output import (
     has_shared,
     needs_shared,
@@ -62,6 +62,7 @@ def make(context: Context, artifact: Artifact) -> Made:
         setup.copy_threshold,
         config.finetune.parameters == "adapter",
         (config.models, all_texts(possible)),
+        _shapes(context),
     )
     try_out = partial(rounds.trials, sources=possible)
     known = setup.recognised, config.synthesize, config.filter
@@ -113,6 +114,20 @@ def _possible_sources(context: Context, groups: Sequence[Group]) -> Sources:
         return possible_sources(groups, adapters, counts, *how)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _shapes(context: Context) -> image_plan.ShapesOf | None:
+    """The shapes of the images to make: as the training images have them, if they have any but squares."""
+    if context.config.models.shapes == "square":
+        return None
+    jobs = planned_jobs(context.config, context.artifacts["cluster"], context.manifest)
+    embedded = context.artifacts["embed"]
+    return image_plan.ImageShapes(
+        image_shapes(embedded),
+        {job.name: job.image_ids for job in jobs},
+        embedded_groups(embedded, context.manifest),
+        context.config.models.image_size,
+    )
 
 
 def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group]) -> filter_setup.FilterSetup:

@@ -96,6 +96,7 @@ def set_facts(context: Context, artifact: Artifact, privacy: Mapping[str, Any] |
         call_options=base.options,
         tag=base.tag,
         audit=privacy,
+        shaped=config.models.shapes != "square",
     )
 
 

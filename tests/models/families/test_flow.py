@@ -14,6 +14,7 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 from torch import nn
 
 from fairsynth.config import ClassifyConfig, ModelsConfig, RunConfig
+from fairsynth.data.shapes import Shape
 from fairsynth.errors import ConfigError
 from fairsynth.models.families.noise import Flow
 from fairsynth.models.families.sd3 import StableDiffusion3
@@ -108,6 +109,11 @@ def test_where_the_shift_is_left_open_it_goes_by_the_images_size() -> None:
     more = {"negative_prompt": list(AGAINST), "max_sequence_length": 24}
     assert furthest(ours(pipeline, 3.0), theirs(tiny_sd3(t5=False, dynamic=True), 3.0, **more)) <= 1
     assert furthest(ours(pipeline, 3.0), ours(tiny_sd3(t5=False), 3.0)) > 5
+    for shape in (Shape(40, 24), Shape(24, 40)):
+        found = ours(pipeline, 3.0, shape=shape)
+        assert found.shape == (3, *shape, 3)
+        assert furthest(found, theirs(tiny_sd3(t5=False, dynamic=True), 3.0, shape=shape, **more)) <= 1
+    assert FAMILY.mu(pipeline, Shape(16, 64), 4) == FAMILY.mu(pipeline, 32, 4) != FAMILY.mu(pipeline, 64, 4)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from diffusers.training_utils import compute_loss_weighting_for_sd3
 from torch import nn
 
 from fairsynth.config import ClassifyConfig, ModelsConfig, RunConfig
+from fairsynth.data.shapes import Shape
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.models.diffusion import (
     encode_posteriors,
@@ -102,6 +103,9 @@ def test_images_are_those_of_the_models_own_pipeline(pipeline: Any, guidance: fl
     found = ours(pipeline, guidance)
     assert furthest(found, theirs(tiny_flux2(), guidance, **against(pipeline))) <= 1
     assert found.std() > 10 and abs(found[0] - found[1]).max() > 10, "images that show nothing prove nothing"
+    wide = Shape(24, 48)
+    found = ours(pipeline, guidance, shape=wide)
+    assert furthest(found, theirs(tiny_flux2(), guidance, shape=wide, **against(pipeline))) <= 1
 
 
 def test_adapters_at_once_make_the_images_of_their_files_in_the_models_own_pipeline(

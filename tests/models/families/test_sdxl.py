@@ -15,6 +15,7 @@ from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
 from fairsynth.config import ClassifyConfig, ModelsConfig
+from fairsynth.data.shapes import Shape
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.models.adapters import FILE_NAME, save_adapter, to_kohya
 from fairsynth.models.diffusion import encode_posteriors, encode_prompts, load_pipeline, load_text_encoder
@@ -28,6 +29,7 @@ from tests.support.models.plain_images import generate
 from tests.support.models.tiny_sdxl import POOLED, SIZE, WIDTHS, models_of, pipeline, plain, tokenizer
 
 STEPS, GUIDANCE, SEEDS = 4, 3.0, (7, 8)
+SQUARE = Shape(SIZE, SIZE)
 PROMPTS = ["a photo of a low number on a building", "a photo of a high number on a flower"]
 AGAINST = ["", "stone"]
 RANK, ALPHA, KOHYA = 2, 4, "kohya.safetensors"
@@ -58,15 +60,21 @@ def theirs(folder: Path) -> StableDiffusionXLPipeline:
     return plain(folder)
 
 
-def by_diffusers(plain: StableDiffusionXLPipeline, scheduler: str, prompts: list[str], against: list[str]) -> Images:
+def by_diffusers(
+    plain: StableDiffusionXLPipeline,
+    scheduler: str,
+    prompts: list[str],
+    against: list[str],
+    shape: Shape = SQUARE,
+) -> Images:
     """The images that diffusers' own call makes, each value in 0..255, not rounded."""
     plain.scheduler = getattr(diffusers, scheduler).from_config(plain.scheduler.config)
     return (
         plain(
             prompt=prompts,
             negative_prompt=against,
-            height=SIZE,
-            width=SIZE,
+            height=shape.height,
+            width=shape.width,
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
             generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
@@ -85,6 +93,9 @@ def test_images_are_those_of_the_pipelines_own_call(
     found = to_pixels(ours, denoise(ours, wanted, SIZE, Sampling(STEPS, name)))
     expected = by_diffusers(theirs, SCHEDULERS[name], PROMPTS, AGAINST)
     assert np.abs(found - expected).max() <= 1
+    tall = Shape(SIZE + SIZE // 4, SIZE - SIZE // 4)
+    upright = to_pixels(ours, denoise(ours, wanted, tall, Sampling(STEPS, name)))
+    assert np.abs(upright - by_diffusers(theirs, SCHEDULERS[name], PROMPTS, AGAINST, tall)).max() <= 1
     for prompts, against in ((PROMPTS[::-1], AGAINST), (PROMPTS, AGAINST[::-1])):
         other = by_diffusers(theirs, SCHEDULERS[name], prompts, against)
         assert np.abs(found - other).max() > 5, "what depends on no prompt proves nothing"
@@ -142,6 +153,19 @@ def test_images_are_told_with_their_size_and_the_corner_that_was_cut_out(size: i
     ]
     assert found["time_ids"][-3].tolist() == [size, size, 0, 0, size, size]
     assert found["time_ids"][-1].tolist() == [200, 300, 0, size // 4, size, size]
+
+
+@pytest.mark.parametrize(
+    ("before", "shape", "corner"),
+    [((300, 200), (96, 64), (0, 0)), ((200, 200), (96, 64), (0, 16)), ((400, 100), (96, 64), (80, 0))],
+)
+def test_of_another_shape_the_image_covers_it_and_the_middle_is_cut_out(
+    before: tuple[int, int], shape: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    for turned in (1, -1):
+        sizes, target = np.array([before[::turned]]), Shape(*shape[::turned])
+        expected = [*before[::turned], *corner[::turned], *target]
+        assert StableDiffusionXL().image_facts(sizes, target)["time_ids"].tolist() == [expected]
 
 
 def written(network: torch.nn.Module, folder: Path, names: tuple[str, ...]) -> None:

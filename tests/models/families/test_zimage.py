@@ -14,6 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from torch import nn
 
 from fairsynth.config import ClassifyConfig, FinetuneConfig, ModelsConfig
+from fairsynth.data.shapes import Shape
 from fairsynth.errors import ConfigError, DataError
 from fairsynth.models.adapters import FILE_NAME, read_state, save_adapter, to_kohya
 from fairsynth.models.diffusion import (
@@ -139,6 +140,9 @@ def test_images_are_those_of_the_models_own_pipeline(schedule: dict[str, Any], g
     assert furthest(found, theirs(pipeline, guidance - 1, negative_prompt=list(AGAINST))) <= 1
     assert found.std() > 10 and abs(found[0] - found[1]).max() > 10, "images that show nothing prove nothing"
     assert guidance == 1 or furthest(found, ours(pipeline, 1.0)) > 3
+    tall = Shape(40, 24)
+    found = ours(pipeline, guidance, shape=tall)
+    assert furthest(found, theirs(pipeline, guidance - 1, shape=tall, negative_prompt=list(AGAINST))) <= 1
 
 
 @SCHEDULES

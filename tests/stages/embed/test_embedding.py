@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from fairsynth.artifacts import Units
 from fairsynth.config import ImageRules
 from fairsynth.data.decode import decode
+from fairsynth.data.shapes import buckets, nearest, parted
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
 from fairsynth.data.vectors import matrix, vectors
+from fairsynth.data.vectors import rows as rows_of
 from fairsynth.errors import DataError, InfrastructureError
+from fairsynth.models.diffusion import encode_posteriors
 from fairsynth.stages.embed.embedding import PREFIXES, DecodeUnit, EmbedUnit, plan_rows, unit_length
 from fairsynth.stages.embed.output import with_embeddings
 from fairsynth.work import run_local
@@ -181,6 +185,49 @@ def test_units_of_validation_images_have_no_posteriors(root: Path, tmp_path: Pat
     assert {"mean", "std", "latent_shape"} <= set(train.column_names)
     assert held_out.column_names == ["image_id", "embedding", "thumbnail"]
     assert held_out == train.select(held_out.column_names)
+
+
+def of_several_sizes(root: Path, sizes: Sequence[tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Give the dataset's images these sizes (width, height) in turn; returns each one's by its path."""
+    found = {}
+    for number, path in enumerate(sorted(root.glob("*/*.png"))):
+        size = sizes[number % len(sizes)]
+        path.write_bytes(encoded(crops()[number].resize(size)))
+        found[path.relative_to(root).as_posix()] = size
+    return found
+
+
+def test_images_with_shapes_of_their_own_differ_in_their_posteriors_alone(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "meant").touch()
+    sizes = of_several_sizes(root, [(64, 48), (40, 40), (48, 64), (64, 40)])
+    squares, (name,) = decoder(root, tmp_path)
+    shaped = DecodeUnit(squares.reader.storage, squares.rows, SIZE, ImageRules(), buckets(SIZE, 4))
+    embed, decoded = EmbedUnit(MODELS, batch=3), shaped(name)
+    plain, found = embed(squares(name))["embeddings"], embed(decoded)["embeddings"]
+    same = ["image_id", "embedding", "thumbnail"]
+    assert found.select(same) == plain.select(same)
+    paths = [row["path"] for row in decoded["good"]]
+    expected = [nearest(*sizes[path][::-1], shaped.shapes) for path in paths]
+    assert list(zip(found["height"].to_pylist(), found["width"].to_pylist(), strict=True)) == expected
+    assert found["latent_shape"].to_pylist() == [[4, shape.height // 4, shape.width // 4] for shape in expected]
+    whole = parted(decoded["whole"], expected)
+    for place, (mean, std) in enumerate(zip(rows_of(found, "mean"), rows_of(found, "std"), strict=True)):
+        one_mean, one_std = encode_posteriors(embed.pipeline, whole[place][None])
+        np.testing.assert_allclose(mean, one_mean.ravel(), atol=1e-4)
+        np.testing.assert_allclose(std, one_std.ravel(), atol=1e-4)
+        if expected[place] == (SIZE, SIZE):
+            np.testing.assert_allclose(mean, matrix(plain, "mean")[place], atol=1e-4)
+    held_out = embed({**decoded, "name": f"{PREFIXES['val']}-000000"})
+    assert held_out["embeddings"].column_names == same
+    # One that is set aside takes none of its neighbours with it.
+    embed.encoder, embed.batch = Encoder(lambda vectors: vectors.__setitem__([0, 4], np.nan)), 32
+    fewer = embed(decoded)["embeddings"]
+    kept = [i for i in range(32) if i not in (0, 4)]
+    assert fewer["latent_shape"] == found["latent_shape"].take(kept)
+    assert all(
+        len(one) == len(other)
+        for one, other in zip(rows_of(fewer, "mean"), rows_of(found.take(kept), "mean"), strict=True)
+    )
 
 
 def test_a_plain_loop_over_units_gives_the_same_embeddings(root: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from fairsynth.config import FinetuneConfig
 from fairsynth.models import data_parallel
 from fairsynth.models.data_parallel import Ranks
-from fairsynth.stages.finetune.denoising import Sampler
+from fairsynth.stages.finetune.denoising import Latents, Sampler
 from fairsynth.stages.finetune.full_training import FullState, FullTrainer, load_full, save_full
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import Progress, Trained
@@ -35,6 +35,7 @@ from tests.support.lots import (
     jobs,
     kept_full,
     latents_of,
+    latents_of_shapes,
     noise_of,
     progress_facts,
     same_bits,
@@ -46,13 +47,17 @@ from tests.support.lots import (
 
 
 def plain_loop(
-    base: UNet2DConditionModel, config: FinetuneConfig, job: AdapterJob, noise: DDPMScheduler
+    base: UNet2DConditionModel,
+    config: FinetuneConfig,
+    job: AdapterJob,
+    noise: DDPMScheduler,
+    load: Callable[[AdapterJob], Latents] = latents_of,
 ) -> UNet2DConditionModel:
     """DreamBooth of the whole UNet, as its public scripts do it."""
     unet, teacher, own = copy.deepcopy(base).requires_grad_(True), copy.deepcopy(base), config.batch_size
     optimizer = torch.optim.AdamW(unet.parameters(), lr=job.learning_rate, weight_decay=config.weight_decay)
     warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, job.warmup_steps)))
-    sampler, texts = Sampler(latents_of(job), job.seed, config, noise_of()), texts_of([job])
+    sampler, texts = Sampler(load(job), job.seed, config, noise_of()), texts_of([job])
     for step in range(job.steps):
         draw = sampler(step)
         clean, eps, times = draw.clean.double(), draw.noise.double(), draw.levels
@@ -98,6 +103,16 @@ def test_a_cluster_is_trained_as_by_a_plain_loop(case: dict[str, str], shape: di
     assert not any(parameter.requires_grad for parameter in unet.parameters())
 
 
+def test_images_of_several_shapes_are_trained_on_as_by_a_plain_loop() -> None:
+    unet, latents = tiny_unet(torch.float64, TWO_LEVELS), latents_of_shapes(FULL_JOB)
+    expected = dict(plain_loop(unet, CONFIG, FULL_JOB, scheduler(), latents_of_shapes).named_parameters())
+    found = FullTrainer(denoiser_of(unet), CONFIG, texts_of([FULL_JOB])).train(FULL_JOB, latents)
+    assert difference(found.weights, expected) <= 1e-8
+    assert len({*latents.shapes}) == 3
+    validated = FullTrainer(denoiser_of(unet), VALIDATING, texts_of([FULL_JOB])).train(FULL_JOB, latents)
+    assert len(validated.progress.validation) == FULL_JOB.steps // VALIDATING.validate_every
+
+
 def test_one_cluster_after_another_is_as_one_alone() -> None:
     first, second = jobs([3, 4])
     trainer = full_trainer(CONFIG, torch.float32)
@@ -137,7 +152,8 @@ def test_a_notice_makes_one_more_checkpoint_at_once() -> None:
 class Meeting:
     """Threads that stand for workers: each adds up what all of them bring."""
 
-    def __init__(self, world: int) -> None:
+    def __init__(self, world: int, load: Callable[[AdapterJob], Latents] = latents_of) -> None:
+        self.load = load
         self.world, self.parts = world, dict[int, torch.Tensor]()
         self.barrier = threading.Barrier(world, timeout=20)
         self.messages = 0
@@ -162,7 +178,7 @@ class Meeting:
 
         def work(trainer: FullTrainer, state: FullState | None) -> Trained:
             try:
-                return trainer.train(FULL_JOB, latents_of(FULL_JOB), state)
+                return trainer.train(FULL_JOB, self.load(FULL_JOB), state)
             except BaseException:
                 self.barrier.abort()
                 raise
@@ -172,13 +188,18 @@ class Meeting:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prior", ["teacher", "images"])
+@pytest.mark.parametrize(
+    ("prior", "load"), [("teacher", latents_of), ("images", latents_of), ("teacher", latents_of_shapes)]
+)
 @pytest.mark.parametrize("world", [2, 3])
-def test_data_parallel_workers_train_what_one_does(prior: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_parallel_workers_train_what_one_does(
+    prior: str, load: Callable[[AdapterJob], Latents], world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three own samples and two of the prior: of three workers one has none of the prior."""
     break_once(monkeypatch, [FULL_JOB], {FULL_JOB.cluster: 5})
     config = VALIDATING.model_copy(update={"batch_size": 3, "prior_batch_size": 2, "prior": prior})
-    one, parallel = train_full(config), Meeting(world).train(config)
+    one = full_trainer(config).train(FULL_JOB, load(FULL_JOB))
+    parallel = Meeting(world, load).train(config)
     assert one.progress.attempt == 1
     for found in parallel:
         assert difference(found.weights, one.weights) <= 1e-9

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fairsynth.data.vectors import vectors
+from fairsynth.data.vectors import ragged, vectors
 from fairsynth.groups import Group
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.latents import LatentFiles
@@ -96,6 +96,28 @@ def test_what_is_done_to_the_arrays_is_done_to_copies(tmp_path: Path) -> None:
     assert np.array_equal(again.mean, np.stack([mean_of("b"), mean_of("a")]))
     assert again.prior is not None and not again.prior.any()
     assert (found.mean == 7).all() and (found.std == 7).all() and (found.prior == 7).all()
+
+
+def test_images_of_several_shapes_keep_theirs(tmp_path: Path) -> None:
+    shapes = {"a": (4, 2, 3), "b": (4, 3, 2), "c": (4, 2, 3), "d": (4, 1, 5)}
+    parts = []
+    for number, some in enumerate(("cb", "da")):
+        columns: dict[str, pa.Array] = {"image_id": pa.array(list(some))}
+        for scale, name in enumerate(("mean", "std"), 1):
+            columns[name] = ragged([scale * mean_of(i).ravel()[: int(np.prod(shapes[i]))] for i in some])
+        columns["latent_shape"] = pa.array([list(shapes[i]) for i in some], pa.list_(pa.int32()))
+        parts.append(tmp_path / f"{number}.parquet")
+        pq.write_table(pa.table(columns), parts[-1])
+    load = LatentFiles(parts, {})
+    found = load(job("abd"))
+    assert found.shapes == [shapes[i] for i in "abd"] and found.prior is None
+    for image, mean, std in zip("abd", found.mean, found.std, strict=True):
+        assert mean.dtype == np.float32 and np.array_equal(std, 2 * mean)
+        assert mean.ravel().tolist() == mean_of(image).ravel()[: mean.size].tolist()
+        torch.from_numpy(mean).fill_(7)
+    alike = load(job("ca"))
+    assert isinstance(alike.mean, np.ndarray) and alike.mean.shape == (2, 4, 2, 3)
+    assert np.array_equal(alike.mean, np.stack([mean_of("c"), mean_of("a")]))
 
 
 def test_an_image_that_was_never_embedded_is_not_made_up(tmp_path: Path) -> None:

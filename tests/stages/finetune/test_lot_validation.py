@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from peft import LoraConfig
 from peft.utils import set_peft_model_state_dict
 
 from fairsynth.config import FinetuneConfig
-from fairsynth.stages.finetune.denoising import Sampler
+from fairsynth.stages.finetune.denoising import Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Trained
 from tests.support.lots import (
@@ -22,6 +22,7 @@ from tests.support.lots import (
     furthest_apart,
     jobs,
     latents_of,
+    latents_of_shapes,
     noise_of,
     row_of,
     same_bits,
@@ -63,28 +64,40 @@ def test_the_best_state_is_kept() -> None:
     assert early >= 4, "late states that are no worse prove nothing"
 
 
-def held_out_loss(unet: UNet2DConditionModel, job: AdapterJob, config: FinetuneConfig, result: Trained) -> float:
-    """The loss of an adapter on its held-out draw, by peft."""
-    sampler = Sampler(latents_of(job), job.seed, config, noise_of())
-    draw, noise = sampler.held_out(), scheduler()
+def held_out_loss(
+    unet: UNet2DConditionModel,
+    job: AdapterJob,
+    config: FinetuneConfig,
+    result: Trained,
+    load: Callable[[AdapterJob], Latents] = latents_of,
+) -> float:
+    """The loss of an adapter on its held-out draws, by peft."""
+    draws, noise = Sampler(load(job), job.seed, config, noise_of()).held_out(), scheduler()
     lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules))
     unet.add_adapter(lora, "validated")
     set_peft_model_state_dict(unet, dict(result.weights or {}), adapter_name="validated")
-    texts = texts_of([job])[job.prompt]["text"].expand(len(draw.levels), -1, -1).double()
-    noisy = noise.add_noise(draw.clean, draw.noise, draw.levels).double()
-    with torch.no_grad():
-        errors = (unet(noisy, draw.levels, texts).sample - draw.noise).square().mean((1, 2, 3))
+    losses = list[torch.Tensor]()
+    for draw in draws:
+        texts = texts_of([job])[job.prompt]["text"].expand(len(draw.levels), -1, -1).double()
+        noisy = noise.add_noise(draw.clean, draw.noise, draw.levels).double()
+        with torch.no_grad():
+            errors = (unet(noisy, draw.levels, texts).sample - draw.noise).square().mean((1, 2, 3))
+        ratio = noise.alphas_cumprod[draw.levels] / (1 - noise.alphas_cumprod[draw.levels])
+        losses.append(errors * ratio.clamp(max=config.snr_ceiling) / ratio)
     unet.delete_adapters("validated")
-    ratio = noise.alphas_cumprod[draw.levels] / (1 - noise.alphas_cumprod[draw.levels])
-    return float((errors * ratio.clamp(max=config.snr_ceiling) / ratio).mean())
+    assert sum(map(len, losses)) == config.validation_samples
+    return float(torch.cat(losses).mean())
 
 
-def test_the_loss_that_is_told_is_that_of_the_kept_weights_on_images_that_were_held_out() -> None:
+@pytest.mark.parametrize("load", [latents_of, latents_of_shapes])
+def test_the_loss_that_is_told_is_that_of_the_kept_weights_on_images_that_were_held_out(
+    load: Callable[[AdapterJob], Latents],
+) -> None:
     work, unet = jobs([6, 5, 4, 6]), tiny_unet(torch.float64)
-    for name, result in train(unet, work, VALIDATING).items():
+    for name, result in train(unet, work, VALIDATING, load=load).items():
         (job,) = (job for job in work if job.name == name)
         lowest = min(loss for _, loss in result.progress.validation)
-        assert lowest == pytest.approx(held_out_loss(unet, job, VALIDATING, result), rel=1e-6)
+        assert lowest == pytest.approx(held_out_loss(unet, job, VALIDATING, result, load), rel=1e-6)
 
 
 def test_patience_stops_an_adapter_that_gets_no_better() -> None:
@@ -151,8 +164,8 @@ def test_a_loss_on_held_out_images_that_is_no_number_is_a_fault(monkeypatch: pyt
     plain = Sampler.held_out
 
     def held_out(self: Sampler):  # type: ignore[no-untyped-def]
-        draw = plain(self)
-        return draw if self.seed != work[0].seed else changed_noise(draw)
+        draws = plain(self)
+        return draws if self.seed != work[0].seed else [changed_noise(draw) for draw in draws]
 
     monkeypatch.setattr(Sampler, "held_out", held_out)
     found = train(tiny_unet(torch.float64), work, VALIDATING)

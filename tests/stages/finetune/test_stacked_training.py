@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,9 @@ from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError, Exhausted
 from fairsynth.models.families.conditions import stacked
 from fairsynth.models.stacked import StackedAdapters
-from fairsynth.stages.finetune.denoising import Sampler
+from fairsynth.stages.finetune.denoising import Latents, Sampler
 from fairsynth.stages.finetune.jobs import AdapterJob
+from fairsynth.stages.finetune.lot_state import LotState
 from fairsynth.stages.finetune.stacked_training import MOST_AT_ONCE
 from tests.support.lots import (
     CONFIG,
@@ -27,6 +29,7 @@ from tests.support.lots import (
     furthest_apart,
     jobs,
     latents_of,
+    latents_of_shapes,
     noise_of,
     recorded_losses,
     run,
@@ -40,28 +43,37 @@ from tests.support.lots import (
 )
 from tests.support.peft_alone import NAME, Alone, train_alone
 
+Load = Callable[[AdapterJob], Latents]
 # 100 steps each, or up to 14 fewer: some end, and others go on without them.
 LONG = [100 - 7 * (i % 3) for i in range(8)]
 
 
 def alone(
-    unet: UNet2DConditionModel, job: AdapterJob, config: FinetuneConfig = CONFIG, noise: DDPMScheduler | None = None
+    unet: UNet2DConditionModel,
+    job: AdapterJob,
+    config: FinetuneConfig = CONFIG,
+    noise: DDPMScheduler | None = None,
+    load: Load = latents_of,
 ) -> Alone:
     """The same adapter by peft."""
-    sampler = Sampler(latents_of(job), job.seed, config, noise_of(), job.kinds)
+    sampler = Sampler(load(job), job.seed, config, noise_of(), job.kinds)
     return train_alone(unet, noise or scheduler(), config, job, sampler, texts_of([job]), fresh(unet, job, config))
 
 
 def compare_with_peft(
-    unet: UNet2DConditionModel, work: list[AdapterJob], config: FinetuneConfig, noise: DDPMScheduler
+    unet: UNet2DConditionModel,
+    work: list[AdapterJob],
+    config: FinetuneConfig,
+    noise: DDPMScheduler,
+    load: Load = latents_of,
 ) -> None:
     """Train the jobs five at a time, and each alone: losses of all steps and final weights agree to 1e-8."""
-    trainer = trainer_of(unet, work, config, width=5, noise=noise)
+    trainer = trainer_of(unet, work, config, width=5, noise=noise, load=load)
     losses = recorded_losses(trainer, work)
     found = run(trainer, work)
     assert sorted(found) == sorted(job.name for job in work)
     for job in work:
-        solo = alone(unet, job, config, noise)
+        solo = alone(unet, job, config, noise, load)
         assert difference(found[job.name].weights, solo.weights) <= 1e-8, job.name
         assert losses[job.name] == pytest.approx(solo.losses, rel=1e-8), job.name
         assert len(solo.losses) == job.steps == found[job.name].progress.step
@@ -90,6 +102,35 @@ def test_every_kind_of_loss_equals_that_of_peft(case: dict[str, str]) -> None:
     noise = scheduler(options.pop("prediction", "epsilon"))
     work = jobs([15 - 4 * (i % 3) for i in range(8)])
     compare_with_peft(tiny_unet(torch.float64), work, CONFIG.model_copy(update=options), noise)
+
+
+@pytest.mark.parametrize("case", [{}, {"generator": "lora"}], ids=str)
+def test_adapters_of_images_of_several_shapes_equal_solo_runs_of_peft(case: dict[str, str]) -> None:
+    unet, work, seen = tiny_unet(torch.float64, TWO_LEVELS), jobs([9, 8, 7, 9, 8, 9]), set[tuple[int, ...]]()
+    hook = unet.register_forward_pre_hook(lambda module, args: seen.add(tuple(args[0].shape)))
+    compare_with_peft(unet, work, CONFIG.model_copy(update=case), scheduler(), latents_of_shapes)
+    hook.remove()
+    assert {shape[2:] for shape in seen} == {(4, 4), (4, 2), (2, 4)}
+    # Those who have a shape at a step go through the network together.
+    assert max(shape[0] for shape in seen) >= 2 * CONFIG.batch_size
+
+
+def test_a_shared_adapter_of_several_shapes_equals_one_by_peft() -> None:
+    unet, config = tiny_unet(torch.float64, TWO_LEVELS), CONFIG.model_copy(update={"generator": "lora"})
+    job = shared_job(12)
+    (found,) = train(unet, [job], config, load=latents_of_shapes).values()
+    solo = alone(unet, job, config, load=latents_of_shapes)
+    assert difference(found.weights, solo.weights) <= 1e-8
+    assert difference(solo.weights, fresh(unet, job, config)) > 0.005, "what has not moved proves nothing"
+
+
+def test_adapters_of_several_shapes_go_on_from_any_state_to_the_same_bits() -> None:
+    work, states = jobs([9, 8, 7, 9]), list[LotState]()
+    config = VALIDATING.model_copy(update={"checkpoint_every": 1})
+    whole = train(tiny_unet(), work, config, 3, load=latents_of_shapes, checkpoint=states.append)
+    for state in states[2::3]:
+        found = train(tiny_unet(), work, config, 3, load=latents_of_shapes, resume=state)
+        assert found and all(same_bits(found[name].weights, whole[name].weights) for name in found)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)

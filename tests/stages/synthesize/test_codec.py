@@ -262,3 +262,15 @@ def test_exiftool_reads_it(tmp_path: Path) -> None:
         assert file["XMP-iptcExt:DigitalSourceType"] == SOURCE_TYPE, file
         assert file["XMP-xmp:CreatorTool"] == f"fairsynth {__version__}", file
         assert not [value for key, value in file.items() if key.endswith((":Warning", ":Error"))], file
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_an_image_that_is_to_stay_whole_has_the_codecs_side_as_its_shorter_one(format: str) -> None:
+    codec = source_codec([encoded(crops()[0].resize((48, 60)), format)])
+    assert codec.side == 48
+    for shape, expected in (((40, 30), (64, 48)), ((30, 40), (48, 64)), ((48, 50), (48, 50)), ((20, 20), (48, 48))):
+        image = np.tile(PIXELS, (2, 2, 1))[: shape[0], : shape[1]]
+        assert pixels(encode(image, codec, whole=True)).shape == (*expected, 3)
+        assert pixels(encode(image, codec)).shape == (48, 48, 3)
+    square = PIXELS[: min(PIXELS.shape[:2]), : min(PIXELS.shape[:2])]
+    assert encode(square, codec, whole=True) == encode(square, codec)

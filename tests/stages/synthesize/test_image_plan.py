@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairsynth.data.shapes import Shape
 from fairsynth.groups import Group
-from fairsynth.stages.synthesize.image_plan import SCHEMA, Source, plan_images, quotas, shares
+from fairsynth.stages.synthesize.image_plan import SCHEMA, SHAPED, ImageShapes, Source, plan_images, quotas, shares
 from tests.support.synthesize.plans import SOURCES, A, B, C, of_units, own, plan
 
 HOSTILE = ("a/b", "../..", 'say "no"', "two\nlines", "日本", "'", "", " ", "x" * 300, "a\0", "{label}", "\\")
@@ -184,3 +185,56 @@ def test_a_million_rows_are_planned_in_seconds() -> None:
     assert pc.count_distinct(table["image_id"]).as_py() == pc.count_distinct(table["seed"]).as_py() == 1_000_000
     sizes = pa.table({"unit": table["unit"]}).group_by("unit").aggregate([("unit", "count")])["unit_count"]
     assert len(sizes) == 200 * -(-5000 // 16) and pc.max(sizes).as_py() == 16
+
+
+TALL, WIDE, SQUARE = Shape(40, 28), Shape(28, 40), Shape(32, 32)
+
+
+def shapes_of() -> ImageShapes:
+    """An adapter that learnt one lying image of four, one that learnt squares, and a group of both without adapters."""
+    shapes = dict(zip("abcdefgh", [TALL, TALL, WIDE, TALL, SQUARE, SQUARE, WIDE, SQUARE], strict=True))
+    adapters = {"low--building--0": "abcd", "low--building--1": "ef"}
+    groups = dict.fromkeys("abcdef", A) | dict.fromkeys("gh", B)
+    return ImageShapes(shapes, adapters, groups, 32)
+
+
+def test_images_have_shapes_in_the_proportion_of_what_their_adapter_or_their_group_has() -> None:
+    rows = plan({A: 22, B: 5, C: 3}, shapes=shapes_of())
+    made = Counter((row["adapter"], row["height"], row["width"]) for row in rows)
+    assert made == {
+        ("low--building--0", *TALL): 13,  # 12.75 and 4.25
+        ("low--building--0", *WIDE): 4,
+        ("low--building--1", *SQUARE): 5,
+        (None, *WIDE): 3,  # 2.5 and 2.5: the first of equal remainders
+        (None, *SQUARE): 2,
+        # An adapter of which nothing is known, and a group without images.
+        ("high--flower--0", *SQUARE): 3,
+    }
+    shared = Source("shared", "shared=", 0, "low", 1)
+    assert shapes_of()(A, shared) == {TALL: 3, WIDE: 1, SQUARE: 2}
+
+
+@pytest.mark.parametrize("size", [4, 64])
+def test_a_unit_has_images_of_one_shape_and_all_else_is_as_of_squares(size: int) -> None:
+    needed = {A: 22, B: 5, C: 9}
+    rows, squares = plan(needed, size=size, shapes=shapes_of()), plan(needed, size=size)
+    assert plan_images(needed, SOURCES, 0, 0, size, shapes=shapes_of()).schema == SHAPED
+    units = of_units(rows)
+    assert all(len({(row["height"], row["width"]) for row in unit}) == 1 for unit in units.values())
+    assert max(map(len, units.values())) <= size
+    assert [row["unit"] for row in rows] == [name for name, unit in units.items() for _ in unit], "contiguous"
+    plain = {row["image_id"]: row for row in squares}
+    assert len(rows) == len(plain)
+    for row in rows:
+        assert {name: row[name] for name in SCHEMA.names if name != "unit"} == {
+            name: value for name, value in plain[row["image_id"]].items() if name != "unit"
+        }
+
+
+def test_few_images_of_several_adapters_share_a_unit_if_they_have_one_shape() -> None:
+    sources = {A: own(A, 6)}
+    adapters = {source.adapter: "ab" if i % 2 else "cd" for i, source in enumerate(sources[A])}
+    shapes = ImageShapes({"a": TALL, "b": TALL, "c": WIDE, "d": WIDE}, adapters, {}, 32)
+    units = of_units(plan({A: 12}, size=16, sources=sources, shapes=shapes))
+    assert sorted(units) == ["r0-stack-00000", "r0-stack-00001"] and {len(unit) for unit in units.values()} == {6}
+    assert all(len({row["height"] for row in unit}) == 1 for unit in units.values())

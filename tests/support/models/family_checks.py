@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fairsynth.config import FinetuneConfig
+from fairsynth.data.shapes import Shape
 from fairsynth.models.adapters import save_adapter
 from fairsynth.models.diffusion import encode_prompts
 from fairsynth.models.families.conditions import mapped
@@ -27,6 +28,7 @@ from tests.support.models.small_networks import ALPHA, RANK, rows_of, with_peft
 PROMPTS = ("a photo of a low number on a building", "a photo of a high number", "a flower")
 AGAINST = ("blur", "", "a building")
 SEEDS, STEPS, SIDE = (7, 8, 9), 4, 32
+SQUARE = Shape(SIDE, SIDE)
 Images = NDArray[Any]
 # The network with an adapter, what is drawn, and what the network is told of each sample: the loss by a public script.
 Script = Callable[[nn.Module, Draw, dict[str, torch.Tensor]], torch.Tensor]
@@ -93,22 +95,22 @@ def wanted(pipeline: Any, guidance: float, count: int = 3) -> Wanted:
     return Wanted(texts[0], texts[1], [guidance] * count, SEEDS[:count])
 
 
-def ours(pipeline: Any, guidance: float, scheduler: Any = "euler", **more: Any) -> Images:
+def ours(pipeline: Any, guidance: float, scheduler: Any = "euler", shape: Shape = SQUARE, **more: Any) -> Images:
     """Our images, each value in 0..255."""
     return to_pixels(
-        pipeline, denoise(pipeline, wanted(pipeline, guidance), SIDE, Sampling(STEPS, scheduler), **more)
+        pipeline, denoise(pipeline, wanted(pipeline, guidance), shape, Sampling(STEPS, scheduler), **more)
     ).astype(int)
 
 
-def theirs(pipeline: Any, guidance: float, rows: slice = slice(0, 3), **more: Any) -> Images:
+def theirs(pipeline: Any, guidance: float, rows: slice = slice(0, 3), shape: Shape = SQUARE, **more: Any) -> Images:
     """Those of the model's own pipeline, not rounded."""
     images = pipeline(
         prompt=list(PROMPTS[rows]),
         num_inference_steps=STEPS,
         guidance_scale=guidance,
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS[rows]],
-        height=SIDE,
-        width=SIDE,
+        height=shape.height,
+        width=shape.width,
         output_type="np",
         **more,
     ).images

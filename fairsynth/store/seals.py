@@ -64,7 +64,7 @@ def compare(folder: Path, seals: Seals, what: str, hashed: bool = True) -> None:
 def compared(folder: Path) -> bool:
     """Whether ``note_compared`` was called with the seal that lies in a folder: it need not even be read again."""
     seen = _Known.found.get(str(folder))
-    return bool(seen) and _file(folder) in seen
+    return seen is not None and _file(folder) in seen
 
 
 def note_compared(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -140,6 +140,18 @@ def learnt(phase: Phase, data: Data, seed: int) -> Images:
     if phase.images == "filled":
         return filled(train, synthetic, np.random.default_rng(seed + 3))
     return synthetic
+
+
+def effort(phases: Iterable[Phase], data: Data) -> int:
+    """About how many images go through the whole network in a training's phases."""
+    real, synthetic = len(data.train), len(data.synthetic)
+    sizes = {"synthetic": synthetic, "mixed": real + synthetic, "filled": real + synthetic}
+    whole = 0
+    for phase in phases:
+        images = sizes.get(phase.images, real) + (len(data.validation) if phase.validation else 0)
+        repeats = passes(images) if phase.strong and images else 1
+        whole += images if phase.head_only else phase.epochs * images * repeats
+    return whole
 
 
 def orders(

@@ -95,9 +95,9 @@ def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) 
 
 def _longest_first(context: Context, names: Sequence[str]) -> list[str]:
     """The trainings in the order in which they begin, so that all workers end at about the same time."""
+    from fairsynth.classify.images import effort
     from fairsynth.classify.methods import phases
     from fairsynth.classify.packs import load_data
-    from fairsynth.classify.passes import effort
 
     tuned, classify = context.artifacts["tune"], context.config.classify
     chosen, packs = chosen_settings(tuned), tuned.units().path

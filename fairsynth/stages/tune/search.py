@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from fairsynth.artifacts import Units, write_json
 from fairsynth.classify.crossfit import HALVES, CrossFit
 from fairsynth.classify.epoch import Epoch
-from fairsynth.classify.images import Data
+from fairsynth.classify.images import Data, effort
 from fairsynth.classify.methods import phases
 from fairsynth.classify.packs import has_synthetic, load_data
-from fairsynth.classify.passes import effort
 from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig

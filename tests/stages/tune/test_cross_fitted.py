@@ -163,3 +163,18 @@ def test_the_order_stands_where_a_group_that_is_learnt_has_no_validation_images(
     ]
     one = search(tmp_path / "packs", tmp_path, TUNE.model_copy(update={"methods": ("fairsynth",)}))
     assert one.best(trials, "fairsynth").number == chosen
+
+
+def test_long_trials_begin_first(packs: Path, tmp_path: Path) -> None:
+    """The search with fairsynth's trials on both halves: no worker is left with them when all others have ended."""
+    tune = TUNE.model_copy(update={"methods": ("erm", "fairsynth"), "trials": 2, "grace_epochs": 9})
+    one, orders = quick(packs, tmp_path, tune), list[list[str]]()
+
+    def run(trials: Mapping[str, Any]) -> None:
+        orders.append(list(trials))
+        for trial in trials.values():
+            trial(lambda figures: None, None)
+
+    assert [trial.method for trial in one.run(run)] == ["erm", "erm", "fairsynth", "fairsynth"]
+    # The first learns from real and validation images in both halves, the second from synthetic ones besides.
+    assert orders == [["fairsynth-1", "fairsynth-0", "erm-0", "erm-1"]]

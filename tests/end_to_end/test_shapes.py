@@ -27,6 +27,8 @@ LABELS, ATTRIBUTES = ("low", "high"), ("building", "flower")
 COUNTS = ((10, 2, 2), (2, 9, 1), (6, 6, 0), (0, 3, 9))
 SETTINGS = SMALL | {
     "cluster.k": 1,
+    "cluster.min_group": 10,
+    "cluster.min_size": 10,
     "synthesize.routing": "own",
     "shared.use": "false",
     "filter.min_probability": 0,
@@ -87,6 +89,8 @@ def learnt() -> dict[Group, Counter[tuple[int, int]]]:
 
 @pytest.mark.slow
 def test_images_are_learnt_in_their_own_shapes(out: Path) -> None:
+    adapters = {path.parent.name for path in stage_folder(out, "finetune").glob(f"units/*/{FILE_NAME}")}
+    assert adapters == {f"{group.slug}--0" for group in learnt()}
     found = Counter[tuple[int, int]]()
     for file in sorted(stage_folder(out, "embed").glob("units/images*/embeddings.parquet")):
         table = pq.read_table(file)

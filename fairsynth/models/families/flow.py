@@ -38,7 +38,7 @@ class FlowFamily(Family):
         kind = made_for if made_for != EULER else f"{EULER} with invert_sigmas"
         raise ConfigError(
             f"models.diffusion: the scheduler of {printable(name)!r} is {printable(kind[:80])!r}, which is not supported for "
-            f"{self.title}; put the model's own {EULER} back, or choose another base model"
+            f"{self.title}; give the model {EULER} of the same shift in its folder scheduler, or choose another base model"
         )
 
     def scheduler_class(self, name: Scheduler) -> str:

@@ -18,6 +18,7 @@ from fairsynth.data.decode import decode
 SIDE, COLUMNS = 64, 6
 # Squares of a blurred image along a side: eyes and mouth of a portrait fall into one.
 BLURRED = 6
+_MARGIN = (236, 236, 236)
 # Base64 makes four characters of three bytes; the page has about as much again for everything else.
 BUDGET = 7_000_000
 # What is tried until all sheets fit: WebP's quality, and the share of the tiles.
@@ -46,13 +47,20 @@ class Sheet:
 
 
 def tile(content: bytes, faces: Faces = "shown") -> NDArray[np.uint8]:
-    """An image file as uint8 (SIDE, SIDE, 3), without the file's metadata; blurred beyond recovery if ``faces`` says so."""
+    """An image file as uint8 (SIDE, SIDE, 3), without the file's metadata; blurred beyond recovery if ``faces`` says so.
+
+    One that is no square has margins, unless it is blurred.
+    """
     image = Image.fromarray(decode(content, rules=ANY_IMAGE))
     if faces == "blurred":
         image = image.resize((BLURRED, BLURRED), Image.Resampling.BOX)
     # Tiny images keep their pixels.
     kind = Image.Resampling.BICUBIC if max(image.size) > SIDE or faces == "blurred" else Image.Resampling.NEAREST
-    return np.asarray(image.resize((SIDE, SIDE), kind))
+    scale = SIDE / max(image.size)
+    inner = image.resize([max(1, round(length * scale)) for length in image.size], kind)
+    whole = Image.new("RGB", (SIDE, SIDE), _MARGIN)
+    whole.paste(inner, ((SIDE - inner.width) // 2, (SIDE - inner.height) // 2))
+    return np.asarray(whole)
 
 
 def sheet(files: Sequence[bytes], caption: str = "", faces: Faces = "shown") -> Sheet:

@@ -37,6 +37,12 @@ def test_every_image_is_in_its_place_and_empty_places_are_clear(n: int, size: tu
     assert n % 6 == 0 or n < 6 or found[-32, -32, 3] == 0
 
 
+def test_a_portrait_is_not_squeezed() -> None:
+    shown = tile(encoded(Image.new("RGB", (60, 120), (10, 200, 30))))
+    coloured = (np.abs(shown.astype(int) - (10, 200, 30)) < 12).all(2)
+    assert coloured[:, 16:48].all() and not coloured[:, :16].any() and not coloured[:, 48:].any()
+
+
 def test_odd_images_have_a_place_in_a_sheet_too() -> None:
     # One colour, tiny, very long: a run's own rules may allow them, and rejected images are shown as they are.
     odd = [Image.new("RGB", size) for size in ((20, 20), (2, 2), (400, 9))]

@@ -16,12 +16,16 @@ def sayings() -> Mapping[str, list[str]]:
 
 
 def _peft() -> list[str]:
-    lines = []
-    for one in result("stacked_vs_peft")["rows"]:
-        rates = [spread(one["rates"][name]) for name in ("peft", "peft, fused AdamW", "fairsynth")]
-        ratios = [spread(one["ratios"][name], 2) for name in ("peft", "peft, fused AdamW")]
-        lines.append(row(str(one["batch"]), *rates, *ratios, f"{one['apart']:.1e}"))
-    return ["\n".join(lines)]
+    names = {"sdxl": "Stable Diffusion XL", "sd3": "Stable Diffusion 3", "flux2": "FLUX.2", "zimage": "Z-Image"}
+    demo = [_beside_peft(str(one["batch"]), one) for one in result("stacked_vs_peft")["rows"]]
+    families = [_beside_peft(names[one["base"]], one) for one in result("stacked_families_cpu")["rows"]]
+    return ["\n".join(demo), "\n".join(families)]
+
+
+def _beside_peft(title: str, one: Json) -> str:
+    rates = [spread(one["rates"][name]) for name in ("peft", "peft, fused AdamW", "fairsynth")]
+    ratios = [spread(one["ratios"][name], 2) for name in ("peft", "peft, fused AdamW")]
+    return row(title, *rates, *ratios, f"{one['apart']:.1e}")
 
 
 def _rates(one: Json) -> list[float]:

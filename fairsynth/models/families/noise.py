@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
-from diffusers.training_utils import compute_density_for_timestep_sampling
 
 
 class Noise(Protocol):
@@ -99,6 +98,9 @@ class Flow:
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Levels of so many samples, int64 (count,); 0 is nothing but noise."""
         spread: Mapping[str, Any] = {"logit_mean": 0.0, "logit_std": 1.0, "mode_scale": 1.29}
+        # It brings all networks of diffusers with it, of which encoding an image needs none.
+        from diffusers.training_utils import compute_density_for_timestep_sampling
+
         shares = compute_density_for_timestep_sampling(self.density, count, **spread, generator=generator)
         return (shares * self.levels).long().clamp(max=self.levels - 1)
 

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,13 +46,14 @@ def write_folder(target: Path, images: Images, suffix: str) -> int:
     """
     folders: dict[Group, str] = {}
     count, marks = 0, [_cell(value) for value in MARKS.values()]
+    place = os.fspath(target)  # here, also of an output in a bucket
     with open(target / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle)
         for count, (row, content) in enumerate(_checked(images), 1):
             if count == 1:
                 table.writerow(["file_name", *MARKS, *row])
             name = f"{_folder(target, folders, row)}/{row['image_id']}{suffix}"
-            with open(f"{target}/{name}", "xb") as file:
+            with open(f"{place}/{name}", "xb") as file:
                 file.write(content)
             table.writerow(
                 [name, *marks, *(value if type(value) in _AS_IT_IS else _cell(value) for value in row.values())]

@@ -76,7 +76,7 @@ def note_compared(folder: Path) -> None:
 def _file(folder: Path) -> int:
     """Which file a folder's seal is; 0: there is none."""
     try:
-        found = os.stat(f"{folder}/{SEAL}")
+        found = os.stat(os.path.join(folder, SEAL))
     except FileNotFoundError:
         return 0
     return hash((found.st_ino, found.st_mtime_ns))

@@ -76,7 +76,7 @@ def done_lately(path: Path) -> set[str]:
 def read_seal(folder: Path, what: str) -> dict[str, Any]:
     """The seal in a unit's folder; units of versions before seals have none."""
     try:
-        with open(f"{folder}/{SEAL}", "rb") as file:
+        with open(os.path.join(folder, SEAL), "rb") as file:
             content = json.loads(file.read())
         return {str(name): dict(wanted) for name, wanted in content["files"].items()}
     except FileNotFoundError:

@@ -31,8 +31,8 @@ def test_shapes_are_about_as_large_as_the_square_and_not_too_long(sizes: tuple[i
         assert max(shape) <= 2 * min(shape)
         assert 3 / 4 <= shape.height * shape.width / size**2 <= 4 / 3
         assert Shape(shape.width, shape.height) in found
-    if factor <= size // 16:
-        assert len(found) == MOST_SHAPES, "a fine factor leaves no ratio out"
+    if size % (16 * factor) == 0:
+        assert len(found) == MOST_SHAPES, "sixteenths of a side leave no ratio out"
 
 
 def test_the_shapes_of_usual_sizes() -> None:

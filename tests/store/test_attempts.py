@@ -52,7 +52,7 @@ def test_work_that_stands_still_is_given_up_after_the_patience(clock: list[float
     assert ours.of("read x", lambda: "answered") == "answered"
     with pytest.raises(InfrastructureError, match=r"cannot read x: .*, tried for 1[012]\d s"):
         ours.of("read x", work, lambda: work.bytes)
-    assert 120 < clock[0] - 400 < 130 and work.times > 5
+    assert 100 < clock[0] - 400 < 130 and work.times > 5  # pauses are random, and the last may be too long
 
 
 def test_other_work_is_given_up_after_the_patience_in_all(clock: list[float]) -> None:

@@ -181,10 +181,12 @@ def test_a_field_that_is_not_used_does_not_train_again_and_any_other_does(given:
     assert recipe(config.model_copy(update=unused)) == recipe(config)
     kept = {name: value for name, value in config.model_dump().items() if name not in unused}
     assert recipe(config).keys() >= kept.keys() - {
-        "checkpoint_every", "max_failed_share", "class_images", "full_learning_rate", "prior_group",
+        "checkpoint_every", "max_failed_share", "class_images", "full_learning_rate", "prior_group", "frozen_weights",
     }  # fmt: skip
     borrowed = recipe(config.model_copy(update={"prior_group": "same-label"})) != recipe(config)
     assert borrowed == (given.get("generator") != "lora")
+    rounded = config.model_copy(update={"frozen_weights": "int8"})
+    assert recipe(rounded) != recipe(config)
     for name, value in {"steps": 7, "batch_size": 3, "warmup_steps": 2, "prompt": "x", "snr_ceiling": 1.0}.items():
         assert recipe(config.model_copy(update={name: value})) != recipe(config), name
     if given == {"prior": "images"}:

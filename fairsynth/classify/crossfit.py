@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from fairsynth.classify.epoch import Epoch, Rule
 from fairsynth.classify.images import Data, taken
-from fairsynth.classify.methods import phases
+from fairsynth.classify.methods import HALVES, phases, trainings
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.store.mirror import gone
-
-HALVES = 2
 
 
 def half_of(groups_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -38,7 +36,7 @@ def half_of(groups_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Trains a method's setting once for each half, and predicts the other one."""
+    """Trains a method's setting for each half, and predicts the other one."""
 
     method: str
     setting: Setting
@@ -57,7 +55,7 @@ class CrossFit:
         """
         validation, count = self.data.validation, 0
         half_N, predicted_N = half_of(validation.groups, self.seed), np.full(len(validation), -1)
-        for trained in [(0,), (1,)] if self._learns else [(0, 1)]:
+        for trained in trainings(phases(self.method, self.setting, self.config)):
             first, *others = (taken(validation, np.flatnonzero(half_N == half)) for half in trained)
             data = replace(self.data, validation=first)
             run = Training(self.method, self.setting, data, self.config, self.seed, self.rule, self.ranks, others)
@@ -73,11 +71,6 @@ class CrossFit:
                 judges = np.flatnonzero(half_N != half)
                 predicted_N[judges] = run.probabilities(taken(validation, judges)).argmax(1)
         return predicted_N
-
-    @property
-    def _learns(self) -> bool:
-        """Whether the network learns from validation images, so that each half makes a training of its own."""
-        return any(phase.validation for phase in phases(self.method, self.setting, self.config))
 
     def forget(self, checkpoint: Path) -> None:
         """Remove the states of the trainings."""

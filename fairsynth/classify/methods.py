@@ -7,7 +7,7 @@ Definitions: Group-DRO (Sagawa et al. 2020, arXiv 1911.08731), JTT (Liu et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,6 +30,8 @@ TITLES = {
     "ffr": "FFR",
     "fairsynth": "fairsynth",
 }
+HALVES = 2
+"""Parts of the validation images, each of which judges trainings that had the others (``crossfit``)."""
 # These learn from synthetic images.
 SYNTHETIC = frozenset({"ffr", "fairsynth"})
 
@@ -83,6 +85,15 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
         found = _theirs(method, numbers(setting), config)
     strong = setting.get("augmentation", config.augmentation) == "strong"
     return [replace(phase, strong=strong and not phase.head_only) for phase in found]
+
+
+def trainings(its: Iterable[Phase]) -> list[tuple[int, ...]]:
+    """The halves of validation images that each training of a cross-fitted trial is for.
+
+    One for all, or where the network learns from validation images one for each.
+    """
+    halves = tuple(range(HALVES))
+    return [(half,) for half in halves] if any(phase.validation for phase in its) else [halves]
 
 
 def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:

@@ -25,7 +25,7 @@ _AT_ONCE = 1 << 20
 
 
 class _Known:
-    """What this process has compared: by folder what its files must be; and how many bytes it hashed for that."""
+    """What this process has compared: by folder what its files must be, and which file said so; and how many bytes it hashed for that."""
 
     found: ClassVar = dict[str, set[int]]()
     hashed: ClassVar = 0
@@ -62,13 +62,13 @@ def compare(folder: Path, seals: Seals, what: str, hashed: bool = True) -> None:
 
 
 def compared(folder: Path) -> bool:
-    """Whether ``note_compared`` was called with the seal that lies in a folder: it need not even be read again."""
+    """Whether a folder's files were compared with the seal that lies in it now, which need not even be read again then."""
     seen = _Known.found.get(str(folder))
     return seen is not None and _file(folder) in seen
 
 
 def note_compared(folder: Path) -> None:
-    """A folder's files were compared by hash with the seal in it."""
+    """A folder's files were compared with the seal in it, as ``compare`` does with ``hashed``."""
     if file := _file(folder):
         _Known.found.setdefault(str(folder), set()).add(file)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fairsynth.classify.methods import Phase, phases
+from fairsynth.classify.methods import HALVES, Phase, phases, trainings
 from fairsynth.classify.passes import passes
 from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies
 from fairsynth.config import RunConfig
@@ -15,7 +15,6 @@ from fairsynth.stages.tune.search_space import setting
 # A pass forward alone, beside one forward and backward.
 _FORWARD = 1 / 3
 _LINEAR = ("dfr", "dfr-train", "afr")
-_HALVES = 2
 _AFR_MOST = 0.8
 
 
@@ -72,14 +71,9 @@ def _setting(config: RunConfig, method: str, number: int, images: Images) -> Set
 def _method_cost(config: RunConfig, method: str, images: Images) -> Cost:
     halves = method == "fairsynth" and need_cross_fitting(_left_open(config, images))
     settings = [_setting(config, method, number, images) for number in range(config.tune.trials)]
-    half = Images(images.train, images.validation // _HALVES, images.test, images.synthetic, images.filling)
-    costs = [
-        Cost().plus(_training(config, method, one, half if halves else images), _HALVES if halves else 1)
-        for one in settings
-    ]
-    total = Cost()
-    for cost in costs:
-        total = total.plus(cost)
+    total, trial = Cost(), _cross_fitted if halves else _training
+    for one in settings:
+        total = total.plus(trial(config, method, one, images))
     first = phases(method, settings[0], config.classify)
     stops = [] if halves else rungs(first, config.tune.grace_epochs)
     return Cost().plus(total, _kept(config, stops, first[0].epochs))
@@ -94,6 +88,12 @@ def _kept(config: RunConfig, stops: list[int], epochs: int) -> float:
         done += alive * (stop - before)
         alive, before = math.ceil(alive / FACTOR), stop
     return done / (everyone * epochs)
+
+
+def _cross_fitted(config: RunConfig, method: str, one: Setting, images: Images) -> Cost:
+    its = trainings(phases(method, one, config.classify))
+    known = replace(images, validation=images.validation * len(its[0]) // HALVES)
+    return Cost().plus(_training(config, method, one, known), len(its))
 
 
 def _training(config: RunConfig, method: str, one: Setting, images: Images) -> Cost:

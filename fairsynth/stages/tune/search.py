@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units, write_json
-from fairsynth.classify.crossfit import HALVES, CrossFit
+from fairsynth.classify.crossfit import CrossFit
 from fairsynth.classify.epoch import Epoch
 from fairsynth.classify.images import Data, effort
-from fairsynth.classify.methods import phases
+from fairsynth.classify.methods import phases, trainings
 from fairsynth.classify.packs import has_synthetic, load_data
 from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
 from fairsynth.classify.training import Training, saved_epochs
@@ -96,8 +96,8 @@ class Search:
     def _effort(self, task: TrialTask) -> int:
         """About how long a task takes beside others; exact figures would change nothing but their order."""
         its = phases(task.method, task.setting, self.classify)
-        halves = HALVES if self._cross_fits(task.method) and any(phase.validation for phase in its) else 1
-        return halves * effort(its, self._data(task))
+        times = len(trainings(its)) if self._cross_fits(task.method) else 1
+        return times * effort(its, self._data(task))
 
     def _wave(self, method: str, numbers: Sequence[int], known: Sequence[Trial]) -> list[TrialTask]:
         """The next trials of a method."""

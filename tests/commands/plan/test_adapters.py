@@ -110,6 +110,17 @@ def test_costs_of_trainings() -> None:
     assert search_cost(strong, seen).steps == epochs * 4 * 10
 
 
+def test_a_trial_that_learns_from_validation_is_trained_for_each_half() -> None:
+    seen = Images(train=640, validation=300, test=900, synthetic=0, filling=0)
+    named = {"classify__synthetic": "none", "classify__stage_2": "none", "classify__augmentation": "light"}
+    chooses, both = (config(tune__methods=["fairsynth"], tune__trials=trials, **named) for trials in (1, 2))
+    epochs = both.classify.pretrain_epochs
+    # One training, by whose epochs either half chooses; then two, which learn from a half each.
+    assert search_cost(chooses, seen).visits == pytest.approx(epochs * (640 + 100))
+    learns = search_cost(both, seen).visits - search_cost(chooses, seen).visits
+    assert learns == pytest.approx(2 * epochs * (640 + 150 + 50))
+
+
 def test_a_limit_on_the_search_ends_it(tmp_path: object) -> None:
     from fairsynth.commands.plan.estimate import times
     from fairsynth.commands.plan.rates import stated

@@ -26,7 +26,7 @@ def sayings() -> Mapping[str, list[str]]:
         "docs/plan.md": [
             said(
                 "The demo's plan says {} minutes on two workers; the run that its rates are from took {} seconds",
-                f"{rates['plan of the demo, min']:g}",
+                f"{rates['plan of the demo, min']:.1f}",
                 f"{rates['whole run, s']:g}",
             ),
             said("10 million rows take {} s of processor time and {} MB as CSV, {} s and {} MB as Parquet", *each),

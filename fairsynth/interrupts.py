@@ -36,7 +36,7 @@ class _Process:
     """The process that signals are caught in, if it is a command's."""
 
     def __init__(self) -> None:
-        self.caught = self.told = False
+        self.caught = self.told = self.raised = False
         self.cause: BaseException | None = None
         self.stderr = 2
         self.woken: socket.socket | None = None
@@ -118,8 +118,12 @@ def _set(handler: Callable[[int, FrameType | None], object]) -> None:
             signal.signal(number, handler)
 
 
-def _raise(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _raise(_signal: int, _frame: FrameType | None) -> None:
+    """Raise once: a second signal must not end what cleans up; if it is one of its own, the watching thread ends all."""
     with _process.lock:
+        if _process.raised:
+            return
+        _process.raised = True
         if _process.cause is None:
             _process.cause = KeyboardInterrupt()
     raise KeyboardInterrupt  # libraries log other exceptions, and go on

@@ -16,6 +16,8 @@ import fairsynth
 # Fault case 53: a second signal, and one that comes while nothing listens.
 HERE = str(Path(fairsynth.__file__).parents[1])
 LINE = "fairsynth: interrupted; finished work is kept, the same command goes on\n"
+# For a machine so busy that signals sent one after the other come apart.
+SLOW = "from fairsynth import interrupts; interrupts._AT_ONCE = 2.0\n"
 PROGRAM = """
 import os, signal, sys, time
 from fairsynth import console, interrupts
@@ -37,6 +39,14 @@ def swallows():
             time.sleep(60)
         except KeyboardInterrupt:
             word = "swallowed"
+
+def cleans():
+    try:
+        waits()
+    finally:
+        print("cleans", flush=True)
+        time.sleep(1)
+        print("clean", flush=True)
 
 def loses():
     import threading
@@ -95,12 +105,23 @@ def test_a_second_signal_ends_at_once() -> None:
 
 def test_signals_at_once_are_one() -> None:
     """As from ``timeout``, which tells the process, and then its group."""
-    process = begun("swallows", grace=3)
+    process = begun("swallows", grace=3, before=SLOW)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, LINE) and time.monotonic() - began > 2
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_a_signal_just_after_the_first_leaves_cleaning_up_alone(pause: bool) -> None:
+    process = begun("cleans", before=SLOW)
+    process.send_signal(signal.SIGINT)
+    if pause:
+        assert process.stdout is not None and process.stdout.readline() == "cleans\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out.removeprefix("cleans\n"), err) == (130, "clean\nlast deed\n", LINE)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

@@ -23,13 +23,23 @@ _NOISE = 0.12
 
 
 class Draws:
-    """``draws(low, high, *shape)``: numbers for each image of the part, float32 (n, *shape), drawn for the whole batch."""
+    """``draws(low, high, *shape)``: numbers for each image of the part, float32 (n, *shape), drawn for the whole batch.
 
-    def __init__(self, rng: torch.Generator, n: int, part: slice, device: torch.device) -> None:
-        self.rng, self.n, self.part, self.device = rng, n, part, device
+    ``places``: of the part's images only these.
+    """
+
+    def __init__(
+        self, rng: torch.Generator, n: int, part: slice, device: torch.device, places: Tensor | None = None
+    ) -> None:
+        self.rng, self.n, self.part, self.device, self.places = rng, n, part, device, places
+
+    def of(self, places: Tensor) -> Draws:
+        """The same draws, for some of the images."""
+        return Draws(self.rng, self.n, self.part, self.device, places)
 
     def __call__(self, low: float, high: float, *shape: int) -> Tensor:
-        return self.shared(low, high, self.n, *shape)[self.part]
+        numbers = self.shared(low, high, self.n, *shape)[self.part]
+        return numbers if self.places is None else numbers[self.places]
 
     def shared(self, low: float, high: float, *shape: int) -> Tensor:
         """Numbers for all images at once."""
@@ -39,13 +49,17 @@ class Draws:
 def strongly_augmented(images_N3HW: Tensor, rng: torch.Generator, n: int, part: slice) -> Tensor:
     """Images from 0 to 1, each with four random changes. They are the part ``part`` of a batch of ``n``."""
     draws = Draws(rng, n, part, images_N3HW.device)
-    # The places of the smallest of six numbers: different changes, every choice as likely.
-    chosen = draws(0, 1, len(_CHANGES)).argsort(1)[:, :CHANGES_PER_IMAGE]
+    # The places of the smallest of six numbers: different changes, every choice as likely. Sorted by the host, which
+    # must know how many images each change has.
+    chosen = Draws(rng, n, part, torch.device("cpu"))(0, 1, len(_CHANGES)).argsort(1)[:, :CHANGES_PER_IMAGE]
+    images = images_N3HW.clone(memory_format=torch.contiguous_format)
     for number, change in enumerate(_CHANGES):
-        changed = change(images_N3HW, draws)
-        takes_part = (chosen == number).any(1)[:, None, None, None]
-        images_N3HW = torch.where(takes_part, changed, images_N3HW)
-    return images_N3HW
+        places = (chosen == number).any(1).nonzero()[:, 0].to(images.device)
+        if len(places):
+            images[places] = change(images[places], draws.of(places))
+        elif len(images):
+            change(images[:1], draws.of(places.new_zeros(1)))  # so that its draws are made
+    return images
 
 
 def _place(images: Tensor, draws: Draws) -> Tensor:
@@ -78,7 +92,10 @@ def _sharpness(images: Tensor, draws: Draws) -> Tensor:
     """Blurred, or sharpened by what a blur would take away."""
     row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
     kernel = (row[:, None] * row).expand(3, 1, 5, 5)
-    padded = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    # Images apart, colours together: the kernels for so few channels are faster then.
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="replicate").contiguous(
+        memory_format=torch.channels_last
+    )
     blurred = torch.nn.functional.conv2d(padded, kernel, groups=3)
     return (images + draws(-1, 1, 1, 1, 1) * (blurred - images)).clamp(0, 1)
 
@@ -103,7 +120,8 @@ def _noise(images: Tensor, draws: Draws) -> Tensor:
         (draws(0, 1)[:, None] * side + torch.arange(side, device=images.device)).long() % side
         for side in (height, width)
     )
-    grain = pattern[:, down[:, :, None], right[:, None, :]].transpose(0, 1)
+    places = (down[:, :, None] * width + right[:, None, :]).flatten()
+    grain = pattern.flatten(1).index_select(1, places).view(channels, -1, height, width).transpose(0, 1)
     return (images + grain * draws(0, _NOISE * 3**0.5, 1, 1, 1)).clamp(0, 1)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsynth.classify.epoch import Epoch, Rule
+from fairsynth.classify.epoch import Epoch, Judge, Rule
 from fairsynth.classify.images import Data, taken
 from fairsynth.classify.methods import HALVES, phases, trainings
 from fairsynth.classify.policies import Setting
@@ -58,7 +58,9 @@ class CrossFit:
         for trained in trainings(phases(self.method, self.setting, self.config)):
             first, *others = (taken(validation, np.flatnonzero(half_N == half)) for half in trained)
             data = replace(self.data, validation=first)
-            run = Training(self.method, self.setting, data, self.config, self.seed, self.rule, self.ranks, others)
+            run = Training(
+                self.method, self.setting, data, self.config, self.seed, self.rule, self.ranks, list(map(Judge, others))
+            )
             path = _file(checkpoint, trained[0])
             for epoch in saved_epochs(run, path, seconds):
                 count += 1
@@ -72,10 +74,11 @@ class CrossFit:
                 predicted_N[judges] = run.probabilities(taken(validation, judges)).argmax(1)
         return predicted_N
 
-    def forget(self, checkpoint: Path) -> None:
-        """Remove the states of the trainings."""
-        for half in range(HALVES):
-            gone(_file(checkpoint, half))
+
+def forget(checkpoint: Path) -> None:
+    """Remove the states of cross-fitted trainings beside this file."""
+    for half in range(HALVES):
+        gone(_file(checkpoint, half))
 
 
 def _file(checkpoint: Path, half: int) -> Path:

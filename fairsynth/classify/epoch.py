@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +59,24 @@ class Epoch:
         return merit(rule, self.worst_group_accuracy, self.worst_class_accuracy, self.accuracy)
 
 
-class Choice:
-    """The best epoch of a training by some validation images, and the classifier's state of then."""
+class Judge(NamedTuple):
+    """Validation images by which a training is chosen."""
 
-    def __init__(self, known: Images, rule: Rule) -> None:
+    known: Images
+    selectable: tuple[bool, ...] | None = None
+    """Of its first phases, as many as are looked at, whether their epochs may be chosen; None: as the training has it."""
+
+
+class Choice:
+    """The best epoch of a training by some validation images, and the classifier's state of then.
+
+    ``selectable``: see ``Judge``; epochs of later phases are not noted.
+    """
+
+    def __init__(self, known: Images, rule: Rule, selectable: Sequence[bool] = (True,)) -> None:
         self.known: Images = known
         self.rule: Rule = rule
+        self.selectable = tuple(selectable)
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self.state: dict[str, Tensor] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fairsynth.classify.dfr import REFITS
 from fairsynth.classify.policies import Policy, Setting, policy_of
@@ -72,6 +72,13 @@ class Phase:
     stage: int = 1
 
 
+class Plan(NamedTuple):
+    """What a training does, and the figures that it does it with."""
+
+    phases: Sequence[Phase]
+    numbers: Mapping[str, float]
+
+
 def numbers(setting: Setting) -> dict[str, float]:
     """The numeric values of a setting."""
     return {name: value for name, value in setting.items() if not isinstance(value, str)}
@@ -87,6 +94,12 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
     return [replace(phase, strong=strong and not phase.head_only) for phase in found]
 
 
+def without_result(method: str, how: str) -> str:
+    """What is told of a training that diverged before any of its epochs could be chosen."""
+    more = "try more settings (tune.trials), or leave the method out (tune.methods)"
+    return f"{TITLES[method]} diverged: {how}; {more}"
+
+
 def trainings(its: Iterable[Phase]) -> list[tuple[int, ...]]:
     """The halves of validation images that each training of a cross-fitted trial is for.
 
@@ -94,6 +107,24 @@ def trainings(its: Iterable[Phase]) -> list[tuple[int, ...]]:
     """
     halves = tuple(range(HALVES))
     return [(half,) for half in halves] if any(phase.validation for phase in its) else [halves]
+
+
+def covers(one: Plan, other: Plan) -> bool:
+    """Whether a training from the same images and seed has the other as its first part, whatever is chosen in it.
+
+    Only of trainings on real training images, which all methods have alike.
+    """
+    firsts, values = one.phases[: len(other.phases)], other.numbers.items()
+    own = {"train", "most", "rest"}
+    return (
+        [_unchosen(phase) for phase in firsts] == [_unchosen(phase) for phase in other.phases]
+        and values <= one.numbers.items()
+        and all(phase.images in own and not phase.validation for phase in one.phases)
+    )
+
+
+def _unchosen(phase: Phase) -> Phase:
+    return replace(phase, selectable=True)
 
 
 def _theirs(method: str, setting: Mapping[str, float], config: ClassifyConfig) -> list[Phase]:

@@ -16,10 +16,10 @@ from fairsynth.classify import images as batches
 from fairsynth.classify.batch_loss import Parts
 from fairsynth.classify.checkpoint import Loop, Point, average_of, read_point, write_point
 from fairsynth.classify.dfr import Labelled, Linear
-from fairsynth.classify.epoch import Choice, Epoch, Rule, figures, finite, merit
+from fairsynth.classify.epoch import Choice, Epoch, Judge, Rule, figures, finite, merit
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_dro, group_weights
-from fairsynth.classify.methods import TITLES, Phase, numbers, phases
+from fairsynth.classify.methods import TITLES, Phase, numbers, phases, without_result
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.refits import LINEAR, Refitter
 from fairsynth.classify.special import special_loss
@@ -35,8 +35,8 @@ _EVAL_BATCH = 256  # images per forward pass outside training
 class Training:
     """One training run. Iterate over ``epochs``; ``model`` then holds the best selectable epoch.
 
-    ``also``: other validation images than those of ``data``, by which the same training is chosen, and refitted, too:
-    ``use`` says by which. It is what a training with these would have been, where no phase learns from validation.
+    ``also``: other judges than the validation images of ``data``, by which the same training is chosen, and refitted,
+    too: ``use`` says by which. It is what a training with these would have been, where no phase learns from validation.
     Between two epochs ``save`` keeps all that the rest depends on; a run that was restored from that file goes on
     as if it had never stopped, to the bit.
     """
@@ -50,15 +50,16 @@ class Training:
         seed: int,
         rule: Rule = "worst-group",
         ranks: Ranks | None = None,
-        also: Sequence[Images] = (),
+        also: Sequence[Judge] = (),
     ) -> None:
         self.method, self.setting, self.data, self.config, self.seed = method, setting, data, config, seed
         self.rule: Rule = rule
-        self.choices = [Choice(known, rule) for known in (data.validation, *also)]
         self.ranks, self.device = ranks or Ranks(), pick_device()
         self.model = self._untrained(seed)
         self.rng = torch.Generator().manual_seed(seed + 1)
         self.phases, self.numbers = phases(method, setting, config), numbers(setting)
+        its = tuple(phase.selectable for phase in self.phases)
+        self.choices = [Choice(one.known, rule, one.selectable or its) for one in (Judge(data.validation), *also)]
         self.diverged = ""  # how, if it did
         self._loop: Loop | None = None
         self._restored: Point | None = None
@@ -92,15 +93,14 @@ class Training:
         yield from list(self.history)
         try:
             behind = len(self.history)
-            for phase in self.phases:
+            for place, phase in enumerate(self.phases):
                 if behind < phase.epochs:
-                    yield from self._run(phase, behind)
+                    yield from self._run(phase, place, behind)
                 behind = max(0, behind - phase.epochs)
         except DivergedError as error:
             self.diverged = f"{error} in epoch {len(self.history) + 1}, at learning rate {phase.learning_rate:g}"
             if self.best is None:
-                more = "try more settings (tune.trials), or leave the method out (tune.methods)"
-                raise DivergedError(f"{TITLES[self.method]} diverged: {self.diverged}; {more}") from None
+                raise DivergedError(without_result(self.method, self.diverged)) from None
         self.use(0)
 
     def use(self, number: int) -> None:
@@ -108,9 +108,10 @@ class Training:
         self.model.load_state_dict(self.choices[number].state)
         self.model.eval()
 
-    def _run(self, phase: Phase, behind: int) -> Iterator[Epoch]:
+    def _run(self, phase: Phase, place: int, behind: int) -> Iterator[Epoch]:
+        choices = [choice for choice in self.choices if place < len(choice.selectable)]
         if phase.loss in LINEAR:
-            self._refit(phase)
+            self._refit(phase, place, choices)
             yield self.history[-1]
             return
         self._loop = self._entered(phase)
@@ -118,8 +119,9 @@ class Training:
             loss = self._epoch(self._loop)
             if self._loop.average and number == phase.epochs - 1:
                 self.model.load_state_dict(self._loop.average.state)
-            for choice in self.choices:
-                self._validated(choice, phase, loss)
+            for choice in choices:
+                known = choice.known
+                self._note(choice, place, loss, figures(self._classes(known), known.labels, known.groups))
             yield self.history[-1]
 
     def _entered(self, phase: Phase) -> Loop:
@@ -205,27 +207,26 @@ class Training:
         """Class probabilities, float32 (N, labels)."""
         return finite(self.model.head(self._features(images)).softmax(1).cpu().numpy(), "predictions")
 
+    def _classes(self, images: Images) -> NDArray[np.int64]:
+        return self.probabilities(images).argmax(1)  # type: ignore[no-any-return]
+
     def _wrong(self, images: Images) -> NDArray[np.bool_]:
         """Which images the classifier gets wrong."""
-        return self.probabilities(images).argmax(1) != images.labels  # type: ignore[no-any-return]
+        return self._classes(images) != images.labels
 
-    def _validated(self, choice: Choice, phase: Phase, loss: float) -> None:
-        known = choice.known
-        self._note(choice, phase, loss, figures(self.probabilities(known).argmax(1), known.labels, known.groups))
-
-    def _note(self, choice: Choice, phase: Phase, loss: float, accuracies: tuple[float, float, float]) -> None:
-        """Put an epoch on record, and the state with it if it is the best so far."""
-        number = len(choice.history)
-        may_be_chosen = phase.selectable and (not phase.averaged or number + 1 in self._ends)
+    def _note(self, choice: Choice, place: int, loss: float, accuracies: tuple[float, float, float]) -> None:
+        """Put an epoch of a phase on record, and the state with it if it is the best so far."""
+        number, phase = len(choice.history), self.phases[place]
+        may_be_chosen = choice.selectable[place] and (not phase.averaged or number + 1 in self._ends)
         epoch = Epoch(number, phase.stage, loss, *accuracies, may_be_chosen)
         # Of several processes the first decides, should their figures differ in a last bit.
         better = self.ranks.agreed(int(choice.is_better(epoch)))
         choice.note(epoch, self.model.state_dict() if better else None)
 
-    def _refit(self, phase: Phase) -> None:
+    def _refit(self, phase: Phase, place: int, choices: Sequence[Choice]) -> None:
         """A refitted linear layer; DFR's figures are of validation images that a layer like it has not seen."""
         train, refitter = self._labelled(self._images(phase)), self._refitter()
-        for choice in self.choices:
+        for choice in choices:
             try:
                 layer, held_out, predicted = refitter.refit(phase.loss, train, self._labelled(choice.known))
             except ValueError as error:
@@ -235,7 +236,7 @@ class Training:
                 self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
                 self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
             accuracies = figures(predicted, held_out.labels_N, held_out.groups_N)
-            self._note(choice, phase, float(np.mean(predicted != held_out.labels_N)), accuracies)
+            self._note(choice, place, float(np.mean(predicted != held_out.labels_N)), accuracies)
 
     def _refitter(self) -> Refitter:
         head = self.model.head
@@ -284,7 +285,7 @@ class Training:
 
     def _identity(self) -> dict[str, Any]:
         same = {"method": self.method, "setting": dict(self.setting), "seed": self.seed, "rule": self.rule}
-        several = {"choices": len(self.choices)} if len(self.choices) > 1 else {}
+        several = {"choices": [list(one.selectable) for one in self.choices]} if len(self.choices) > 1 else {}
         return {**same, "classify": self.config.model_dump(mode="json"), **several}
 
 

@@ -87,3 +87,16 @@ def test_a_tint_a_place_and_blur_tell_less_after_it() -> None:
 @pytest.mark.parametrize(("n", "expected"), [(100, 25), (640, 4), (1200, 2), (2500, 1), (100_000, 1)])
 def test_few_images_are_gone_over_more_often(n: int, expected: int) -> None:
     assert passes(n) == expected
+
+
+@pytest.mark.parametrize("n", [1, 2, 24])
+def test_a_change_is_made_of_its_own_images_alone_and_to_the_bit_as_of_all(n: int) -> None:
+    one = pictures(n).contiguous(memory_format=torch.channels_last)
+    draws = augmentation.Draws(rng(3), n, slice(None), one.device)
+    chosen = draws(0, 1, len(augmentation._CHANGES)).argsort(1)[:, :CHANGES_PER_IMAGE]
+    expected = one.contiguous()
+    for number, change in enumerate(augmentation._CHANGES):
+        taken = (chosen == number).any(1)[:, None, None, None]
+        expected = torch.where(taken, change(expected, draws), expected)
+    before = one.clone()
+    assert torch.equal(strongly_augmented(one, rng(3), n, slice(None)), expected) and torch.equal(one, before)

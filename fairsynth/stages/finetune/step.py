@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,10 @@ def train_adapters(
         lanes=1 if full else max(len(jobs), MOST_THREADS if shared else 1),
     )
     began = time.time()
-    tasks = _lot_tasks(context, artifact, jobs, shared, room, embeddings, class_units)
+    beside = shared is not None and bool(jobs) and room.lanes > 1
+    tasks = _lot_tasks(context, artifact, jobs, shared, room, beside, embeddings, class_units)
+    if beside:
+        room = replace(room, worker=replace(room.worker, cpus=room.worker.cpus / 2), side_by_side=2)
     left = [task for task in tasks if any(job.name not in done for job in task.jobs)]
     work = {task.name: partial(train_lot, task) for task in left}
     ended = context.run_jobs(artifact, work, room, len(names), partial(reached, artifact.path, names))
@@ -148,10 +152,15 @@ def _lot_tasks(
     jobs: Sequence[AdapterJob],
     shared: AdapterJob | None,
     room: Room,
+    beside: bool,
     embeddings: Sequence[Path],
     class_units: Mapping[str, str],
 ) -> list[LotTask]:
-    """The adapters dealt to lots; the shared one has a lot of its own, the first to begin, for it takes the longest."""
+    """The adapters dealt to lots; the shared one has a lot of its own, the first to begin, for it takes the longest.
+
+    ``beside``: it trains beside a lot that has all cores, a lane each, with half as many threads. One adapter cannot make
+    full use of more, and whichever lot ends first leaves its cores to the other.
+    """
     config = context.config
     one_by_one = config.finetune.parameters == "full"
     cut = lots(jobs, room.side_by_side, 1 if one_by_one else config.resources.adapters_per_run)
@@ -166,14 +175,14 @@ def _lot_tasks(
         threads=room.worker.threads,
         gpus=room.worker.gpus,
         lanes=min(room.lanes, max(1, len(jobs))),
-        side_by_side=min(room.side_by_side, len(cut) + bool(shared)),
+        side_by_side=2 if beside else min(room.side_by_side, len(cut) + bool(shared)),
         at_once=config.resources.adapters_at_once,
     )
     tasks = [of_lot(tuple(lot)) for lot in cut]
     if shared is None:
         return tasks
-    # Where others have lanes, it has their threads.
     settings, threads = shared_settings(config.finetune, config.shared), room.worker.threads * room.lanes
+    threads = threads // 2 if beside else threads
     return [of_lot((shared,), config=settings, threads=threads, lanes=1), *tasks]
 
 

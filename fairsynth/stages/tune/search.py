@@ -5,30 +5,27 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units, write_json
-from fairsynth.classify.crossfit import CrossFit
 from fairsynth.classify.epoch import Epoch
 from fairsynth.classify.images import Data, effort
 from fairsynth.classify.methods import phases, trainings
 from fairsynth.classify.packs import has_synthetic, load_data
 from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
-from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig, TuneConfig
-from fairsynth.errors import DataError, DivergedError
+from fairsynth.errors import DataError
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.stages.tune.evidence import Judged, preferred
-from fairsynth.stages.tune.halving import Trial, best, cross_fitted, promoted, read_trial, rungs, trial_of
+from fairsynth.stages.tune.halving import Trial, best, promoted, read_trial, rungs
+from fairsynth.stages.tune.running import Running
 from fairsynth.stages.tune.search_space import setting, suggested
-from fairsynth.store.mirror import gone
+from fairsynth.stages.tune.together import Wanted, together
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes a trial's figures after an epoch, for whoever watches; what trials are chosen by is in their units."""
@@ -88,8 +85,12 @@ class Search:
         def run(tasks: Sequence[TrialTask]) -> None:
             pending = [task for task in tasks if not self.units.has(task.unit)]
             pending.sort(key=self._effort, reverse=True)
-            if pending:
-                run_trials({task.unit: partial(self.trial, task, checkpoint_seconds) for task in pending})
+            groups = together(pending, self._shareable, self.classify)
+            work = {
+                tasks[0].unit: partial(self.trial, tasks[0], checkpoint_seconds, also=tasks[1:]) for tasks in groups
+            }
+            if work:
+                run_trials(work)
 
         return run
 
@@ -208,58 +209,37 @@ class Search:
             spent[key] = spent.get(key, 0.0) + record["seconds"]
         return spent
 
-    def trial(self, task: TrialTask, checkpoint_seconds: float, report: Report, ranks: Ranks | None = None) -> None:
-        """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
+    def _shareable(self, task: TrialTask) -> Wanted | None:
+        """The task as a trial that may share its training with others: one that runs to its end without a rung."""
+        if self._rungs(task.method):
+            return None
+        return Wanted(task.method, task.number, task.setting, self._cross_fits(task.method))
 
-        Of several processes (``ranks``) the first commits.
-        """
-        rule, began, count, until = self.config.select, time.monotonic(), 0, task.until
-        checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
-        note = self._noting(task, report)
-        if self._cross_fits(task.method):
-            self._cross_fitted(task, checkpoint, checkpoint_seconds, note, ranks)
-            return
-        run = Training(task.method, task.setting, self._data(task), self.classify, self.seed, rule, ranks)
-        with suppress(DivergedError):
-            for count, epoch in enumerate(saved_epochs(run, checkpoint, checkpoint_seconds), start=1):
-                note(count, epoch)
-                if count == until:
-                    break
-        whole = bool(run.diverged) or count == sum(phase.epochs for phase in run.phases)
-        if count == until and not whole:
-            run.save(checkpoint)
-        if ranks is not None and not ranks.first:
-            return
-        told = run.history[:count], run.best, rule, whole, run.diverged
-        trial = trial_of(task.method, task.number, task.setting, *told)
-        self._commit(replace(trial, seconds=_seconds(began, ranks)), until)
-        if whole:
-            gone(checkpoint)
-
-    def _cross_fitted(
+    def trial(
         self,
         task: TrialTask,
-        checkpoint: Path,
         checkpoint_seconds: float,
-        note: Callable[[int, Epoch], None],
-        ranks: Ranks | None,
+        report: Report,
+        ranks: Ranks | None = None,
+        also: Sequence[TrialTask] = (),
     ) -> None:
-        """Run a trial on both halves of validation and commit its predictions; a policy that the data forbid has none."""
-        began, data = time.monotonic(), self._data(task)
-        fit = CrossFit(task.method, task.setting, data, self.classify, self.seed, self.config.select, ranks)
-        known: NDArray[np.int64] | None = None
-        diverged = ""
-        try:
-            known = fit.predicted(checkpoint, checkpoint_seconds, note)
-        except DivergedError as error:
-            diverged = str(error)
-        except DataError:  # of these data the policy cannot learn
-            pass
+        """Run one trial up to its rung and commit the result. ``report`` is called after every epoch.
+
+        Of several processes (``ranks``) the first commits. ``also``: trials that its training serves, too; they are
+        committed before it, for it stands for all of them.
+        """
+        began, tasks = time.monotonic(), [task, *also]
+        checkpoint = self.units.path.parent / "checkpoints" / f"{task.method}-{task.number}.safetensors"
+        known = self._data(task), self.classify, self.seed, self.config.select, ranks
+        run = Running(*known, checkpoint, checkpoint_seconds, self._noting(task, report))
+        wanted = [Wanted(one.method, one.number, one.setting, self._cross_fits(one.method)) for one in tasks]
+        trials = run(wanted, task.until)
         if ranks is not None and not ranks.first:
             return
-        trial = cross_fitted(task.method, task.number, task.setting, known, data.validation, self.config.select)
-        self._commit(replace(trial, seconds=_seconds(began, ranks), diverged=diverged), 0)
-        fit.forget(checkpoint)
+        for trial in reversed(trials):
+            self._commit(replace(trial, seconds=_seconds(began, ranks, len(trials))), task.until)
+        if trials[0].finished:
+            run.forget()
 
     def _data(self, task: TrialTask) -> Data:
         return load_data(self.packs, task.method)
@@ -283,6 +263,6 @@ class Search:
         return read_trial(json.loads((self.units[task.unit] / "trial.json").read_text("utf-8")))
 
 
-def _seconds(began: float, ranks: Ranks | None) -> float:
-    """Worker seconds since then."""
-    return round((time.monotonic() - began) * (ranks.world if ranks else 1), 2)
+def _seconds(began: float, ranks: Ranks | None, trials: int) -> float:
+    """Worker seconds since then, of one of so many trials."""
+    return round((time.monotonic() - began) * (ranks.world if ranks else 1) / trials, 2)

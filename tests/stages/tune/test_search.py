@@ -150,9 +150,9 @@ def test_no_trial_is_trained_twice_and_its_seconds_count_once(packs: Path, tmp_p
     ran: list[str] = []
 
     class Counted(Search):
-        def trial(self, task: TrialTask, *more: Any) -> None:
+        def trial(self, task: TrialTask, *more: Any, **others: Any) -> None:
             ran.append(task.unit)
-            super().trial(task, *more)
+            super().trial(task, *more, **others)
 
     tune = TUNE.model_copy(update={"methods": ("erm",), "grace_epochs": 4})
     one = search(packs, tmp_path, tune, Counted)

@@ -11,6 +11,7 @@ from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, pol
 from fairsynth.config import RunConfig
 from fairsynth.stages.tune.rungs import FACTOR, rungs
 from fairsynth.stages.tune.search_space import setting
+from fairsynth.stages.tune.together import Wanted, together
 
 # A pass forward alone, beside one forward and backward.
 _FORWARD = 1 / 3
@@ -46,7 +47,27 @@ def search_cost(config: RunConfig, images: Images) -> Cost:
     total = Cost()
     for method in config.tune.methods:
         total = total.plus(_method_cost(config, method, images))
+    for method, one in _served(config, images):
+        total = total.plus(_training(config, method, one, images), -1)
     return total
+
+
+def _served(config: RunConfig, images: Images) -> list[tuple[str, Setting]]:
+    """Trials that another's training serves, where all trials run side by side to their ends."""
+    if config.tune.search != "random" or config.tune.worker_minutes is not None:
+        return []
+    crossed = need_cross_fitting(_left_open(config, images))
+    all_of = ((method, n) for n in range(config.tune.trials) for method in config.tune.methods)
+    tasks = [(method, _setting(config, method, n, images)) for method, n in all_of]
+    tasks.sort(key=lambda task: -len(phases(*task, config.classify)))
+
+    def wanted(task: tuple[str, Setting]) -> Wanted | None:
+        method, one = task
+        ours = method == "fairsynth" and crossed
+        stops = [] if ours else rungs(phases(method, one, config.classify), config.tune.grace_epochs)
+        return None if stops else Wanted(method, 0, one, ours)
+
+    return [task for group in together(tasks, wanted, config.classify) for task in group[1:]]
 
 
 def final_cost(config: RunConfig, images: Images) -> Cost:

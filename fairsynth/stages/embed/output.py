@@ -69,7 +69,7 @@ def by_group(artifact: Artifact, manifest: Manifest, most_bytes: int = _AT_ONCE)
     files = embedding_files(artifact)
     width = pq.read_schema(files[0]).field("embedding").type.list_size
     parts = [pq.ParquetFile(file).read(columns=["image_id"])["image_id"] for file in files]
-    ids, train = pa.chunked_array([chunk for part in parts for chunk in part.chunks]), manifest.split(TRAIN).table
+    ids, train = pa.concat_arrays([chunk for part in parts for chunk in part.chunks]), manifest.split(TRAIN).table
     places_N, groups = grouped(train)
     found = pc.index_in(ids, value_set=train["image_id"].combine_chunks())
     # No group: an image of another split, or without a group.

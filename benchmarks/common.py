@@ -156,8 +156,11 @@ def peak_memory(result: dict[str, float]) -> Iterator[None]:
 
 
 @contextmanager
-def simulated_nodes(nodes: int, cpus: int = 1) -> Iterator[None]:
-    """A cluster of a head and so many nodes, simulated on this machine: the one that RAY_ADDRESS names meanwhile."""
+def simulated_nodes(nodes: int, cpus: int = 1, gpus: int = 0) -> Iterator[None]:
+    """A cluster of a head and so many nodes, simulated on this machine: the one that RAY_ADDRESS names meanwhile.
+
+    GPUs are counted by Ray, and there are none.
+    """
     os.environ["RAY_AUTH_MODE"] = "disabled"  # a simulated cluster has no authentication
     from ray.cluster_utils import Cluster
 
@@ -165,7 +168,7 @@ def simulated_nodes(nodes: int, cpus: int = 1) -> Iterator[None]:
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     try:
         for _ in range(nodes):
-            cluster.add_node(**small, wait=False)
+            cluster.add_node(**small, num_gpus=gpus, wait=False)
         cluster.wait_for_nodes()
         os.environ["RAY_ADDRESS"] = cluster.address
         yield

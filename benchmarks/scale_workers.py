@@ -1,7 +1,7 @@
 """What more workers gain, with work that sleeps; and what many small images cost: rate, memory, a second start.
 
-``python benchmarks/scale_workers.py [--workers 1 2 4 8] [--units 20] [--seconds 1.0] [--images 1000000] [--json FILE]``.
-Each worker has a simulated node, and a unit's work is to sleep for what a GPU would take, give or take a fifth: what is
+``python benchmarks/scale_workers.py [--workers 1 2 4 8] [--units 40] [--seconds 1.0] [--images 1000000] [--json FILE]``.
+Each worker has a simulated node with two CPUs and a GPU, which Ray counts and nobody uses, and a unit's work is to sleep for what a GPU would take, give or take a fifth: what is
 measured is how long workers wait for each other and for the driver. Four ways of handing work out, as the stages have them:
 ``embed`` (images are decoded ahead, in other processes), ``synthesize`` (files are written while the next images are
 made), ``evaluate`` (few long trainings, the longest first) and ``tune`` (trials on Ray Tune). Efficiency is the seconds of
@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import pyarrow as pa
@@ -98,7 +98,7 @@ def handed_out(kind: str, folder: Path, seconds: Mapping[str, float], workers: i
     from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL
 
     units, names = Units(folder / "units"), sorted(seconds, key=lambda name: -seconds[name])
-    with session_of(ResourcesConfig(workers=workers)) as session:
+    with session_of(ResourcesConfig(workers=workers, gpus_per_worker=1)) as session:
         if kind == "tune":
             trials = {name: partial(trial, units.path, name, seconds) for name in names}
             run_trials(session, kind, trials, folder / "ray", lambda: len(units.done()))
@@ -107,7 +107,15 @@ def handed_out(kind: str, folder: Path, seconds: Mapping[str, float], workers: i
         prepare = partial(decoded, mean(seconds.values())) if kind == "embed" else None
         order = names if kind == "evaluate" else sorted(names)
         per_call = UNITS_PER_CALL if kind == "synthesize" else 1
-        run_units(session, kind, units, order, make, prepare, models=False, per_call=per_call)
+        run_units(session, kind, units, order, make, prepare, per_call=per_call)
+
+
+def processor_seconds() -> float:
+    """Seconds that this machine's processors have worked since it began."""
+    import psutil
+
+    spent = psutil.cpu_times()
+    return float(spent.user + spent.system + spent.nice + getattr(spent, "softirq", 0.0))
 
 
 def efficiency(kind: str, workers: int, each: int, seconds: float, seed: int) -> dict[str, Any]:
@@ -118,15 +126,18 @@ def efficiency(kind: str, workers: int, each: int, seconds: float, seed: int) ->
     takes = {f"{n:06d}": seconds * rng.uniform(1 - SPREAD, 1 + SPREAD) for n in range(each * workers)}
     folder = Path(tempfile.mkdtemp())
     try:
-        began = time.time()
+        began, used = time.time(), processor_seconds()
         handed_out(kind, folder, takes, workers)
         ended = time.time()
+        busy = (processor_seconds() - used) / (ended - began) / (os.cpu_count() or 1)
         rows = pa.concat_tables([pq.read_table(folder / "units" / name / "rows.parquet") for name in takes]).to_pylist()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    first: dict[int, float] = {}
+    first, free, gaps = dict[int, float](), dict[int, float](), []
     for row in sorted(rows, key=lambda row: row["began"]):
+        gaps += [row["began"] - free[row["worker"]]] if row["worker"] in free else []
         first.setdefault(row["worker"], row["began"])
+        free[row["worker"]] = row["began"] + row["seconds"]
     work, last = sum(row["seconds"] for row in rows), max(row["began"] + row["seconds"] for row in rows)
     start = mean(sorted(first.values())[:workers]) - began
     return {
@@ -137,6 +148,9 @@ def efficiency(kind: str, workers: int, each: int, seconds: float, seed: int) ->
         "work, seconds of all workers": work,
         "start, seconds, mean": start,
         "wall, seconds": ended - began,
+        "between units of a worker, seconds, median": median(gaps),
+        "last worker done after the first, seconds": max(free.values()) - min(free.values()),
+        "processors busy, share": busy,
         "end after the last unit, seconds": ended - last,
         "efficiency": work / workers / (ended - began - start),
         "efficiency with the start": work / workers / (ended - began),
@@ -147,7 +161,7 @@ def by_workers(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """All kinds on all numbers of workers."""
     rows = []
     for workers in chosen.workers:
-        with simulated_nodes(workers, 2):
+        with simulated_nodes(workers, 2, 1):
             for kind in chosen.kinds:
                 rows.append(efficiency(kind, workers, chosen.units, chosen.seconds, chosen.seed))
                 print(rows[-1], flush=True)
@@ -231,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--units", type=int, default=20, help="of each worker")
+    parser.add_argument("--units", type=int, default=40, help="of each worker")
     parser.add_argument("--seconds", type=float, default=1.0, help="that a unit's work takes; a training's is longer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=1_000_000)

@@ -1,4 +1,4 @@
-"""What several scripts share: the machine, figures in words and tables, processes of their own, where results go.
+"""What several scripts share: the machine, figures in words and tables, processes of their own, images, nodes, where results go.
 
 A library: only this module, ``judging`` and the folder ``stacked`` are imported by scripts. Importing it puts the checkout
 that it lies in first on the path, here and in all processes started from here, so that scripts measure their own
@@ -8,13 +8,16 @@ memory and start holds nothing that only another script needs.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +103,78 @@ def apart(script: str, *arguments: str, **environment: str) -> Any:
 def newest(out: Path, stage: str) -> Path:
     """The newest artifact of a stage in a run's folder."""
     return max((out / "stages").glob(f"{stage}-*"), key=lambda path: path.stat().st_mtime)
+
+
+def write_images(root: Path, n: int, side: int = 64) -> None:
+    """An image folder of ``n`` JPEG crops of two photographs, two labels and two attributes."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    photos, rng = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")], np.random.default_rng(0)
+    with open(root / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["file_name", "split", "label", "attribute"])
+        for i in range(n):
+            folder = f"{i // 1000:03d}"
+            (root / folder).mkdir(exist_ok=True)
+            photo = photos[i % 2]
+            y, x = rng.integers(0, photo.shape[0] - side), rng.integers(0, photo.shape[1] - side)
+            crop = photo[y : y + side, x : x + side].astype(np.int16) + rng.integers(-12, 13, (side, side, 3))
+            name = f"{folder}/{i:06d}.jpg"
+            Image.fromarray(crop.clip(0, 255).astype(np.uint8)).save(root / name, quality=90)
+            # Nearly everything is training data, for only that is embedded.
+            split = "val" if i % 100 < 4 else "test" if i % 100 < 8 else "train"
+            table.writerow([name, split, i % 2, i // 2 % 2])
+
+
+@contextmanager
+def peak_memory(result: dict[str, float]) -> Iterator[None]:
+    """Highest unique memory (GB) of this process and all its descendants, read every two seconds: looking costs time, too."""
+    import psutil
+
+    me, stop, peak = psutil.Process(), threading.Event(), [0.0]
+
+    def watch() -> None:
+        while not stop.wait(2):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().uss
+                except psutil.Error:
+                    continue
+            peak[0] = max(peak[0], total / 1e9)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        result["peak_gb"] = round(peak[0], 2)
+
+
+@contextmanager
+def simulated_nodes(nodes: int, cpus: int = 1, gpus: int = 0) -> Iterator[None]:
+    """A cluster of a head and so many nodes, simulated on this machine: the one that RAY_ADDRESS names meanwhile.
+
+    GPUs are counted by Ray, and there are none.
+    """
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # a simulated cluster has no authentication
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": cpus, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(**small, num_gpus=gpus, wait=False)
+        cluster.wait_for_nodes()
+        os.environ["RAY_ADDRESS"] = cluster.address
+        yield
+    finally:
+        os.environ.pop("RAY_ADDRESS", None)
+        cluster.shutdown()
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

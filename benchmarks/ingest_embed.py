@@ -13,39 +13,15 @@ import csv
 import io
 import json
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import apart, write_json
+from common import apart, peak_memory, write_images, write_json
 from PIL import Image
 
-SIDE, BATCH = 64, 128
-
-
-def write_dataset(root: Path, n: int) -> None:
-    """An image folder of ``n`` JPEG crops of two photographs, two labels and two attributes."""
-    from sklearn.datasets import load_sample_image
-
-    photos, rng = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")], np.random.default_rng(0)
-    with open(root / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
-        table = csv.writer(handle)
-        table.writerow(["file_name", "split", "label", "attribute"])
-        for i in range(n):
-            folder = f"{i // 1000:03d}"
-            (root / folder).mkdir(exist_ok=True)
-            photo = photos[i % 2]
-            y, x = rng.integers(0, photo.shape[0] - SIDE), rng.integers(0, photo.shape[1] - SIDE)
-            crop = photo[y : y + SIDE, x : x + SIDE].astype(np.int16) + rng.integers(-12, 13, (SIDE, SIDE, 3))
-            name = f"{folder}/{i:06d}.jpg"
-            Image.fromarray(crop.clip(0, 255).astype(np.uint8)).save(root / name, quality=90)
-            # Nearly everything is training data, for only that is embedded.
-            split = "val" if i % 100 < 4 else "test" if i % 100 < 8 else "train"
-            table.writerow([name, split, i % 2, i // 2 % 2])
+BATCH = 128
 
 
 def plain_loop(root: Path) -> float:
@@ -87,33 +63,6 @@ def fairsynth_stages(root: Path, out: Path) -> dict[str, float]:
     return seconds
 
 
-@contextmanager
-def peak_memory(result: dict[str, float]) -> Iterator[None]:
-    """Highest unique memory (GB) of this process and all its descendants, read every two seconds: looking costs time, too."""
-    import psutil
-
-    me, stop, peak = psutil.Process(), threading.Event(), [0.0]
-
-    def watch() -> None:
-        while not stop.wait(2):
-            total = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().uss
-                except psutil.Error:
-                    continue
-            peak[0] = max(peak[0], total / 1e9)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        result["peak_gb"] = round(peak[0], 2)
-
-
 def measure(side: str, root: Path) -> dict[str, float]:
     """One measurement in this process."""
     found: dict[str, float] = {}
@@ -146,7 +95,7 @@ def main() -> None:
     table: list[dict[str, Any]] = []
     for n in chosen.images:
         with tempfile.TemporaryDirectory() as folder:
-            write_dataset(Path(folder), n)
+            write_images(Path(folder), n)
             for index in range(chosen.rounds):
                 # The sides take turns in going first.
                 for side in ("plain", "fairsynth") if index % 2 == 0 else ("fairsynth", "plain"):

@@ -28,7 +28,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import machine, write_json
+from common import machine, simulated_nodes, write_json
 
 from fairsynth.artifacts import Units
 from fairsynth.config import ResourcesConfig
@@ -135,20 +135,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # a simulated cluster has no authentication
-    from ray.cluster_utils import Cluster
-
     folder = Path(tempfile.mkdtemp())
-    small = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     try:
-        for _ in range(chosen.nodes):
-            cluster.add_node(**small, wait=False)
-        cluster.wait_for_nodes()
-        os.environ["RAY_ADDRESS"] = cluster.address
-        facts = measured(folder, [f"{number:06d}" for number in range(chosen.units)], chosen)
+        with simulated_nodes(chosen.nodes):
+            facts = measured(folder, [f"{number:06d}" for number in range(chosen.units)], chosen)
     finally:
-        cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
     for key, value in (facts | machine()).items():
         print(f"{key}: {value if not isinstance(value, float) else round(value, 3)}")

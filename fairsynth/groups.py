@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.escaping import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SEPARATOR = ", "  # between the parts of an attribute that several columns make up
 
@@ -37,3 +41,24 @@ class Group(NamedTuple):
 def group_index(labels_N: NDArray[np.int64], attributes_N: NDArray[np.int64], n_attributes: int) -> NDArray[np.int64]:
     """g = y * n_attributes + a (the field's convention)."""
     return labels_N * n_attributes + attributes_N
+
+
+def coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
+    """The place of each value among the values that there are, int64 (N,), and these as they first occur."""
+    whole = column.dictionary_encode("encode").unify_dictionaries().combine_chunks()
+    return whole.indices.to_numpy(zero_copy_only=False).astype(np.int64), whole.dictionary.to_pylist()
+
+
+def grouped(table: pa.Table) -> tuple[NDArray[np.int64], list[Group]]:
+    """The place of each row's group among those that a table has, int64 (N,), and these as they first occur."""
+    (labels_N, labels), (attributes_N, attributes) = (coded(table[name]) for name in Group._fields)
+    n = max(1, len(attributes))
+    numbers, first, places_N = np.unique(group_index(labels_N, attributes_N, n), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return np.argsort(order)[places_N], [Group(labels[i // n], attributes[i % n]) for i in numbers[order].tolist()]
+
+
+def counted(table: pa.Table) -> Counter[Group]:
+    """Rows of each group, in the order of ``grouped``."""
+    places_N, kinds = grouped(table)
+    return Counter(dict(zip(kinds, np.bincount(places_N, minlength=len(kinds)).tolist(), strict=True)))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsynth.groups import Group
+from fairsynth.groups import Group, coded, counted, grouped
 
 BINS = 10
 FIGURES = ("equalized_odds_difference", "ece", "balanced_accuracy", "worst_class_accuracy")
@@ -62,13 +62,23 @@ def more_figures(predictions: pa.Table, label_names: Sequence[str]) -> dict[str,
     ``balanced_accuracy``: mean of the labels' recalls; ``worst_class_accuracy``: the smallest of them.
     """
     figures: dict[str, dict[str, list[float | None]]] = {}
-    for method in predictions["method"].unique().to_pylist():
-        rows = predictions.filter(pc.equal(predictions["method"], method))
-        for seed in sorted(rows["seed"].unique().to_pylist()):
-            values = _figures(rows.filter(pc.equal(rows["seed"], seed)), label_names)
+    for method, seeds in _runs(predictions).items():
+        for places in seeds.values():
+            values = _figures(predictions.take(pa.array(places)), label_names)
             for name in FIGURES:
                 figures.setdefault(method, {}).setdefault(name, []).append(values[name])
     return figures
+
+
+def _runs(predictions: pa.Table) -> dict[str, dict[int, NDArray[np.int64]]]:
+    """Places of the rows of each method, as they first occur, and of each of its seeds, in their order."""
+    (methods_N, names), seeds_N = coded(predictions["method"]), predictions["seed"].to_numpy()
+    order = np.lexsort((seeds_N, methods_N))
+    ends = np.flatnonzero(np.diff(methods_N[order]) | np.diff(seeds_N[order])) + 1
+    found: dict[str, dict[int, NDArray[np.int64]]] = {}
+    for places in np.split(order, ends) if len(order) else ():
+        found.setdefault(names[methods_N[places[0]]], {})[int(seeds_N[places[0]])] = places
+    return found
 
 
 def _figures(rows: pa.Table, label_names: Sequence[str]) -> dict[str, float | None]:
@@ -175,6 +185,11 @@ def score(
     for right, group in zip(correct_N, groups_N, strict=True):
         hits[group][0] += 1
         hits[group][1] += bool(right)
+    return _scores(hits, train_counts)
+
+
+def _scores(hits: Mapping[Group, Sequence[int]], train_counts: Mapping[Group, int]) -> Scores:
+    """Scores from the images of each group, and from those of them that are right."""
     per_group = tuple(GroupAccuracy(group, n, correct) for group, (n, correct) in hits.items())
     present = {g.group: g.correct / g.n for g in per_group if g.n}
     weights = {group: train_counts.get(group, 0) for group in present}
@@ -182,7 +197,7 @@ def score(
     prior = sum(weights[g] * present[g] for g in present) / total if total else float("nan")
     return Scores(
         per_group,
-        sum(g.correct for g in per_group) / len(groups_N),
+        sum(g.correct for g in per_group) / sum(g.n for g in per_group),
         sum(present.values()) / len(present),
         prior,
         min((g for g in per_group if g.n), key=lambda g: (g.correct / g.n, -g.n)),
@@ -228,31 +243,29 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 def test_counts(predictions: pa.Table) -> Counter[Group]:
     """Test images per group: those of one method and seed."""
-    columns = [predictions.column(name).to_pylist() for name in ("method", "seed", "label", "attribute")]
-    rows = list(zip(*columns, strict=True))
-    return Counter(Group(label, attribute) for method, seed, label, attribute in rows if (method, seed) == rows[0][:2])
+    if not len(predictions):
+        return Counter()
+    same = (pc.equal(predictions[name], predictions[name][0]) for name in ("method", "seed"))
+    return counted(predictions.filter(pc.and_(*same)))
 
 
 def score_methods(
     predictions: pa.Table, groups: Sequence[Group], train_counts: Mapping[Group, int]
 ) -> list[MethodScores]:
-    """Score a table of predictions per method and seed."""
-    rows = predictions.select(["method", "seed", "label", "attribute", "predicted"]).to_pylist()
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    """Score a table of predictions per method and seed. Raises KeyError for a group that is not among ``groups``."""
+    places_N, kinds = grouped(predictions)
+    right_N = pc.equal(predictions["predicted"], predictions["label"]).to_numpy()
     result = []
-    for method in methods:
-        seeds = sorted({row["seed"] for row in rows if row["method"] == method})
+    for method, seeds in _runs(predictions).items():
         scores = []
-        for seed in seeds:
-            part = [row for row in rows if row["method"] == method and row["seed"] == seed]
-            scores.append(
-                score(
-                    [row["predicted"] == row["label"] for row in part],
-                    [Group(row["label"], row["attribute"]) for row in part],
-                    groups,
-                    train_counts,
-                )
-            )
+        for rows in seeds.values():
+            hits = {group: [0, 0] for group in groups}
+            n = np.bincount(places_N[rows], minlength=len(kinds)).tolist()
+            right = np.bincount(places_N[rows][right_N[rows]], minlength=len(kinds)).tolist()
+            for kind, *both in zip(kinds, n, right, strict=True):
+                if both[0]:
+                    hits[kind][:] = both
+            scores.append(_scores(hits, train_counts))
         result.append(MethodScores(method, tuple(seeds), tuple(scores)))
     return result
 

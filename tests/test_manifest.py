@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,6 +96,25 @@ def test_counts_and_groups(manifest: Manifest) -> None:
     assert manifest.counts() == {Group("x", "p"): 4, Group("x", "q"): 1, Group("y", "p"): 1, Group("y", "q"): 2}
     assert sum(len(manifest.of_group(group)) for group in manifest.counts()) == len(manifest)
     assert manifest.of_group(Group("y", "q")).column("path") == ["6.png", "7.png"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_of_many_rows_in_pieces_are_those_of_a_loop(seed: int) -> None:
+    rng = random.Random(seed)
+    words = ["", "a", "a\u00e9", "NA", "0"]
+    rows = [ROWS[0] | {"image_id": image_id(str(i)), "label": rng.choice(words), "attribute": rng.choice(words), "split": rng.choice(["train", "val"])} for i in range(500)]  # fmt: skip
+    whole = Manifest.from_rows(rows).table
+    found = Manifest(pa.concat_tables([whole.slice(0, 3), whole.slice(3, 0), whole.slice(3)]))
+    groups = [Group(row["label"], row["attribute"]) for row in rows]
+    assert found.groups() == groups and found.digest() == Manifest(whole).digest()
+    assert list(found.counts().items()) == list(Counter(groups).items())  # in the order in which they come
+    for group in [*found.counts(), Group("a", "none")]:
+        assert found.of_group(group).rows() == [row for row, one in zip(rows, groups, strict=True) if one == group]
+    assert found.split("val").rows("image_id", "label") == [
+        {name: row[name] for name in ("image_id", "label")} for row in rows if row["split"] == "val"
+    ]
+    nothing = found.split("test")
+    assert (nothing.groups(), nothing.counts(), nothing.rows()) == ([], {}, [])
 
 
 def test_filter_keeps_order_and_refuses_a_wrong_length(manifest: Manifest) -> None:

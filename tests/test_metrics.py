@@ -20,7 +20,9 @@ from fairsynth.metrics import (
     more_figures,
     paired,
     score,
+    score_methods,
 )
+from fairsynth.metrics import test_counts as counts_of_test
 
 
 @given(st.integers(0, 10_000), st.integers(2, 4))
@@ -120,6 +122,30 @@ def test_figures_of_each_method_and_seed() -> None:
             probabilities = np.array(rows.probabilities.tolist(), float)
             labels = np.array([["high", "low"].index(v) for v in rows.label])
             assert values["ece"] == pytest.approx(slow_ece(probabilities, labels, 10), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_methods_and_seeds_are_scored_as_each_is_alone(seed: int) -> None:
+    table = predictions(seed)
+    mixed = table.take(pa.array(np.random.default_rng(seed).permutation(len(table))))
+    groups = [Group(y, a) for y in ("high", "low", "none") for a in ("building", "flower")]
+    train = {group: 3 * place for place, group in enumerate(groups)}
+    for rows in (table, pa.concat_tables([table.slice(100), table.slice(0, 100)]), mixed):
+        frame, found = rows.to_pandas(), score_methods(rows, groups, train)
+        assert [one.name for one in found] == list(dict.fromkeys(frame.method))
+        for one in found:
+            assert one.seeds == (0, 1)
+            for number, scores in zip(one.seeds, one.scores, strict=True):
+                part = frame[(frame.method == one.name) & (frame.seed == number)]
+                of = [Group(y, a) for y, a in zip(part.label, part.attribute, strict=True)]
+                assert scores == score((part.predicted == part.label).tolist(), of, groups, train)
+        first = frame[(frame.method == frame.method[0]) & (frame.seed == frame.seed[0])]
+        assert counts_of_test(rows) == {
+            Group(y, a): n for (y, a), n in first.groupby(["label", "attribute"]).size().items()
+        }
+    assert score_methods(table.slice(0, 0), groups, train) == [] and not counts_of_test(table.slice(0, 0))
+    with pytest.raises(KeyError, match="flower"):
+        score_methods(table, [group for group in groups if group.attribute == "building"], train)
 
 
 def test_accuracies_are_those_of_fairlearns_metric_frame() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,8 @@ from fairsynth.data.location import ImageReader, same_content
 from fairsynth.data.storage import Storage
 from fairsynth.demo.place import write_demo
 from fairsynth.errors import DataError
-from fairsynth.groups import Group
+from fairsynth.exports.formats import image_folder
+from fairsynth.groups import grouped
 from fairsynth.manifest import SPLITS
 from fairsynth.store.mirror import here, newest, place_of
 
@@ -49,15 +50,13 @@ def synthetic_images(stage: Path, codec: Mapping[str, Any], view: Path, names: N
 
     table = pq.read_table(stage / TABLE)
     table = table.filter(pc.equal(table["verdict"].cast(pa.string()), ACCEPTED)).drop_columns(_WITHIN)
-    suffix = Codec.from_dict(codec).suffix
-    columns = (table[name].to_pylist() for name in ("label", "attribute", "image_id"))
-    paths = [f"{_place(view, suffix, *facts)}" for facts in zip(*columns, strict=True)]
-    make = partial(_synthetic, view, suffix)
-    return ImageSet(table.append_column("path", pa.array(paths, pa.string())), make, names)
-
-
-def _place(view: Path, suffix: str, label: str, attribute: str, name: str) -> Path:
-    return view / "images" / Group(label, attribute).slug / f"{name}{suffix}"
+    places_N, groups = grouped(table)
+    # The folders were filled in the table's order.
+    of_group = [iter(range(len(table))) for _ in groups]
+    folders = [image_folder(groups[place], next(of_group[place])) for place in places_N.tolist()]
+    suffix, top = Codec.from_dict(codec).suffix, f"{view}"
+    paths = [f"{top}/{f}/{name}{suffix}" for f, name in zip(folders, table["image_id"].to_pylist(), strict=True)]
+    return ImageSet(table.append_column("path", pa.array(paths, pa.string())), partial(_synthetic, view), names)
 
 
 def _common(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,9 +67,10 @@ def _real(reader: ImageReader, row: Mapping[str, Any]) -> RealImage:
     return RealImage(**_common(row), split=row["split"], _read=partial(same_content, reader, row))
 
 
-def _synthetic(view: Path, suffix: str, row: Mapping[str, Any]) -> SyntheticImage:
-    place = _place(view, suffix, row["label"], row["attribute"], row["image_id"])
-    read = partial(_file, place, row["sha256"])
+def _synthetic(view: Path, row: Mapping[str, Any]) -> SyntheticImage:
+    # Of a bucket's image the path is its address there.
+    inside = PurePosixPath(row["path"]).parts[-3:]
+    read = partial(_file, view.joinpath(*inside), row["sha256"])
     return SyntheticImage(**_common(row), prompt=row["prompt"], seed=row["seed"], _read=read)
 
 

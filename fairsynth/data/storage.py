@@ -20,6 +20,7 @@ from fairsynth.config.values import brief
 from fairsynth.data.pointers import LONGEST_POINTER, pointer_hint
 from fairsynth.errors import DataError
 from fairsynth.store.arrow import patient
+from fairsynth.store.pool import stamps
 
 SCHEMES = ("s3", "gs")
 # What systems, network disks and archivers put among people's files: previews, snapshots and what was deleted.
@@ -214,14 +215,7 @@ class Storage:
         if self.local is None:
             listed = {file.path: (file.size, file.time) for file in self._listing()}
             return {path: listed.get(path) for path in paths}
-        stamps: dict[str, tuple[int, int] | None] = {}
-        for path in paths:
-            try:
-                stat = os.stat(self.local / path)
-                stamps[path] = (stat.st_size, stat.st_mtime_ns)
-            except (OSError, ValueError):
-                stamps[path] = None
-        return stamps
+        return stamps(str(self.local), paths)
 
 
 def named(raw: bytes) -> tuple[str, str]:

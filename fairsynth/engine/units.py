@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Ray Data spends some milliseconds of the driver on every block: with very many units, a block holds several.
 MOST_BLOCKS = 512
-# Minimum of times that every worker is handed units, if the units suffice.
-_SHARES = 8
+# A block holds at most one part in so many of what each worker would still get: blocks become smaller towards the end.
+_SHARES = 2
 
 
 def run_data_parallel(
@@ -92,8 +92,8 @@ def run_units(
     size = min(worker.count, len(pending))
     _quiet(ray)
     # What is prepared is held in memory, a block at a time.
-    blocks = len(pending) if prepare is not None else _blocks(len(pending), worker.count, per_call)
-    dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=blocks)
+    blocks = [[name] for name in pending] if prepare is not None else _blocks(pending, worker.count, per_call)
+    dataset = ray.data.from_arrow([pa.table({"name": pa.array(names, pa.string())}) for names in blocks])
     if prepare is not None:
         dataset = dataset.map(_Prepare(prepare))
     dataset = dataset.map_batches(
@@ -130,10 +130,14 @@ def _drained(stage: str, dataset: Any, began: float, tick: Callable[[float], Non
     return sum(ready.values()) / len(ready)
 
 
-def _blocks(pending: int, workers: int, per_call: int) -> int:
-    """Blocks to hand the units out in: some for each worker, so that all end at about the same time."""
-    each = min(per_call, max(1, pending // (_SHARES * workers)))
-    return min(-(-pending // each), MOST_BLOCKS)
+def _blocks(pending: Sequence[str], workers: int, per_call: int) -> list[Sequence[str]]:
+    """The blocks that units are handed out in, in their order: single units at the end, so that all workers end together."""
+    most, start, blocks = max(per_call, -(-len(pending) // MOST_BLOCKS)), 0, list[Sequence[str]]()
+    while start < len(pending):
+        size = max(1, min(most, (len(pending) - start) // (_SHARES * workers)))
+        blocks.append(pending[start : start + size])
+        start += size
+    return blocks
 
 
 def stream(session: Session, stage: str, batches: Iterable[list[dict[str, Any]]], work: Work) -> Iterator[pa.Table]:

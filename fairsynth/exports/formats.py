@@ -15,6 +15,7 @@ import math
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -35,16 +36,27 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Signs of a formula, full-width ones too, behind apostrophes and what is not seen; and cells that begin with a new line.
 _FORMULA = re.compile(r"'*(?:[\s\x00-\x1f\ufeff\u200b-\u200f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 _AS_IT_IS = frozenset((int, float, type(None)))  # types of cells
+FILES_PER_FOLDER = 10_000
 # As many as Hugging Face's own writer: its viewer reads a row group at a time.
 _ROW_GROUP = 100
 
 
-def write_folder(target: Path, images: Images, suffix: str) -> int:
+def image_folder(group: Group, number: int, per_folder: int = FILES_PER_FOLDER) -> str:
+    """The folder of an image, the ``number``-th of its group from 0: the group's own, then ``.00001`` and so on behind it.
+
+    File managers, network disks and the hub are slow with more files in a folder, or refuse them. No group has such a name.
+    """
+    part = number // per_folder
+    return f"images/{group.slug}" + (f".{part:05d}" if part else "")
+
+
+def write_folder(target: Path, images: Images, suffix: str, per_folder: int = FILES_PER_FOLDER) -> int:
     """Hugging Face imagefolder: ``metadata.csv`` and ``images/<group>/<image_id><suffix>``; returns the number of rows.
 
-    Text that a spreadsheet would run as a formula gets an apostrophe before it (``inert``).
+    Of each group ``per_folder`` files lie in a folder (``image_folder``). Text that a spreadsheet would run as a formula gets
+    an apostrophe before it (``inert``).
     """
-    folders: dict[Group, str] = {}
+    folders, of_group = dict[tuple[Group, int], str](), Counter[Group]()
     count, marks = 0, [_cell(value) for value in MARKS.values()]
     place = os.fspath(target)  # here, also of an output in a bucket
     with open(target / "metadata.csv", "w", encoding="utf-8", newline="") as handle:
@@ -52,7 +64,13 @@ def write_folder(target: Path, images: Images, suffix: str) -> int:
         for count, (row, content) in enumerate(_checked(images), 1):
             if count == 1:
                 table.writerow(["file_name", *MARKS, *row])
-            name = f"{_folder(target, folders, row)}/{row['image_id']}{suffix}"
+            group = Group(row["label"], row["attribute"])
+            number, part = of_group[group], (group, of_group[group] // per_folder)
+            of_group[group] += 1
+            if part not in folders:
+                folders[part] = image_folder(group, number, per_folder)
+                (target / folders[part]).mkdir(parents=True, exist_ok=True)
+            name = f"{folders[part]}/{row['image_id']}{suffix}"
             with open(f"{place}/{name}", "xb") as file:
                 file.write(content)
             table.writerow(
@@ -61,14 +79,6 @@ def write_folder(target: Path, images: Images, suffix: str) -> int:
         if not count:
             table.writerow(["file_name", *MARKS, *_NEEDED])
     return count
-
-
-def _folder(target: Path, known: dict[Group, str], row: Row) -> str:
-    group = Group(row["label"], row["attribute"])
-    if group not in known:
-        known[group] = f"images/{group.slug}"
-        (target / known[group]).mkdir(parents=True, exist_ok=True)
-    return known[group]
 
 
 def _cell(value: Any) -> Any:

@@ -112,7 +112,7 @@ def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path
     root = shutil.copytree(demo, tmp_path / "data")
     (root / "bad.png").write_bytes(b"no image")
     rows.append(dict(rows[0], image_id="zz", path="bad.png", sha256=sha(root / "bad.png")))
-    units = write_plan(plan, embed.plan_rows(rows), 10, "images")
+    units = write_plan(plan, embed.plan_rows(pa.Table.from_pylist(rows, embed.PLAN)), 10, "images")
     decode = embed.DecodeUnit(Storage(str(root)), PlanRows(plan), 32, config.data.images)
     make = partial(embed.EmbedUnit, config.models)
     run_local(Units(tmp_path / "loop"), units, make, decode)
@@ -126,7 +126,7 @@ def test_loop_and_cluster_write_the_same_rows(finished_run: Path, tmp_path: Path
     bad = [row for name in units for row in pq.read_table(tmp_path / "loop" / name / "bad.parquet").to_pylist()]
     assert [row["reason"] for row in bad] == ["unidentified"]  # and none of its neighbours
     # A file that is not what ingest saw ends the run, on a cluster too.
-    write_plan(plan, embed.plan_rows([dict(rows[0], sha256="0" * 64)]), 10, "images")
+    write_plan(plan, embed.plan_rows(pa.Table.from_pylist([dict(rows[0], sha256="0" * 64)], embed.PLAN)), 10, "images")
     with pytest.raises(DataError, match="input_changed"):
         run_units(Session(config.resources), "embed", Units(tmp_path / "changed"), units[:1], make, decode)
 

@@ -17,7 +17,7 @@ import pytest
 
 from fairsynth.artifacts import Units
 from fairsynth.engine.failures import unpacked
-from fairsynth.engine.units import _blocks, _drained, _UnitActor
+from fairsynth.engine.units import MOST_BLOCKS, _blocks, _drained, _UnitActor
 from fairsynth.errors import DataError
 
 
@@ -128,21 +128,32 @@ def test_work_that_cannot_be_built_fails_every_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pending", "workers", "per_call", "blocks"),
+    ("pending", "workers", "per_call", "sizes"),
     [
-        (1, 2, 4, 1),
-        (15, 2, 4, 15),
-        (40, 2, 4, 20),
-        (100, 2, 4, 25),
-        (101, 2, 4, 26),
-        (100, 2, 1, 100),
-        (9999, 8, 4, 512),
+        (0, 2, 4, []),
+        (1, 2, 4, [1]),
+        (7, 2, 4, [1] * 7),
+        (20, 2, 4, [4, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1]),
+        (40, 8, 1, [1] * 40),
+        (24, 1, 8, [8, 8, 4, 2, 1, 1]),
     ],
 )
-def test_units_are_handed_out_a_few_at_a_time_but_all_workers_have_some(
-    pending: int, workers: int, per_call: int, blocks: int
+def test_units_are_handed_out_a_few_at_a_time_and_singly_at_the_end(
+    pending: int, workers: int, per_call: int, sizes: list[int]
 ) -> None:
-    assert _blocks(pending, workers, per_call) == blocks
+    names = [f"{i}" for i in range(pending)]
+    blocks = _blocks(names, workers, per_call)
+    assert [len(block) for block in blocks] == sizes
+    assert [name for block in blocks for name in block] == names
+
+
+@pytest.mark.parametrize(("pending", "workers", "per_call"), [(9999, 8, 4), (100_000, 64, 1), (3000, 2, 8)])
+def test_very_many_units_make_few_blocks(pending: int, workers: int, per_call: int) -> None:
+    names = [f"{i}" for i in range(pending)]
+    blocks = _blocks(names, workers, per_call)
+    assert [name for block in blocks for name in block] == names
+    assert len(blocks) <= MOST_BLOCKS + 20 * workers
+    assert {len(block) for block in blocks[-2 * workers :]} == {1}
 
 
 class Drained:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.session import session_of
-from fairsynth.exports.formats import MARKS, write_folder, write_parquet, write_webdataset
+from fairsynth.exports.formats import MARKS, image_folder, write_folder, write_parquet, write_webdataset
 from fairsynth.groups import Group
 from tests.support.datasets import encoded, picture
 
@@ -93,6 +93,33 @@ def test_a_folder_is_read_by_all(tmp_path: Path, load: Callable[..., Any], on_ra
     )
     seen = ray.data.read_images(str(target / "images"), include_paths=True).take_all()
     assert {Path(r["path"]).relative_to(target).as_posix() for r in seen} == set(frame["file_name"])
+
+
+def test_folders_of_many_files_are_parted(tmp_path: Path, load: Callable[..., Any]) -> None:
+    made, target, whole = images(23), tmp_path / "out", tmp_path / "whole"
+    for folder, most in ((target, 2), (whole, 6)):
+        folder.mkdir()
+        write_folder(folder, iter(made), ".png", most)
+    numbers = Counter[Group]()
+    for r, content in made:
+        group, name = Group(r["label"], r["attribute"]), f"{r['image_id']}.png"
+        part = numbers[group] // 2
+        assert (target / "images" / (f"{group.slug}.{part:05d}" if part else group.slug) / name).read_bytes() == content
+        assert (whole / "images" / group.slug / name).read_bytes() == content, "up to the limit nothing is parted"
+        numbers[group] += 1
+    assert sorted(len([*folder.iterdir()]) for folder in (target / "images").iterdir()) == [1] + [2] * 11
+    found = load("imagefolder", data_dir=str(target))
+    assert sorted(found["image_id"]) == [r["image_id"] for r, _ in made]
+    by_id = dict(zip(found["image_id"], found["image"], strict=True))
+    expected = {r["image_id"]: picture for (r, _), picture in zip(made, pixels(made), strict=True)}
+    assert all((np.asarray(by_id[i]) == expected[i]).all() for i in expected)
+
+
+def test_a_part_of_a_folder_has_the_name_of_no_group() -> None:
+    assert [image_folder(Group("low", "red"), n) for n in (0, 9_999, 10_000, 20_000)] == [
+        "images/low--red", "images/low--red", "images/low--red.00001", "images/low--red.00002",
+    ]  # fmt: skip
+    assert Group("low", "red.00001").slug != "low--red.00001"
 
 
 @pytest.mark.parametrize(("per_file", "sizes"), [(10, [10, 10, 3]), (23, [23]), (100, [23])])

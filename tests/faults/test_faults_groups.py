@@ -163,7 +163,7 @@ class Spoilt:
 
 def test_case_34_vectors_that_are_none_are_quarantined_and_never_clustered(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", SIZES)
-    rows = decided(root).manifest.split("train").rows()
+    rows = decided(root).manifest.split("train").table
     (name,) = write_plan(tmp_path / "plan.parquet", plan_rows(rows), 100, "images")
     decode = DecodeUnit(Storage(str(root)), PlanRows(tmp_path / "plan.parquet"), 32, ImageRules())
     work = EmbedUnit(RunConfig(models=DEMO_MODELS).models, posteriors=False, batch=100)

@@ -236,7 +236,7 @@ def test_case_27_members_of_a_shard_that_lead_elsewhere_are_set_aside(tmp_path: 
 def test_case_28_a_file_that_changes_after_ingest_stops_the_unit(tmp_path: Path) -> None:
     root = tiny_folder_dataset(tmp_path / "data", SIZES)
     manifest = ingested(root, tmp_path / "out").manifest
-    (name,) = write_plan(tmp_path / "plan.parquet", plan_rows(manifest.rows()), 100, "images")
+    (name,) = write_plan(tmp_path / "plan.parquet", plan_rows(manifest.table), 100, "images")
     decode = DecodeUnit(Storage(str(root)), PlanRows(tmp_path / "plan.parquet"), 32, ImageRules())
     with unchanged(root):
         assert len(decode(name)["good"]) == 64

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -85,7 +86,7 @@ def _test_detector(context: Context, artifact: Artifact, seen: Seen, reference: 
 
 def _reader(context: Context, ids: Sequence[str]) -> ReadImages:
     """Reads real images as the models see them, in the process that needs them."""
-    wanted, config = set(ids), context.config
-    rows = [row for row in context.ingested.rows() if row["image_id"] in wanted]
+    config, images = context.config, context.ingested.table
+    rows = images.filter(pc.is_in(images["image_id"], value_set=pa.array(ids, pa.string()))).to_pylist()
     places = sorted((str(row["path"]), str(row["location"])) for row in rows)
     return ReadImages(context.dataset.storage, places, config.models.image_size, config.data.images)

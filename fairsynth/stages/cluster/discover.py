@@ -29,8 +29,9 @@ def discover(
     )
 
     centres: dict[str, NDArray[np.float32]] = {}
+    all_labels = np.array(labels_N, object)
     for label in sorted(set(labels_N)):
-        points = np.ascontiguousarray(embeddings_ND[[y == label for y in labels_N]], np.float32)
+        points = np.ascontiguousarray(embeddings_ND[all_labels == label], np.float32)
         clusters = kmeans(points, k, restarts, seed_for(seed, "discover", label)) if len(points) >= k else np.zeros(1)
         if len(set(clusters.tolist())) < k:
             raise DataError(

@@ -18,6 +18,9 @@ from fairsynth.metrics import agreement
 from fairsynth.stages.cluster.discover import discover
 from fairsynth.stages.cluster.output import AGREEMENT, write_centres, write_discovered
 
+# What is looked at of an image.
+_READ = ("split", "label", "duplicate_of", "true_attribute")
+
 
 def write_pseudo_attributes(config: RunConfig, ingested: Manifest, embeddings: pa.Table, folder: Path) -> list[str]:
     """Find pseudo-attributes from embeddings (image_id, embedding) of training images; assign them to validation too.
@@ -25,7 +28,7 @@ def write_pseudo_attributes(config: RunConfig, ingested: Manifest, embeddings: p
     Writes them into the cluster stage's folder, with their agreement with the true attribute where that is known;
     returns remarks.
     """
-    rows = {row["image_id"]: row for row in ingested.rows()}
+    rows = {row["image_id"]: row for row in ingested.rows("image_id", *_READ)}
     embeddings = embeddings.sort_by("image_id")
     ids, points_ND = embeddings.column("image_id").to_pylist(), matrix(embeddings, "embedding")
     labels = [rows[i]["label"] for i in ids]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import faiss
@@ -69,8 +71,11 @@ def _best_by_silhouette(
     config: ClusterConfig, points_ND: NDArray[np.float32], seed: int
 ) -> tuple[NDArray[np.int64], str]:
     best, best_score = np.zeros(len(points_ND), np.int64), MIN_SILHOUETTE
-    for k in range(2, min(config.max_k, len(points_ND) // config.min_size) + 1):
-        labels = kmeans(points_ND, k, config.restarts, seed)
+    candidates = range(2, min(config.max_k, len(points_ND) // config.min_size) + 1)
+    # Side by side, each in one thread: FAISS holds no lock of Python meanwhile.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda k: kmeans(points_ND, k, config.restarts, seed), candidates))
+    for k, labels in zip(candidates, found, strict=True):
         if np.bincount(labels, minlength=k).min() < config.min_size:
             continue
         score = float(
@@ -83,12 +88,10 @@ def _best_by_silhouette(
 
 def kmeans(points_ND: NDArray[np.float32], k: int, restarts: int, seed: int) -> NDArray[np.int64]:
     """Spherical k-means of unit vectors: int64 labels (N,), numbered by the first image of each cluster."""
-    if k == 1 or len(np.unique(points_ND, axis=0)) <= k:
-        return _renumber(
-            np.unique(points_ND, axis=0, return_inverse=True)[1].ravel()
-            if k > 1
-            else np.zeros(len(points_ND), np.int64)
-        )
+    if k == 1:
+        return np.zeros(len(points_ND), np.int64)
+    if not _more_than(k, points_ND):
+        return _renumber(np.unique(points_ND, axis=0, return_inverse=True)[1].ravel())
     faiss.omp_set_num_threads(1)  # sums in a fixed order: the same bits every time
     model = faiss.Kmeans(
         points_ND.shape[1],
@@ -103,6 +106,12 @@ def kmeans(points_ND: NDArray[np.float32], k: int, restarts: int, seed: int) -> 
     model.train(points_ND)
     _, nearest = model.index.search(points_ND, 1)
     return _renumber(nearest.ravel())
+
+
+def _more_than(k: int, points_ND: NDArray[np.float32]) -> bool:
+    """Whether there are more than k different rows. Nearly always the first few tell; to sort all would take a copy."""
+    few = points_ND[: 10 * k]
+    return len(np.unique(few, axis=0)) > k or len(np.unique(points_ND, axis=0)) > k
 
 
 def _renumber(labels_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts
-from fairsynth.data.vectors import matrix
 from fairsynth.escaping import enumerated
+from fairsynth.groups import Group
 from fairsynth.manifest import Manifest
 from fairsynth.stages.cluster.output import CLUSTERS, with_discovered
 from fairsynth.stages.context import Context
-from fairsynth.stages.embed.output import embedding_files, read_embeddings
+from fairsynth.stages.embed.output import by_group, embedding_files
 from fairsynth.stages.stage import Made
 from fairsynth.work import Ran
 
@@ -34,13 +34,12 @@ def artifact(context: Context) -> Artifact:
 def make(context: Context, artifact: Artifact) -> Made:
     """Cluster every group; a group's clusters do not depend on the others."""
     manifest, remarks = _manifest(context, artifact)
-    rows, facts, images = _clustered(context, manifest)
-    rows.sort(key=lambda row: str(row["image_id"]))
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), artifact.path / CLUSTERS)
+    clusters, facts, images = _clustered(context, manifest)
+    pq.write_table(clusters, artifact.path / CLUSTERS)
     # A rule's change against the config is news; the choice of auto is not.
     remarks += [f"group {g}: {f['remark']}" for g, f in facts if f["remark"] and not f["remark"].startswith("auto")]
     k = enumerated(f"{group} {fact['k']}" for group, fact in facts)
-    counts = Counts(images, len(rows), 0, images - len(rows))
+    counts = Counts(images, len(clusters), 0, images - len(clusters))
     groups = {group.slug: fact for group, fact in facts}
     return Made(counts, f"clusters: {k}", Ran(len(facts)), facts={"groups": groups, "remarks": remarks})
 
@@ -56,21 +55,16 @@ def _manifest(context: Context, artifact: Artifact) -> tuple[Manifest, list[str]
     return with_discovered(context.ingested, artifact.path), remarks
 
 
-def _clustered(
-    context: Context, manifest: Manifest
-) -> tuple[list[dict[str, Any]], list[tuple[Any, dict[str, Any]]], int]:
-    """A row for each image with a cluster; for each group k and remark; and the number of images."""
+def _clustered(context: Context, manifest: Manifest) -> tuple[pa.Table, list[tuple[Group, dict[str, Any]]], int]:
+    """A row for each image with a cluster, by image_id; for each group k and remark; and the number of images."""
     from fairsynth.stages.cluster.kmeans import cluster_group  # scikit-learn and FAISS: seconds
 
-    ids, groups, table = read_embeddings(context.artifacts["embed"], manifest)
-    vectors_ND, rows, facts = matrix(table, "embedding"), [], []
-    for group in sorted(set(groups)):
-        members = [i for i, g in enumerate(groups) if g == group]
-        config, seed = context.config.cluster, context.config.seed
-        result = cluster_group(config, group, [ids[i] for i in members], vectors_ND[members], seed)
-        rows += [
-            {"image_id": i, "label": group.label, "attribute": group.attribute, "cluster": c}
-            for i, c in result.assignment.items()
-        ]
+    config, seed = context.config.cluster, context.config.seed
+    parts, facts, images = [_SCHEMA.empty_table()], [], 0
+    for group, ids, embeddings_ND in by_group(context.artifacts["embed"], manifest):
+        result = cluster_group(config, group, ids, embeddings_ND, seed)
+        n, images = len(result.assignment), images + len(ids)
+        columns = [[*result.assignment], [group.label] * n, [group.attribute] * n, [*result.assignment.values()]]
+        parts.append(pa.table(columns, _SCHEMA))
         facts.append((group, {"k": result.k, "remark": result.remark}))
-    return rows, facts, len(ids)
+    return pa.concat_tables(parts).sort_by("image_id").combine_chunks(), facts, images

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsynth.config import ImageRules, ModelsConfig
@@ -36,11 +37,12 @@ def is_held_out(unit: str) -> bool:
     return unit.startswith(PREFIXES[VALIDATION])
 
 
-def plan_rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """The rows to embed, ordered by image_id; images that share a file come in its order."""
-    wanted = [{name: row[name] for name in PLAN.names} for row in rows]
-    wanted.sort(key=lambda row: (row["path"] if row["location"] else "", row["image_id"]))
-    return pa.Table.from_pylist(wanted, schema=PLAN)
+def plan_rows(images: pa.Table) -> pa.Table:
+    """The rows to embed (``PLAN``) of a manifest's, ordered by image_id; images that share a file come in its order."""
+    wanted = images.select(PLAN.names)
+    alone = pc.equal(wanted["location"], "")
+    keys = {"file": pc.if_else(alone, "", wanted["path"]), "image_id": wanted["image_id"]}
+    return wanted.take(pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys]))
 
 
 class DecodeUnit:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,10 +22,13 @@ from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows
 from fairsynth.data.vectors import matrix
 from fairsynth.errors import DataError
-from fairsynth.groups import Group
+from fairsynth.groups import Group, grouped
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows
 from fairsynth.stages.embed.embedding import fact_column as fact_column
+
+# Bytes of vectors that are held at a time.
+_AT_ONCE = 1 << 30
 
 
 def embedding_files(artifact: Artifact) -> list[Path]:
@@ -47,13 +52,51 @@ def with_embeddings(files: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_embeddings(artifact: Artifact, manifest: Manifest) -> tuple[list[str], list[Group], pa.Table]:
-    """Ids, groups and table (image_id, embedding) of the embedded training images that the manifest has."""
-    table = pq.read_table(embedding_files(artifact), columns=["image_id", "embedding"])
-    groups = _groups(manifest, TRAIN)
-    table = _of(table, groups)
-    ids = table.column("image_id").to_pylist()
-    return ids, [groups[i] for i in ids], table
+class GroupEmbeddings(NamedTuple):
+    """The embedded training images of a group: ids, and unit vectors float32 (N, D) in their order."""
+
+    group: Group
+    ids: list[str]
+    embeddings_ND: NDArray[np.float32]
+
+
+def by_group(artifact: Artifact, manifest: Manifest, most_bytes: int = _AT_ONCE) -> Iterator[GroupEmbeddings]:
+    """The embedded training images that the manifest has, a group at a time, in the groups' order.
+
+    All files are read for as many groups as ``most_bytes`` hold, and for one at least: there may be more vectors than memory
+    has room for. Whoever keeps a group keeps its memory.
+    """
+    files = embedding_files(artifact)
+    width = pq.read_schema(files[0]).field("embedding").type.list_size
+    parts = [pq.ParquetFile(file).read(columns=["image_id"])["image_id"] for file in files]
+    ids, train = pa.concat_arrays([chunk for part in parts for chunk in part.chunks]), manifest.split(TRAIN).table
+    places_N, groups = grouped(train)
+    found = pc.index_in(ids, value_set=train["image_id"].combine_chunks())
+    # No group: an image of another split, or without a group.
+    of_N = np.append(places_N, -1)[pc.fill_null(found, -1).to_numpy()]
+    rows = {group: np.flatnonzero(of_N == place) for place, group in enumerate(groups)}
+    starts = np.cumsum([0, *map(len, parts)])
+    waiting = sorted(group for group in groups if len(rows[group]))
+    while waiting:
+        sizes = np.cumsum([len(rows[group]) for group in waiting]) * width * 4
+        now = max(1, int(np.searchsorted(sizes, most_bytes, "right")))
+        some, waiting = waiting[:now], waiting[now:]
+        vectors = _vectors(files, starts, [rows[group] for group in some], width)
+        for group in some:
+            yield GroupEmbeddings(group, ids.take(pa.array(rows[group])).to_pylist(), vectors.pop(0))
+
+
+def _vectors(
+    files: Sequence[Path], starts: NDArray[np.int64], rows: Sequence[NDArray[np.int64]], width: int
+) -> list[NDArray[np.float32]]:
+    """The vectors of some rows of all files, numbered through them: (N, D) for each of ``rows``, which are ascending."""
+    found = [np.empty((len(one), width), np.float32) for one in rows]
+    for file, start, end in zip(files, starts, starts[1:], strict=False):
+        embeddings_ND = matrix(pq.ParquetFile(file).read(columns=["embedding"]), "embedding")
+        for one, whole in zip(rows, found, strict=True):
+            first, last = np.searchsorted(one, (start, end))
+            whole[first:last] = embeddings_ND[one[first:last] - start]
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,4 +166,4 @@ def embedding_of(
     """How to embed further images as embed does, by CLIP alone: rows of a plan, and the work on its units."""
     decode = DecodeUnit(storage, plan, config.models.image_size, config.data.images)
     work = partial(EmbedUnit, config.models, posteriors=False, batch=config.resources.embed_batch)
-    return plan_rows(test.rows()), decode, work
+    return plan_rows(test.table), decode, work

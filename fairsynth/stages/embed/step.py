@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairsynth.artifacts import Artifact, Counts
@@ -30,8 +31,9 @@ def make(context: Context, artifact: Artifact) -> Made:
     config, plan = context.config, artifact.path / "plan.parquet"
     if need_synthetic(config.tune.methods, config.classify):
         check_prompts(context)
-    wanted = [row for row in context.ingested.rows() if row["split"] != TEST and not row["duplicate_of"]]
-    parts = {prefix: plan_rows(row for row in wanted if row["split"] == split) for split, prefix in PREFIXES.items()}
+    images = context.ingested.table
+    wanted = images.filter(pc.and_(pc.not_equal(images["split"], TEST), pc.equal(images["duplicate_of"], "")))
+    parts = {prefix: plan_rows(wanted.filter(pc.equal(wanted["split"], s))) for s, prefix in PREFIXES.items()}
     names = write_plans(plan, parts, config.embed.unit_size)
     size, shapes = config.models.image_size, shapes_of(config.models)
     decode = DecodeUnit(context.dataset.storage, PlanRows(plan), size, config.data.images, shapes)

@@ -38,17 +38,17 @@ def artifact(context: Context) -> Artifact:
 
 def make(context: Context, artifact: Artifact) -> Made:
     """Train every method's best setting from each seed, and predict."""
-    from fairsynth.classify.packs import Packer
+    from fairsynth.classify.packs import COLUMNS, Packer
 
     config, units = context.config, artifact.units()
     methods, seeds = config.tune.methods, range(config.evaluate.seeds)
     test = _test_images(context, artifact)
     packer = Packer(units, *context.group_names, config.classify.image_size)
-    packer.real(TEST, test.rows(), context.dataset.images, config.data.images)
+    packer.real(TEST, test.rows(*COLUMNS), context.dataset.images, config.data.images)
     names = [training_name(method, index) for index in seeds for method in methods]
     without_classifier(artifact, names)
     ordered = names if units.done().issuperset(names) else _longest_first(context, names)
-    ran = context.run_trainings(artifact, ordered, _work(context, artifact, test.rows()))
+    ran = context.run_trainings(artifact, ordered, _work(context, artifact, test))
     units.here(names)
     tables = [
         pq.read_table(units[training_name(method, index)] / "predictions.parquet")
@@ -67,7 +67,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     )
 
 
-def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) -> Any:
+def _work(context: Context, artifact: Artifact, test: Manifest) -> Any:
     """Builds the work of a training inside its worker."""
     from fairsynth.stages.evaluate.final_training import EvaluateUnit
 
@@ -83,7 +83,7 @@ def _work(context: Context, artifact: Artifact, rows: Sequence[dict[str, Any]]) 
         EvaluateUnit,
         packs=tuned.units().path,
         settings=settings,
-        tests=[{key: row[key] for key in ("image_id", "label", "attribute", "true_attribute")} for row in rows],
+        tests=test.rows("image_id", "label", "attribute", "true_attribute"),
         labels=context.group_names[0],
         classify=config.classify,
         rule=config.tune.select,

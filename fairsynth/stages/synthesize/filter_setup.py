@@ -106,7 +106,7 @@ def _sampled(job: AdapterJob) -> list[str]:
 
 def codec_files(manifest: Manifest, images: ImageReader) -> Iterator[bytes]:
     """A sample of the training files, the same in every run."""
-    rows = manifest.split(TRAIN).rows()
+    rows = manifest.split(TRAIN).rows("image_id", "path", "location", "sha256")
     chosen = sorted(rows, key=lambda row: seed_for("codec", row["image_id"]))[:CODEC_FILES]
     return (same_content(images, row) for row in sorted(chosen, key=lambda row: str(row["path"])))
 

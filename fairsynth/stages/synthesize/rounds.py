@@ -44,7 +44,7 @@ def _kept(plan: pa.Schema) -> pa.Schema:
 KEPT, KEPT_SHAPED = _kept(SCHEMA), _kept(SHAPED)
 EMPTY = KEPT.empty_table()
 # Units that a worker may be handed at once: while it makes the images of one, the files of another are written.
-UNITS_PER_CALL = 4
+UNITS_PER_CALL = 8
 # Units whose tables are joined at a time, and rows written at a time.
 _UNITS, _ROWS = 1024, 65_536
 Maker = Callable[[Path], Callable[[], Work]]

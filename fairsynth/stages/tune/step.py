@@ -81,11 +81,11 @@ def _policy(search: Search, ours: Setting | None) -> str:
 
 def _pack(context: Context, artifact: Artifact) -> None:
     """Decode all images of the search once."""
-    from fairsynth.classify.packs import Packer
+    from fairsynth.classify.packs import COLUMNS, Packer
 
     packer = Packer(artifact.units(), *context.group_names, context.config.classify.image_size)
     for split in (TRAIN, VALIDATION):
-        rows = context.manifest.split(split).rows()
+        rows = context.manifest.split(split).rows(*COLUMNS)
         packer.real(split, rows, context.dataset.images, context.config.data.images)
     if need_synthetic(context.config.tune.methods, context.config.classify):
         _pack_synthetic(context, packer)
@@ -108,5 +108,5 @@ def _pack_synthetic(context: Context, packer: Packer) -> None:
             )
         rows = pq.read_table(artifact.path / TABLE, columns=["label", "attribute"]).filter(pa.array(mask)).to_pylist()
         # They were checked when they were made; the rules for real images do not hold for them.
-        contents = enumerate(file for _, file in stream(artifact, mask))
-        packer.pack(pack_name("synthetic", method), rows, contents, ANY_IMAGE)
+        files = enumerate(file for _, file in stream(artifact, mask))
+        packer.pack(pack_name("synthetic", method), rows, files, ANY_IMAGE)

@@ -35,8 +35,7 @@ def embedded(root: Path, out: Path) -> Context:
     context = Context(config, out, Session(config.resources))
     run_stage(context, STAGES["ingest"])
     artifact = context.artifacts["embed"] = context.artifact("embed", 1, ("ingest",), {})
-    wanted = [row for row in context.ingested.rows() if row["split"] != "test"]
-    parts = {prefix: plan_rows(row for row in wanted if row["split"] == split) for split, prefix in PREFIXES.items()}
+    parts = {prefix: plan_rows(context.ingested.split(split).table) for split, prefix in PREFIXES.items()}
     # Images that share a file do not come in the order of ids: nor do these.
     parts = {prefix: table.take(list(range(len(table)))[::-1]) for prefix, table in parts.items()}
     names = write_plans(artifact.open() / "plan.parquet", parts, 5)

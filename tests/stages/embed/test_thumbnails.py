@@ -15,7 +15,7 @@ from fairsynth.data.copies import THUMBNAIL_BYTES, unpacked
 from fairsynth.data.decode import decode
 from fairsynth.data.storage import Storage
 from fairsynth.data.unit_rows import PlanRows, write_plan
-from fairsynth.stages.embed.embedding import DecodeUnit, plan_rows
+from fairsynth.stages.embed.embedding import PLAN, DecodeUnit, plan_rows
 from tests.support.embedding import Encoder, embedder, root, rows
 
 __all__ = ["root"]
@@ -26,7 +26,7 @@ def test_thumbnails_are_means_of_boxes_of_each_rows_own_image(root: Path, tmp_pa
     def spoil(found: NDArray[np.float32]) -> None:
         found[[0, 7]] = np.nan
 
-    write_plan(tmp_path / "plan.parquet", plan_rows(rows(root)), 100, "images")
+    write_plan(tmp_path / "plan.parquet", plan_rows(pa.Table.from_pylist(rows(root), PLAN)), 100, "images")
     work = DecodeUnit(Storage(str(root)), PlanRows(tmp_path / "plan.parquet"), size, ImageRules())
     made = embedder(Encoder(spoil))(work("images-000000"))["embeddings"].to_pylist()
     paths = {row["image_id"]: root / row["path"] for row in rows(root)}

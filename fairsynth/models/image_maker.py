@@ -23,6 +23,8 @@ from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import load_without_texts
 from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.families.table import family_of
+from fairsynth.models.few_steps import add_few_steps
+from fairsynth.models.hub.few_steps import fetched_file
 from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
 from fairsynth.models.schedule import Sampling, stackable
@@ -55,10 +57,12 @@ class ImageMaker:
         self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
         self.texts = Texts(models, texts, known)
         self.pipeline = load_without_texts(models)
-        self.merged, self.states = (
-            MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)),
-            dict[str, AdapterState](),
-        )
+        family = family_of(self.pipeline)
+        network = family.network_of(self.pipeline)
+        if sampling.few_steps is not None:
+            # First of all: what adapters are merged into and stacked upon is the base with it.
+            add_few_steps(network, family, fetched_file(sampling.few_steps, sampling.few_steps_revision))
+        self.merged, self.states = MergedAdapters(network), dict[str, AdapterState]()
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
         self.predict = on_device(self.pipeline)
         pixels = f"an image of {self.size} pixels"

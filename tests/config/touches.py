@@ -127,6 +127,8 @@ TOUCHES: dict[str, tuple[object, str]] = {
     "synthesize.min_shown": (0.0, "synthesize"),
     "synthesize.scheduler": ("ddim", "synthesize"),
     "synthesize.steps": (10, "synthesize"),
+    "synthesize.few_steps": ("owner/sampler", "synthesize"),
+    "synthesize.few_steps_revision": ("abc", NOTHING),
     "synthesize.guidance": (5.0, "synthesize"),
     "synthesize.borrow_guidance": (5.0, "synthesize"),
     "synthesize.guidance_until": (0.5, "synthesize"),

@@ -138,6 +138,7 @@ def with_provenance(
         "guidance_until": config.synthesize.guidance_until,
         "image_size": config.models.image_size,
         "dtype": config.models.dtype,
+        **({"few_steps": public_name(how.few_steps)} if (how := config.synthesize).few_steps else {}),
     }
     added |= {name: _repeated(value, images.num_rows) for name, value in constant.items()}
     table = images.drop_columns(["look"])

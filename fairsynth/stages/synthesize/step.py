@@ -10,6 +10,7 @@ from fairsynth.artifacts import Artifact, Counts
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION
+from fairsynth.models.hub.few_steps import identity as few_steps_identity
 from fairsynth.stages.cluster.output import remark_on
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedded_groups, image_shapes, real_images
@@ -34,8 +35,11 @@ VERSION = 5
 def artifact(context: Context) -> Artifact:
     """Named by the adapters, the models, and how images are routed, made and filtered."""
     config = context.config
+    few_steps = few_steps_identity(config.synthesize)
     recipe = {
-        "synthesize": config.synthesize.model_dump(),
+        # Runs from before there were few-step samplers keep their results; where a sampler lies changes none.
+        "synthesize": config.synthesize.model_dump(exclude={"few_steps", "few_steps_revision"}),
+        **({"few_steps": few_steps} if few_steps else {}),
         "filter": config.filter.model_dump(),
         **({"shared_guidance": config.shared.guidance} if needs_shared(config) else {}),
         "seed": config.seed,

@@ -178,6 +178,8 @@ TOUCHES: dict[str, tuple[object, str]] = {
     "resources.embed_batch": (8, NOTHING),
     "resources.adapters_per_run": (2, NOTHING),
     "resources.adapters_at_once": (2, NOTHING),
+    "resources.compile": ("never", NOTHING),
+    "resources.cuda_graphs": (True, NOTHING),
     "resources.workers_per_cluster": (2, NOTHING),
     "resources.hang_seconds": (60.0, NOTHING),
     "resources.max_failures": (0, NOTHING),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fairsynth.commands.plan.adapters import AdapterPlan, plan_adapters
+from fairsynth.commands.plan.compiling import compile_notes
 from fairsynth.commands.plan.counts import Counted
 from fairsynth.commands.plan.estimate import Time, Workers, times, workers_of
 from fairsynth.commands.plan.finished import Finished, finished_stages
@@ -82,7 +83,8 @@ def make_plan(
     }
     workers = workers_of(config)
     found = times(config, rows, left, _measured(config, root, rates_from, finished), figures, workers.count)
-    told = (*counted.notes, *notes)
+    compiled = () if "finetune" in finished.records else compile_notes(config, adapters, workers.count)
+    told = (*counted.notes, *notes, *compiled)
     return Plan(
         root, config, counted, adapters, synthesis, rows, cached, finished, found, workers, figures.machine, told
     )

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stacked.bases import Base, Batch
+from fairsynth.models.compiled import Compiled
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.stages.finetune.stacked_adamw import StackedAdamW
 
@@ -35,7 +36,7 @@ class How:
     checkpointing: bool = False
     """Activations are computed again in the backward pass."""
     compiling: str = "default"
-    """Mode of torch.compile; ``smoke``: as good as nothing."""
+    """Mode of torch.compile; ``blocks``, ``blocks, graphs``: block by block, as fairsynth does it; ``smoke``: as good as nothing."""
 
     def network(self) -> Any:
         """The frozen network."""
@@ -56,6 +57,10 @@ class How:
     def compiled(self, network: nn.Module) -> Any:
         """The network by torch.compile, for one size of batch."""
         torch._dynamo.reset()
+        if self.compiling.startswith("blocks"):
+            backend = {"backend": "aot_eager"} if self.device == "cpu" else {}
+            graphs = {"mode": "reduce-overhead"} if "graphs" in self.compiling and not backend else {}
+            return Compiled(network, by_blocks=True, dynamic=False, **backend, **graphs)
         way = {"backend": "aot_eager"} if self.compiling == "smoke" else {"mode": self.compiling}
         return torch.compile(network, dynamic=False, **way)
 
@@ -78,12 +83,16 @@ def stacked(how: How, network: Any, adapters: int, compiled: bool = False) -> It
         with stack.using(weights) as leaves:
             errors = (how.predicted(called, batch).float() - batch.target).square().mean((1, 2, 3))
             found = gradient(errors.view(adapters, -1).mean(1), leaves)
+        if why := getattr(called, "why", ""):
+            raise RuntimeError(f"not compiled: {why}")
         moments.step(weights, found, [RATE] * adapters, DECAY, MAX_NORM)
 
     try:
         yield step
     finally:
         stack.remove()
+        for block in getattr(called, "blocks", ()):
+            block._compiled_call_impl = None
 
 
 def operations(how: How, network: Any, size: int) -> tuple[int, int]:

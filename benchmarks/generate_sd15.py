@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.files import with_files
 from benchmarks.stacked.bases import SD15, TINY_SD15
-from benchmarks.stacked.trainers import RANK
+from benchmarks.stacked.trainers import RANK, cudnn_first
 from fairsynth.console import prepare_streams
 from fairsynth.models.compiled import blocks_of
 from fairsynth.models.families.sd import StableDiffusion
@@ -140,6 +140,13 @@ def before_after(
     def of(how: str, n: int, graphs: bool = False, until: float = 1.0, steps: argparse.Namespace = chosen) -> Any:
         return lambda: merged(steps, pipeline, predict(how, graphs), until, n)
 
+    def by_cudnn(start: Any) -> Any:
+        def call(usual: Any) -> Any:
+            with cudnn_first():
+                return usual()
+
+        return lambda: partial(call, start())
+
     def with_files_of(beside: bool) -> Any:
         images, sampling = wanted(pipeline, batch), Sampling(chosen.steps)
         return lambda: with_files(
@@ -149,6 +156,7 @@ def before_after(
     # Guidance of no step is guidance 1.
     return [
         ("never compiled", batch, of("never", batch), False),
+        ("never compiled, attention by cuDNN", batch, by_cudnn(of("never", batch)), False),
         ("never compiled", 1, of("never", 1), False),
         ("blocks compiled", batch, of("blocks", batch), True),
         ("blocks compiled, CUDA graphs", 1, of("blocks", 1, True), True),

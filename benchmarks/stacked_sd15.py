@@ -7,7 +7,7 @@ there are one-adapter trainers at the same batch: peft under autocast as diffuse
 LoRA modules without hooks, and these compiled. All adapters are float32 but peft-bf16's; AdamW is torch's fused one.
 The share of the card's speed is that of its own bf16 matrix product, by counted operations; recomputation does not count.
 ``--before-after`` instead measures what could make stacked training faster beside what it is without, in less than four
-minutes: channels last, blocks compiled, CUDA graphs. The whole network compiled is the usual command with ``--adapters 16
+minutes: attention by cuDNN, channels last, blocks compiled, CUDA graphs. The whole network compiled is the usual command with ``--adapters 16
 --each 1 --alone --compile-stacked --channels-last``, for two minutes of compiling.
 Other base models: ``stacked_families.py``.
 """
@@ -67,6 +67,7 @@ def before_after(chosen: argparse.Namespace) -> Bench:
     bench.network(Place("sd15", usual, size), network, [1])
     for name, how, cells in (
         ("stacked", usual, [(many, 1), (many, 4), (1, 1)]),
+        ("stacked, attention by cuDNN", replace(usual, cudnn=True), [(many, 1)]),
         ("stacked, channels last", replace(usual, channels_last=True), [(many, 1), (many, 4)]),
         (
             "stacked, channels last, blocks",

@@ -6,13 +6,14 @@ One step is forward, backward, clipping and AdamW on a batch that is there alrea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stacked.bases import Base, Batch
@@ -37,6 +38,9 @@ class How:
     """Activations are computed again in the backward pass."""
     compiling: str = "default"
     """Mode of torch.compile; ``blocks``, ``blocks, graphs``: block by block, as fairsynth does it; ``smoke``: as good as nothing."""
+
+    cudnn: bool = False
+    """Attention by cuDNN's kernels first, not by torch's own order."""
 
     def network(self) -> Any:
         """The frozen network."""
@@ -66,7 +70,19 @@ class How:
 
     def predicted(self, network: Any, batch: Batch) -> torch.Tensor:
         """What the network makes of the samples."""
-        return self.base.family.predict(network, batch.noisy, batch.times, batch.conditions)
+        with cudnn_first() if self.cudnn else nullcontext():
+            return self.base.family.predict(network, batch.noisy, batch.times, batch.conditions)
+
+
+def cudnn_first() -> AbstractContextManager[None]:
+    """Attention by cuDNN's kernels where they can, inside."""
+    kernels = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    return sdpa_kernel(kernels, set_priority=True)
 
 
 @contextmanager

@@ -45,7 +45,12 @@ def _changes(network: nn.Module, family: Family, file: Path) -> list[Change]:
     for layer, parts in layers_of(tensors).items():
         weight = layers.get(layer)
         down, up = (tensors[parts[part]].float() for part in ("down", "up"))
-        if weight is None or (len(up), *down.shape[1:]) != tuple(weight.shape) or up.shape[1:2] != down.shape[:1]:
+        if (
+            weight is None
+            or up.dim() != down.dim()
+            or (*up.shape[:1], *down.shape[1:]) != tuple(weight.shape)
+            or up.shape[1:2] != down.shape[:1]
+        ):
             raise ConfigError(
                 f"{KEY}: the network of models.diffusion has no layer {printable(layer[:100])!r} of that shape; give a sampler "
                 "that was distilled for this base model"

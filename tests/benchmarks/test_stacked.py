@@ -147,6 +147,7 @@ def test_what_could_be_faster_is_measured_beside_what_is(tmp_path: Path) -> None
     known = {(row["trainer"].removeprefix("stacked"), row["adapters"], row["each"]): row["note"] for row in rows}
     assert {name for name, _, _ in known} == {
         "",
+        ", attention by cuDNN",
         ", channels last",
         ", channels last, blocks",
         ", channels last, blocks, graphs",
@@ -156,7 +157,7 @@ def test_what_could_be_faster_is_measured_beside_what_is(tmp_path: Path) -> None
     )
     run("generate_sd15.py", "--smoke", "--before-after", "--out", str(tmp_path / "y"))
     made = json.loads((tmp_path / "y.json").read_text("utf-8"))["rows"]
-    assert [row["note"] for row in made] == [""] * 8 and all(row["images/s"] > 0 for row in made)
+    assert [row["note"] for row in made] == [""] * 9 and all(row["images/s"] > 0 for row in made)
     assert [row["how"] for row in made][-3:] == [
         "compiled, files after the pixels",
         "compiled, files beside the next batch",

@@ -44,7 +44,11 @@ def in_kohyas_names(tensors: Tensors) -> Tensors:
 def in_diffusers_old_names(tensors: Tensors) -> Tensors:
     names = (name.replace("lora_A", "lora.down").replace("lora_B", "lora.up") for name in tensors)
     found: Tensors = dict(zip(names, tensors.values(), strict=True))
-    return found | {name.replace("lora.down.weight", "alpha"): torch.tensor(8.0) for name in found if "down" in name}
+    return found | {
+        name.replace("lora.down.weight", "alpha"): torch.tensor(8.0)
+        for name in found
+        if name.endswith("lora.down.weight")
+    }
 
 
 def test_with_clusters_adapters_merged_or_stacked_it_is_what_diffusers_makes_of_both(

@@ -10,7 +10,7 @@ from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.table import FIRST
-from fairsynth.models.hub.few_steps import OPEN
+from fairsynth.models.hub.few_steps import OPEN, SCHEDULER
 from fairsynth.models.hub.recognise import base_family, require_trainable
 
 # Beginnings of hub ids of the first family, whose values are the defaults.
@@ -33,8 +33,8 @@ def with_base(config: RunConfig) -> RunConfig:
     try:
         family = base_family(config.models)
     except OSError as error:
-        return _filled(_without_model(config, error), _few_steps(config))
-    config = _filled(config, _own(family), _few_steps(config))
+        return _filled(_without_model(config, error), _few_steps(config, FIRST))
+    config = _filled(config, _own(family), _few_steps(config, family))
     family.require_scheduler(config.synthesize.scheduler)
     if config.finetune.generator != "vanilla":
         require_trainable(config.models)
@@ -68,9 +68,9 @@ def _own(family: Family) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def _few_steps(config: RunConfig) -> Mapping[str, Mapping[str, Any]]:
-    """The same of a few-step sampler."""
-    return OPEN if config.synthesize.few_steps is not None else {}
+def _few_steps(config: RunConfig, family: Family) -> Mapping[str, Mapping[str, Any]]:
+    """The same of a few-step sampler, if the config names one; where none is for the family, it is refused later."""
+    return OPEN if config.synthesize.few_steps is not None and SCHEDULER in family.schedulers else {}
 
 
 def _joined(own: Sequence[Mapping[str, Mapping[str, Any]]]) -> Mapping[str, Mapping[str, Any]]:

@@ -100,8 +100,7 @@ def main() -> None:
     parser.add_argument("--compile-s", type=float, default=120, help="most seconds for compiling one cell")
     parser.add_argument("--budget-s", type=float, default=480)
     parser.add_argument("--window-s", type=float, default=0.6)
-    flags = ("--channels-last", "--gradient-checkpointing", "--compile-stacked", "--before-after", "--smoke")
-    for name in flags:
+    for name in ("--channels-last", "--gradient-checkpointing", "--compile-stacked", "--before-after", "--smoke"):
         parser.add_argument(name, action="store_true")
     chosen = parser.parse_args()
     chosen.device = "cpu" if chosen.smoke else "cuda"

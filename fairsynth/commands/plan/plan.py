@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairsynth.commands.plan.adapters import AdapterPlan, plan_adapters
-from fairsynth.commands.plan.compiling import compile_notes
+from fairsynth.commands.plan.adapters import AdapterPlan, compile_notes, plan_adapters
 from fairsynth.commands.plan.counts import Counted
 from fairsynth.commands.plan.estimate import Time, Workers, times, workers_of
 from fairsynth.commands.plan.finished import Finished, finished_stages

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fairsynth.config import FinetuneConfig, ModelsConfig, ResourcesConfig
-from fairsynth.stages.finetune.jobs import AdapterJob
 
 # Stable Diffusion 1.5 at 512 pixels on one H100, 16 adapters with a sample each: samples a second as it is and compiled, and
 # seconds of compiling (benchmarks/results/stacked_sd15_h100.json, stacked_sd15_h100_compiled.json). Slower cards save more;
@@ -27,7 +27,19 @@ class Compiling:
     """Whether its passes are replayed as CUDA graphs, which saves the launches of their kernels."""
 
 
-def samples_of(jobs: Iterable[AdapterJob], config: FinetuneConfig) -> int:
+class Training(Protocol):
+    """What counts of an adapter's training."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+
+    @property
+    def kinds(self) -> object | None:
+        """What the adapter that all groups share has, and no other: it has no prior."""
+
+
+def samples_of(jobs: Iterable[Training], config: FinetuneConfig) -> int:
     """Images that go through training, the prior's too."""
     return sum(job.steps * (config.batch_size + (0 if job.kinds else config.prior_size)) for job in jobs)
 
@@ -44,7 +56,7 @@ def least_samples(side: int) -> float:
 
 
 def compiling(
-    lots: Sequence[Sequence[AdapterJob]], config: FinetuneConfig, models: ModelsConfig, resources: ResourcesConfig
+    lots: Sequence[Sequence[Training]], config: FinetuneConfig, models: ModelsConfig, resources: ResourcesConfig
 ) -> list[Compiling | None]:
     """How each lot's network is to be compiled on a GPU; None: not at all. It hangs on the settings and the work alone.
 

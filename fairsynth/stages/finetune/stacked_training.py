@@ -11,11 +11,12 @@ from torch import nn
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError, Exhausted
+from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import Denoiser
 from fairsynth.models.families.conditions import Conditions, mapped
 from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.stacked import StackedAdapters, gradient
-from fairsynth.stages.finetune.compiling import LEAST_FULL
+from fairsynth.stages.finetune.compiling import LEAST_FULL, Compiling
 from fairsynth.stages.finetune.denoising import Batch, Draw, Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot import Lot
@@ -252,6 +253,17 @@ class StackedTrainer:
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes
         return max(1, min(MOST_AT_ONCE, int(free * MEMORY_SHARE * self.memory_share / each)))
+
+
+def compiled_for(network: Any, how: Compiling | None) -> tuple[Compiled | None, int]:
+    """A trainer's ``compiled`` and ``rows``: None where there is no GPU, or nothing is to be compiled.
+
+    All passes have one shape, so none is compiled for several.
+    """
+    if how is None or network.device.type != "cuda":
+        return None, MOST_AT_ONCE
+    mode = "reduce-overhead" if how.graphs else None
+    return Compiled(network, how.by_blocks, dynamic=False, mode=mode), how.rows
 
 
 def alike(kinds: Sequence[tuple[int, ...]]) -> list[list[int]]:

@@ -16,8 +16,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.context import Context, Room
 from fairsynth.stages.embed.output import embedded_groups, embedding_files
-from fairsynth.stages.finetune.compiling import compiling
-from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
+from fairsynth.stages.finetune.jobs import AdapterJob, compiling, lots, needs_class_images, recipe, shared_settings
 from fairsynth.stages.finetune.output import (
     SHARED,
     adapter_facts,

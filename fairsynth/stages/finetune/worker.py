@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
-from fairsynth.stages.finetune.compiling import Compiling
-from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
+from fairsynth.stages.finetune.jobs import AdapterJob, Compiling, lot_name
 from fairsynth.stages.finetune.output import TEXTS_UNIT
 from fairsynth.stages.finetune.step_files import StepFile, under_way
 from fairsynth.store.mirror import gone
@@ -128,16 +127,15 @@ class _LotWorker:
 
         from fairsynth.models.stacked import shell
         from fairsynth.stages.finetune.lot_state import adopted, load_state, save_state
-        from fairsynth.stages.finetune.stacked_training import StackedTrainer
+        from fairsynth.stages.finetune.stacked_training import StackedTrainer, compiled_for
 
         task = self.task
         torch.set_num_threads(task.threads)
         one = self.denoiser
         denoiser = one if task.lanes == 1 else one.by(shell(one.network))
         part = min(1.0, task.gpus or 1 / (task.side_by_side * task.lanes))
-        compiled = self._compiled(denoiser.network)
-        rows = {"rows": task.compiling.rows} if task.compiling else {}
-        trainer = StackedTrainer(denoiser, self.config, self.texts, self.latents, task.at_once, part, compiled, **rows)
+        compiled, rows = compiled_for(denoiser.network, task.compiling)
+        trainer = StackedTrainer(denoiser, self.config, self.texts, self.latents, task.at_once, part, compiled, rows)
         path = self._checkpoint(jobs)
         steps, state = StepFile(path), load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):
@@ -151,15 +149,6 @@ class _LotWorker:
         trainer.train(jobs, self._commit, state, begun, partial(save_state, path=path), notice, steps)
         gone(path)
         steps.remove()
-
-    def _compiled(self, network: Any) -> Callable[..., Any] | None:
-        """The network compiled, on a GPU, if the task says so. All passes have one shape, so none is compiled for several."""
-        how = self.task.compiling
-        if how is None or network.device.type != "cuda":
-            return None
-        from fairsynth.models.compiled import Compiled
-
-        return Compiled(network, how.by_blocks, dynamic=False, mode="reduce-overhead" if how.graphs else None)
 
     def _checkpoint(self, jobs: Sequence[AdapterJob]) -> Path:
         return self.checkpoints / f"{lot_name(jobs)}.safetensors"

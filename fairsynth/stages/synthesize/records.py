@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairsynth.artifacts import Units
-from fairsynth.config import RunConfig
+from fairsynth.config import RunConfig, SynthesizeConfig
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
+from fairsynth.models.hub.few_steps import identity
 from fairsynth.models.probe import SEEN_FROM, Recognised
 from fairsynth.models.sources import public_name
 from fairsynth.stages.synthesize.decisions import Decisions
@@ -113,6 +114,16 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
         "rejected": {reason: reasons[reason] for reason in REASONS if reason in reasons},
         "probe_agreement_made": depicting / rows.num_rows if rows.num_rows else None,
     }
+
+
+def made_by(config: SynthesizeConfig) -> dict[str, Any]:
+    """The settings that images depend on, for the name of their artifact. Where a few-step sampler lies is none of them.
+
+    Runs from before there were such samplers keep their results.
+    """
+    few_steps = identity(config)
+    settings = config.model_dump(exclude={"few_steps", "few_steps_revision"})
+    return {"synthesize": settings, **({"few_steps": few_steps} if few_steps else {})}
 
 
 def with_provenance(

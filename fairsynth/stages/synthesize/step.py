@@ -10,7 +10,6 @@ from fairsynth.artifacts import Artifact, Counts
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION
-from fairsynth.models.hub.few_steps import identity as few_steps_identity
 from fairsynth.stages.cluster.output import remark_on
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedded_groups, image_shapes, real_images
@@ -26,7 +25,7 @@ from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.synthesize import filter_setup, image_plan
 from fairsynth.stages.synthesize.decisions import Sources, all_texts, decide_groups, possible_sources
 from fairsynth.stages.synthesize.output import TABLE, group_texts
-from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
+from fairsynth.stages.synthesize.records import made_by, records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
 
 VERSION = 5
@@ -35,11 +34,8 @@ VERSION = 5
 def artifact(context: Context) -> Artifact:
     """Named by the adapters, the models, and how images are routed, made and filtered."""
     config = context.config
-    few_steps = few_steps_identity(config.synthesize)
     recipe = {
-        # Runs from before there were few-step samplers keep their results; where a sampler lies changes none.
-        "synthesize": config.synthesize.model_dump(exclude={"few_steps", "few_steps_revision"}),
-        **({"few_steps": few_steps} if few_steps else {}),
+        **made_by(config.synthesize),
         "filter": config.filter.model_dump(),
         **({"shared_guidance": config.shared.guidance} if needs_shared(config) else {}),
         "seed": config.seed,

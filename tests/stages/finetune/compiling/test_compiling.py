@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -26,7 +25,7 @@ from fairsynth.stages.finetune.compiling import (
 )
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot_state import LotState, Trained
-from fairsynth.stages.finetune.worker import LotTask, _LotWorker
+from fairsynth.stages.finetune.stacked_training import MOST_AT_ONCE, compiled_for
 from tests.support.docs.measured.results import result
 from tests.support.lots import (
     CONFIG,
@@ -38,7 +37,6 @@ from tests.support.lots import (
     run,
     same_bits,
     shared_job,
-    texts_of,
     tiny_unet,
     train,
     trainer_of,
@@ -162,9 +160,5 @@ def test_a_lot_is_compiled_where_that_saves_time_or_as_the_settings_say() -> Non
     assert asked([]) == []
 
 
-def test_a_worker_without_a_gpu_compiles_nothing(tmp_path: Path) -> None:
-    work = jobs([1])
-    task = LotTask(tuple(work), tuple(texts_of(work)), ModelsConfig(), CONFIG, tmp_path, (), {}, compiling=Compiling(2))
-    worker = object.__new__(_LotWorker)
-    worker.task = task
-    assert worker._compiled(tiny_unet()) is None
+def test_without_a_gpu_nothing_is_compiled() -> None:
+    assert compiled_for(tiny_unet(), Compiling(2)) == compiled_for(tiny_unet(), None) == (None, MOST_AT_ONCE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairsynth.commands.plan.adapters import plan_adapters
-from fairsynth.commands.plan.compiling import compile_notes
+from fairsynth.commands.plan.adapters import compile_notes, plan_adapters
 from fairsynth.config.load import load_config
 from fairsynth.groups import Group
 from fairsynth.stages.finetune.compiling import COMPILED, PLAIN

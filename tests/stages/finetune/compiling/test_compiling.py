@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from fairsynth.config import ModelsConfig, ResourcesConfig
-from fairsynth.models.compiled import Compiled
+from fairsynth.models.compiled import Compiled, blocks_of
 from fairsynth.stages.finetune.compiling import (
     COMPILED,
     LEAST_FULL,
@@ -100,18 +100,21 @@ def test_adapters_alone_and_of_several_shapes_become_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_two_lots_of_other_numbers_share_one_graph_with_the_bits_of_the_network_as_it_is() -> None:
+@pytest.mark.parametrize("by_blocks", [False, True])
+def test_two_lots_of_other_numbers_share_one_graph_with_the_bits_of_the_network_as_it_is(by_blocks: bool) -> None:
     """The compiler's backend runs the graph as it stands, so the bits are those of passes that are filled up alike."""
     counter, unet = CompileCounter(), tiny_unet()
-    compiled = Compiled(unet, dynamic=False, backend=counter)
+    compiled = Compiled(unet, by_blocks, dynamic=False, backend=counter)
     frames = []
     for steps in (STEPS, [4, 4, 4, 4, 3]):
         work = jobs(steps)
         found = run(trainer_of(unet, work, CONFIG, 4, compiled=compiled, rows=4), work)
-        filled = run(trainer_of(unet, work, CONFIG, 4, compiled=unet, rows=4), work)
+        plain = tiny_unet()
+        filled = run(trainer_of(plain, work, CONFIG, 4, compiled=plain, rows=4), work)
         assert all(same_bits(found[name].weights, filled[name].weights) for name in filled)
         frames.append(counter.frame_count)
     assert not compiled.why and frames[0] == frames[1] > 0
+    assert not by_blocks or frames[0] <= len(blocks_of(unet))
 
 
 def test_a_lot_that_goes_on_from_any_checkpoint_ends_with_the_same_bits() -> None:

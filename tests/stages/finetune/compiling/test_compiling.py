@@ -99,6 +99,8 @@ def test_adapters_alone_and_of_several_shapes_become_the_same() -> None:
         assert furthest_apart(found, expected) <= 1e-12
 
 
+# torch's own compiler looks at gradients of what goes into a block, and warns of it.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_two_lots_of_other_numbers_share_one_graph_with_the_bits_of_the_network_as_it_is(by_blocks: bool) -> None:

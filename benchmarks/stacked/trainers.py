@@ -37,7 +37,7 @@ class How:
     checkpointing: bool = False
     """Activations are computed again in the backward pass."""
     compiling: str = "default"
-    """Mode of torch.compile; ``blocks``, ``blocks, graphs``: block by block, as fairsynth does it; ``smoke``: as good as nothing."""
+    """Mode of torch.compile; ``graphs``: CUDA graphs, as fairsynth has them; on a CPU as good as nothing."""
 
     cudnn: bool = False
     """Attention by cuDNN's kernels first, not by torch's own order."""
@@ -61,11 +61,9 @@ class How:
     def compiled(self, network: nn.Module) -> Any:
         """The network by torch.compile, for one size of batch."""
         torch._dynamo.reset()
-        if self.compiling.startswith("blocks"):
-            backend = {"backend": "aot_eager"} if self.device == "cpu" else {}
-            graphs = {"mode": "reduce-overhead"} if "graphs" in self.compiling and not backend else {}
-            return Compiled(network, by_blocks=True, dynamic=False, **backend, **graphs)
-        way = {"backend": "aot_eager"} if self.compiling == "smoke" else {"mode": self.compiling}
+        if self.compiling == "graphs" and self.device == "cuda":
+            return Compiled(network, dynamic=False, mode="reduce-overhead")
+        way = {"backend": "aot_eager"} if self.device == "cpu" else {"mode": self.compiling}
         return torch.compile(network, dynamic=False, **way)
 
     def predicted(self, network: Any, batch: Batch) -> torch.Tensor:
@@ -107,8 +105,6 @@ def stacked(how: How, network: Any, adapters: int, compiled: bool = False) -> It
         yield step
     finally:
         stack.remove()
-        for block in getattr(called, "blocks", ()):
-            block._compiled_call_impl = None
 
 
 def operations(how: How, network: Any, size: int) -> tuple[int, int]:

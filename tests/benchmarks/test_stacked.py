@@ -149,8 +149,7 @@ def test_what_could_be_faster_is_measured_beside_what_is(tmp_path: Path) -> None
         "",
         ", attention by cuDNN",
         ", channels last",
-        ", channels last, blocks",
-        ", channels last, blocks, graphs",
+        ", CUDA graphs",
     }
     assert known["", 2, 1] == known[", channels last", 2, 4] == "" and not any(
         "failed" in note for note in known.values()

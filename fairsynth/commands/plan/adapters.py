@@ -63,7 +63,7 @@ def compile_notes(config: RunConfig, adapters: AdapterPlan, workers: int) -> tup
     The clusters' adapters count, as many in each lot: the one that all groups share has a lot of its own, which seldom pays.
     """
     tuned = config.finetune
-    decided = config.resources.compile != "auto" or config.models.shapes != "square"
+    decided = config.resources.compile in ("always", "never") or config.models.shapes != "square"
     if decided or tuned.parameters == "full" or not adapters.adapters or is_demo(config.models.diffusion):
         return ()
     of_shared = config.shared.steps * config.shared.batch_size if adapters.shared else 0

@@ -22,7 +22,6 @@ class Compiling:
     """How the network is compiled for a lot. ``rows``: of every pass, in all lots of a stage, so that there is one graph."""
 
     rows: int
-    by_blocks: bool = False
     graphs: bool = False
     """Whether its passes are replayed as CUDA graphs, which saves the launches of their kernels."""
 
@@ -63,10 +62,10 @@ def compiling(
     With images of several shapes few adapters share a pass, so it is never compiled then unless the settings ask for it.
     """
     rows = max((len(lot) for lot in lots), default=1)
-    how = Compiling(rows, resources.compile == "blocks", resources.cuda_graphs)
+    how = Compiling(rows, resources.cuda_graphs)
     found: list[Compiling | None] = []
     for lot in lots:
         pays = models.shapes == "square" and saved(samples_of(lot, config), models.image_size) > 0
-        asked = resources.compile in ("always", "blocks")
-        found.append(how if asked or (resources.compile == "auto" and pays) else None)
+        asked = resources.compile == "always" or (resources.compile != "never" and pays)
+        found.append(how if asked else None)
     return found

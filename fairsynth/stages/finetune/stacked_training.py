@@ -258,12 +258,13 @@ class StackedTrainer:
 def compiled_for(network: Any, how: Compiling | None) -> tuple[Compiled | None, int]:
     """A trainer's ``compiled`` and ``rows``: None where there is no GPU, or nothing is to be compiled.
 
-    All passes have one shape, so none is compiled for several.
+    All passes have one shape, so none is compiled for several. The network is compiled as a whole: blocks would be
+    compiled in its other passes, too, the teacher's and those of held-out images, which have other shapes.
     """
     if how is None or network.device.type != "cuda":
         return None, MOST_AT_ONCE
     mode = "reduce-overhead" if how.graphs else None
-    return Compiled(network, how.by_blocks, dynamic=False, mode=mode), how.rows
+    return Compiled(network, dynamic=False, mode=mode), how.rows
 
 
 def alike(kinds: Sequence[tuple[int, ...]]) -> list[list[int]]:

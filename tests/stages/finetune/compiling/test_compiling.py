@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from fairsynth.config import ModelsConfig, ResourcesConfig
-from fairsynth.models.compiled import Compiled, blocks_of
+from fairsynth.models.compiled import Compiled
 from fairsynth.stages.finetune.compiling import (
     COMPILED,
     LEAST_FULL,
@@ -99,14 +99,11 @@ def test_adapters_alone_and_of_several_shapes_become_the_same() -> None:
         assert furthest_apart(found, expected) <= 1e-12
 
 
-# torch's own compiler looks at gradients of what goes into a block, and warns of it.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.slow
-@pytest.mark.parametrize("by_blocks", [False, True])
-def test_two_lots_of_other_numbers_share_one_graph_with_the_bits_of_the_network_as_it_is(by_blocks: bool) -> None:
+def test_two_lots_of_other_numbers_share_one_graph_with_the_bits_of_the_network_as_it_is() -> None:
     """The compiler's backend runs the graph as it stands, so the bits are those of passes that are filled up alike."""
     counter, unet = CompileCounter(), tiny_unet()
-    compiled = Compiled(unet, by_blocks, dynamic=False, backend=counter)
+    compiled = Compiled(unet, dynamic=False, backend=counter)
     frames = []
     for steps in (STEPS, [4, 4, 4, 4, 3]):
         work = jobs(steps)
@@ -116,7 +113,6 @@ def test_two_lots_of_other_numbers_share_one_graph_with_the_bits_of_the_network_
         assert all(same_bits(found[name].weights, filled[name].weights) for name in filled)
         frames.append(counter.frame_count)
     assert not compiled.why and frames[0] == frames[1] > 0
-    assert not by_blocks or frames[0] <= len(blocks_of(unet))
 
 
 def test_a_lot_that_goes_on_from_any_checkpoint_ends_with_the_same_bits() -> None:
@@ -161,7 +157,7 @@ def test_a_lot_is_compiled_where_that_saves_time_or_as_the_settings_say() -> Non
     assert asked([few, many], ModelsConfig(image_size=256)) == [None, None]
     assert asked([many], ModelsConfig(shapes="buckets")) == [None]
     assert asked([few, many], compile="always", cuda_graphs=True) == [Compiling(3, graphs=True)] * 2
-    assert asked([few], compile="blocks") == [Compiling(2, by_blocks=True)]
+    assert asked([few, many], compile="blocks") == [None, Compiling(3)]
     assert asked([]) == []
 
 

@@ -17,7 +17,6 @@ from fairsynth.escaping import printable
 from fairsynth.models.families.family import Family
 from fairsynth.models.hub.at_hand import cached
 from fairsynth.models.hub.recognise import recognised
-from fairsynth.models.sources import DEMO, demo_folder
 from fairsynth.run_folder.weights import check_header
 
 KEY = "synthesize.few_steps"
@@ -38,16 +37,11 @@ _PREFIXES = ("unet.", "base_model.model.")
 _ADVICE = "give a LoRA of the UNet alone, as latent-consistency/lcm-lora-sdv1-5 is, or leave the setting out"
 
 
-def source_of(name: str) -> str:
-    """Hub id, folder or file of a few-step sampler; the word ``demo`` is that of the model in the package."""
-    return str(demo_folder("few-steps")) if name == DEMO else name
-
-
 def identity(config: SynthesizeConfig) -> str:
     """Which version of it a result depends on; empty without one."""
     if config.few_steps is None:
         return ""
-    if not Path(source_of(config.few_steps)).expanduser().exists():
+    if not Path(config.few_steps).expanduser().exists():
         return f"{config.few_steps}@{config.few_steps_revision or 'main'}"
     return _hash(str(file_at_hand(config.few_steps, None)))
 
@@ -60,7 +54,7 @@ def _hash(file: str) -> str:
 
 def file_at_hand(name: str, version: str | None) -> Path | None:
     """Its file, in its folder or in the hub's cache; None where a hub's is not there yet. Raises ConfigError if there is none."""
-    path = Path(source_of(name)).expanduser()
+    path = Path(name).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
         return path
     if path.is_dir():

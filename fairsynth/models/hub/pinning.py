@@ -13,7 +13,7 @@ from pathlib import Path
 from fairsynth.config import RunConfig
 from fairsynth.models.hub.at_hand import cached, commit_on_hub
 from fairsynth.models.hub.few_steps import KEY as FEW_STEPS
-from fairsynth.models.hub.few_steps import WEIGHTS, source_of
+from fairsynth.models.hub.few_steps import WEIGHTS
 from fairsynth.models.sources import SMALL, clip_source, diffusion_source
 
 # A small file that every model of the kind has.
@@ -60,7 +60,7 @@ def _without_revision(config: RunConfig) -> Iterator[tuple[str, str]]:
         ("models.diffusion", diffusion_source(models), models.diffusion_revision),
         ("models.clip", clip_source(models), models.clip_revision),
         ("classify.backbone", classify.backbone, classify.backbone_revision),
-        (FEW_STEPS, source_of(how.few_steps or SMALL), how.few_steps_revision),
+        (FEW_STEPS, how.few_steps or SMALL, how.few_steps_revision),
     ):
         if revision is None and source != SMALL and not Path(source).expanduser().exists():
             yield key, source

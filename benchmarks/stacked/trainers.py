@@ -6,16 +6,18 @@ One step is forward, backward, clipping and AdamW on a batch that is there alrea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stacked.bases import Base, Batch
+from fairsynth.models.compiled import Compiled
 from fairsynth.models.stacked import StackedAdapters, gradient
 from fairsynth.stages.finetune.stacked_adamw import StackedAdamW
 
@@ -35,7 +37,10 @@ class How:
     checkpointing: bool = False
     """Activations are computed again in the backward pass."""
     compiling: str = "default"
-    """Mode of torch.compile; ``smoke``: as good as nothing."""
+    """Mode of torch.compile; ``graphs``: CUDA graphs, as fairsynth has them; on a CPU as good as nothing."""
+
+    cudnn: bool = False
+    """Attention by cuDNN's kernels first, not by torch's own order."""
 
     def network(self) -> Any:
         """The frozen network."""
@@ -56,12 +61,26 @@ class How:
     def compiled(self, network: nn.Module) -> Any:
         """The network by torch.compile, for one size of batch."""
         torch._dynamo.reset()
-        way = {"backend": "aot_eager"} if self.compiling == "smoke" else {"mode": self.compiling}
+        if self.compiling == "graphs" and self.device == "cuda":
+            return Compiled(network, dynamic=False, mode="reduce-overhead")
+        way = {"backend": "aot_eager"} if self.device == "cpu" else {"mode": self.compiling}
         return torch.compile(network, dynamic=False, **way)
 
     def predicted(self, network: Any, batch: Batch) -> torch.Tensor:
         """What the network makes of the samples."""
-        return self.base.family.predict(network, batch.noisy, batch.times, batch.conditions)
+        with cudnn_first() if self.cudnn else nullcontext():
+            return self.base.family.predict(network, batch.noisy, batch.times, batch.conditions)
+
+
+def cudnn_first() -> AbstractContextManager[None]:
+    """Attention by cuDNN's kernels where they can, inside."""
+    kernels = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    return sdpa_kernel(kernels, set_priority=True)
 
 
 @contextmanager
@@ -78,6 +97,8 @@ def stacked(how: How, network: Any, adapters: int, compiled: bool = False) -> It
         with stack.using(weights) as leaves:
             errors = (how.predicted(called, batch).float() - batch.target).square().mean((1, 2, 3))
             found = gradient(errors.view(adapters, -1).mean(1), leaves)
+        if why := getattr(called, "why", ""):
+            raise RuntimeError(f"not compiled: {why}")
         moments.step(weights, found, [RATE] * adapters, DECAY, MAX_NORM)
 
     try:

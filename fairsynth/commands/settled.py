@@ -6,6 +6,7 @@ from fairsynth.config import RunConfig
 from fairsynth.exports.terms import check_licence
 from fairsynth.models.hub.base_model import with_base
 from fairsynth.models.hub.check import check_base, check_places
+from fairsynth.models.hub.few_steps import check_few_steps
 
 
 def settled(config: RunConfig) -> RunConfig:
@@ -18,4 +19,5 @@ def settled(config: RunConfig) -> RunConfig:
     check_places(config.models, config.classify)
     config = with_base(config)
     check_base(config.models)
+    check_few_steps(config)
     return config

@@ -219,6 +219,10 @@ class SynthesizeConfig(Section):
     """How noise is taken away; unless it is set, the way that is usual for the base model, and a way that does not suit it is refused. lcm needs a model distilled for it."""
     steps: Positive = 20
     """Denoising steps."""
+    few_steps: Annotated[str, Field(min_length=1)] | None = None
+    """A sampler of few steps: a LoRA that was distilled for the base model (LCM-LoRA and the like), as a .safetensors file, a folder or a hub id. It is added to the base before adapters are. What is not set is then: scheduler lcm, steps 4, guidance 1 and shared.guidance 1. null: none. For base models with a UNet; images are made in a fraction of the time, and show less variety."""
+    few_steps_revision: str | None = None
+    """Commit of the hub's few_steps; null: the newest when a run begins. Pin it."""
     guidance: Annotated[float, Field(ge=1)] = 7.5
     """How strongly images follow their prompt (classifier-free guidance); 1: no guidance."""
     borrow_guidance: Annotated[float, Field(ge=1)] | None = None

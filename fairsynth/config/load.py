@@ -31,7 +31,7 @@ def preset_names() -> list[str]:
 
 
 # Settings that name a model: a hub id, a folder, or one of these words.
-_MODELS = {"models": ("diffusion", "clip"), "classify": ("backbone",)}
+_MODELS = {"models": ("diffusion", "clip"), "classify": ("backbone",), "synthesize": ("few_steps",)}
 _WORDS = ("demo", "demo-flow", "small")
 # So many wrong settings are named; each is compared with all that there are.
 _MOST_PROBLEMS = 20
@@ -127,14 +127,18 @@ def _with_whole_paths(config: RunConfig) -> RunConfig:
     """The config with folders of models by their whole path: workers have working folders of their own."""
     found = {}
     for section, names in _MODELS.items():
-        given = {name: getattr(getattr(config, section), name) for name in names}
+        given = {name: place for name in names if (place := getattr(getattr(config, section), name)) is not None}
         here = {
             name: os.path.abspath(os.path.expanduser(place)) for name, place in given.items() if place not in _WORDS
         }
-        changed = {name: place for name, place in here.items() if os.path.isdir(place) and place != given[name]}
+        changed = {name: place for name, place in here.items() if _is_model(place) and place != given[name]}
         if changed:
             found[section] = getattr(config, section).model_copy(update=changed)
     return config.model_copy(update=found) if found else config
+
+
+def _is_model(place: str) -> bool:
+    return os.path.isdir(place) or (place.endswith(".safetensors") and os.path.isfile(place))
 
 
 def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:

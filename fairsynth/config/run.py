@@ -7,7 +7,7 @@ first stage that needs it, and whatever cannot change a result belongs to ``reso
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,10 @@ class ResourcesConfig(Section):
     """Adapters that one Ray Train run trains (a lot); null: all of them shared out over the workers, 64 at most."""
     adapters_at_once: Positive | None = None
     """Adapters of a lot that train at a time; null: as many as memory holds, 16 at most."""
+    compile: Literal["auto", "never", "always", "blocks"] = "auto"
+    """Whether networks are compiled on GPUs (torch.compile). auto: to make images, a UNet as a whole, a transformer block by block; to train adapters, where that saves more time than compiling takes. always: to train adapters in any case, too; blocks: as auto, but a UNet that makes images block by block as well, which takes less time before the first image; never: not at all."""
+    cuda_graphs: bool = False
+    """Replay the passes of a compiled network as CUDA graphs: faster where passes are so small that launching kernels takes longer than computing, as with few adapters and small images; takes more memory."""
     workers_per_cluster: Positive = 1
     """Workers that train one cluster, data parallel, with finetune.parameters: full."""
     max_failures: Annotated[int, Field(ge=0)] = 3

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fairsynth.config import RunConfig
 from fairsynth.exports.terms import terms_in_words
 from fairsynth.models.hub.recognise import known_or_first
+from fairsynth.models.sources import public_name
 
 
 class BaseFacts(NamedTuple):
@@ -34,10 +35,17 @@ def base_facts(config: RunConfig) -> BaseFacts:
     family = base.family
     return BaseFacts(
         family.pipeline_class,
-        family.scheduler_words(config.synthesize.scheduler),
+        family.scheduler_words(config.synthesize.scheduler) + _few_steps(config.synthesize.few_steps),
         family.guidance_option.format('row["guidance"]'),
         family.negative_option.format('row["negative_prompt"]'),
         family.call_options(base.pipeline),
         family.tag,
         terms_in_words(config),
+    )
+
+
+def _few_steps(name: str | None) -> str:
+    """What was added to the base before any adapter."""
+    return (
+        f" and the weights of {public_name(name)} added to its network (load_lora_weights, fuse_lora)" if name else ""
     )

@@ -7,7 +7,7 @@ adapters run in one pass with stacked adapters, which is faster where each has f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import load_without_texts
 from fairsynth.models.families.conditions import Conditions
 from fairsynth.models.families.table import family_of
+from fairsynth.models.few_steps import add_few_steps
+from fairsynth.models.hub.few_steps import fetched_file
 from fairsynth.models.memory import LIGHTER, Parts
-from fairsynth.models.sampling import Predict, Wanted, denoise, network_of, to_pixels
+from fairsynth.models.sampling import Pixels, Predict, Wanted, denoise, network_of
 from fairsynth.models.schedule import Sampling, stackable
 from fairsynth.models.stacked import StackedAdapters, shell
 from fairsynth.models.texts import Texts
@@ -41,7 +43,8 @@ class ImageMaker:
     None), ``adapter_scale``, ``second_adapter`` and ``adapter_from``: the share of the steps after which the adapters
     come in; and ``height`` and ``width`` in pixels, if its image is no square. Its image depends on nothing else, to 1/255.
     ``texts``: prompts that there will be: those that are not ``known`` are encoded first, by text encoders that are gone before
-    the network comes, for these may be larger than it.
+    the network comes, for these may be larger than it. ``compiling`` and ``graphs``: as ``resources.compile`` and
+    ``resources.cuda_graphs`` say.
     """
 
     def __init__(
@@ -51,16 +54,20 @@ class ImageMaker:
         adapters: Path,
         texts: Iterable[str] = (),
         known: Mapping[str, Conditions] | None = None,
+        compiling: str = "auto",
+        graphs: bool = False,
     ) -> None:
         self.size, self.sampling, self.adapters = models.image_size, sampling, adapters
         self.texts = Texts(models, texts, known)
         self.pipeline = load_without_texts(models)
-        self.merged, self.states = (
-            MergedAdapters(family_of(self.pipeline).network_of(self.pipeline)),
-            dict[str, AdapterState](),
-        )
+        family = family_of(self.pipeline)
+        network = family.network_of(self.pipeline)
+        if sampling.few_steps is not None:
+            # First of all: what adapters are merged into and stacked upon is the base with it.
+            add_few_steps(network, family, fetched_file(sampling.few_steps, sampling.few_steps_revision))
+        self.merged, self.states = MergedAdapters(network), dict[str, AdapterState]()
         self.stacks: dict[tuple[Any, ...], tuple[StackedAdapters, Predict]] = {}
-        self.predict = on_device(self.pipeline)
+        self.predict = on_device(self.pipeline, compiling, graphs)
         pixels = f"an image of {self.size} pixels"
         self.denoised, self.decoded = Parts(pixels, LIGHTER), Parts(f"{pixels} when its latents are decoded", LIGHTER)
 
@@ -70,10 +77,15 @@ class ImageMaker:
         Raises ValueError for rows of several shapes.
         Where memory does not hold them all, fewer at once. Raises Exhausted if it does not hold one.
         """
+        return self.begin(rows)()
+
+    def begin(self, rows: Sequence[Row]) -> Callable[[], NDArray[np.uint8]]:
+        """The same in two parts: what comes waits for the pixels, in any thread, while a GPU goes on with the next batch."""
         if len({self._shape(row) for row in rows}) > 1:
             raise ValueError("rows of different height or width cannot share a batch")
         latents = torch.cat(self.denoised(len(rows), lambda part: self._latents(rows[part])))
-        return np.concatenate(self.decoded(len(rows), lambda part: to_pixels(self.pipeline, latents[part])))
+        parts = self.decoded(len(rows), lambda part: Pixels(self.pipeline, latents[part]))
+        return lambda: np.concatenate([part.numpy() for part in parts])
 
     def _latents(self, rows: Sequence[Row]) -> torch.Tensor:
         return self._stacked(rows) if len({_recipe(row) for row in rows}) > 1 else self._merged(rows)
@@ -154,12 +166,19 @@ def _recipe(row: Row) -> tuple[Any, ...]:
     return row["adapter"], row["adapter_scale"], row["second_adapter"], row["adapter_from"]
 
 
-def on_device(pipeline: Any) -> Predict:
-    """The network as a function; on a GPU compiled, if it can be: weights merged in place keep that valid."""
+def on_device(pipeline: Any, compiling: str = "auto", graphs: bool = False) -> Predict:
+    """The network as a function; on a GPU compiled, if it can be: weights merged in place keep that valid.
+
+    A UNet as a whole, for half of its work lies between the blocks that repeat; a transformer, which is nothing else than
+    such blocks, block by block, as all are with ``blocks``; with ``never`` none.
+    """
     if pipeline.device.type != "cuda":
         return network_of(pipeline)
     family = family_of(pipeline)
     network = family.network_of(pipeline)
     for convolutional in (*([network] if family.channels_last else []), pipeline.vae):
         convolutional.to(memory_format=torch.channels_last)
-    return network_of(pipeline, Compiled(network))
+    if compiling == "never":
+        return network_of(pipeline)
+    by_blocks = compiling == "blocks" or family.network == "transformer"
+    return network_of(pipeline, Compiled(network, by_blocks, **({"mode": "reduce-overhead"} if graphs else {})))

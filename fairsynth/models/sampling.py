@@ -54,6 +54,9 @@ def denoise(
     """
     family = family_of(pipeline)
     scheduler, predict = family.scheduler(pipeline, sampling, size), predict or network_of(pipeline)
+    if pipeline.device.type == "cuda" and hasattr(scheduler, "set_begin_index"):
+        # Else it looks for the first step among its times, for which the host waits for the device.
+        scheduler.set_begin_index(0)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in wanted.seeds]
     # Schedulers of flows begin with the noise as it is.
     latents = first_noise(pipeline, generators, size) * getattr(scheduler, "init_noise_sigma", 1.0)
@@ -97,9 +100,11 @@ def first_noise(pipeline: Any, generators: Sequence[torch.Generator], size: int 
             raise ConfigError(side_problem(side, factor))
     shape = (1, *family.latent_shape(pipeline, size))
     noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-    return noise.to(
-        pipeline.device, torch.promote_types(network.dtype, noise.dtype) if family.wide_latents else network.dtype
-    )
+    noise = noise.to(torch.promote_types(network.dtype, noise.dtype) if family.wide_latents else network.dtype)
+    if pipeline.device.type == "cuda":
+        # From pinned memory, or the host would wait for all that the device still has to do.
+        return noise.pin_memory().to(pipeline.device, non_blocking=True)
+    return noise.to(pipeline.device)
 
 
 def network_of(pipeline: Any, network: Any = None) -> Predict:
@@ -111,9 +116,30 @@ def network_of(pipeline: Any, network: Any = None) -> Predict:
 @torch.no_grad()
 def to_pixels(pipeline: Any, latents: torch.Tensor) -> NDArray[np.uint8]:
     """Decode latents: uint8 (N, H, W, 3)."""
-    images = family_of(pipeline).decode(pipeline, latents)
-    shares = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    return (shares * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
+    return Pixels(pipeline, latents).numpy()
+
+
+class Pixels:
+    """Latents that are being decoded: on a GPU the pixels are on their way while the host goes on with the next batch."""
+
+    @torch.no_grad()
+    def __init__(self, pipeline: Any, latents: torch.Tensor) -> None:
+        images = family_of(pipeline).decode(pipeline, latents)
+        shares = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        # Rounded where they are: a quarter of the bytes travels.
+        there_NHW3 = (shares * 255).round().to(torch.uint8).contiguous()
+        self.values, self.arrived = there_NHW3, None
+        if there_NHW3.device.type == "cuda":
+            self.values = torch.empty(there_NHW3.shape, dtype=torch.uint8, pin_memory=True)
+            self.values.copy_(there_NHW3, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def numpy(self) -> NDArray[np.uint8]:
+        """uint8 (N, H, W, 3), once they are there. Any thread may ask."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.values.numpy()  # type: ignore[no-any-return]
 
 
 def _both(first: Conditions, second: Conditions, adapters: int) -> Conditions:

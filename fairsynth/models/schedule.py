@@ -46,8 +46,12 @@ def stackable(row: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of denoising: scheduler, steps, and the share of the steps, from the first on, that guidance is for."""
+    """Settings of denoising: scheduler, steps, the share of the steps, from the first on, that guidance is for, and a few-step
+    sampler (hub id, folder or file, and a hub's commit) that is part of the network.
+    """
 
     steps: int
     scheduler: Scheduler = "dpm++"
     guidance_until: float = 1.0
+    few_steps: str | None = None
+    few_steps_revision: str | None = None

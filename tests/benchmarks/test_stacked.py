@@ -141,6 +141,30 @@ def test_the_command_for_stable_diffusion_15_works_as_before(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_what_could_be_faster_is_measured_beside_what_is(tmp_path: Path) -> None:
+    run("stacked_sd15.py", "--smoke", "--before-after", "--out", str(tmp_path / "x"))
+    rows = json.loads((tmp_path / "x.json").read_text("utf-8"))["rows"]
+    known = {(row["trainer"].removeprefix("stacked"), row["adapters"], row["each"]): row["note"] for row in rows}
+    assert {name for name, _, _ in known} == {
+        "",
+        ", attention by cuDNN",
+        ", channels last",
+        ", CUDA graphs",
+    }
+    assert known["", 2, 1] == known[", channels last", 2, 4] == "" and not any(
+        "failed" in note for note in known.values()
+    )
+    run("generate_sd15.py", "--smoke", "--before-after", "--out", str(tmp_path / "y"))
+    made = json.loads((tmp_path / "y.json").read_text("utf-8"))["rows"]
+    assert [row["note"] for row in made] == [""] * 9 and all(row["images/s"] > 0 for row in made)
+    assert [row["how"] for row in made][-3:] == [
+        "compiled, files after the pixels",
+        "compiled, files beside the next batch",
+        "compiled, four steps without guidance",
+    ]
+
+
+@pytest.mark.slow
 def test_adapters_of_every_family_come_out_as_by_peft(tmp_path: Path) -> None:
     options = ("--adapters", "2", "--steps", "2", "--batches", "1", "--repeats", "1", "--threads", "1")
     run("stacked_vs_peft.py", "--bases", "sdxl", "sd3", "flux2", "zimage", *options, "--json", str(tmp_path / "x.json"))

@@ -12,10 +12,12 @@ import torch
 from fairsynth.classify import training as classify
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.models import diffusion
+from fairsynth.models.compiled import Compiled
 from fairsynth.models.image_maker import ImageMaker
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.finetune.lot_state import LotState
-from tests.support.lots import VALIDATING, furthest_apart, jobs, tiny_unet, train
+from tests.support.lots import VALIDATING, furthest_apart, jobs, tiny_unet, train, trainer_of
+from tests.support.lots import run as run_lot
 from tests.support.models.making_images import MODELS, row, write_adapters
 from tests.support.training import CONFIG, SETTING, data, validated
 
@@ -47,6 +49,26 @@ def test_a_lot_that_goes_on_from_a_checkpoint_becomes_the_same() -> None:
     resumed = train(tiny_unet(torch.float64).to("cuda"), work, config, 3, resume=states[2])
     assert states[2].rows and resumed
     assert furthest_apart(resumed, {name: whole[name] for name in resumed}) <= 1e-9
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_lot_on_a_compiled_network_becomes_the_same(graphs: bool) -> None:
+    work = jobs([12, 3, 6, 5, 9])
+    expected = train(tiny_unet(), work, VALIDATING, 3)
+    unet = tiny_unet().to("cuda")
+    compiled = Compiled(unet, dynamic=False, mode="reduce-overhead" if graphs else None)
+    found = run_lot(trainer_of(unet, work, VALIDATING, 3, compiled=compiled, rows=3), work)
+    assert not compiled.why and furthest_apart(found, expected) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("compiling", "graphs"), [("auto", True), ("blocks", False), ("blocks", True), ("never", False)]
+)
+def test_images_are_the_same_however_the_network_is_compiled(tmp_path: Path, compiling: str, graphs: bool) -> None:
+    adapters, rows = write_adapters(tmp_path, ["a"]), [row("a", seed) for seed in range(4)]
+    expected = ImageMaker(MODELS, Sampling(4), adapters)(rows).astype(int)
+    apart = np.abs(ImageMaker(MODELS, Sampling(4), adapters, (), None, compiling, graphs)(rows) - expected)
+    assert (apart <= 1).mean() > 0.999 and apart.max() <= 4
 
 
 def test_images_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

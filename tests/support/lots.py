@@ -130,9 +130,10 @@ def trainer_of(
     width: int | None = 8,
     noise: DDPMScheduler | None = None,
     load: Callable[[AdapterJob], Latents] = latents_of,
+    **more: Any,
 ) -> StackedTrainer:
     """A trainer for these jobs."""
-    return StackedTrainer(denoiser_of(unet, noise), config, texts_of(work), load, width)
+    return StackedTrainer(denoiser_of(unet, noise), config, texts_of(work), load, width, **more)
 
 
 def train(

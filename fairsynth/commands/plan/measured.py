@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from fairsynth.artifacts import STAGES, Units, finished_records
 from fairsynth.commands.plan.adapters import clusters_tried
 from fairsynth.commands.plan.rates import MEASURED_SPREAD, Rate
+from fairsynth.commands.plan.rows import guided_steps
 from fairsynth.commands.plan.search import Images, final_cost, search_cost
 from fairsynth.config import ClassifyConfig, ClusterConfig, RunConfig, TuneConfig
 from fairsynth.errors import ConfigError
@@ -101,7 +102,8 @@ def _pieces(stage: str, folder: Path, record: Record, records: Mapping[str, tupl
         return _samples(folder, record["config"])
     if stage == "synthesize":
         made = counts["input"] + sum(trial["made"] for trial in record["trials"])
-        return float(made * record["config"]["synthesize"]["steps"])
+        how = record["config"]["synthesize"]
+        return float(made * guided_steps(how["steps"], how["guidance"], how["guidance_until"]))
     if "ingest" not in records:
         return 0.0
     splits = _counts(records["ingest"][0])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairsynth.commands.plan.adapters import AdapterPlan, plan_adapters
+from fairsynth.commands.plan.adapters import AdapterPlan, compile_notes, plan_adapters
 from fairsynth.commands.plan.counts import Counted
 from fairsynth.commands.plan.estimate import Time, Workers, times, workers_of
 from fairsynth.commands.plan.finished import Finished, finished_stages
@@ -82,7 +82,8 @@ def make_plan(
     }
     workers = workers_of(config)
     found = times(config, rows, left, _measured(config, root, rates_from, finished), figures, workers.count)
-    told = (*counted.notes, *notes)
+    compiled = () if "finetune" in finished.records else compile_notes(config, adapters, workers.count)
+    told = (*counted.notes, *notes, *compiled)
     return Plan(
         root, config, counted, adapters, synthesis, rows, cached, finished, found, workers, figures.machine, told
     )

@@ -98,8 +98,7 @@ def _finetune(config: RunConfig, adapters: AdapterPlan, stated: Stated) -> Row:
 def _of_synthetic_images(config: RunConfig, synthesis: ImagesPlan, sizes: Mapping[str, float]) -> list[Row]:
     side, settings = config.models.image_size, config.synthesize
     each = sizes["file_per_pixel"] * side**2
-    # Guidance takes two passes of the network in each of the steps it is for.
-    steps = settings.steps * (1 + settings.guidance_until) / 2
+    steps = guided_steps(settings.steps, settings.guidance, settings.guidance_until)
     size = synthesis.images.likely * (each + sizes["vector"]) + (_IMAGES_TWICE - 1) * synthesis.wanted * each
     # That no image passes until the last round is possible and rare: the time's range is for twice as many.
     most = min(2.0, synthesis.images.most / max(1, synthesis.images.likely))
@@ -108,6 +107,11 @@ def _of_synthetic_images(config: RunConfig, synthesis: ImagesPlan, sizes: Mappin
         Row("synthesize", synthesis.units, made.likely * steps, size, synthesis.units.likely, made, None, most),
         Row("audit", Span.of(1), audited, 1e5, 1, Span(0, audited, audited)),
     ]
+
+
+def guided_steps(steps: int, guidance: float, until: float) -> float:
+    """The work of so many denoising steps, in steps with guidance: it takes two passes of the network in those it is for."""
+    return steps * (1 + (until if guidance > 1 else 0.0)) / 2
 
 
 def _of_classifiers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairsynth.config import RunConfig
@@ -10,6 +10,7 @@ from fairsynth.errors import ConfigError
 from fairsynth.escaping import printable
 from fairsynth.models.families.family import Family
 from fairsynth.models.families.table import FIRST
+from fairsynth.models.hub.few_steps import OPEN, SCHEDULER
 from fairsynth.models.hub.recognise import base_family, require_trainable
 
 # Beginnings of hub ids of the first family, whose values are the defaults.
@@ -23,7 +24,8 @@ _USUAL = (
 
 
 def with_base(config: RunConfig) -> RunConfig:
-    """The config with its base model's own values of what it leaves open: the images' side, adapted layers, the scheduler.
+    """The config with its base model's own values of what it leaves open: the images' side, adapted layers, the scheduler; and
+    with those of a few-step sampler, if it names one.
 
     Raises ConfigError for a model that is not supported, that cannot do what the config asks of it, or whose own values cannot
     be had and are needed.
@@ -31,8 +33,8 @@ def with_base(config: RunConfig) -> RunConfig:
     try:
         family = base_family(config.models)
     except OSError as error:
-        return _without_model(config, error)
-    config = _filled(config, family)
+        return _filled(_without_model(config, error), _few_steps(config, FIRST))
+    config = _filled(config, _own(family), _few_steps(config, family))
     family.require_scheduler(config.synthesize.scheduler)
     if config.finetune.generator != "vanilla":
         require_trainable(config.models)
@@ -66,9 +68,23 @@ def _own(family: Family) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def _filled(config: RunConfig, family: Family) -> RunConfig:
+def _few_steps(config: RunConfig, family: Family) -> Mapping[str, Mapping[str, Any]]:
+    """The same of a few-step sampler, if the config names one; where none is for the family, it is refused later."""
+    return OPEN if config.synthesize.few_steps is not None and SCHEDULER in family.schedulers else {}
+
+
+def _joined(own: Sequence[Mapping[str, Mapping[str, Any]]]) -> Mapping[str, Mapping[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for one in own:
+        for name, values in one.items():
+            found.setdefault(name, {}).update(values)
+    return found
+
+
+def _filled(config: RunConfig, *own: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """The config with these values of what it leaves open, later ones before earlier ones."""
     changed = {}
-    for name, values in _own(family).items():
+    for name, values in _joined(own).items():
         section = getattr(config, name)
         # A value that is the default's, too, stays open: another base model may be set later.
         left_open = {key for key, value in values.items() if value != getattr(section, key)} - section.model_fields_set

@@ -12,10 +12,17 @@ from pathlib import Path
 
 from fairsynth.config import RunConfig
 from fairsynth.models.hub.at_hand import cached, commit_on_hub
+from fairsynth.models.hub.few_steps import KEY as FEW_STEPS
+from fairsynth.models.hub.few_steps import WEIGHTS
 from fairsynth.models.sources import SMALL, clip_source, diffusion_source
 
 # A small file that every model of the kind has.
-_FILES = {"models.diffusion": "model_index.json", "models.clip": "config.json", "classify.backbone": "config.json"}
+_FILES = {
+    "models.diffusion": "model_index.json",
+    "models.clip": "config.json",
+    "classify.backbone": "config.json",
+    FEW_STEPS: WEIGHTS,
+}
 
 
 def pinned(config: RunConfig, say: Callable[[str], None] | None = None) -> RunConfig:
@@ -24,7 +31,7 @@ def pinned(config: RunConfig, say: Callable[[str], None] | None = None) -> RunCo
     With ``say`` the hub is asked, and where it does not answer the cache, as the loaders do. Without, for those who only look
     at results, it is the cache first: what the last run of this machine took. Where neither knows, the setting stays null.
     """
-    sections = {"models": config.models, "classify": config.classify}
+    sections = {"models": config.models, "classify": config.classify, "synthesize": config.synthesize}
     for key, source in _without_revision(config):
         known = _commit_in_cache(source, _FILES[key])
         commit = (_asked(source, _FILES[key]) or known) if say else (known or _asked(source, _FILES[key]))
@@ -48,13 +55,14 @@ def _told(key: str, source: str, commit: str, before: str | None) -> str:
 
 def _without_revision(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Setting and hub id of each model that the hub may change."""
-    models, classify = config.models, config.classify
+    models, classify, how = config.models, config.classify, config.synthesize
     for key, source, revision in (
         ("models.diffusion", diffusion_source(models), models.diffusion_revision),
         ("models.clip", clip_source(models), models.clip_revision),
         ("classify.backbone", classify.backbone, classify.backbone_revision),
+        (FEW_STEPS, how.few_steps or SMALL, how.few_steps_revision),
     ):
-        if revision is None and source != SMALL and not Path(source).expanduser().is_dir():
+        if revision is None and source != SMALL and not Path(source).expanduser().exists():
             yield key, source
 
 

@@ -16,6 +16,8 @@ from fairsynth.config import DataConfig, FinetuneConfig, SharedConfig
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
 from fairsynth.prompts import fill
+from fairsynth.stages.finetune.compiling import Compiling as Compiling
+from fairsynth.stages.finetune.compiling import compiling as compiling
 
 # Name of the adapter that all groups share, and of its unit: no other adapter's has an equals sign.
 SHARED = "shared="

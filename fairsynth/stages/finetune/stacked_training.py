@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -11,10 +11,12 @@ from torch import nn
 
 from fairsynth.config import FinetuneConfig
 from fairsynth.errors import ConfigError, Exhausted
+from fairsynth.models.compiled import Compiled
 from fairsynth.models.diffusion import Denoiser
 from fairsynth.models.families.conditions import Conditions, mapped
 from fairsynth.models.memory import LIGHTER, Parts
 from fairsynth.models.stacked import StackedAdapters, gradient
+from fairsynth.stages.finetune.compiling import LEAST_FULL, Compiling
 from fairsynth.stages.finetune.denoising import Batch, Draw, Latents
 from fairsynth.stages.finetune.jobs import AdapterJob
 from fairsynth.stages.finetune.lot import Lot
@@ -32,6 +34,8 @@ class StackedTrainer:
 
     ``texts`` maps every prompt to what the network is told of it, tensors without a batch; ``load`` gives an adapter's latents when its turn comes.
     ``width``: adapters in training at once; None: as many as ``memory_share`` of the free memory holds.
+    ``compiled``: the same network in another form, which is called with ``rows`` adapters at a time, or ``width`` if that is
+    fewer. Where there are not so many, rows for nobody fill the pass up: other shapes would be compiled anew.
     """
 
     def __init__(
@@ -42,7 +46,10 @@ class StackedTrainer:
         load: Callable[[AdapterJob], Latents],
         width: int | None = None,
         memory_share: float = 1.0,
+        compiled: Callable[..., Any] | None = None,
+        rows: int = MOST_AT_ONCE,
     ) -> None:
+        self.compiled, self.compiled_rows = compiled, rows
         self.denoiser, self.config, self.texts, self.load = denoiser, config, texts, load
         self.network: nn.Module = denoiser.network
         self.width, self.memory_share = width, memory_share
@@ -133,20 +140,37 @@ class StackedTrainer:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The same for adapters in one pass; of a single one the samples in several, where memory does not hold them."""
 
+        n, full = len(draws), self._full_pass(len(draws))
+        if full > n:
+            # Copies of the first adapter's samples, with an adapter of zeros: what becomes of these rows is dropped.
+            weights_NP = torch.cat([weights_NP, weights_NP.new_zeros(full - n, weights_NP.shape[1])])
+            texts_NK = _rows_of(texts_NK, [*range(n), *[0] * (full - n)])
+            draws = [*draws, *[draws[0]] * (full - n)]
+
         def passed(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             taught = None
             if batch.asked is not None:
                 with torch.no_grad():
                     taught = self.denoiser(*batch.asked)
             with stack.using(weights_NP) as leaves:
-                losses, powers = batch.losses(self.denoiser(batch.noisy, batch.times, batch.conditions), taught)
-                return losses.detach(), powers, gradient(losses, leaves)
+                network = self.compiled if full else None
+                predicted = self.denoiser(batch.noisy, batch.times, batch.conditions, network)
+                losses, powers = batch.losses(predicted, taught)
+                found = losses.detach(), powers, gradient(losses, leaves)
+            return tuple(part[:n] for part in found) if full > n else found  # type: ignore[return-value]
 
         parts = self._batches(draws, texts_NK, self.config.batch_size, passed)
         if len(parts) == 1:
             return parts[0]
         losses, powers, gradients = (torch.stack(part).sum(0) for part in zip(*parts, strict=True))
         return losses, powers, gradients
+
+    def _full_pass(self, n: int) -> int:
+        """Rows of the pass that n adapters go through compiled; 0: not compiled, for so few of them would be in use."""
+        if self.compiled is None or self.width is None:
+            return 0
+        full = min(self.compiled_rows, self.width, self.rows.size or MOST_AT_ONCE)
+        return full if full >= n >= LEAST_FULL * full else 0
 
     def _batches(
         self,
@@ -229,6 +253,18 @@ class StackedTrainer:
         free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
         each = sum(kept.values()) + 6 * weights.nbytes
         return max(1, min(MOST_AT_ONCE, int(free * MEMORY_SHARE * self.memory_share / each)))
+
+
+def compiled_for(network: Any, how: Compiling | None) -> tuple[Compiled | None, int]:
+    """A trainer's ``compiled`` and ``rows``: None where there is no GPU, or nothing is to be compiled.
+
+    All passes have one shape, so none is compiled for several. The network is compiled as a whole: blocks would be
+    compiled in its other passes, too, the teacher's and those of held-out images, which have other shapes.
+    """
+    if how is None or network.device.type != "cuda":
+        return None, MOST_AT_ONCE
+    mode = "reduce-overhead" if how.graphs else None
+    return Compiled(network, dynamic=False, mode=mode), how.rows
 
 
 def alike(kinds: Sequence[tuple[int, ...]]) -> list[list[int]]:

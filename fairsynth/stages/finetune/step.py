@@ -17,7 +17,7 @@ from fairsynth.groups import Group
 from fairsynth.stages.cluster.output import read_clusters
 from fairsynth.stages.context import Context, Room
 from fairsynth.stages.embed.output import embedded_groups, embedding_files
-from fairsynth.stages.finetune.jobs import AdapterJob, lots, needs_class_images, recipe, shared_settings
+from fairsynth.stages.finetune.jobs import AdapterJob, compiling, lots, needs_class_images, recipe, shared_settings
 from fairsynth.stages.finetune.output import (
     SHARED,
     adapter_facts,
@@ -178,12 +178,14 @@ def _lot_tasks(
         side_by_side=2 if beside else min(room.side_by_side, len(cut) + bool(shared)),
         at_once=config.resources.adapters_at_once,
     )
-    tasks = [of_lot(tuple(lot)) for lot in cut]
+    hows = [None] * len(cut) if one_by_one else compiling(cut, config.finetune, config.models, config.resources)
+    tasks = [of_lot(tuple(lot), compiling=how) for lot, how in zip(cut, hows, strict=True)]
     if shared is None:
         return tasks
     settings, threads = shared_settings(config.finetune, config.shared), room.worker.threads * room.lanes
     threads = threads // 2 if beside else threads
-    return [of_lot((shared,), config=settings, threads=threads, lanes=1), *tasks]
+    (how,) = compiling([(shared,)], settings, config.models, config.resources)
+    return [of_lot((shared,), config=settings, threads=threads, lanes=1, compiling=how), *tasks]
 
 
 def _without_failures(ended: Sequence[float | FairsynthError]) -> list[float]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fairsynth.artifacts import Units
 from fairsynth.config import FinetuneConfig, ModelsConfig
-from fairsynth.stages.finetune.jobs import AdapterJob, lot_name
+from fairsynth.stages.finetune.jobs import AdapterJob, Compiling, lot_name
 from fairsynth.stages.finetune.output import TEXTS_UNIT
 from fairsynth.stages.finetune.step_files import StepFile, under_way
 from fairsynth.store.mirror import gone
@@ -58,6 +58,8 @@ class LotTask:
     """Lots that share a machine without GPUs."""
     at_once: int | None = None
     """Adapters that train at a time; None: as many as memory holds."""
+    compiling: Compiling | None = None
+    """How the network is compiled on a GPU; None: it is not."""
 
     @property
     def name(self) -> str:
@@ -125,14 +127,15 @@ class _LotWorker:
 
         from fairsynth.models.stacked import shell
         from fairsynth.stages.finetune.lot_state import adopted, load_state, save_state
-        from fairsynth.stages.finetune.stacked_training import StackedTrainer
+        from fairsynth.stages.finetune.stacked_training import StackedTrainer, compiled_for
 
         task = self.task
         torch.set_num_threads(task.threads)
         one = self.denoiser
         denoiser = one if task.lanes == 1 else one.by(shell(one.network))
         part = min(1.0, task.gpus or 1 / (task.side_by_side * task.lanes))
-        trainer = StackedTrainer(denoiser, self.config, self.texts, self.latents, task.at_once, part)
+        compiled, rows = compiled_for(denoiser.network, task.compiling)
+        trainer = StackedTrainer(denoiser, self.config, self.texts, self.latents, task.at_once, part, compiled, rows)
         path = self._checkpoint(jobs)
         steps, state = StepFile(path), load_state(path)
         if state is None or not self.units.done().issuperset(state.ended):

@@ -47,9 +47,9 @@ class FilterSetup(NamedTuple):
     def maker(self, config: RunConfig, adapters: Path) -> Callable[[Path], Callable[[], Work]]:
         """Maps a plan's file to a builder of the work inside a worker; ``adapters``: the folder of their units."""
         how = config.synthesize
-        sampling = Sampling(how.steps, how.scheduler, how.guidance_until)
-        make = partial(GenerateUnit, config.models, sampling)
-        return lambda plan: partial(make, plan, adapters, self.references, self.codec)
+        sampling = Sampling(how.steps, how.scheduler, how.guidance_until, how.few_steps, how.few_steps_revision)
+        make, used = partial(GenerateUnit, config.models, sampling), config.resources
+        return lambda plan: partial(make, plan, adapters, self.references, self.codec, used.compile, used.cuda_graphs)
 
 
 def set_up(

@@ -107,8 +107,8 @@ class Begun(NamedTuple):
     files: list[Future[Written]]
 
 
-def _write(image_HW3: NDArray[np.uint8], codec: Codec, size: int) -> Written:
-    content = encode(image_HW3, codec, whole=True)
+def _write(images_NHW3: Future[NDArray[np.uint8]], place: int, codec: Codec, size: int) -> Written:
+    content = encode(images_NHW3.result()[place], codec, whole=True)
     # The filter sees what the file holds, as with real images: compression is part of it, and the middle square alone.
     pixels = decode(content, size, ANY_IMAGE)
     image = Image.fromarray(pixels)
@@ -131,6 +131,8 @@ class GenerateUnit:
         adapters: Path,
         references: FilterReferences,
         codec: Codec,
+        compiling: str = "auto",
+        graphs: bool = False,
     ) -> None:
         from fairsynth.models.encoder import ClipEncoder
         from fairsynth.models.image_maker import ImageMaker
@@ -138,7 +140,8 @@ class GenerateUnit:
 
         self.rows, self.codec, self.references = PlannedRows(plan), codec, references
         texts = self.rows.texts
-        self.make = ImageMaker(models, sampling, adapters, texts, known_texts(Units(plan.parent / "units"), texts))
+        known = known_texts(Units(plan.parent / "units"), texts)
+        self.make = ImageMaker(models, sampling, adapters, texts, known, compiling, graphs)
         self.encoder = ClipEncoder(models)
         self.groups = sorted(references.texts)
         self.texts_GD = self.encoder.texts([references.texts[group] for group in self.groups])
@@ -149,10 +152,12 @@ class GenerateUnit:
         return self.finish(self.begin(task))
 
     def begin(self, task: Mapping[str, Any]) -> Begun:
-        """Make a unit's images; their files are written by threads, beside what comes next."""
+        """Make a unit's images; threads wait for their pixels and write their files, beside what comes next."""
         planned = self.rows(str(task["name"]))
-        write = partial(_write, codec=self.codec, size=self.make.size)
-        return Begun(planned, [self.writers.submit(write, image) for image in self.make(planned.to_pylist())])
+        # The first task of a unit gets its pixels, and the others wait for that: none can wait for one behind it.
+        images = self.writers.submit(self.make.begin(planned.to_pylist()))
+        write = partial(_write, images, codec=self.codec, size=self.make.size)
+        return Begun(planned, [self.writers.submit(write, place) for place in range(planned.num_rows)])
 
     def finish(self, begun: Begun) -> dict[str, pa.Table]:
         """Look at the images of a unit that was begun."""

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairsynth.artifacts import Units
-from fairsynth.config import RunConfig
+from fairsynth.config import RunConfig, SynthesizeConfig
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
+from fairsynth.models.hub.few_steps import identity
 from fairsynth.models.probe import SEEN_FROM, Recognised
 from fairsynth.models.sources import public_name
 from fairsynth.stages.synthesize.decisions import Decisions
@@ -115,6 +116,16 @@ def _counted(rows: pa.Table) -> dict[str, Any]:
     }
 
 
+def made_by(config: SynthesizeConfig) -> dict[str, Any]:
+    """The settings that images depend on, for the name of their artifact. Where a few-step sampler lies is none of them.
+
+    Runs from before there were such samplers keep their results.
+    """
+    few_steps = identity(config)
+    settings = config.model_dump(exclude={"few_steps", "few_steps_revision"})
+    return {"synthesize": settings, **({"few_steps": few_steps} if few_steps else {})}
+
+
 def with_provenance(
     images: pa.Table, verdict: pa.ChunkedArray, config: RunConfig, diffusion: str, adapters: Units
 ) -> pa.Table:
@@ -138,6 +149,7 @@ def with_provenance(
         "guidance_until": config.synthesize.guidance_until,
         "image_size": config.models.image_size,
         "dtype": config.models.dtype,
+        **({"few_steps": public_name(how.few_steps)} if (how := config.synthesize).few_steps else {}),
     }
     added |= {name: _repeated(value, images.num_rows) for name, value in constant.items()}
     table = images.drop_columns(["look"])

@@ -25,7 +25,7 @@ from fairsynth.stages.stage import Made, check_prompts
 from fairsynth.stages.synthesize import filter_setup, image_plan
 from fairsynth.stages.synthesize.decisions import Sources, all_texts, decide_groups, possible_sources
 from fairsynth.stages.synthesize.output import TABLE, group_texts
-from fairsynth.stages.synthesize.records import records_of, remarks_on, shortfall, trial_facts, with_provenance
+from fairsynth.stages.synthesize.records import made_by, records_of, remarks_on, shortfall, trial_facts, with_provenance
 from fairsynth.stages.synthesize.rounds import UNITS_PER_CALL, Rounds, write_table
 
 VERSION = 5
@@ -35,7 +35,7 @@ def artifact(context: Context) -> Artifact:
     """Named by the adapters, the models, and how images are routed, made and filtered."""
     config = context.config
     recipe = {
-        "synthesize": config.synthesize.model_dump(),
+        **made_by(config.synthesize),
         "filter": config.filter.model_dump(),
         **({"shared_guidance": config.shared.guidance} if needs_shared(config) else {}),
         "seed": config.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,12 @@ def test_a_blank_image_is_marked(world: World) -> None:
 
         size = plain_make.size
 
-        def __call__(self, rows: list[Mapping[str, Any]]) -> NDArray[np.uint8]:
+        def begin(self, rows: list[Mapping[str, Any]]) -> Callable[[], NDArray[np.uint8]]:
             """Pixels of all rows."""
             found = plain_make(rows)
             found[1] = 0
             found[2] = (200, 10, 90)
-            return found
+            return lambda: found
 
     work.make = Make()  # type: ignore[assignment]
     found = work({"name": name})["images"]

@@ -11,7 +11,7 @@ from tests.support.docs.measured.text import said
 
 def sayings() -> Mapping[str, list[str]]:
     """By page, what it says."""
-    many = [*_peft(), *_sd15(), *_processes(), *_generating(), *_generating_sd15()]
+    many = [*_peft(), *_sd15(), *_processes(), *_generating(), *_generating_sd15(), *_expected()]
     return {"docs/benchmarks.md": [*many, *_million(), *_many_units(), *_places(), *_classifiers(), *_search()]}
 
 
@@ -52,6 +52,37 @@ def _sd15() -> list[str]:
             *(f"{median(_rates(compiled)):.0f}", percent(compiled["share"], 0), f"{compiled['took_s']:.0f}"),
         ),
     ]
+
+
+def _expected() -> list[str]:
+    """What a GPU is expected to show: shares that were measured, and what follows from them."""
+    known = {(one["trainer"], one["adapters"], one["each"]): one for one in result("stacked_sd15_h100")["rows"]}
+    one, four, alone = (known["stacked", n, each] for n, each in ((16, 1), (16, 4), (1, 1)))
+    compiled = result("stacked_sd15_h100_compiled")["rows"][0]
+    gain = times(_rates(compiled), _rates(one))
+    assert 1.2 < gain < 1.3  # a quarter
+    images = {row["how"]: row for row in result("generate_sd15_h100")["rows"]}
+    eager, whole = (
+        float(images[f"merged, {how}"]["share of matrix rate"].rstrip("%")) / 100 for how in ("eager", "compiled")
+    )
+    batch = 16 / images["merged, compiled"]["images/s"]
+    # Three passes of numpy over the pixels of 16 images, at some 10 GB/s, and as many bytes from the card to the host.
+    beside = whole * batch / (batch - 4 * 16 * 512 * 512 * 3 * 4 / 1e10 * 3)
+    shares = [percent(value, 0).rstrip(" %") for value in (one["share"], compiled["share"], eager, whole)]
+    most = times(_rates(compiled), _rates(alone))
+    rows = [
+        ("16 adapters, a sample of each, compiled, channels last", f"{shares[1]} %", f"{shares[1]} %"),
+        ("16 adapters, 4 samples of each, compiled", percent(four["share"], 0), percent(four["share"] * gain, 0)),
+        (
+            "one adapter, a sample, compiled with CUDA graphs",
+            percent(alone["share"], 0),
+            f"up to {most:.0f} times as fast",
+        ),
+        ("images, 20 steps with guidance, compiled block by block", f"{shares[3]} %", f"{shares[2]} to {shares[3]} %"),
+        ("the same, as a whole, files beside the next batch", f"{shares[3]} %", percent(beside, 0)),
+    ]
+    lines = [row(title, before, "not measured", after) for title, before, after in rows]
+    return ["\n".join(lines), said("took {} s, of which the host", f"{batch:.2f}")]
 
 
 def _processes() -> list[str]:

@@ -101,6 +101,7 @@ NO_MEASUREMENTS = [
     *_of("check-the-figures", "fairlearn says 1.0 (1 against 0), the report 0.5", why="an example by hand"),
     *_of("architecture", "that are there 15 s after the driver was killed", why="a rule of the harness"),
     *_of("comparing-methods", "more than 2 points below the rival", why="the goal"),
+    *_of("benchmarks", "So 45 % for training and 55 % for images", why="the goal"),
     *_of("first-steps", "1.5 bytes for a pixel", why="an allowance of doctor"),
     *_of("limits-and-ethics", "anything from 55 to 100 %", why="a binomial interval"),
     *_of("limits-and-ethics", "(Stable Diffusion 3 and 3.5)", why="names"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -68,7 +69,7 @@ def measured(repeats: int) -> dict[str, dict[str, float]]:
         lines = [*parts.values()]
         steps = [[seconds(lines[:count]) for _ in range(repeats + 1)][1:] for count in range(len(lines) + 1)]
         whole = [median(step) for step in steps]
-        added = [whole[0], *(after - before for before, after in zip(whole, whole[1:], strict=False))]
+        added = [whole[0], *(after - before for before, after in pairwise(whole))]
         found[worker] = {name: round(one, 2) for name, one in zip(["Python", *parts], added, strict=True)}
         print(worker, found[worker], flush=True)
     return found

@@ -10,11 +10,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
+from tests.support.shared.folder_run import submitted
+from tests.support.shared.once import once
 from tests.support.store.s3_server import bucket, s3_server
 
-__all__ = ["bucket", "s3_server"]
+__all__ = ["bucket", "s3_server", "submitted"]
 
 # Whoever starts the tests in the background has SIGINT ignored; processes inherit that, and a command leaves it so.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,7 +31,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 END_TO_END = Path(__file__).parent / "end_to_end"
 # What these fixtures give is a finished run, or comes from Ray.
-SLOW = {"finished_run", "new_stage", "on_ray", "session"}
+SLOW = {"finished_run", "new_stage", "on_ray", "session", "submitted"}
 # The demo's real models and stages, with as little of everything as still has meaning.
 SMALL = {
     "finetune.steps": 6,
@@ -56,7 +57,7 @@ SMALL = {
     # Where tests run side by side a second worker has no core; tests/end_to_end/test_nodes.py has three.
     "resources.workers": 1,
     "resources.adapters_per_run": 4,
-    "classify.image_size": 32,
+    "classify.image_size": 16,
 }
 
 
@@ -90,9 +91,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if END_TO_END in item.path.parents or SLOW & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.slow)
-    # Of processes that run side by side none is left with a long file when the others have ended.
-    long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    whole = {item.path for item in items if "finished_run" in getattr(item, "fixturenames", ())}
+    first = min(whole, default=None)
+
+    def place(item: pytest.Item) -> int:
+        # Of processes that run side by side one makes the finished run; the others have slow files of their own meanwhile,
+        # and none is left with a long file when the others have ended.
+        return 0 if item.path == first else 3 if item.path not in slow else 2 if item.path in whole else 1
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -107,12 +115,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of an undisturbed small run. Copy it before changing anything in it."""
-    base = tmp_path_factory.getbasetemp()
-    # Test processes that run side by side share one.
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "stdout.txt").exists():
-            result = fairsynth("run", *small_arguments(folder / "out"))
-            assert result.returncode == 0, result.stderr[-3000:]
-            (folder / "stdout.txt").write_text(result.stdout)
-    return folder / "out"
+    return once(tmp_path_factory, "finished", _finished) / "out"
+
+
+def _finished(folder: Path) -> None:
+    result = fairsynth("run", *small_arguments(folder / "out"))
+    assert result.returncode == 0, result.stderr[-3000:]
+    (folder / "stdout.txt").write_text(result.stdout)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +14,13 @@ import pytest
 
 from fairsynth.store.objects import Objects
 from tests.conftest import fairsynth, small_arguments
+from tests.support.calling import called
 from tests.support.comparing import essence
+from tests.support.shared.folder_run import Submitted, words_of
 from tests.support.store.fault_proxy import FaultProxy
 from tests.support.store.fetched import fetched
 from tests.support.store.many import upload_folder
 from tests.support.store.s3_server import KEYS, new_bucket
-
-# Images of each group that take part.
-MOST = {"train": 120, "val": 40, "test": 60}
 
 
 # Fault cases 52, 56: another machine goes on from the bucket; a network that fails.
@@ -54,8 +50,7 @@ class Ran:
 
 
 def _at(uri: str, images: str) -> list[str]:
-    words = small_arguments(Path("OUT"), data__format="folder", data__root=images)
-    return [uri if word == "OUT" else word for word in words]
+    return [uri if word == "OUT" else word for word in small_arguments(Path("OUT"), **words_of(images))]
 
 
 def _but_for_the_dataset(found: dict[str, Any]) -> dict[str, Any]:
@@ -66,49 +61,21 @@ def _but_for_the_dataset(found: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Path:
-    """A part of the demo's images: each costs several requests."""
-    (whole,), part = (finished_run / "dataset").iterdir(), tmp_path_factory.mktemp("images")
-    with (whole / "metadata.csv").open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    kept, counts = [header], Counter[tuple[str, ...]]()
-    for row in rows:
-        *_, split = group = tuple(row[header.index(name)] for name in ("label", "attribute", "split"))
-        counts[group] += 1
-        if counts[group] <= MOST[split]:
-            kept.append(row)
-            (part / row[0]).parent.mkdir(exist_ok=True)
-            shutil.copyfile(whole / row[0], part / row[0])
-    with (part / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(kept)
-    return part
-
-
-@pytest.fixture(scope="module")
-def on_disk(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
-    """The output of an undisturbed run of the same images on a disk."""
-    out = tmp_path_factory.mktemp("disk") / "out"
-    done = fairsynth("run", *small_arguments(out, data__format="folder", data__root=str(images)))
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, s3_server: str, images: Path) -> Iterator[Ran]:
+def ran(tmp_path_factory: pytest.TempPathFactory, s3_server: str, submitted: Submitted) -> Iterator[Ran]:
     """A small run from one prefix of a bucket into another, through the proxy."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in KEYS.items():
             patch.setenv(name, value)
         patch.setenv("FAIRSYNTH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield Ran(tmp_path_factory.mktemp("fetched"), s3_server, images)
+        yield Ran(tmp_path_factory.mktemp("fetched"), s3_server, submitted.images)
 
 
-def test_it_ends_like_a_run_on_a_disk(ran: Ran, on_disk: Path) -> None:
+def test_it_ends_like_a_run_on_a_disk(ran: Ran, submitted: Submitted) -> None:
     assert (
         ran.happened["unavailable"] > 20
         and sum(ran.happened[f"cut_{when}"] for when in ("before", "after", "during")) > 3
     )
-    undisturbed, mine = (_but_for_the_dataset(essence(run)) for run in (on_disk, ran.out))
+    undisturbed, mine = (_but_for_the_dataset(essence(run)) for run in (submitted.out, ran.out))
     assert len(undisturbed["files"]) > 20
     for part in undisturbed:
         assert mine[part] == undisturbed[part], part
@@ -125,14 +92,14 @@ def test_on_another_machine_it_is_seen_and_nothing_is_made_again(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "cache"))
-    status = fairsynth("status", ran.uri, "--json")
+    status = called("status", ran.uri, "--json")
     assert status.returncode == 0, status.stderr
     found = json.loads(status.stdout)
     assert found["state"] == "finished" and found["verdict"] and all(s["state"] == "finished" for s in found["stages"])
-    logs = fairsynth("logs", ran.uri)
+    logs = called("logs", ran.uri)
     assert logs.returncode == 0 and "verdict" in logs.stdout
     before = {path.relative_to(ran.out).parts[1] for path in ran.out.glob("stages/*/artifact.json")}
-    again = fairsynth("run", *_at(ran.uri, ran.images))
+    again = called("run", *_at(ran.uri, ran.images))
     assert again.returncode == 0, again.stderr
     # The images come by another address: they are looked at once more, and found the same.
     made = [line for line in again.stdout.splitlines() if line[:1].isalpha() and "nothing to do" not in line]
@@ -149,13 +116,13 @@ def test_on_another_machine_plan_and_export_find_all_of_it(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAIRSYNTH_CACHE", str(tmp_path / "cache"))
-    plan = fairsynth("plan", *_at(ran.uri, ran.images))
+    plan = called("plan", *_at(ran.uri, ran.images))
     assert plan.returncode == 0 and "every stage is finished for this config" in plan.stdout, plan.stderr
     assert plan.stdout.startswith(f"output   {ran.uri.partition('?')[0]}\n")
     before = {entry[:3] for entry in Objects.at(ran.uri).walk()}
-    refused = fairsynth("export", *_at(ran.uri, ran.images), "--format", "folder")
+    refused = called("export", *_at(ran.uri, ran.images), "--format", "folder")
     assert refused.returncode == 2 and "give a folder of this machine with --to" in refused.stderr
-    done = fairsynth("export", *_at(ran.uri, ran.images), "--format", "folder", "--to", str(tmp_path / "set"))
+    done = called("export", *_at(ran.uri, ran.images), "--format", "folder", "--to", str(tmp_path / "set"))
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (ran.out / "synthetic" / "images").rglob("*") if path.is_file()}
     assert names and {path.name for path in (tmp_path / "set").rglob("*") if path.name in names} == names

@@ -16,11 +16,14 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from PIL import Image
 
 from fairsynth.models.adapters import FILE_NAME
-from tests.conftest import SMALL, fairsynth
+from tests.conftest import SMALL
+from tests.support.calling import called
 from tests.support.comparing import stage_folder
 
 # Adapters of six steps draw what they draw; with Euler's steps diffusers' own call makes the same images.
 SETTINGS = SMALL | {"synthesize.scheduler": "euler", "filter.min_probability": 0, "finetune.prior": "images"}
+# Classifiers are those of every run.
+SETTINGS |= {"tune.methods": "[erm, fairsynth]", "evaluate.seeds": 1}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a small run."""
     out = tmp_path_factory.mktemp("flow") / "out"
     words = [word for key, value in SETTINGS.items() for word in (f"--{key}", str(value))]
-    result = fairsynth("run", "--preset", "demo-flow", "--out", str(out), *words)
+    result = called("run", "--preset", "demo-flow", "--out", str(out), *words)
     assert result.returncode == 0, result.stderr[-3000:]
     return out
 
@@ -94,6 +97,6 @@ def test_class_images_are_the_models_own(run: Path) -> None:
 
 
 def test_kohyas_names_are_refused_for_it(run: Path, tmp_path: Path) -> None:
-    result = fairsynth("export", str(run), "--format", "kohya", "--to", str(tmp_path / "kohya"))
+    result = called("export", str(run), "--format", "kohya", "--to", str(tmp_path / "kohya"))
     assert result.returncode == 2 and not (tmp_path / "kohya").exists()
     assert "kohya's format has no names for adapters of Stable Diffusion 3" in result.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -14,34 +13,43 @@ from tests.conftest import fairsynth, small_arguments
 from tests.support.comparing import essence
 
 
-def _kill_after(seconds: float, out: Path) -> bool:
-    """Start the run, kill -9 its driver after some seconds; False if it had ended by then."""
-    command = [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
-    return False
-
-
 def _progress(out: Path) -> int:
     """Files that will never be written again: units and records."""
     return sum(1 for pattern in ("stages/*/units/[!.]*", "stages/*/artifact.json") for _ in out.glob(pattern))
 
 
+def _begun(out: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+
+
+def _until(pieces: int, process: subprocess.Popen[str], out: Path) -> None:
+    """Wait until so many pieces of work are finished."""
+    while _progress(out) < pieces:
+        assert process.poll() is None, "it ended too early to test anything"
+        time.sleep(0.05)
+
+
+def _killed(pieces: int, seconds: float, out: Path) -> None:
+    """Start the run; kill -9 its driver once so many pieces of work are finished, and some time has passed."""
+    process = _begun(out)
+    _until(pieces, process, out)
+    time.sleep(seconds)
+    assert process.poll() is None, "the kill came too late to test anything"
+    process.kill()
+    process.wait()
+
+
 # Fault case 51: the driver is killed.
 def test_killed_and_resumed_equals_never_killed(finished_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    rng, kills, milestones = random.Random(2511), 0, []
-    for _ in range(4):
-        kills += _kill_after(rng.uniform(12, 32), out)
+    out, rng, milestones = tmp_path / "out", random.Random(2511), list[int]()
+    # In the beginning, in the middle and towards the end, wherever that is: a kill comes by what is done, not by the clock.
+    for third in range(3):
+        pieces = int(_progress(finished_run) * (third + rng.uniform(0.1, 0.5)) / 3)
+        _killed(max([pieces, *(done + 1 for done in milestones)]), rng.uniform(0, 1), out)
         milestones.append(_progress(out))
     result = fairsynth("run", *small_arguments(out))
     assert result.returncode == 0, result.stderr[-3000:]
-    assert kills >= 3, "the kills came too late to test anything"
     assert milestones == sorted(milestones), "finished units were lost"
     undisturbed, resumed = essence(finished_run), essence(out)
     for part in undisturbed:
@@ -52,13 +60,8 @@ def test_killed_and_resumed_equals_never_killed(finished_run: Path, tmp_path: Pa
 def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
     # Whoever starts the tests in the background has SIGINT ignored, and processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fairsynth.cli", "run", *small_arguments(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(8)
+    process = _begun(tmp_path / "out", subprocess.PIPE)
+    _until(1, process, tmp_path / "out")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

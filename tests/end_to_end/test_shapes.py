@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from fairsynth.groups import Group
-from fairsynth.models.adapters import FILE_NAME
+from fairsynth.models.adapters import FILE_NAME, FULL_FILE_NAME
 from fairsynth.stages.synthesize.image_plan import shares
-from tests.conftest import SMALL, fairsynth
+from tests.conftest import SMALL
 from tests.support.comparing import sha, stage_folder
 from tests.support.datasets import crops, encoded, write_rows
+from tests.support.shared.in_process import one_ray, through
 
 TALL, WIDE, SQUARE = (40, 24), (24, 40), (32, 32)
-STAGES = ("ingest", "embed", "cluster", "finetune", "synthesize", "audit")
 LABELS, ATTRIBUTES = ("low", "high"), ("building", "flower")
 # Upright, lying and square images of each group, in the order (label, attribute); validation and test have squares.
 COUNTS = ((10, 2, 2), (2, 9, 1), (6, 6, 0), (0, 3, 9))
@@ -30,10 +30,10 @@ SETTINGS = SMALL | {
     "cluster.min_group": 10,
     "cluster.min_size": 10,
     "synthesize.routing": "own",
-    "shared.use": "false",
+    "shared.use": False,
     "filter.min_probability": 0,
-    "filter.near_duplicates": "false",
-    "filter.near_copies": "false",
+    "filter.near_duplicates": False,
+    "filter.near_copies": False,
 }
 
 
@@ -55,14 +55,16 @@ def dataset(root: Path, counts: Sequence[Sequence[int]]) -> Path:
     return root
 
 
-def run(stages: Sequence[str], root: Path, out: Path, shapes: str, **changed: object) -> None:
-    """Some stages of the pipeline; keys of ``changed`` use ``__`` for the dot."""
-    settings = SETTINGS | {"data.format": "auto", "data.root": str(root), "models.shapes": shapes}
-    settings |= {key.replace("__", "."): value for key, value in changed.items()}
-    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    for stage in stages:
-        result = fairsynth(stage, "--preset", "demo", "--out", str(out), *words)
-        assert result.returncode == 0, result.stderr[-3000:]
+def run(last: str, root: Path, out: Path, shapes: str, **changed: object) -> None:
+    """The pipeline up to a stage; keys of ``changed`` use ``__`` for the dot."""
+    settings = SETTINGS | {"out": str(out), "data.format": "auto", "data.root": str(root), "models.shapes": shapes}
+    through(last, settings | {key.replace("__", "."): value for key, value in changed.items()})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    with one_ray():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is left of a run up to the audit."""
     folder = tmp_path_factory.mktemp("runs") / "out"
-    run(STAGES, root, folder, "buckets")
+    run("audit", root, folder, "buckets")
     return folder
 
 
@@ -87,7 +89,6 @@ def learnt() -> dict[Group, Counter[tuple[int, int]]]:
     }
 
 
-@pytest.mark.slow
 def test_images_are_learnt_in_their_own_shapes(out: Path) -> None:
     adapters = {path.parent.name for path in stage_folder(out, "finetune").glob(f"units/*/{FILE_NAME}")}
     assert adapters == {f"{group.slug}--0" for group in learnt()}
@@ -101,7 +102,6 @@ def test_images_are_learnt_in_their_own_shapes(out: Path) -> None:
     assert found == expected and len(expected) == 3
 
 
-@pytest.mark.slow
 def test_synthetic_images_have_the_shapes_of_real_ones_in_their_proportion(out: Path) -> None:
     folder = stage_folder(out, "synthesize")
     plan = pq.read_table(folder / "plan-0.parquet").to_pylist()
@@ -128,7 +128,6 @@ def content(folder: Path) -> Mapping[str, str]:
     return {path.relative_to(folder).as_posix(): sha(path) for path in folder.rglob("images.parquet")}
 
 
-@pytest.mark.slow
 def test_what_was_lost_midway_is_made_again_the_same(root: Path, out: Path, tmp_path: Path) -> None:
     whole, again = stage_folder(out, "synthesize"), tmp_path / "again"
     shutil.copytree(out, again)
@@ -137,28 +136,40 @@ def test_what_was_lost_midway_is_made_again_the_same(root: Path, out: Path, tmp_
     for unit in sorted((broken / "units").iterdir())[::2]:
         shutil.rmtree(unit)
     assert 0 < len(content(broken)) < len(content(whole))
-    run(["synthesize"], root, again, "buckets")
+    run("synthesize", root, again, "buckets")
     assert content(broken) == content(whole)
     first, second = (pq.read_table(folder / "synthetic.parquet") for folder in (whole, broken))
     assert first == second
 
 
-@pytest.mark.slow
 def test_images_that_are_all_squares_give_the_same_adapters_either_way(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", [(0, 0, 11)] * 4)
     weights = []
     for shapes in ("square", "buckets"):
-        run(STAGES[:4], root, tmp_path / shapes, shapes)
+        run("finetune", root, tmp_path / shapes, shapes)
         files = stage_folder(tmp_path / shapes, "finetune").glob(f"units/*/{FILE_NAME}")
         weights.append({path.parent.name: sha(path) for path in files})
     assert weights[0] == weights[1] and len(weights[0]) == 4
     assert stage_folder(tmp_path / "square", "embed").name != stage_folder(tmp_path / "buckets", "embed").name
 
 
-@pytest.mark.slow
-def test_the_whole_network_is_trained_on_several_shapes_too(root: Path, tmp_path: Path) -> None:
-    changed = {"finetune__parameters": "full", "finetune__steps": 4, "synthesize__per_group": 4}
-    run(STAGES[:5], root, tmp_path / "out", "buckets", **changed)
-    units = stage_folder(tmp_path / "out", "synthesize").glob("units/*/images.parquet")
-    sizes = {Image.open(io.BytesIO(file)).size for unit in units for file in pq.read_table(unit)["file"].to_pylist()}
+def test_the_whole_network_is_trained_on_several_shapes_too(root: Path, out: Path, tmp_path: Path) -> None:
+    # What it is trained on is there.
+    for folder in (stage_folder(out, stage) for stage in ("ingest", "embed")):
+        shutil.copytree(folder, tmp_path / "out" / "stages" / folder.name)
+    # One group is large enough for a network of its own.
+    changed = {
+        "finetune__parameters": "full",
+        "finetune__steps": 4,
+        "synthesize__per_group": 8,
+        "cluster__min_group": 13,
+    }
+    run("synthesize", root, tmp_path / "out", "buckets", **changed)
+    (network,) = stage_folder(tmp_path / "out", "finetune").glob(f"units/*/{FULL_FILE_NAME}")
+    sizes, folder = set[tuple[int, int]](), stage_folder(tmp_path / "out", "synthesize")
+    plan = pq.read_table(folder / "plan-0.parquet").to_pylist()
+    made = {row["image_id"] for row in plan if row["adapter"] == network.parent.name}
+    for unit in folder.glob("units/*/images.parquet"):
+        rows = [row for row in pq.read_table(unit).to_pylist() if row["image_id"] in made]
+        sizes |= {Image.open(io.BytesIO(row["file"])).size for row in rows}
     assert {TALL[::-1], WIDE[::-1]} <= sizes

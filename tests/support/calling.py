@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -18,6 +19,12 @@ def call(*words: str | Path) -> tuple[int, str, str]:
         code = main([*map(str, words)])
     signal.signal(signal.SIGTERM, before)
     return code, out.getvalue(), err.getvalue()
+
+
+def called(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same, told as a process of its own would be, whose start and imports take seconds."""
+    code, out, err = call(*words)
+    return subprocess.CompletedProcess(words, code, out, err)
 
 
 def export(*arguments: str | Path) -> tuple[int, str, str]:

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,14 @@ from fairsynth.stages.finetune.lot_state import load_state
 from fairsynth.stages.finetune.worker import LotTask, train_lot
 from tests.support.many_clusters import CONFIG, PER_LOT, embeddings, many_jobs, models
 
-# Seconds between the notice and the end of a node: clouds give 30 and more, and a machine full of tests is slow.
-NOTICE = 20.0
+# Seconds that the notice gives; clouds give 30 and more. The node goes as soon as the notice has had its checkpoint.
+NOTICE = 30.0
+# Seconds after which nothing is waited for any more: what is missing then fails the test.
+_MOST = 200.0
+# Folders beside the units, with a file per lot: those that wait to be disturbed, and those that know of a notice.
+HELD, WARNED = "held", "warned"
+# The file for which lots wait.
+GO = "go"
 
 
 class Watch(threading.Thread):
@@ -42,46 +50,44 @@ class Watch(threading.Thread):
         self.stage, self.steps = stage, defaultdict[str, list[int]](list)
 
     def run(self) -> None:
+        seen: dict[str, tuple[int, int]] = {}
         while True:
             for path in (self.stage / "checkpoints").glob("[!.]*.safetensors"):
-                state = load_state(path)  # None: the lot has just ended
-                if state is not None and self.steps[path.stem][-1:] != [state.steps]:
-                    self.steps[path.stem].append(state.steps)
+                with suppress(FileNotFoundError):  # the lot has just ended
+                    told = path.stat()
+                    if seen.get(path.name) != (told.st_ino, told.st_mtime_ns):
+                        seen[path.name] = (told.st_ino, told.st_mtime_ns)
+                        state = load_state(path)
+                        if state is not None and self.steps[path.stem][-1:] != [state.steps]:
+                            self.steps[path.stem].append(state.steps)
             time.sleep(0.05)
-
-    def running(self, lot: str) -> bool:
-        """Whether it has a checkpoint: it has begun and not ended."""
-        return (self.stage / "checkpoints" / f"{lot}.safetensors").exists()
 
 
 class Disturber(threading.Thread):
     """Kills a node whose lot is in training, and drains another, whose lot is in training too, with a notice."""
 
-    def __init__(self, cluster: Cluster, nodes: list[Any], watch: Watch) -> None:
+    def __init__(self, cluster: Cluster, nodes: list[Any], stage: Path) -> None:
         super().__init__(daemon=True)
-        self.cluster, self.nodes, self.watch, self.events = cluster, {node.node_id: node for node in nodes}, watch, {}
+        self.cluster, self.nodes, self.stage, self.events = cluster, {node.node_id: node for node in nodes}, stage, {}
 
     def committed(self) -> list[str]:
-        return sorted(path.name for path in (self.watch.stage / "units").glob("[!.]*") if "=" not in path.name)
+        return sorted(path.name for path in (self.stage / "units").glob("[!.]*") if "=" not in path.name)
 
-    def training(self) -> tuple[str, Any]:
-        """A lot that has ended some adapters and has others to train, and the node that it runs on."""
-        while True:
-            for lot, steps in dict(self.watch.steps).items():
-                where = (self.watch.stage / "where" / lot).read_text().split()[-1]
-                if where in self.nodes and self.watch.running(lot) and 9 <= len(steps) <= 14:
-                    return lot, self.nodes.pop(where)
-            time.sleep(0.02)
+    def node_of(self, lot: str) -> Any:
+        return self.nodes[(self.stage / "where" / lot).read_text().split()[-1]]
 
     def run(self) -> None:
-        self.events["killed"], node = self.training()
-        self.events["at_kill"] = self.committed()
-        self.cluster.remove_node(node, allow_graceful=False)
-        self.events["drained"], node = self.training()
+        # Two lots that have ended some adapters and have others to train: they stay so until they may go on.
+        waited(lambda: len([*(self.stage / HELD).glob("*")]) >= 2)
+        killed, drained = sorted(path.name for path in (self.stage / HELD).glob("*"))[:2]
+        self.events |= {"killed": killed, "drained": drained, "at_kill": self.committed()}
+        self.cluster.remove_node(self.node_of(killed), allow_graceful=False)
+        node = self.node_of(drained)
         self.events["at_notice"] = self.committed()
-        end = time.monotonic() + NOTICE
         self.events["drain_accepted"] = self.drain(node)
-        time.sleep(max(0.0, end - time.monotonic()))
+        waited((self.stage / WARNED / drained).exists)
+        (self.stage / GO).touch()
+        waited((self.stage / "noticed" / drained).exists)
         self.cluster.remove_node(node, allow_graceful=False)
         self.events["at_removal"] = self.committed()
 
@@ -95,8 +101,18 @@ class Disturber(threading.Thread):
         return bool(client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline)[0])
 
 
-def train_where(task: LotTask, *place: Any) -> None:
-    """``train_lot``, which notes first on which node it runs, then each checkpoint and each notice, by the lot's steps."""
+def waited(until: Callable[[], bool]) -> None:
+    """Wait until it is so, or for as long as anything is waited for."""
+    end = time.monotonic() + _MOST
+    while not until() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def train_where(task: LotTask, ranks: Any, machine_goes: Callable[[], bool]) -> None:
+    """``train_lot``, which notes first on which node it runs, then each checkpoint and each notice, by the lot's steps.
+
+    Where some of the lot's adapters have ended and others are in training, it waits until it may go on.
+    """
     from fairsynth.stages.finetune import lot_state
     from fairsynth.stages.finetune.lot import Lot
 
@@ -111,6 +127,9 @@ def train_where(task: LotTask, *place: Any) -> None:
     def saving(state: lot_state.LotState, path: Path) -> None:
         save_state(state, path)
         note("saved", state.steps)
+        if state.ended and state.rows and not (task.stage / GO).exists():
+            note(HELD, state.steps)
+            waited((task.stage / GO).exists)
 
     def seeing(self: Lot) -> None:
         before = self.noticed
@@ -118,10 +137,16 @@ def train_where(task: LotTask, *place: Any) -> None:
         if self.noticed and not before:
             note("noticed", self.steps)
 
+    def asked() -> bool:
+        goes = machine_goes()
+        if goes:
+            note(WARNED, "")
+        return goes
+
     note("where", ray.get_runtime_context().get_node_id())
     lot_state.save_state, Lot._save = saving, seeing  # type: ignore[assignment, method-assign]
     try:
-        train_lot(task, *place)
+        train_lot(task, ranks, asked)
     finally:
         lot_state.save_state, Lot._save = save_state, save  # type: ignore[method-assign]
 
@@ -137,7 +162,7 @@ def main(folder: Path) -> None:
     artifact.open()
     jobs, watch = many_jobs(), Watch(artifact.path)
     watch.start()
-    disturber = Disturber(cluster, nodes, watch)
+    disturber = Disturber(cluster, nodes, artifact.path)
     disturber.start()
     step.train_lot = train_where
     config = RunConfig(models=models(folder), finetune=CONFIG, resources=ResourcesConfig(adapters_per_run=PER_LOT))

@@ -17,7 +17,7 @@ from fairsynth.groups import Group
 from fairsynth.models.sources import demo_folder
 from fairsynth.stages.finetune.jobs import AdapterJob
 
-COUNT, IMAGES, PER_LOT = 200, 6, 50
+COUNT, IMAGES, PER_LOT, STEPS = 200, 6, 50, 30
 CONFIG = FinetuneConfig(
     rank=2, alpha=2, batch_size=1, prior_batch_size=1, steps=60, learning_rate=1e-3, checkpoint_every=7,
     validation_share=0,
@@ -25,11 +25,11 @@ CONFIG = FinetuneConfig(
 
 
 def many_jobs() -> list[AdapterJob]:
-    """200 clusters with 45 to 60 steps."""
+    """200 clusters with 15 to 30 steps."""
     return [
         AdapterJob(
             Group("low" if i % 2 else "high", f"kind {i // 2}"), 0, tuple(f"i{i:03d}{j}" for j in range(IMAGES)),
-            f"a photo of a sks number {i % 7}", "a photo of a number", 1000 + i, CONFIG.steps - i % 16, CONFIG.learning_rate,
+            f"a photo of a sks number {i % 7}", "a photo of a number", 1000 + i, STEPS - i % 16, CONFIG.learning_rate,
         )
         for i in range(COUNT)
     ]  # fmt: skip

@@ -28,7 +28,7 @@ from fairsynth.models.state_files import read_state
 from fairsynth.stages.context import Context
 from fairsynth.stages.tune.halving import Trial, best, promoted
 from fairsynth.stages.tune.search import Search, TrialTask
-from tests.support.searching import TUNE, in_turn, looped, packs, search, write_pack
+from tests.support.searching import TUNE, Quick, in_turn, looped, packs, search, write_pack
 from tests.support.training import images
 
 __all__ = ["packs"]
@@ -149,7 +149,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_trials(
 def test_no_trial_is_trained_twice_and_its_seconds_count_once(packs: Path, tmp_path: Path) -> None:
     ran: list[str] = []
 
-    class Counted(Search):
+    class Counted(Quick):
         def trial(self, task: TrialTask, *more: Any, **others: Any) -> None:
             ran.append(task.unit)
             super().trial(task, *more, **others)

@@ -62,7 +62,7 @@ def _changes(network: nn.Module, family: Family, file: Path) -> list[Change]:
 
 def _layers(network: nn.Module, family: Family) -> dict[str, nn.Parameter]:
     """The weights that an adapter may change, by every name that a file may have for their layer."""
-    known = {}
+    known = dict[str, nn.Parameter]()
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             for one in (name, f"lora_unet_{name.replace('.', '_')}", family.to_kohya(name)):

@@ -47,8 +47,8 @@ def search_cost(config: RunConfig, images: Images) -> Cost:
     total = Cost()
     for method in config.tune.methods:
         total = total.plus(_method_cost(config, method, images))
-    for method, one in _served(config, images):
-        total = total.plus(_training(config, method, one, images), -1)
+    for name, one in _served(config, images):
+        total = total.plus(_training(config, name, one, images), -1)
     return total
 
 
@@ -59,7 +59,7 @@ def _served(config: RunConfig, images: Images) -> list[tuple[str, Setting]]:
     crossed = need_cross_fitting(_left_open(config, images))
     all_of = ((method, n) for n in range(config.tune.trials) for method in config.tune.methods)
     tasks = [(method, _setting(config, method, n, images)) for method, n in all_of]
-    tasks.sort(key=lambda task: -len(phases(*task, config.classify)))
+    tasks.sort(key=lambda task: -len(phases(task[0], task[1], config.classify)))
 
     def wanted(task: tuple[str, Setting]) -> Wanted | None:
         method, one = task

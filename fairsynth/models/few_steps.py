@@ -60,9 +60,9 @@ def _changes(network: nn.Module, family: Family, file: Path) -> list[Change]:
     return found
 
 
-def _layers(network: nn.Module, family: Family) -> dict[str, nn.Parameter]:
+def _layers(network: nn.Module, family: Family) -> dict[str, torch.Tensor]:
     """The weights that an adapter may change, by every name that a file may have for their layer."""
-    known = dict[str, nn.Parameter]()
+    known = dict[str, torch.Tensor]()
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             for one in (name, f"lora_unet_{name.replace('.', '_')}", family.to_kohya(name)):

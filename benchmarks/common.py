@@ -105,6 +105,11 @@ def newest(out: Path, stage: str) -> Path:
     return max((out / "stages").glob(f"{stage}-*"), key=lambda path: path.stat().st_mtime)
 
 
+def stage_record(out: Path, stage: str) -> dict[str, Any]:
+    """What a stage of a run has noted of itself: its seconds, among others."""
+    return json.loads((newest(out, stage) / "artifact.json").read_text("utf-8"))  # type: ignore[no-any-return]
+
+
 def write_images(root: Path, n: int, side: int = 64) -> None:
     """An image folder of ``n`` JPEG crops of two photographs, two labels and two attributes."""
     import numpy as np

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import apart, peak_memory, write_images, write_json
+from common import apart, peak_memory, stage_record, write_images, write_json
 from PIL import Image
 
 BATCH = 128
@@ -57,8 +57,8 @@ def fairsynth_stages(root: Path, out: Path) -> dict[str, float]:
     config = load_config(preset="demo", overrides={"data.format": "folder", "data.root": str(root), "out": str(out)})
     seconds = {}
     for stage in ("ingest", "embed"):
-        outcome = run(config, only=stage, say=lambda _: None)
-        record = outcome.artifacts[stage].record
+        run(config, only=stage, say=lambda _: None)
+        record = stage_record(out, stage)
         seconds[stage] = record["seconds"] - record["startup_seconds"]
     return seconds
 

@@ -91,15 +91,16 @@ def run_units(
     worker = session.worker() if models else session.cpu_worker()
     size = min(worker.count, len(pending))
     _quiet(ray)
-    # What is prepared is held in memory, a block at a time.
-    blocks = [[name] for name in pending] if prepare is not None else _blocks(pending, worker.count, per_call)
-    dataset = ray.data.from_arrow([pa.table({"name": pa.array(names, pa.string())}) for names in blocks])
     if prepare is not None:
+        dataset = ray.data.from_items([{"name": name} for name in pending], override_num_blocks=len(pending))
         dataset = dataset.map(_Prepare(prepare))
+    else:
+        rows = [{"names": json.dumps(names)} for names in _blocks(pending, worker.count, per_call)]
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = dataset.map_batches(
         _UnitActor,
         fn_constructor_args=(make, units, worker.threads if models else 0, _beats(session, stage)),
-        batch_size=None,
+        batch_size=1,  # a row is a block, and Ray Data wants a number where there are GPUs
         num_cpus=worker.cpus,
         num_gpus=worker.gpus,
         compute=ray.data.ActorPoolStrategy(size=size),
@@ -130,12 +131,12 @@ def _drained(stage: str, dataset: Any, began: float, tick: Callable[[float], Non
     return sum(ready.values()) / len(ready)
 
 
-def _blocks(pending: Sequence[str], workers: int, per_call: int) -> list[Sequence[str]]:
+def _blocks(pending: Sequence[str], workers: int, per_call: int) -> list[list[str]]:
     """The blocks that units are handed out in, in their order: single units at the end, so that all workers end together."""
-    most, start, blocks = max(per_call, -(-len(pending) // MOST_BLOCKS)), 0, list[Sequence[str]]()
+    most, start, blocks = max(per_call, -(-len(pending) // MOST_BLOCKS)), 0, list[list[str]]()
     while start < len(pending):
         size = max(1, min(most, (len(pending) - start) // (_SHARES * workers)))
-        blocks.append(pending[start : start + size])
+        blocks.append([*pending[start : start + size]])
         start += size
     return blocks
 
@@ -221,9 +222,8 @@ class _UnitActor:
 
     def __call__(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         waiting: Callable[[], str] = _nothing
-        for place in range(len(batch["name"])):
+        for task in _tasks(batch):
             began = time.time()
-            task = {key: value[place] for key, value in batch.items()}
             finish = self.begun(task)
             failure = waiting()
             waiting = finish
@@ -264,6 +264,13 @@ class _UnitActor:
         finally:
             self.beats.end(name)
         return ""
+
+
+def _tasks(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The units of a batch: those that a row names, or one that was prepared for each row."""
+    if "names" in batch:
+        return [{"name": name} for names in batch["names"] for name in json.loads(str(names))]
+    return [{key: value[place] for key, value in batch.items()} for place in range(len(batch["name"]))]
 
 
 def _in_two_parts(work: Any, task: Task) -> Callable[[], Tables]:

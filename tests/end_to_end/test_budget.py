@@ -8,7 +8,8 @@ from pathlib import Path
 from fairsynth.commands.logs.show import is_failure
 from fairsynth.commands.status.look import look
 from fairsynth.watching import log
-from tests.conftest import fairsynth, small_arguments
+from tests.conftest import small_arguments
+from tests.support.calling import called
 from tests.support.comparing import essence, stage_folder
 
 
@@ -19,7 +20,7 @@ def test_it_stops_behind_a_unit_and_the_same_command_goes_on(finished_run: Path,
     before = len(log.read(out))
     for stage in ("evaluate", "report"):
         shutil.rmtree(stage_folder(out, stage))
-    stopped = fairsynth("run", *small_arguments(out), "--max-worker-hours", "1e-6")
+    stopped = called("run", *small_arguments(out), "--max-worker-hours", "1e-6")
     assert stopped.returncode == 4, stopped.stderr[-3000:]
     assert "--max-worker-hours allows 1e-06: stopped in stage evaluate with 1 of 6 done" in stopped.stderr
     assert "the same command goes on" in stopped.stderr and "Traceback" not in stopped.stderr
@@ -29,7 +30,7 @@ def test_it_stops_behind_a_unit_and_the_same_command_goes_on(finished_run: Path,
     found = look(out)
     assert found["state"] == "stopped" and found["ended"]["how"] == "budget" and found["process"] is None
     assert found["worker_hours"] > 1e-6 and not any(map(is_failure, log.read(out)))
-    result = fairsynth("run", *small_arguments(out))
+    result = called("run", *small_arguments(out))
     assert result.returncode == 0, result.stderr[-3000:]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained, "finished units are kept"
     assert essence(out) == essence(finished_run)

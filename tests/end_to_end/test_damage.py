@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.conftest import fairsynth, small_arguments
+from tests.conftest import small_arguments
+from tests.support.calling import called
 from tests.support.comparing import essence, stage_folder
 
 
@@ -27,7 +28,7 @@ def test_what_is_damaged_is_made_anew_and_told(finished_run: Path, tmp_path: Pat
     # What reads them is to be made.
     for stage in ("audit", "report"):
         shutil.rmtree(stage_folder(out, stage))
-    result = fairsynth("run", *small_arguments(out))
+    result = called("run", *small_arguments(out))
     assert result.returncode == 0, result.stderr[-3000:]
     told = [line for line in result.stdout.splitlines() if "its stage makes it anew" in line]
     assert (

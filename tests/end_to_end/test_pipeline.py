@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import fairsynth, small_arguments
+from tests.support.calling import called
 from tests.support.comparing import stage_folder
 
 STAGES = ["ingest", "embed", "cluster", "finetune", "synthesize", "audit", "tune", "evaluate", "report"]
@@ -161,7 +162,7 @@ def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run
     out = tmp_path / "out"
     shutil.copytree(finished_run, out)
     first = {path.name for path in (out / "stages").iterdir()}
-    result = fairsynth("run", *small_arguments(out, evaluate__seeds=1, tune__methods="[erm,fairsynth]"))
+    result = called("run", *small_arguments(out, evaluate__seeds=1, tune__methods="[erm,fairsynth]"))
     assert result.returncode == 0, result.stderr
     new = {name.rsplit("-", 1)[0] for name in {p.name for p in (out / "stages").iterdir()} - first}
     assert new == {"tune", "evaluate", "report"}
@@ -170,7 +171,7 @@ def test_a_changed_field_redoes_what_depends_on_it_and_nothing_else(finished_run
     # Back to the first settings: nothing to do, and people see the first run again, not the second.
     shown = {name: (finished_run / name).read_bytes() for name in ("report.json", "report.html", "predictions.parquet")}
     assert (out / "report.json").read_bytes() != shown["report.json"]
-    result = fairsynth("run", *small_arguments(out))
+    result = called("run", *small_arguments(out))
     assert result.returncode == 0 and "nothing to do" in result.stdout
     assert {name: (out / name).read_bytes() for name in shown} == shown
 
@@ -181,18 +182,18 @@ def test_a_finished_stage_says_so_and_one_that_is_made_again_is_laid_out_again(
     out = shutil.copytree(finished_run, tmp_path / "out", symlinks=True)
     card = out / "adapters" / "README.md"
     before = card.read_text("utf-8")
-    result = fairsynth("cluster", *small_arguments(out))
+    result = called("cluster", *small_arguments(out))
     assert result.returncode == 0 and "everything was finished before; nothing to do" in result.stdout
     # Its view says that it is current, but the stage's record is gone, and what it shows was made from another one.
     (stage_folder(out, "finetune") / "artifact.json").unlink()
     card.write_text("old", "utf-8")
-    result = fairsynth("finetune", *small_arguments(out))
+    result = called("finetune", *small_arguments(out))
     assert result.returncode == 0 and "done in" in result.stdout
     assert card.read_text("utf-8") == before
 
 
 # Fault case 38: a model cannot be had.
 def test_models_that_are_not_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    result = fairsynth("run", *small_arguments(tmp_path / "out", models__clip="/no/such/model"))
+    result = called("run", *small_arguments(tmp_path / "out", models__clip="/no/such/model"))
     assert result.returncode == 2 and "/no/such/model" in result.stderr
     assert not list((tmp_path / "out").rglob("*.png"))

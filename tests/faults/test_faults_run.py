@@ -27,8 +27,8 @@ from fairsynth.exports.formats import MARKS
 from fairsynth.pipeline import _tell
 from fairsynth.stages.stage import Done
 from fairsynth.watching import log
-from tests.conftest import fairsynth, small_arguments
-from tests.support.calling import call
+from tests.conftest import small_arguments
+from tests.support.calling import call, called
 from tests.support.comparing import essence, stage_folder
 from tests.support.datasets import picture, tiny_folder_dataset, write_rows
 from tests.support.faults.disks import small_disk
@@ -89,7 +89,7 @@ def test_case_68_an_output_folder_may_have_any_name(finished_run: Path, tmp_path
     shutil.copytree(finished_run, out)
     for stage in ("embed", "report"):
         shutil.rmtree(stage_folder(out, stage))
-    result = fairsynth("run", *small_arguments(out))
+    result = called("run", *small_arguments(out))
     assert result.returncode == 0, result.stderr[-3000:]
     expected, found = essence(finished_run), essence(out)
     for part in expected:

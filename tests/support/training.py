@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
 import torch
 
+from fairsynth.classify import passes
 from fairsynth.classify.epoch import Epoch
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.methods import TITLES
@@ -50,8 +51,11 @@ def images(sizes: tuple[int, ...], seed: int) -> Images:
 
 
 @pytest.fixture(scope="module")
-def data() -> Data:
-    return Data(images((24, 4, 8, 24), 0), images((8,) * 4, 1), images((12,) * 4, 2), 2, 4)
+def data() -> Iterator[Data]:
+    """So few images that an epoch of strong changes would take forty passes: here it takes four."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "IMAGES_PER_EPOCH", 240)
+        yield Data(images((24, 4, 8, 24), 0), images((8,) * 4, 1), images((12,) * 4, 2), 2, 4)
 
 
 def train(data: Data, method: str, seed: int = 0, **changed: float) -> tuple[Training, list[Epoch]]:

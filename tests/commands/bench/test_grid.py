@@ -17,8 +17,8 @@ from fairsynth.commands.bench.published import published_for
 from fairsynth.config.load import load_config
 from fairsynth.errors import ConfigError
 from fairsynth.pipeline import needed
-from tests.conftest import fairsynth, small_arguments
-from tests.support.calling import call
+from tests.conftest import small_arguments
+from tests.support.calling import call, called
 from tests.support.datasets import encoded, picture
 
 
@@ -170,7 +170,7 @@ def test_a_small_grid_runs_resumes_and_agrees_with_the_run(finished_run: Path, t
     out = tmp_path / "out"
     shutil.copytree(finished_run, out)
     options = ["--bench.methods", "[erm, dfr, fairsynth]", "--bench.generators", "[clustered-dreambooth]"]
-    first = fairsynth("bench", *small_arguments(out), *options)
+    first = called("bench", *small_arguments(out), *options)
     assert first.returncode == 0, first.stderr
     assert "[1/2] original, real images: erm, dfr" in first.stdout
     assert "[2/2] original, clustered-dreambooth: fairsynth" in first.stdout
@@ -200,7 +200,7 @@ def test_a_small_grid_runs_resumes_and_agrees_with_the_run(finished_run: Path, t
     lines = list(csv.DictReader((out / "bench" / "table.csv").open()))
     assert [line["method"] for line in lines] == ["erm", "dfr", "fairsynth"]
     before = {p.name: p.read_bytes() for p in (out / "bench").iterdir() if p.suffix != ".png"}
-    again = fairsynth("bench", *small_arguments(out), *options)
+    again = called("bench", *small_arguments(out), *options)
     assert again.returncode == 0 and "tune       nothing to do" in again.stdout
     assert {p.name: p.read_bytes() for p in (out / "bench").iterdir() if p.suffix != ".png"} == before
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import fairsynth, small_arguments
-from tests.support.calling import call
+from tests.conftest import small_arguments
+from tests.support.calling import call, called
 from tests.support.datasets import tiny_folder_dataset
 
 # At 80 % fifteen images of each label would have to go against it; at 95 % four.
@@ -80,7 +80,7 @@ def test_a_failure_in_a_worker_leaves_the_other_datasets_cells(tmp_path: Path) -
     full = tiny_folder_dataset(tmp_path / "full", COUNTS | {"val": (6,) * 4}, side=24)
     settings = json.dumps({root.name: {"data.root": str(root)} for root in (lean, full)})
     more = ["--bench.datasets", settings, "--bench.methods", "[erm, dfr]", "--bench.severities", "[95%]"]
-    result = fairsynth("bench", *small_arguments(tmp_path / "out"), *more)
+    result = called("bench", *small_arguments(tmp_path / "out"), *more)
     assert result.returncode == 3 and "1 of 2 cells failed" in result.stderr, result.stderr
     facts = json.loads((tmp_path / "out" / "bench" / "bench.json").read_text())
     found = {(row["dataset"], row["method"]): row for row in facts["rows"]}

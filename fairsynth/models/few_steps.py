@@ -24,7 +24,7 @@ from fairsynth.run_folder.weights import check_header
 class Change(NamedTuple):
     """What is added to a layer's weight: ``scale * up down``."""
 
-    weight: nn.Parameter
+    weight: torch.Tensor
     down: torch.Tensor
     up: torch.Tensor
     scale: float
@@ -60,7 +60,7 @@ def _changes(network: nn.Module, family: Family, file: Path) -> list[Change]:
     return found
 
 
-def _layers(network: nn.Module, family: Family) -> dict[str, nn.Parameter]:
+def _layers(network: nn.Module, family: Family) -> dict[str, torch.Tensor]:
     """The weights that an adapter may change, by every name that a file may have for their layer."""
     known = {}
     for name, module in network.named_modules():

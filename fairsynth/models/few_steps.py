@@ -24,7 +24,7 @@ from fairsynth.run_folder.weights import check_header
 class Change(NamedTuple):
     """What is added to a layer's weight: ``scale * up down``."""
 
-    weight: nn.Parameter
+    weight: torch.Tensor
     down: torch.Tensor
     up: torch.Tensor
     scale: float

@@ -229,7 +229,7 @@ def one_side(side: str, root: Path) -> dict[str, float]:
 def of_images(n: int) -> list[dict[str, Any]]:
     """All sides, each in a process of its own, on a tenth of the images and on all of them."""
     rows, cores = [], os.cpu_count() or 1
-    for size in (n // 10, n):
+    for size in [n // 10, n]:
         with tempfile.TemporaryDirectory() as root:
             write_images(Path(root), size, SIDE)
             for side in SIDES:

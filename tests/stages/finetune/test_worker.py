@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fairsynth.artifacts import Units
+from fairsynth.artifacts import Artifact, Identity, Units
+from fairsynth.config import ResourcesConfig, RunConfig
+from fairsynth.engine.session import Room, Session, Worker
 from fairsynth.errors import ConfigError
 from fairsynth.models.adapters import FILE_NAME, read_provenance
 from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.diffusion import load_denoiser
-from fairsynth.stages.finetune import lot_state, step_files, worker
+from fairsynth.stages.context import Context
+from fairsynth.stages.finetune import lot_state, step, step_files, worker
+from fairsynth.stages.finetune.jobs import AdapterJob, Kinds
 from fairsynth.stages.finetune.latents import LatentFiles
 from fairsynth.stages.finetune.lot_state import LotState, Trained, save_state
 from fairsynth.stages.finetune.output import TEXTS_UNIT, is_adapter
@@ -104,3 +110,37 @@ def test_a_lot_is_trained_on_a_rounded_base_and_its_files_say_so(task: LotTask) 
         files = [units[job.name] / FILE_NAME for units in (rounded, Units(other.stage / "units"))]
         assert [read_provenance(file).get("frozen_weights") for file in files] == ["int8", None]
         assert not same_bits(*(load_file(file) for file in files))
+
+
+def test_the_adapter_of_all_groups_trains_beside_the_others_on_half_of_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(jobs: Sequence[AdapterJob], shared: AdapterJob | None, **resources: Any) -> tuple[list[LotTask], Room]:
+        found: list[Any] = []
+
+        def look(session: Session, stage: str, work: Mapping[str, Any], storage: Path, room: Room, *more: Any) -> Any:
+            found.extend([[one.args[0] for one in work.values()], room])
+            return iter([time.time()] * len(work))
+
+        monkeypatch.setattr("fairsynth.stages.context.run_jobs", look)
+        whole = RunConfig(models=models(tmp_path), finetune=CONFIG, resources=ResourcesConfig(**resources))
+        artifact = Artifact(tmp_path, Identity("finetune", 1, {}, {}))
+        step.train_adapters(Context(whole, tmp_path, Session(whole.resources)), artifact, jobs, [], {}, shared)
+        return found[0], found[1]
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(Session, "connect", lambda self: None)
+    monkeypatch.setattr(Session, "worker", lambda self: Worker(8, 1.0, 0.0, 1))
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8}}])
+    everyone = replace(JOBS[0], kinds=Kinds((JOBS[0].prompt,), (0,) * len(JOBS[0].image_ids), 0.1))
+    (first, lot), room = given(JOBS, everyone)
+    assert (first.jobs, first.threads, first.lanes, first.side_by_side) == ((everyone,), 4, 1, 2)
+    assert (len(lot.jobs), lot.threads, lot.lanes, lot.side_by_side) == (3, 1, 3, 2)
+    assert room.side_by_side == 2 and room.worker.cpus == 4, "both have room on eight cores"
+    (only,), room = given([], everyone)
+    assert (only.threads, only.side_by_side, room.side_by_side) == (8, 1, 1)
+    (lot,), room = given(JOBS, None)
+    assert (lot.lanes, lot.side_by_side, room.side_by_side, room.worker.cpus) == (3, 1, 1, 3)
+    # On workers of a number that was asked for they are lots like others.
+    tasks, room = given(JOBS, everyone, workers=8)
+    assert {(task.threads, task.lanes) for task in tasks} == {(1, 1)} and room.worker.cpus == 1

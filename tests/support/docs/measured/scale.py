@@ -23,6 +23,8 @@ def sayings() -> Mapping[str, list[str]]:
 
 def _workers() -> str:
     rows = {(one["kind"], one["workers"]): one for one in result("scale_workers")["workers"]}
+    if not rows:
+        return "\n".join(row(title, *["not measured"] * 6) for title in _KINDS.values())
     numbers = sorted({workers for _, workers in rows})
     lines = []
     for kind, title in _KINDS.items():

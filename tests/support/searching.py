@@ -42,11 +42,11 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Quick(Search):
     """Its trials go through their images once in an epoch: over so few, strong changes take 40 passes, and teach no test more."""
 
-    def trial(self, *how: Any) -> None:
+    def trial(self, *how: Any, **others: Any) -> None:
         """Wherever it runs: in this process or in one of Ray's."""
         before, passes.IMAGES_PER_EPOCH = passes.IMAGES_PER_EPOCH, 1
         try:
-            super().trial(*how)
+            super().trial(*how, **others)
         finally:
             passes.IMAGES_PER_EPOCH = before
 

@@ -254,7 +254,8 @@ def score_methods(
 ) -> list[MethodScores]:
     """Score a table of predictions per method and seed. Raises KeyError for a group that is not among ``groups``."""
     places_N, kinds = grouped(predictions)
-    right_N = pc.equal(predictions["predicted"], predictions["label"]).to_numpy()
+    # A prediction that is no label is wrong.
+    right_N = pc.fill_null(pc.equal(predictions["predicted"], predictions["label"]), False).to_numpy()
     result = []
     for method, seeds in _runs(predictions).items():
         scores = []

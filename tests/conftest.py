@@ -57,7 +57,7 @@ SMALL = {
     # Where tests run side by side a second worker has no core; tests/end_to_end/test_nodes.py has three.
     "resources.workers": 1,
     "resources.adapters_per_run": 4,
-    "classify.image_size": 16,
+    "classify.image_size": 32,
 }
 
 

@@ -77,6 +77,7 @@ class Choice:
         self.known: Images = known
         self.rule: Rule = rule
         self.selectable = tuple(selectable)
+        self.refused = ""  # why its images cannot refit the linear layer, if they cannot
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self.state: dict[str, Tensor] = {}

@@ -100,6 +100,12 @@ def without_result(method: str, how: str) -> str:
     return f"{TITLES[method]} diverged: {how}; {more}"
 
 
+def cannot_refit(method: str, why: str) -> str:
+    """What is told of a method whose linear layer these validation images cannot refit."""
+    way = "give more validation images, or leave it out (tune.methods)"
+    return f"{TITLES[method]} cannot refit its linear layer: {why}; {way}"
+
+
 def trainings(its: Iterable[Phase]) -> list[tuple[int, ...]]:
     """The halves of validation images that each training of a cross-fitted trial is for.
 

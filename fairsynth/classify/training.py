@@ -19,7 +19,7 @@ from fairsynth.classify.dfr import Labelled, Linear
 from fairsynth.classify.epoch import Choice, Epoch, Judge, Rule, figures, finite, merit
 from fairsynth.classify.images import Data, Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO, feature_loss, group_dro, group_weights
-from fairsynth.classify.methods import TITLES, Phase, numbers, phases, without_result
+from fairsynth.classify.methods import Phase, cannot_refit, numbers, phases, without_result
 from fairsynth.classify.policies import Setting
 from fairsynth.classify.refits import LINEAR, Refitter
 from fairsynth.classify.special import special_loss
@@ -230,13 +230,16 @@ class Training:
             try:
                 layer, held_out, predicted = refitter.refit(phase.loss, train, self._labelled(choice.known))
             except ValueError as error:
-                way = "give more validation images, or leave it out (tune.methods)"
-                raise DataError(f"{TITLES[self.method]} cannot refit its linear layer: {error}; {way}") from None
+                choice.refused = str(error)
+                continue
             with torch.no_grad():
                 self.model.head.weight.copy_(torch.from_numpy(layer.weight_KD))
                 self.model.head.bias.copy_(torch.from_numpy(layer.bias_K))
             accuracies = figures(predicted, held_out.labels_N, held_out.groups_N)
             self._note(choice, place, float(np.mean(predicted != held_out.labels_N)), accuracies)
+        # Only now: each choice stands for a trial of its own.
+        if refused := [choice.refused for choice in choices if choice.refused]:
+            raise DataError(cannot_refit(self.method, refused[0]))
 
     def _refitter(self) -> Refitter:
         head = self.model.head
@@ -257,14 +260,7 @@ class Training:
         # After a restore, and before another epoch, the file holds this state already.
         if not self.ranks.first or self._restored is not None:
             return
-        write_point(
-            path,
-            self._identity(),
-            self.model,
-            self.choices,
-            self.rng,
-            loop,
-        )
+        write_point(path, self._identity(), self.model, self.choices, self.rng, loop)
 
     def restore(self, path: Path) -> bool:
         """Go on from a state that ``save`` wrote for the same run; False if there is none."""

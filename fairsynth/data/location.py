@@ -174,9 +174,8 @@ def _local(storage: Storage, path: str, most: int) -> bytes:
             raise BadImage("unreadable", "not a regular file")
         check_size(status.st_size, most)
         with open(full, "rb") as handle:
-            content = handle.read(
-                status.st_size + 1
-            )  # not the limit: Python takes the room first, 200 MB for each file
+            # Not the limit: Python takes the room first, 200 MB for each file.
+            content = handle.read(status.st_size + 1)
             if len(content) > status.st_size:  # it has grown
                 content += handle.read(most + 1 - len(content))
         check_size(len(content), most)

@@ -33,7 +33,7 @@ _LOCAL = {
     "RAY_enable_worker_prestart": "0",
     # Ray warns when many workers start at once, which is what a run does.
     "RAY_worker_maximum_startup_concurrency": "8",
-    # Memory that a training step frees is kept for the next one, in large pages: else a fifth of a small network's step
+    # Memory that a training step frees is kept for the next one, in large pages: else a tenth of a small network's step
     # goes into asking for it again. Other C libraries than glibc know nothing of it.
     "GLIBC_TUNABLES": ":".join(
         f"glibc.malloc.{name}={value}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fairsynth.classify.crossfit import CrossFit, forget, half_of
 from fairsynth.classify.epoch import Choice, Epoch, Judge, Rule
 from fairsynth.classify.images import Data, taken
-from fairsynth.classify.methods import HALVES, Phase, without_result
+from fairsynth.classify.methods import HALVES, Phase, cannot_refit, without_result
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.config import ClassifyConfig
 from fairsynth.errors import DataError, DivergedError
@@ -87,13 +87,9 @@ class Running:
         judges = [judge for one in wanted for judge in self._judges(one)]
         first, data = wanted[0], replace(self.data, validation=judges[0].known)
         run = self._training(first, data, judges[1:])
-        with suppress(DivergedError):
-            try:
-                for count, epoch in enumerate(saved_epochs(run, self.checkpoint, self.seconds), start=1):
-                    self.note(count, epoch)
-            except DataError:
-                if not first.crossed:
-                    raise
+        with suppress(DivergedError, DataError):  # what they are to each trial, its own choices say
+            for count, epoch in enumerate(saved_epochs(run, self.checkpoint, self.seconds), start=1):
+                self.note(count, epoch)
         trials, place = list[Trial](), 0
         for one in wanted:
             places = range(place, place + (HALVES if one.crossed else 1))
@@ -121,6 +117,8 @@ class Running:
         how = "" if ended else run.diverged
         if not one.crossed:
             (choice,) = choices
+            if choice.refused:
+                raise DataError(cannot_refit(one.method, choice.refused))
             return trial_of(one.method, one.number, one.setting, choice.history, choice.best, self.rule, True, how)
         known = self._predicted(run, choices, places)
         trial = cross_fitted(one.method, one.number, one.setting, known, self.data.validation, self.rule)

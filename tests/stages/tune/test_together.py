@@ -141,6 +141,25 @@ def test_a_policy_that_the_data_forbid_leaves_the_others_alone(
     assert found[0].accuracy is not None and found[1].predicted is None and not found[1].diverged
 
 
+@pytest.mark.parametrize("methods", [("dfr", "fairsynth"), ("fairsynth", "dfr")])
+def test_dfr_has_all_images_where_fairsynths_halves_have_too_few(
+    packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, str]
+) -> None:
+    """One image of a label is in one half alone; whichever of the two the training is named after."""
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((4, 4, 0, 1), 1))
+    for name in ("dfr", "fairsynth"):
+        monkeypatch.setitem(SETTINGS, name, SETTINGS.get(name, RATES) | {"learning_rate": 1e-3})
+    monkeypatch.setattr(Search, "_setting", lambda one, method, number: SETTINGS[method])
+    tune = MANY.model_copy(update={"methods": methods, "trials": 1})
+    assert len(groups(quick(tmp_path / "packs", tmp_path, tune))) == 1
+    found = looped(quick(tmp_path / "packs", tmp_path / "shared", tune))
+    apart = alone(quick(tmp_path / "packs", tmp_path / "apart", tune), monkeypatch)
+    assert found == apart
+    assert {trial.method: trial.accuracy is None for trial in apart} == {"dfr": False, "fairsynth": True}
+
+
 def test_only_the_same_way_on_real_training_images_is_covered() -> None:
     def plan(method: str, **values: Any) -> Plan:
         setting = {"epochs": 3, "learning_rate": 0.1, "weight_decay": 0.0, "augmentation": "light"} | values

@@ -36,6 +36,8 @@ class ResourcesConfig(Section):
     """GPUs of one worker; null: 1 if the cluster has any, else 0."""
     threads: Positive = 1
     """CPU threads of one worker."""
+    fork_workers: Literal["auto", "never"] = "auto"
+    """Whether workers of a local Ray are forks of one process that has imported their libraries once for all. auto: on Linux without graphics cards; never: each imports them anew."""
     embed_batch: Positive = 32
     """Images that go through a frozen model at once."""
     adapters_per_run: Positive | None = None

@@ -18,6 +18,7 @@ from fairsynth.config import ResourcesConfig
 from fairsynth.engine import nodes
 from fairsynth.engine.address import check_address
 from fairsynth.engine.failures import root_cause, translated
+from fairsynth.engine.forks.start import Server, can_fork
 from fairsynth.engine.lifetime import processes, start
 from fairsynth.engine.lifetime.head import Watch
 from fairsynth.engine.lifetime.words import is_rays
@@ -119,11 +120,18 @@ class Session:
                 start.join(ray)
             else:
                 self._while_connected.enter_context(start.with_token())
-                start.start(ray)
+                start.start(ray, self._forks())
             self._while_connected.enter_context(start.without_rays_words())
         except BaseException:
             self._while_connected.close()
             raise
+
+    def _forks(self) -> Server | None:
+        if self.resources.fork_workers == "never" or not can_fork():
+            return None
+        server = Server()
+        self._while_connected.callback(server.end)
+        return server
 
     def _lose(self, error: InfrastructureError) -> None:
         """What this session works on is gone; from another thread.

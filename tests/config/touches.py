@@ -174,6 +174,7 @@ TOUCHES: dict[str, tuple[object, str]] = {
     "resources.workers": (3, NOTHING),
     "resources.gpus_per_worker": (0.5, NOTHING),
     "resources.threads": (2, NOTHING),
+    "resources.fork_workers": ("never", NOTHING),
     "resources.disk_margin": (0.0, NOTHING),
     "resources.embed_batch": (8, NOTHING),
     "resources.adapters_per_run": (2, NOTHING),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from fairsynth.engine.forks import server, worker
 from fairsynth.engine.lifetime import processes
 
 # Seconds from the first start until the run is given up, if no worker has come up by then and some have ended.
@@ -29,6 +31,7 @@ class Births:
         self.well, self._first, self._none = False, 0.0, 0.0
         # When each that is starting was first seen; how long those lived that ended before they came up.
         self._starting, self._lives = dict[int, float](), list[float]()
+        self._asking = set[int]()  # for a fork, and end when they have one
 
     def look(self) -> str:
         """What is wrong, for people; empty so far. Is called a few times a second until one is ``well``."""
@@ -37,8 +40,10 @@ class Births:
             self.well = True
             return ""
         starting = {number for number, words in there.items() if "/default_worker.py" in words}
-        self._lives += [now - since for number, since in self._starting.items() if number not in starting]
+        gone = {number: since for number, since in self._starting.items() if number not in starting}
+        self._lives += [now - since for number, since in gone.items() if number not in self._asking]
         self._starting = {number: self._starting.get(number, now) for number in starting}
+        self._asking = {number for number in starting if worker.__file__ in there[number]}
         if starting and not self._first:
             self._first = now
         self._none = now if starting else self._none or now
@@ -54,7 +59,11 @@ class Births:
         return not self.well and bool(self._said())
 
     def _children(self) -> dict[int, str]:
-        return {number: processes.command(number) for number in processes.children().get(self.raylet, [])}
+        there = processes.children()
+        forks = [one for one in there.get(os.getpid(), []) if server.__file__ in processes.command(one)]
+        return {
+            number: processes.command(number) for parent in (self.raylet, *forks) for number in there.get(parent, [])
+        }
 
     def _may_come_up(self, now: float) -> bool:
         """Whether those that are starting may be slow only: few have ended, or one lives for longer than those did."""

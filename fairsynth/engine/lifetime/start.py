@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from fairsynth.engine.address import WAYS, Place, silence
+from fairsynth.engine.forks import worker
+from fairsynth.engine.forks.start import Server
+from fairsynth.engine.lifetime import processes
+from fairsynth.engine.lifetime.few_processes import few_processes
 from fairsynth.engine.ray_start import ray_folder
 from fairsynth.errors import InfrastructureError
 
@@ -67,13 +71,19 @@ def check_found() -> None:
         )
 
 
-def start(ray: Any) -> None:
-    """Start a local Ray, on loopback and with a token. Raises InfrastructureError, and whatever Ray raises."""
+def start(ray: Any, forks: Server | None = None) -> None:
+    """Start a local Ray, on loopback and with a token; with ``forks`` its workers are forks of that server.
+
+    Raises InfrastructureError, and whatever Ray raises.
+    """
     folder = ray_folder()
     token = Path.home() / ".ray" / "auth_token"
     there = token.exists()
     with ExitStack() as stack:
         stack.enter_context(_environment(_LOCAL | {"PYTHONSAFEPATH": "1"} | _without_current_folder()))
+        if forks is not None:
+            stack.enter_context(_environment(forks.begin(folder)))
+        stack.enter_context(few_processes(worker.__file__ if forks else None))
         stack.enter_context(_loopback())
         stack.enter_context(_cpp_leaves_signals_alone(ray))
         ray.init(
@@ -88,6 +98,8 @@ def start(ray: Any) -> None:
             log_to_driver=False,
             job_config=_job(ray),
         )
+        if forks is not None:
+            forks.ready(ray.get_runtime_context().get_job_id(), processes.started()["raylet"].pid)
     if not there:
         with suppress(OSError):  # whoever can read it can run code as this user
             token.chmod(0o600)

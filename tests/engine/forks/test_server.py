@@ -1,0 +1,115 @@
+"""The fork server forks what a request asks for, and nothing that a process of its own would do otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fairsynth.engine.forks import server, worker
+
+ENVIRONMENT = {"PATH": "/bin", "OMP_NUM_THREADS": "1"}
+WORDS = ["/ray/default_worker.py", "--worker-id=1", "--language=PYTHON"]
+
+
+def fits(words: list[str] | None = None, **more: str) -> bool:
+    request = {"words": WORDS + (words or []), "environment": ENVIRONMENT | more}
+    return server.fits(request, ENVIRONMENT)
+
+
+def context(**values: object) -> list[str]:
+    return [f"--serialized-runtime-env-context={json.dumps(values)}"]
+
+
+def test_what_a_fork_can_be() -> None:
+    assert fits()
+    assert fits(SPT_NOENV="1"), "Ray sets it"
+    assert fits(context(env_vars={"PL_DISABLE_FORK": "1"}, py_executable=sys.executable, command_prefix=[]))
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "PYTHONPATH", "LD_PRELOAD", "RAY_JOB_ID"])
+def test_an_environment_of_its_own_is_not_forked(name: str) -> None:
+    assert not fits(**{name: "2"})
+    assert not fits(context(env_vars={name: "2"}))
+
+
+def test_another_program_is_not_forked() -> None:
+    assert not fits(context(py_executable="/usr/bin/python"))
+    assert not fits(context(command_prefix=["nice", "-n", "19"]))
+
+
+def its_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return kept | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a server that has imported nothing, and forks for the processes of this test."""
+    folder = tmp_path / "f"
+    folder.mkdir()
+    code = f"""
+import sys
+from fairsynth.engine.forks import server
+server._BEFORE_RAY = server._WITH_RAY = ()
+server.main({str(folder / "s")!r})
+"""
+    environment = its_environment()
+    monkeypatch.setenv(worker.ADDRESS, str(folder / "s"))
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=environment)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(environment).encode() + b"\n")
+    process.stdin.flush()
+    while not (folder / "s").exists():
+        time.sleep(0.01)
+    yield str(folder / "s")
+    process.stdin.close()
+    assert process.wait(20) == 0
+    assert not folder.exists()
+
+
+TOLD = """
+import json, os, sys
+print(json.dumps([sys.argv[1:], os.getcwd(), os.getpid(), os.getpgrp(), os.environ.get("FAIRSYNTH_FORKS"), __name__,
+                  os.environ.get("SPT_NOENV"), os.getpriority(os.PRIO_PROCESS, 0)]))
+"""
+
+
+def ask(script: Path, folder: Path) -> tuple[list[object], int]:
+    """Run the worker's script as Ray does, for a worker that says what it is. Returns that, and the number of the asker."""
+    environment = its_environment() | {"SPT_NOENV": "1"}
+    words = [sys.executable, worker.__file__, str(script), "--id=a b", "--language=PYTHON", *context(env_vars={})]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, env=environment, cwd=folder, preexec_fn=lambda: os.nice(3)
+    ) as one:
+        assert one.stdout is not None
+        return json.loads(one.stdout.read()), one.pid
+
+
+def test_a_worker_is_forked(address: str, tmp_path: Path) -> None:
+    script = tmp_path / "default_worker.py"
+    script.write_text(TOLD, "utf-8")
+    nice = os.getpriority(os.PRIO_PROCESS, 0) + 3
+    for _ in range(2):
+        (words, folder, number, group, variable, name, set_, its_nice), asker = ask(script, tmp_path)
+        assert words == ["--id=a b"] and folder == str(tmp_path) and name == "__main__"
+        assert number != asker and group == number and variable is None and (set_, its_nice) == ("1", nice)
+
+
+def test_half_a_request_does_no_harm(address: str, tmp_path: Path) -> None:
+    import socket
+
+    for text in (b"", b"12", (100).to_bytes(worker.LENGTH, "big") + b"{", (2).to_bytes(worker.LENGTH, "big") + b"[1"):
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.connect(address)
+            asker.sendall(text)
+    script = tmp_path / "default_worker.py"
+    script.write_text(TOLD, "utf-8")
+    (words, *_), asker = ask(script, tmp_path)
+    assert words == ["--id=a b"]

@@ -1,0 +1,114 @@
+"""Workers of a local Ray are forks of one process, start as always where that is gone, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fairsynth.engine.forks import start
+from fairsynth.engine.lifetime import processes
+from tests.engine.lifetime.test_start import environment
+
+SESSION = """
+import json, os, signal, sys, time
+from fairsynth.config import ResourcesConfig
+from fairsynth.engine.forks import server
+from fairsynth.engine.lifetime import processes
+from fairsynth.engine.session import session_of
+
+with session_of(ResourcesConfig(fork_workers=sys.argv[1])) as session:
+    session.connect()
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Worker:
+        def tell(self):
+            import numpy, torch
+            return [os.getpid(), os.getppid(), torch.rand(1).item(), int(numpy.random.randint(2**31)), torch.get_num_threads()]
+
+    def started():
+        workers = [Worker.remote() for _ in range(2)]
+        told = ray.get([one.tell.remote() for one in workers])
+        for one in workers:
+            ray.kill(one)
+        return told
+
+    forks = [one for one in processes.children()[os.getpid()] if server.__file__ in processes.command(one)]
+    first = started()
+    waits = len(sys.argv) > 2
+    for one in [] if waits else forks:
+        os.kill(one, signal.SIGKILL)
+    print(json.dumps({"forks": forks, "first": first, "then": started(), "all": processes.rays()}), flush=True)
+    if waits:
+        time.sleep(600)
+"""
+
+
+def run(*words: str, ray: Path) -> dict[str, list[list[float]]]:
+    done = subprocess.run(
+        [sys.executable, "-c", SESSION, *words],
+        env=environment(RAY_TMPDIR=str(ray)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
+def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    ray = tmp_path_factory.mktemp("r")
+    told = run("auto", ray=ray)
+    (server,) = told["forks"]
+    first, then = told["first"], told["then"]
+    assert {parent for _, parent, *_ in first} == {server}
+    assert server not in {parent for _, parent, *_ in then}, "the server was killed, and workers start as always"
+    assert len({number for number, *_ in first + then}) == 4
+    # What workers draw without a seed of their own, they draw each for itself.
+    assert len({drawn for _, _, drawn, *_ in first + then}) == 4
+    assert len({drawn for _, _, _, drawn, _ in first + then}) == 4
+    assert {threads for *_, threads in first + then} == {1}
+    assert not [one for one in told["all"] if processes.command(int(one))]  # type: ignore[call-overload]
+    assert not list((ray / "ray").glob("forks-*"))
+
+
+@pytest.mark.slow
+def test_workers_need_not_be(tmp_path_factory: pytest.TempPathFactory) -> None:
+    told = run("never", ray=tmp_path_factory.mktemp("r"))
+    assert told["forks"] == [] and len({number for number, *_ in told["first"] + told["then"]}) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
+def test_nothing_outlives_a_killed_driver(tmp_path_factory: pytest.TempPathFactory) -> None:
+    ray = tmp_path_factory.mktemp("r")
+    with subprocess.Popen(
+        [sys.executable, "-c", SESSION, "auto", "wait"],
+        env=environment(RAY_TMPDIR=str(ray)),
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as driver:
+        assert driver.stdout is not None
+        told = json.loads(driver.stdout.readline())
+        driver.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 60
+    there = [*told["forks"], *(number for number, *_ in told["first"] + told["then"])]
+    while left := [one for one in there if processes.command(int(one))]:  # one that nobody waits for has no words
+        assert time.monotonic() < until, left
+        time.sleep(0.2)
+
+
+def test_graphics_cards_are_not_for_forks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(start, "_CARDS", (str(tmp_path / "none"),))
+    assert start.can_fork() == (sys.platform == "linux")
+    monkeypatch.setattr(start, "_CARDS", (str(tmp_path),))
+    assert not start.can_fork()

@@ -46,11 +46,6 @@ _WITH_RAY = (
     "fairsynth.engine.train",
     "fairsynth.engine.trials",
     "fairsynth.engine.units",
-    "fairsynth.stages.embed.embedding",
-    "fairsynth.stages.evaluate.final_training",
-    "fairsynth.stages.finetune.worker",
-    "fairsynth.stages.finetune.stacked_training",
-    "fairsynth.stages.synthesize.generate",
 )
 # Of the words that Ray gives its own script that sets up a worker.
 _CONTEXT, _LANGUAGE = "--serialized-runtime-env-context=", "--language="

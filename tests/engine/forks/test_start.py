@@ -25,6 +25,7 @@ from fairsynth.engine.session import session_of
 with session_of(ResourcesConfig(fork_workers=sys.argv[1])) as session:
     session.connect()
     import ray
+    waits = len(sys.argv) > 2
 
     @ray.remote(num_cpus=1)
     class Worker:
@@ -35,13 +36,12 @@ with session_of(ResourcesConfig(fork_workers=sys.argv[1])) as session:
     def started():
         workers = [Worker.remote() for _ in range(2)]
         told = ray.get([one.tell.remote() for one in workers])
-        for one in workers:
+        for one in [] if waits else workers:
             ray.kill(one)
         return told
 
     forks = [one for one in processes.children()[os.getpid()] if server.__file__ in processes.command(one)]
     first = started()
-    waits = len(sys.argv) > 2
     for one in [] if waits else forks:
         os.kill(one, signal.SIGKILL)
     print(json.dumps({"forks": forks, "first": first, "then": started(), "all": processes.rays()}), flush=True)

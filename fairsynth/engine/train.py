@@ -5,6 +5,7 @@ Only the jobs' own files are durable, never Ray's: a job that starts again resum
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -126,11 +127,29 @@ def _trainer(session: Session, stage: str, name: str, job: Job, storage: Path, r
         # One worker needs no process group, and its controller no torch, which takes seconds to import.
         from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-        return DataParallelTrainer(_run, **options)
+        return _fitting(DataParallelTrainer)(_run, **options)
     from ray.train.torch import TorchConfig, TorchTrainer
 
     backend = "nccl" if worker.gpus >= 1 else "gloo"
-    return TorchTrainer(_run, torch_config=TorchConfig(backend=backend), **options)
+    return _fitting(TorchTrainer)(_run, torch_config=TorchConfig(backend=backend), **options)
+
+
+def _fitting(trainer: Any) -> Any:
+    """A class of trainers; on a local Ray without what frees the machines of a job whose controller has been killed.
+
+    A local Ray ends with its driver. That part asks the dashboard, which is off there, and keeps each job's end waiting
+    for the answer, for twelve seconds.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return trainer
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+    class Local(trainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            there = super()._create_default_callbacks()
+            return [one for one in there if not isinstance(one, PlacementGroupCleanerCallback)]
+
+    return Local
 
 
 def _run(config: Mapping[str, Any]) -> dict[str, Any]:

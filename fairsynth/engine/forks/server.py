@@ -18,8 +18,8 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fairsynth.engine.forks.worker import ADDRESS, LENGTH
@@ -77,11 +77,13 @@ def main(address: str) -> None:
         environment |= json.loads(line or "{}")
         os.environ.update(environment)
         if line:
-            _import(_WITH_RAY)
+            with _ids_of_the_system():
+                _import(_WITH_RAY)
         gc.collect()
         gc.freeze()  # else a fork's first collection copies all that it shares
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-        request = _serve(here, environment) if line else None
+        good = bool(line) and unlike()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+        request = _serve(here, environment) if good else None
     if request is None:
         shutil.rmtree(os.path.dirname(address), ignore_errors=True)
         os._exit(0)  # without a second for taking all those modules down
@@ -93,6 +95,44 @@ def _import(names: tuple[str, ...]) -> None:
     for name in names:
         with suppress(Exception):
             importlib.import_module(name)
+
+
+@contextmanager
+def _ids_of_the_system() -> Iterator[None]:
+    """Ids that Ray draws as it is imported come from the system meanwhile.
+
+    Its own generator has a state as soon as one number is drawn. All forks would go on from there, and two workers that
+    give their tasks the same ids end a third one, which gets both.
+    """
+    from ray import actor
+
+    class Ids(actor.ActorClassID):  # type: ignore[misc]
+        @classmethod
+        def from_random(cls) -> Any:
+            return theirs(os.urandom(theirs.size()))
+
+    theirs, actor.ActorClassID = actor.ActorClassID, Ids
+    try:
+        yield
+    finally:
+        actor.ActorClassID = theirs
+
+
+def unlike() -> bool:
+    """Whether two forks of this process draw unlike ids."""
+    drawn = []
+    for _ in range(2):
+        there, here = os.pipe()
+        fork = _fork()
+        if fork == 0:
+            os.write(here, sys.modules["ray"].UniqueID.from_random().binary())
+            os._exit(0)
+        os.close(here)
+        drawn.append(os.read(there, 100))
+        os.close(there)
+        if fork > 0:
+            os.waitpid(fork, 0)
+    return all(drawn) and drawn[0] != drawn[1]
 
 
 def _serve(here: socket.socket, environment: Mapping[str, str]) -> Request | None:

@@ -40,6 +40,7 @@ class Server:
         scripts = os.path.join(ray.__path__[0], "_private", "workers", "default_worker.py")
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, server.__file__, address, scripts],
+            env=dict(os.environ),  # as Ray does; a library may have put more into the C library's
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

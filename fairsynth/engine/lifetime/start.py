@@ -35,6 +35,8 @@ _LOCAL = {
     # Idle workers are useless: every stage's workers need an environment of their own.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
+    # Nobody takes this machine away with a notice to Ray.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray warns when many workers start at once, which is what a run does.
     "RAY_worker_maximum_startup_concurrency": "8",
     # Memory that a training step frees is kept for the next one, in large pages: else a tenth of a small network's step

@@ -57,7 +57,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     code = f"""
 import sys
 from fairsynth.engine.forks import server
-server._BEFORE_RAY = server._WITH_RAY = ()
+server._BEFORE_RAY, server._WITH_RAY = (), ("ray",)
 server.main({str(folder / "s")!r})
 """
     environment = its_environment()
@@ -113,3 +113,17 @@ def test_half_a_request_does_no_harm(address: str, tmp_path: Path) -> None:
     script.write_text(TOLD, "utf-8")
     (words, *_), asker = ask(script, tmp_path)
     assert words == ["--id=a b"]
+
+
+def test_forks_that_would_draw_the_same_ids_are_noticed() -> None:
+    code = """
+import ray
+from fairsynth.engine.forks import server
+first = server.unlike()
+ray.UniqueID.from_random()
+print(first, server.unlike())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=its_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]

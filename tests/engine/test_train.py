@@ -135,3 +135,18 @@ def test_a_budget_stops_jobs_at_work_and_what_they_left_is_counted(
     for thread in (one for one in threading.enumerate() if one.name.endswith("(fit)")):
         thread.join(timeout=120)
     session.jobs_left = False
+
+
+def test_a_local_job_does_not_wait_for_a_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    class Trainer:
+        def _create_default_callbacks(self) -> list[object]:
+            return [PlacementGroupCleanerCallback(), "another"]
+
+    assert hasattr(DataParallelTrainer, "_create_default_callbacks"), "Ray's own name for it"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert train._fitting(Trainer)()._create_default_callbacks() == ["another"]
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert train._fitting(Trainer) is Trainer

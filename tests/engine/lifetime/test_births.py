@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fairsynth
+from fairsynth.engine.forks import server, worker
 from fairsynth.engine.lifetime import births, processes
 from fairsynth.engine.lifetime.births import Births
 
@@ -117,6 +118,7 @@ import sys
 from fairsynth import console, interrupts
 from fairsynth.config import ResourcesConfig
 from fairsynth.engine.each_node import on_each_node
+from fairsynth.engine.forks import server, worker
 from fairsynth.engine.lifetime import births, processes
 from fairsynth.engine.session import session_of
 
@@ -149,3 +151,23 @@ def test_a_command_ends_then_and_leaves_no_process(tmp_path: Path) -> None:
     )
     assert done.stderr.count("\n") == 1 and done.stderr.endswith("finished work is kept, the same command goes on\n")
     assert done.stdout and [number for number in done.stdout.split() if processes.command(int(number))] == []
+
+
+def test_who_asks_for_a_fork_and_has_one_has_not_ended(
+    there: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script that Ray starts ends when its worker is forked; forks are another process's children."""
+    monkeypatch.setattr(births, "PATIENCE", 0.0)
+    forks = {31: f"python {server.__file__} /ray/s /ray/default_worker.py"}
+    titles = there | {30: f"python {server.__file__} /ray/s /ray/default_worker.py"}
+    monkeypatch.setattr(processes, "children", lambda: {RAYLET: list(there), os.getpid(): [30], 30: list(forks)})
+    monkeypatch.setattr(processes, "command", lambda number: (titles | there | forks)[number])
+    seen = Births(RAYLET, tmp_path / "raylet.err")
+    for number in (13, 14, 15):
+        there[number] = f"python {worker.__file__} /ray/default_worker.py"
+        assert seen.look() == ""
+        del there[number]
+        assert seen.look() == "", "it has got what it asked for"
+    assert not seen.well
+    forks[31] = "ray::IDLE"
+    assert seen.look() == "" and seen.well

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.support.docs.measured import chaos, comparing, demo, history, plan, scale, sets, speed, worlds
+from tests.support.docs.measured import chaos, comparing, demo, history, plan, scale, sets, speed, startup, worlds
 from tests.support.docs.measured.results import percent, result
 from tests.support.docs.measured.text import figures, flat, said, uncovered
 from tests.support.docs.measured.unsourced import NO_MEASUREMENTS, UNSOURCED, Span
@@ -17,7 +17,7 @@ from tests.support.docs.pages import ROOT, read_pages
 PAGES = {name: text for name, text in read_pages().items() if name not in ("docs/configuration.md", "CHANGELOG.md")}
 RESULTS = sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json"))
 SAYINGS: dict[str, list[str]] = defaultdict(list)
-for source in (chaos, comparing, demo, history, plan, scale, sets, speed, worlds):
+for source in (chaos, comparing, demo, history, plan, scale, sets, speed, startup, worlds):
     for page, found in source.sayings().items():
         SAYINGS[page] += found
 

@@ -68,13 +68,12 @@ Request = Mapping[str, Any]
 
 def main(address: str) -> None:
     """Serve until stdin ends; in a fork, become the worker."""
-    environment = dict(os.environ)  # libraries add to it
     with socket.socket(socket.AF_UNIX) as here:
         here.bind(address)
         here.listen(128)
         _import(_BEFORE_RAY)
         line = sys.stdin.buffer.readline()
-        environment |= json.loads(line or "{}")
+        environment = json.loads(line or "{}")
         os.environ.update(environment)
         if line:
             with _ids_of_the_system():

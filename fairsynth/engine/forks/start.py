@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 
 from fairsynth.engine.forks import server, worker
@@ -31,8 +32,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = ""
 
-    def begin(self, folder: str) -> dict[str, str]:
-        """Start it, with a socket below ``folder``. Returns variables for Ray's processes, by which workers find it."""
+    def begin(self, folder: str, path: Mapping[str, str]) -> dict[str, str]:
+        """Start it, with a socket below ``folder``; ``path`` is the variable by which it finds fairsynth.
+
+        Returns variables for Ray's processes, by which workers find the server.
+        """
         import ray
 
         self._folder = tempfile.mkdtemp(prefix="forks-", dir=folder)  # for this user alone, and so is its socket
@@ -40,7 +44,8 @@ class Server:
         scripts = os.path.join(ray.__path__[0], "_private", "workers", "default_worker.py")
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, server.__file__, address, scripts],
-            env=dict(os.environ),  # as Ray does; a library may have put more into the C library's
+            # As Ray does: libraries may have put more into the C library's environment.
+            env=dict(os.environ) | path,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

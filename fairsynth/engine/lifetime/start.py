@@ -84,7 +84,7 @@ def start(ray: Any, forks: Server | None = None) -> None:
     with ExitStack() as stack:
         stack.enter_context(_environment(_LOCAL | {"PYTHONSAFEPATH": "1"} | _without_current_folder()))
         if forks is not None:
-            stack.enter_context(_environment(forks.begin(folder)))
+            stack.enter_context(_environment(forks.begin(folder, own_path())))
         stack.enter_context(few_processes(worker.__file__ if forks else None))
         stack.enter_context(_loopback())
         stack.enter_context(_cpp_leaves_signals_alone(ray))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import fairsynth
 from fairsynth.engine.forks import start
 from fairsynth.engine.lifetime import processes
 from tests.engine.lifetime.test_start import environment
@@ -50,10 +51,10 @@ with session_of(ResourcesConfig(fork_workers=sys.argv[1])) as session:
 """
 
 
-def run(*words: str, ray: Path) -> dict[str, list[list[float]]]:
+def run(*words: str, ray: Path, code: str = SESSION, **variables: str) -> dict[str, list[list[float]]]:
     done = subprocess.run(
-        [sys.executable, "-c", SESSION, *words],
-        env=environment(RAY_TMPDIR=str(ray)),
+        [sys.executable, "-c", code, *words],
+        env=environment(RAY_TMPDIR=str(ray)) | variables,
         capture_output=True,
         text=True,
         timeout=300,
@@ -79,6 +80,20 @@ def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert {threads for *_, threads in first + then} == {1}
     assert not [one for one in told["all"] if processes.command(int(one))]  # type: ignore[call-overload]
     assert not list((ray / "ray").glob("forks-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
+def test_a_checkout_that_is_found_by_the_program_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Neither installed nor in PYTHONPATH: the driver's own path leads there."""
+    here = str(Path(fairsynth.__file__).parents[1])
+    told = run(
+        "auto",
+        ray=tmp_path_factory.mktemp("r"),
+        code=f"import sys; sys.path.insert(0, {here!r})\n{SESSION}",
+        PYTHONPATH="",
+    )
+    assert {parent for _, parent, *_ in told["first"]} == {*told["forks"]}
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""What starting a local Ray, its workers and its jobs takes."""

@@ -5,7 +5,6 @@ Only the jobs' own files are durable, never Ray's: a job that starts again resum
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairsynth.engine.each_node import require_shared
 from fairsynth.engine.failures import packed, translated, unpacked
+from fairsynth.engine.lifetime import processes
 from fairsynth.engine.lifetime.beats import Beats
 from fairsynth.engine.lifetime.hangs import replaced
 from fairsynth.engine.progress import Work
@@ -135,12 +135,12 @@ def _trainer(session: Session, stage: str, name: str, job: Job, storage: Path, r
 
 
 def _fitting(trainer: Any) -> Any:
-    """A class of trainers; on a local Ray without what frees the machines of a job whose controller has been killed.
+    """A class of trainers; on a Ray of this process's own without what frees the machines of a job whose controller has been killed.
 
-    A local Ray ends with its driver. That part asks the dashboard, which is off there, and keeps each job's end waiting
+    Such a Ray ends with its driver. That part asks the dashboard, which is off there, and keeps each job's end waiting
     for the answer, for twelve seconds.
     """
-    if os.environ.get("RAY_ADDRESS"):
+    if not processes.started():
         return trainer
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 

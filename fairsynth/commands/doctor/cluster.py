@@ -134,7 +134,8 @@ def answer(question: Mapping[str, Any]) -> list[Check]:
     config, probe = RunConfig.model_validate(question["config"]), question["probe"]
     token = os.urandom(16).hex()
     leave(probe, "token", token)
-    with session_of(config.resources) as session:
+    # Its few workers need no libraries beforehand.
+    with session_of(config.resources.model_copy(update={"fork_workers": "never"})) as session:
         try:
             found = cluster(session)
         except InfrastructureError as error:

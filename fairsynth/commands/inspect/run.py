@@ -64,7 +64,8 @@ def _checked(config: RunConfig, storage: Storage, metadata: Metadata) -> pa.Tabl
             *(work({"rows": rows})["checked"] for rows in _batches(metadata)),
         ]
     else:
-        with session_of(config.resources) as session:
+        # Workers that look at images need neither torch nor models.
+        with session_of(config.resources.model_copy(update={"fork_workers": "never"})) as session:
             tables = list(stream(session, "inspect", _batches(metadata), work))
     return pa.concat_tables(tables).sort_by("path")
 

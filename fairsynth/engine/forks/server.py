@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import shutil
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fairsynth.engine.forks.worker import ADDRESS, LENGTH
+from fairsynth.engine.forks.worker import ADDRESS, LENGTH, script
 
 # What workers of most runs import, to the modules that load their models; others import the rest themselves.
 _BEFORE_RAY = (
@@ -63,6 +64,7 @@ _MAY_DIFFER = frozenset(
 )
 # Seconds for a request that has begun to be whole.
 _PATIENCE = 5.0
+_PARTS = {"words", "environment", "folder", "nice", "blocked", "score", "files"}
 Request = Mapping[str, Any]
 
 
@@ -127,9 +129,10 @@ def unlike() -> bool:
             os.write(here, sys.modules["ray"].UniqueID.from_random().binary())
             os._exit(0)
         os.close(here)
-        drawn.append(os.read(there, 100))
+        drawn.append(os.read(there, 100) if select.select([there], [], [], _PATIENCE)[0] else b"")
         os.close(there)
         if fork > 0:
+            os.kill(fork, signal.SIGKILL)
             os.waitpid(fork, 0)
     return all(drawn) and drawn[0] != drawn[1]
 
@@ -142,18 +145,33 @@ def _serve(here: socket.socket, environment: Mapping[str, str]) -> Request | Non
             return None
         with here.accept()[0] as asker:
             request, files = _received(asker)
-            if request is not None and fits(request, environment) and _fork() == 0:
-                os.setpgid(0, 0)  # Ray ends a worker's whole group with it
-                for number, file in enumerate(files):
-                    os.dup2(file, number)
-                with suppress(OSError):
-                    asker.sendall(b"1")
-            else:
-                request = None
+            forked = request is not None and len(files) == 3 and fits(request, environment) and _fork() == 0
+            if forked and request is not None:
+                _begin(request, files, asker)
             for file in files:
                 os.close(file)
-            if request is not None:
+            if forked:
                 return request
+
+
+def _begin(request: Request, files: list[int], asker: socket.socket) -> None:
+    """Be what a process of its own would be, then say so; end if nobody waits for it any more, or if it can't be done."""
+    try:
+        os.setpgid(0, 0)  # Ray ends a worker's whole group with it
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(request["environment"] | _context(request["words"]).get("env_vars", {}))
+        os.chdir(request["folder"])
+        os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["files"]))
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(request["score"])
+        signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+        asker.sendall(b"1")
+    except (OSError, ValueError):
+        os._exit(1)
 
 
 def _received(asker: socket.socket) -> tuple[Request | None, list[int]]:
@@ -165,7 +183,8 @@ def _received(asker: socket.socket) -> tuple[Request | None, list[int]]:
         length, text = int.from_bytes(head, "big"), b""
         while len(text) < length and (more := asker.recv(length - len(text))):
             text += more
-        return json.loads(text), files
+        request = json.loads(text)
+        return request if isinstance(request, dict) and request.keys() >= _PARTS else None, files
     return None, files
 
 
@@ -192,22 +211,14 @@ def _context(words: list[str]) -> dict[str, Any]:
 
 
 def _become(request: Request) -> None:
-    """Be what a process of its own would be, and run Ray's worker."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.environ.clear()
-    os.environ.update(request["environment"] | _context(request["words"]).get("env_vars", {}))
-    os.environ.pop(ADDRESS, None)
-    os.chdir(request["folder"])
-    os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(request["score"])
-    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    """Run Ray's worker."""
     # Generators that nobody seeds: else all forks go on from the server's state.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     if "torch" in sys.modules:
         sys.modules["torch"].default_generator.seed()
-    sys.argv = [word for word in request["words"] if not word.startswith((_CONTEXT, _LANGUAGE))]
+    words = [word for word in request["words"] if not word.startswith((_CONTEXT, _LANGUAGE))]
+    sys.argv = words[words.index(script(words)) :]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

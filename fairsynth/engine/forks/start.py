@@ -11,13 +11,21 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 
+from fairsynth import interrupts
 from fairsynth.engine.forks import server, worker
 
-# Seconds that it has to go.
-_GOES = 2.0
-# What a machine with graphics cards has there: NVIDIA's, AMD's, others. A library that looks for them as it is imported
-# spoils them for forks.
-_CARDS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel")
+# What a machine with graphics cards or the like has there: NVIDIA's (a driver's, a board's, Windows' own), AMD's, others.
+# A library that looks for them as it is imported spoils them for forks.
+_CARDS = (
+    "/dev/nvidiactl",
+    "/proc/driver/nvidia",
+    "/dev/nvhost-ctrl",
+    "/dev/nvmap",
+    "/dev/dxg",
+    "/dev/kfd",
+    "/dev/accel",
+    "/dev/accel0",
+)
 
 
 def can_fork() -> bool:
@@ -25,12 +33,20 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not any(os.path.exists(card) for card in _CARDS)
 
 
+_folders = set[str]()
+
+
+def clear() -> None:
+    """Remove the folders of servers: one that is killed cannot."""
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)
+
+
 class Server:
     """A process that workers are forked from."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder = ""
 
     def begin(self, folder: str, path: Mapping[str, str]) -> dict[str, str]:
         """Start it, with a socket below ``folder``; ``path`` is the variable by which it finds fairsynth.
@@ -38,12 +54,15 @@ class Server:
         Returns variables for Ray's processes, by which workers find the server.
         """
         import ray
+        from ray._private.services import _site_flags
 
-        self._folder = tempfile.mkdtemp(prefix="forks-", dir=folder)  # for this user alone, and so is its socket
-        address = os.path.join(self._folder, "s")
+        own = tempfile.mkdtemp(prefix="forks-", dir=folder)  # for this user alone, and so is its socket
+        _folders.add(own)
+        interrupts.before_the_end(clear)
+        address = os.path.join(own, "s")
         scripts = os.path.join(ray.__path__[0], "_private", "workers", "default_worker.py")
         self._process = subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, server.__file__, address, scripts],
+            [sys.executable, *_site_flags(), server.__file__, address, scripts],
             # As Ray does: libraries may have put more into the C library's environment.
             env=dict(os.environ) | path,
             stdin=subprocess.PIPE,
@@ -63,15 +82,11 @@ class Server:
 
     def end(self) -> None:
         """End it; what was forked from it is Ray's."""
-        if not self._process:
-            return
-        if self._process.stdin:
-            with suppress(OSError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(_GOES)
-        except subprocess.TimeoutExpired:
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
+            if self._process.stdin:
+                with suppress(OSError):
+                    self._process.stdin.close()
         self._process = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        clear()

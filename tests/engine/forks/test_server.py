@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 from fairsynth.engine.forks import server, worker
 
 ENVIRONMENT = {"PATH": "/bin", "OMP_NUM_THREADS": "1"}
+FILES = 700
 WORDS = ["/ray/default_worker.py", "--worker-id=1", "--language=PYTHON"]
 
 
@@ -75,19 +78,32 @@ server.main({str(folder / "s")!r})
 
 
 TOLD = """
-import json, os, sys
+import json, os, resource, sys
 print(json.dumps([sys.argv[1:], os.getcwd(), os.getpid(), os.getpgrp(), os.environ.get("FAIRSYNTH_FORKS"), __name__,
-                  os.environ.get("SPT_NOENV"), os.getpriority(os.PRIO_PROCESS, 0)]))
+                  os.environ.get("SPT_NOENV"), os.getpriority(os.PRIO_PROCESS, 0),
+                  resource.getrlimit(resource.RLIMIT_NOFILE)[0]]))
 """
 
 
-def ask(script: Path, folder: Path) -> tuple[list[object], int]:
+def changed() -> None:
+    """Ray raises the one after the server has started, and lowers the other."""
+    os.nice(3)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def ask(script: Path, folder: Path, *flags: str) -> tuple[list[object], int]:
     """Run the worker's script as Ray does, for a worker that says what it is. Returns that, and the number of the asker."""
     environment = its_environment() | {"SPT_NOENV": "1"}
-    words = [sys.executable, worker.__file__, str(script), "--id=a b", "--language=PYTHON", *context(env_vars={})]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, env=environment, cwd=folder, preexec_fn=lambda: os.nice(3)
-    ) as one:
+    words = [
+        sys.executable,
+        worker.__file__,
+        *flags,
+        str(script),
+        "--id=a b",
+        "--language=PYTHON",
+        *context(env_vars={}),
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=folder, preexec_fn=changed) as one:
         assert one.stdout is not None
         return json.loads(one.stdout.read()), one.pid
 
@@ -96,16 +112,22 @@ def test_a_worker_is_forked(address: str, tmp_path: Path) -> None:
     script = tmp_path / "default_worker.py"
     script.write_text(TOLD, "utf-8")
     nice = os.getpriority(os.PRIO_PROCESS, 0) + 3
-    for _ in range(2):
-        (words, folder, number, group, variable, name, set_, its_nice), asker = ask(script, tmp_path)
+    for flags in ([], ["-s"]):
+        (words, folder, number, group, variable, name, set_, its_nice, files), asker = ask(script, tmp_path, *flags)
         assert words == ["--id=a b"] and folder == str(tmp_path) and name == "__main__"
-        assert number != asker and group == number and variable is None and (set_, its_nice) == ("1", nice)
+        assert (
+            number != asker and group == number and variable is None and (set_, its_nice, files) == ("1", nice, FILES)
+        )
 
 
 def test_half_a_request_does_no_harm(address: str, tmp_path: Path) -> None:
-    import socket
-
-    for text in (b"", b"12", (100).to_bytes(worker.LENGTH, "big") + b"{", (2).to_bytes(worker.LENGTH, "big") + b"[1"):
+    for text in (
+        b"",
+        b"12",
+        (2).to_bytes(worker.LENGTH, "big") + b"{}",
+        (100).to_bytes(worker.LENGTH, "big") + b"{",
+        (2).to_bytes(worker.LENGTH, "big") + b"[1",
+    ):
         with socket.socket(socket.AF_UNIX) as asker:
             asker.connect(address)
             asker.sendall(text)
@@ -127,3 +149,21 @@ print(first, server.unlike())
         [sys.executable, "-c", code], env=its_environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_nobody_is_forked_for_who_has_gone(address: str, tmp_path: Path) -> None:
+    """A launcher that has waited for too long becomes the worker itself: a second one must not."""
+    (tmp_path / "default_worker.py").write_text(f"open({str(tmp_path / 'forked')!r}, 'w')", "utf-8")
+    environment = its_environment()
+    request = {"words": [str(tmp_path / "default_worker.py")], "environment": environment, "folder": str(tmp_path)}
+    more = {"nice": 0, "blocked": [], "score": "0", "files": resource.getrlimit(resource.RLIMIT_NOFILE)}
+    text = json.dumps(request | more).encode()
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(address)
+        socket.send_fds(asker, [len(text).to_bytes(worker.LENGTH, "big") + text], [0, 1, 2])
+        asker.close()
+    script = tmp_path / "next" / "default_worker.py"
+    script.parent.mkdir()
+    script.write_text(TOLD, "utf-8")
+    assert ask(script, tmp_path)[0][0] == ["--id=a b"], "the server has gone on"
+    assert not (tmp_path / "forked").exists()

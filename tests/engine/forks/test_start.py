@@ -64,6 +64,14 @@ def run(*words: str, ray: Path, code: str = SESSION, **variables: str) -> dict[s
     return dict(json.loads(done.stdout))
 
 
+def gone(numbers: list[int]) -> None:
+    """Wait until none of these processes is there. One that nobody waits for has no words."""
+    until = time.monotonic() + 45
+    while left := [one for one in numbers if processes.command(one)]:
+        assert time.monotonic() < until, [processes.command(one) for one in left]
+        time.sleep(0.2)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
 def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -78,7 +86,7 @@ def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert len({drawn for _, _, drawn, *_ in first + then}) == 4
     assert len({drawn for _, _, _, drawn, _ in first + then}) == 4
     assert {threads for *_, threads in first + then} == {1}
-    assert not [one for one in told["all"] if processes.command(int(one))]  # type: ignore[call-overload]
+    gone([int(one) for one in told["all"]])  # type: ignore[call-overload]
     assert not list((ray / "ray").glob("forks-*"))
 
 
@@ -115,11 +123,7 @@ def test_nothing_outlives_a_killed_driver(tmp_path_factory: pytest.TempPathFacto
         assert driver.stdout is not None
         told = json.loads(driver.stdout.readline())
         driver.send_signal(signal.SIGKILL)
-    until = time.monotonic() + 60
-    there = [*told["forks"], *(number for number, *_ in told["first"] + told["then"])]
-    while left := [one for one in there if processes.command(int(one))]:  # one that nobody waits for has no words
-        assert time.monotonic() < until, left
-        time.sleep(0.2)
+    gone([*told["forks"], *(int(number) for number, *_ in told["first"] + told["then"])])
 
 
 def test_graphics_cards_are_not_for_forks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

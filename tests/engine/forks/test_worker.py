@@ -19,7 +19,7 @@ def test_a_worker_starts_as_always(address: str | None, tmp_path: Path) -> None:
     if address:
         environment[worker.ADDRESS] = str(tmp_path / address)
     (tmp_path / "silent").write_text("no socket", "utf-8")
-    words = [str(tmp_path / "default_worker.py"), "--node-id=1"]
+    words = ["-s", str(tmp_path / "default_worker.py"), "--node-id=1"]
     done = subprocess.run(
         [sys.executable, worker.__file__, *words],
         env=environment,

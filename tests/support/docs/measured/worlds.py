@@ -12,6 +12,13 @@ from tests.support.docs.measured.results import Json, around, bare, percent, res
 from tests.support.docs.measured.text import said
 
 WGA, OURS = "worst_group_accuracy", "real images alone"
+RIVALS = {
+    ("90 %", "balanced"): "worlds_rivals_90",
+    ("99 %", "balanced"): "worlds_rivals_99",
+    ("99 %", "biased"): "worlds_rivals_99_biased",
+    ("99.9 %", "balanced"): "worlds_rivals_999",
+    ("99.9 %", "biased"): "worlds_rivals_999_biased",
+}
 
 
 def sayings() -> Mapping[str, list[str]]:
@@ -22,7 +29,24 @@ def sayings() -> Mapping[str, list[str]]:
         *_table("worlds_biased", ours_around=False, accuracy_around=False),
         *_table("worlds_95_biased"),
     ]
-    return {"docs/worlds.md": [*tables, *_sets()]}
+    return {"docs/worlds.md": [*tables, _rivals(), *_sets()]}
+
+
+def _rivals() -> str:
+    """The table of four rivals, of one repetition each."""
+    lines = []
+    for (severity, validation), name in RIVALS.items():
+        content = result(name)
+        rows = {(one["dataset"], one["variant"] or one["method"]): one["figures"][WGA] for one in content["rows"]}
+        for beside in content["beside"]:
+            world, gaps = beside["dataset"], beside["differences"]
+            methods = ("group-dro", "dfr", "afr", "lisa", OURS)
+            figures = (bare(rows[world, method]["mean"]) for method in methods)
+            gap = [bare(gaps[figure]["mean"], 1, "+") for figure in (WGA, "accuracy")]
+            lines.append(row(severity, validation, f"`{world}`", *figures, *gap))
+        over = (_over_worlds([one["differences"][figure] for one in content["beside"]]) for figure in (WGA, "accuracy"))
+        lines.append(row(severity, validation, "mean", "", "", "", "", "", *(_gap(one) for one in over)))
+    return "\n".join(lines)
 
 
 def _table(name: str, rivals_around: bool = False, ours_around: bool = True, accuracy_around: bool = True) -> list[str]:

@@ -158,8 +158,8 @@ def _begin(request: Request, files: list[int], asker: socket.socket) -> None:
     """Be what a process of its own would be, then say so; end if nobody waits for it any more, or if it can't be done."""
     try:
         os.setpgid(0, 0)  # Ray ends a worker's whole group with it
-        for number, file in enumerate(files):
-            os.dup2(file, number)
+        for number, given in enumerate(files):
+            os.dup2(given, number)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(request["environment"] | _context(request["words"]).get("env_vars", {}))

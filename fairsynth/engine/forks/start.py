@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 
 from fairsynth import interrupts
@@ -48,7 +47,7 @@ class Server:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def begin(self, folder: str, path: Mapping[str, str]) -> dict[str, str]:
+    def begin(self, folder: str, path: dict[str, str]) -> dict[str, str]:
         """Start it, with a socket below ``folder``; ``path`` is the variable by which it finds fairsynth.
 
         Returns variables for Ray's processes, by which workers find the server.

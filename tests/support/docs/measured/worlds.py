@@ -14,6 +14,7 @@ from tests.support.docs.measured.text import said
 WGA, OURS = "worst_group_accuracy", "real images alone"
 RIVALS = {
     ("99 %", "balanced"): "worlds_rivals_99",
+    ("99 %", "biased"): "worlds_rivals_99_biased",
     ("99.9 %", "balanced"): "worlds_rivals_999",
     ("99.9 %", "biased"): "worlds_rivals_999_biased",
 }

@@ -39,7 +39,7 @@ def script(words: list[str]) -> str:
 
 
 def _is_forked(address: str, words: list[str]) -> bool:
-    """Raises OSError if there is no server, or one of another user."""
+    """False if it is not: the server refuses, or is another user's. Raises OSError if there is none."""
     with open("/proc/self/oom_score_adj", encoding="ascii") as file:
         score = file.read().strip()
     request = {

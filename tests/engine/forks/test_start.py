@@ -16,6 +16,7 @@ from fairsynth.engine.forks import start
 from fairsynth.engine.lifetime import processes
 from tests.engine.lifetime.test_start import environment
 
+where_forks_are = pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
 SESSION = """
 import json, os, signal, sys, time
 from fairsynth.config import ResourcesConfig
@@ -73,7 +74,7 @@ def gone(numbers: list[int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
+@where_forks_are
 def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
     ray = tmp_path_factory.mktemp("r")
     told = run("auto", ray=ray)
@@ -91,7 +92,7 @@ def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
+@where_forks_are
 def test_a_checkout_that_is_found_by_the_program_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Neither installed nor in PYTHONPATH: the driver's own path leads there."""
     here = str(Path(fairsynth.__file__).parents[1])
@@ -111,7 +112,7 @@ def test_workers_need_not_be(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not start.can_fork(), reason="workers are not forked here")
+@where_forks_are
 def test_nothing_outlives_a_killed_driver(tmp_path_factory: pytest.TempPathFactory) -> None:
     ray = tmp_path_factory.mktemp("r")
     with subprocess.Popen(

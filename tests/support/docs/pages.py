@@ -104,7 +104,7 @@ def script_options(source: str) -> dict[str, bool]:
     """Options that a script gives to argparse, and whether each must be given."""
     tree = ast.parse(source)
     loops = {
-        node.target.id: ast.literal_eval(node.iter)
+        node.target.id: [one.value for one in node.iter.elts if isinstance(one, ast.Constant)]
         for node in ast.walk(tree)
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and isinstance(node.iter, ast.Tuple)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,9 @@ from fairsynth.classify.epoch import Choice
 from fairsynth.classify.images import Images
 from fairsynth.classify.losses import FeatureLoss, GroupDRO
 from fairsynth.classify.methods import Phase
+from fairsynth.classify.styles import exchanged
 from fairsynth.models.classifier import Classifier
+from fairsynth.models.data_parallel import Ranks
 from fairsynth.models.state_files import read_state, write_state
 
 
@@ -44,6 +47,10 @@ class Loop:
     """Takes the place of ``loss``."""
     average: Average | None = None
     """Of the classifier's weights: what the phase ends with."""
+
+    def as_seen(self, n: int, ranks: Ranks, rng: torch.Generator) -> AbstractContextManager[None]:
+        """Within it the networks see a batch of ``n`` images with or without styles exchanged, as the phase says."""
+        return exchanged(self.networks if self.phase.styles else (), n, ranks, rng)
 
 
 class Point(NamedTuple):

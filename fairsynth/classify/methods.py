@@ -51,7 +51,8 @@ class Phase:
     ``images``: mixed is real and synthetic in one set, filled the real ones and, of each group, the synthetic ones that
     it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``validation``: from
     validation images, too. ``sampling``: groups is with replacement, every group equally often; errors repeats each
-    training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly.
+    training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly. ``styles``: and exchange
+    their styles.
     ``averaged``: it ends with the running mean of the weights, and only that may be chosen. ``anew``: begins with a new
     classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the linear
     layer.
@@ -65,6 +66,7 @@ class Phase:
     sampling: Literal["shuffled", "groups", "errors"] = "shuffled"
     validation: bool = False
     strong: bool = False
+    styles: bool = False
     averaged: bool = False
     head_only: bool = False
     anew: bool = False
@@ -90,8 +92,9 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
         found = _ours(numbers(setting), policy_of(setting, config), config)
     else:
         found = _theirs(method, numbers(setting), config)
-    strong = setting.get("augmentation", config.augmentation) == "strong"
-    return [replace(phase, strong=strong and not phase.head_only) for phase in found]
+    change = setting.get("augmentation", config.augmentation)
+    strong, styles = change in ("strong", "styles"), change == "styles"
+    return [phase if phase.head_only else replace(phase, strong=strong, styles=styles) for phase in found]
 
 
 def without_result(method: str, how: str) -> str:

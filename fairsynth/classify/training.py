@@ -165,7 +165,8 @@ class Training:
         times = int(self.numbers.get("up_weight", 1))
         orders = batches.orders(images, phase, self.rng, loop.errors, times)
         for index in (index for places in orders for index in batches.cut(places, self.config.batch_size)):
-            loss = self._batch_loss(loop, index)
+            with loop.as_seen(len(index), self.ranks, self.rng):
+                loss = self._batch_loss(loop, index)
             loop.optimizer.zero_grad()
             loss.backward()
             for network in loop.networks:

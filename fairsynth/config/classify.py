@@ -12,7 +12,7 @@ from fairsynth.config.types import Few, Fraction, Generator, Positive, Section, 
 Synthetic = Literal["none", "pretrain", "mix", "fill"]
 Stage2 = Literal["last-layer", "full", "group-dro", "dfr", "none"]
 ValidationUse = Literal["choose", "learn"]
-Augmentation = Literal["light", "strong"]
+Augmentation = Literal["light", "strong", "styles"]
 Method = Literal[
     "erm", "resample", "reweight", "group-dro", "jtt", "lff", "lisa", "dfr", "dfr-train", "afr", "ffr", "fairsynth"
 ]
@@ -47,7 +47,7 @@ class ClassifyConfig(Section):
     validation: ValidationUse | None = None
     """What fairsynth's validation images are for. choose: epochs and settings (and dfr's layer); learn: the whole network learns from them as from training images, every group alike, and no epoch is chosen; null: searched. Policies are compared by cross-fitting: each learns from one half and is judged by the other."""
     augmentation: Augmentation | None = None
-    """How images change while a classifier learns. light: as augment and flip say; strong: by four random changes more of six (place, colour, light, sharpness, a covered part, noise), and with several passes over few images in each epoch, about 2,500 images; null: searched, for every method."""
+    """How images change while a classifier learns. light: as augment and flip say; strong: by four random changes more of six (place, colour, light, sharpness, a covered part, noise), and with several passes over few images in each epoch, about 2,500 images; styles: as strong, and in half of the batches images exchange the mean and deviation of the network's first maps, so that tint, light or texture tell less; null: searched, light and strong for every method, styles for fairsynth alone."""
 
 
 class TuneConfig(Section):

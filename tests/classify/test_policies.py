@@ -8,7 +8,17 @@ from typing import get_args
 import pytest
 
 from fairsynth.classify.methods import phases
-from fairsynth.classify.policies import PAPERS, POLICIES, Policy, in_words, need_cross_fitting, policies, policy_of
+from fairsynth.classify.policies import (
+    MANY,
+    PAPERS,
+    POLICIES,
+    Policy,
+    in_words,
+    need_cross_fitting,
+    ordered,
+    policies,
+    policy_of,
+)
 from fairsynth.config import ClassifyConfig
 from fairsynth.config.classify import Augmentation, Stage2, Synthetic, ValidationUse
 from fairsynth.stages.tune.search_space import setting
@@ -72,7 +82,14 @@ def test_what_learns_from_validation_is_cross_fitted_and_so_are_several() -> Non
     assert not need_cross_fitting([Policy("none", "none")])
 
 
+def test_exchanged_styles_come_first_where_a_group_has_few_images_and_last_where_all_have_many() -> None:
+    few, many = ordered(POLICIES, MANY - 1), ordered(POLICIES, MANY)
+    assert few == POLICIES and few[0] == Policy("none", "none", "learn", "styles")
+    plain = [policy for policy in POLICIES if policy.augmentation != "styles"]
+    assert many == (*plain, *POLICIES[:2]) and many[0] == Policy("none", "none", "learn", "strong")
+
+
 def test_every_policy_has_words() -> None:
     parts = [get_args(part) for part in (Synthetic, Stage2, ValidationUse, Augmentation)]
     texts = {in_words(Policy(*each)) for each in product(*parts)}
-    assert len(texts) == 4 * 5 * 2 * 2 and not any("None" in text for text in texts)
+    assert len(texts) == 4 * 5 * 2 * 3 and not any("None" in text for text in texts)

@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from fairsynth.classify.styles import exchanged
 from fairsynth.classify.training import Training, saved_epochs
 from fairsynth.errors import InfrastructureError
+from fairsynth.models.classifier import build_classifier
 from fairsynth.models.data_parallel import Ranks, SharedBatchNorm, share_norms
 from tests.support.training import CONFIG, SETTING, data, state
 
@@ -163,6 +165,23 @@ def test_data_parallel_training_is_training_alone(data: Any, method: str, world:
     ]
     assert max(differences) < 0.025 and float(np.median(differences)) < 2e-3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]  # the first one writes
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_images_exchange_styles_as_in_one_process(world: int) -> None:
+    images = torch.rand((7, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    # Not in the threads: random weights come from one generator.
+    models = [build_classifier(CONFIG, 2, 0).eval() for _ in range(world)]
+
+    def maps(ranks: Ranks) -> torch.Tensor:
+        model = models[ranks.rank]
+        with exchanged([model], 7, ranks, torch.Generator().manual_seed(3)):
+            return model.encoder.embedder(images[ranks.part]).detach()  # type: ignore[no-any-return]
+
+    (alone,) = in_parallel(1, maps)
+    assert not torch.allclose(alone, models[0].encoder.embedder(images), atol=1e-2)
+    for rank, found in enumerate(in_parallel(world, maps)):
+        assert torch.allclose(found, alone[rank::world], atol=1e-5)
 
 
 @pytest.mark.usefixtures("one_after_the_other")

@@ -37,6 +37,10 @@ WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "mix then dfr": ("fairsynth", {"synthetic": "mix", "stage_2": "dfr"}),
     "fill": ("fairsynth", {"synthetic": "fill", "stage_2": "none"}),
     "learn": ("fairsynth", {"synthetic": "none", "stage_2": "none", "validation": "learn", "augmentation": "strong"}),
+    "learn styles": (
+        "fairsynth",
+        {"synthetic": "none", "stage_2": "none", "validation": "learn", "augmentation": "styles"},
+    ),
     "mix and learn": ("fairsynth", {"synthetic": "mix", "stage_2": "none", "validation": "learn"}),
     "real group-dro": ("fairsynth", {"synthetic": "none", "stage_2": "group-dro"}),
     "strong, then dfr": ("fairsynth", {"synthetic": "none", "stage_2": "dfr", "augmentation": "strong"}),

@@ -17,7 +17,7 @@ from fairsynth.classify.epoch import Epoch
 from fairsynth.classify.images import Data, effort
 from fairsynth.classify.methods import phases, trainings
 from fairsynth.classify.packs import has_synthetic, load_data
-from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies, policy_of
+from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, ordered, policies, policy_of
 from fairsynth.config import ClassifyConfig, TuneConfig
 from fairsynth.errors import DataError
 from fairsynth.models.data_parallel import Ranks
@@ -186,12 +186,19 @@ class Search:
         figures = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
         return [
             policy._asdict() | {name: getattr(by_policy[policy], name) for name in figures}
-            for policy in sorted(by_policy, key=self.left_open.index)
+            for policy in sorted(by_policy, key=self._preference.index)
         ]
 
     def _place(self, trial: Trial) -> int:
         """A trial's place in the order of preference."""
-        return self.left_open.index(policy_of(trial.setting, self.classify))
+        return self._preference.index(policy_of(trial.setting, self.classify))
+
+    @cached_property
+    def _preference(self) -> tuple[Policy, ...]:
+        """The policies that are left open, in the order of preference for these data."""
+        data = load_data(self.packs, "fairsynth")
+        sizes = np.bincount(np.concatenate([data.train.groups, data.validation.groups]), minlength=data.n_groups)
+        return ordered(self.left_open, int(sizes[sizes > 0].min(initial=len(data.train))))
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""

@@ -96,7 +96,8 @@ def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stag
         assert len(found) == 2 - alone and found[-1].selectable
         assert found[0].images == images[policy.synthetic]
         assert (found[0].validation, found[0].averaged) == (policy.validation == "learn",) * 2
-        assert found[0].strong == (policy.augmentation == "strong")
+        assert found[0].strong == (policy.augmentation in ("strong", "styles"))
+        assert found[0].styles == (policy.augmentation == "styles")
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "fairsynth"])

@@ -6,7 +6,8 @@ not timed, but told. Theirs is a loop that starts ``diffusers_alone.py`` for one
 side by side that share the cores (``--at-once``), which is quicker where so small a model leaves a core idle, and again
 by ``accelerate launch``, as the script's own documentation has it, which starts two processes for each. Both train
 4 groups x 4 clusters with the same images, prompts, adapters, steps, batches and the plain loss. There is no prior on
-either side, and no adapter that all groups share, so that a step is the same work; VAE and text encoder run in every step of theirs alone, as the script has it by default.
+either side, and no adapter that all groups share, so that a step is the same work;
+VAE and text encoder run in every step of theirs alone, as the script has it by default.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,8 +49,11 @@ class Loop:
     """Of the classifier's weights: what the phase ends with."""
 
     def as_seen(self, n: int, ranks: Ranks, rng: torch.Generator) -> AbstractContextManager[None]:
-        """Within it the networks see a batch of ``n`` images with or without styles exchanged, as the phase says."""
-        return exchanged(self.networks if self.phase.styles else (), n, ranks, rng)
+        """Within it the classifier sees a batch of ``n`` images as the phase says: perhaps with styles exchanged.
+
+        A network beside it does not: LfF's is to learn the shortcut.
+        """
+        return exchanged(self.networks[0], n, ranks, rng) if self.phase.styles else nullcontext()
 
 
 class Point(NamedTuple):

@@ -51,11 +51,10 @@ class Phase:
     ``images``: mixed is real and synthetic in one set, filled the real ones and, of each group, the synthetic ones that
     it lacks to be as large as the largest; most and rest are AFR's two parts of the real ones. ``validation``: from
     validation images, too. ``sampling``: groups is with replacement, every group equally often; errors repeats each
-    training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly. ``styles``: and exchange
-    their styles.
-    ``averaged``: it ends with the running mean of the weights, and only that may be chosen. ``anew``: begins with a new
-    classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are one refit of the linear
-    layer.
+    training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly; ``styles``:
+    and exchange their styles. ``averaged``: it ends with the running mean of the weights, and only that may be chosen.
+    ``anew``: begins with a new classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are
+    one refit of the linear layer.
     """
 
     loss: Loss

@@ -28,9 +28,8 @@ class Policy(NamedTuple):
 # In the order in which the search tries them, and prefers them where the evidence is even: benchmarks/worlds, those to
 # settle by. Ways without synthetic images are among them: DFR, Group-DRO and ERM too.
 POLICIES = (
-    Policy("none", "none", "learn", "styles"),
-    Policy("mix", "none", "learn", "styles"),
     Policy("none", "none", "learn", "strong"),
+    Policy("mix", "none", "learn", "strong"),
     Policy("none", "dfr", "choose", "strong"),
     Policy("none", "group-dro", "choose", "strong"),
     Policy("none", "none", "choose", "light"),
@@ -41,10 +40,12 @@ POLICIES = (
     Policy("pretrain", "last-layer", "learn", "strong"),
     Policy("none", "group-dro", "choose", "light"),
     Policy("mix", "none", "learn", "light"),
+    Policy("none", "none", "learn", "styles"),
+    Policy("mix", "none", "learn", "styles"),
 )
-# With as many images of every group to learn from, exchanged styles are no longer preferred: on the worlds to settle by they
-# gained 10 points where a group had 5 to 11 images, and lost 2 where it had 30 to 76 (docs/worlds.md).
-MANY = 20
+# With fewer images of some group to learn from, exchanged styles come first. On the worlds to settle by they helped where
+# the smallest group had 5 to 11 images, and not where it had 26 and more (docs/worlds.md).
+FEW = 20
 PAPERS = Policy("pretrain", "last-layer", "choose", "light")
 
 USES: Mapping[Synthetic, str] = {
@@ -98,11 +99,8 @@ def policies(config: ClassifyConfig, synthetic: bool = True) -> tuple[Policy, ..
 
 
 def ordered(left_open: Sequence[Policy], smallest: int) -> tuple[Policy, ...]:
-    """The policies, those first that are taken where the evidence is even.
-
-    ``smallest``: how many images the smallest group has, training and validation together.
-    """
-    return tuple(sorted(left_open, key=lambda policy: smallest >= MANY and policy.augmentation == "styles"))
+    """The policies in the order for data whose smallest group has so many images, training and validation together."""
+    return tuple(sorted(left_open, key=lambda policy: smallest < FEW and policy.augmentation != "styles"))
 
 
 def need_cross_fitting(left_open: Sequence[Policy]) -> bool:

@@ -1,13 +1,14 @@
 """Styles exchanged between the images of a batch, inside the network: mean and deviation of each channel of its first maps.
 
-So what is alike all over an image (its tint, light, contrast, blur, the texture of its ground) is no longer a shortcut: in
+So what is alike all over an image (its tint, light, contrast, blur, the texture of its ground) tells less of its label: in
 half of the batches an image has another one's. What is where in an image stays. Permuted AdaIN (Nuriel et al. 2021,
-arXiv 2010.05785, eq. 3), after the stem alone, and oftener than its authors did, who had large datasets (docs/worlds.md).
+arXiv 2010.05785, eq. 3), after the stem alone, oftener than its authors, who had large datasets, and without a gradient
+through means and deviations, as in MixStyle (Zhou et al. 2021, arXiv 2104.02008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,27 +19,25 @@ from fairsynth.models.classifier import Classifier
 from fairsynth.models.data_parallel import Ranks
 
 SHARE = 0.5
-"""Of the batches so many have their styles exchanged."""
+"""The share of batches whose styles are exchanged."""
 _LEAST = 1e-6  # a channel without any deviation has no style to give away or to take
 
 
 @contextmanager
-def exchanged(networks: Iterable[Classifier], n: int, ranks: Ranks, rng: torch.Generator) -> Iterator[None]:
-    """Within it the networks see a batch of ``n`` images, in ``SHARE`` of the cases with styles exchanged.
+def exchanged(network: Classifier, n: int, ranks: Ranks, rng: torch.Generator) -> Iterator[None]:
+    """Within it the network sees a batch of ``n`` images, in ``SHARE`` of the cases with styles exchanged.
 
-    Each draws for itself. The draws are made for the whole batch: an image gets the same style, however many processes
-    share it.
+    The draws are made for the whole batch: an image gets the same style, however many processes share it.
     """
-    handles = []
-    for network in networks:
-        if torch.rand(1, generator=rng) < SHARE:
-            hook = _Exchange(torch.randperm(n, generator=rng), ranks)
-            handles.append(network.encoder.embedder.register_forward_hook(hook))
+    if torch.rand(1, generator=rng) >= SHARE:
+        yield
+        return
+    exchange = _Exchange(torch.randperm(n, generator=rng), ranks)
+    handle = network.encoder.embedder.register_forward_hook(exchange)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 def restyled(maps_MCHW: Tensor, styles_M2C11: Tensor) -> Tensor:
@@ -63,5 +62,7 @@ class _Exchange:
 def _style(maps_NCHW: Tensor) -> Tensor:
     """Mean and deviation of each channel, float32 (N, 2 C, 1, 1); no gradient flows through them."""
     maps = maps_NCHW.detach().float()
-    deviation = (maps.var((2, 3), keepdim=True, unbiased=False) + _LEAST).sqrt()
-    return torch.cat([maps.mean((2, 3), keepdim=True), deviation], 1)
+    mean = maps.mean((2, 3), keepdim=True)
+    # torch's own variance warns where a process has no image of a batch.
+    deviation = ((maps - mean).square().mean((2, 3), keepdim=True) + _LEAST).sqrt()
+    return torch.cat([mean, deviation], 1)

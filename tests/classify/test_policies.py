@@ -9,7 +9,7 @@ import pytest
 
 from fairsynth.classify.methods import phases
 from fairsynth.classify.policies import (
-    MANY,
+    FEW,
     PAPERS,
     POLICIES,
     Policy,
@@ -82,11 +82,10 @@ def test_what_learns_from_validation_is_cross_fitted_and_so_are_several() -> Non
     assert not need_cross_fitting([Policy("none", "none")])
 
 
-def test_exchanged_styles_come_first_where_a_group_has_few_images_and_last_where_all_have_many() -> None:
-    few, many = ordered(POLICIES, MANY - 1), ordered(POLICIES, MANY)
-    assert few == POLICIES and few[0] == Policy("none", "none", "learn", "styles")
-    plain = [policy for policy in POLICIES if policy.augmentation != "styles"]
-    assert many == (*plain, *POLICIES[:2]) and many[0] == Policy("none", "none", "learn", "strong")
+def test_exchanged_styles_come_first_where_a_group_has_few_images() -> None:
+    few, many = ordered(POLICIES, FEW - 1), ordered(POLICIES, FEW)
+    assert many == POLICIES and {policy.augmentation for policy in POLICIES[:12]} == {"light", "strong"}
+    assert few == (*POLICIES[12:], *POLICIES[:12]) and few[0] == Policy("none", "none", "learn", "styles")
 
 
 def test_every_policy_has_words() -> None:

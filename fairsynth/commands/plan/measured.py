@@ -16,7 +16,7 @@ from fairsynth.artifacts import STAGES, Units, finished_records
 from fairsynth.commands.plan.adapters import clusters_tried
 from fairsynth.commands.plan.rates import MEASURED_SPREAD, Rate
 from fairsynth.commands.plan.rows import guided_steps
-from fairsynth.commands.plan.search import Images, final_cost, search_cost
+from fairsynth.commands.plan.search import Images, final_cost, search_cost, smallest
 from fairsynth.config import ClassifyConfig, ClusterConfig, RunConfig, TuneConfig
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
@@ -121,7 +121,8 @@ def _visits(stage: str, records: Mapping[str, tuple[Path, Record]], splits: Mapp
     made = records["synthesize"][1]["counts"]["used"] if "synthesize" in records else 0
     train, validation, test = (sum(splits[split].values()) for split in (TRAIN, VALIDATION, TEST))
     most = max(splits[TRAIN].values(), default=0)
-    images = Images(train, validation, test, made, sum(most - n for n in splits[TRAIN].values()))
+    filling, least = sum(most - n for n in splits[TRAIN].values()), smallest(splits[TRAIN], splits[VALIDATION])
+    images = Images(train, validation, test, made, filling, least)
     config = RunConfig(
         classify=ClassifyConfig(**known["classify"]), tune=TuneConfig(**known["tune"]), seed=known["seed"]
     )

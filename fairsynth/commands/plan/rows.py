@@ -10,7 +10,7 @@ from fairsynth.commands.plan.adapters import AdapterPlan, clusters_tried, lots
 from fairsynth.commands.plan.counts import Counted
 from fairsynth.commands.plan.images import ImagesPlan
 from fairsynth.commands.plan.rates import Stated
-from fairsynth.commands.plan.search import Images, final_cost, search_cost
+from fairsynth.commands.plan.search import Images, final_cost, search_cost, smallest
 from fairsynth.commands.plan.span import Span
 from fairsynth.config import RunConfig
 from fairsynth.manifest import TEST, TRAIN, VALIDATION
@@ -120,7 +120,8 @@ def _of_classifiers(
     train, validation, test = (counted.total(split) for split in (TRAIN, VALIDATION, TEST))
     largest = max(counted.splits[TRAIN].values(), default=0)
     filling = sum(largest - n for n in counted.splits[TRAIN].values())
-    images = Images(train, validation, test, synthesis.wanted, filling)
+    least = smallest(counted.splits[TRAIN], counted.splits[VALIDATION])
+    images = Images(train, validation, test, synthesis.wanted, filling, least)
     search, final = search_cost(config, images), final_cost(config, images)
     methods, seeds, pixels = len(config.tune.methods), config.evaluate.seeds, 3 * config.classify.image_size**2
     trials, trainings = methods * config.tune.trials, methods * seeds

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fairsynth.classify.methods import HALVES, Phase, phases, trainings
 from fairsynth.classify.passes import passes
-from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, policies
+from fairsynth.classify.policies import Policy, Setting, need_cross_fitting, ordered, policies
 from fairsynth.config import RunConfig
+from fairsynth.groups import Group
 from fairsynth.stages.tune.rungs import FACTOR, rungs
 from fairsynth.stages.tune.search_space import setting
 from fairsynth.stages.tune.together import Wanted, together
@@ -28,6 +31,14 @@ class Images:
     test: int
     synthetic: int
     filling: int
+    smallest: int = 0
+    """Real ones of the smallest group, training and validation together."""
+
+
+def smallest(*splits: Mapping[Group, int]) -> int:
+    """Images of the smallest group in all these splits together; 0 if there is none."""
+    whole = sum(map(Counter, splits), Counter[Group]())
+    return min(whole.values(), default=0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def final_cost(config: RunConfig, images: Images) -> Cost:
 
 
 def _left_open(config: RunConfig, images: Images) -> tuple[Policy, ...]:
-    return policies(config.classify, images.synthetic > 0)
+    return ordered(policies(config.classify, images.synthetic > 0), images.smallest)
 
 
 def _setting(config: RunConfig, method: str, number: int, images: Images) -> Setting:

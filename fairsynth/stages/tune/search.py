@@ -147,8 +147,10 @@ class Search:
 
     @cached_property
     def left_open(self) -> tuple[Policy, ...]:
-        """The policies of fairsynth among which it searches: without synthetic images those that need none."""
-        return policies(self.classify, has_synthetic(self.packs, "fairsynth"))
+        """The policies of fairsynth among which it searches, in order: without synthetic images those that need none."""
+        data = load_data(self.packs, "fairsynth")
+        sizes = np.bincount(np.concatenate([data.train.groups, data.validation.groups]))
+        return ordered(policies(self.classify, has_synthetic(self.packs, "fairsynth")), int(sizes[sizes > 0].min()))
 
     def best(self, trials: Sequence[Trial], method: str) -> Trial:
         """The trial of a method to train anew, for fairsynth the one that is ``preferred``.
@@ -186,19 +188,12 @@ class Search:
         figures = ("worst_group_accuracy", "worst_class_accuracy", "accuracy")
         return [
             policy._asdict() | {name: getattr(by_policy[policy], name) for name in figures}
-            for policy in sorted(by_policy, key=self._preference.index)
+            for policy in sorted(by_policy, key=self.left_open.index)
         ]
 
     def _place(self, trial: Trial) -> int:
         """A trial's place in the order of preference."""
-        return self._preference.index(policy_of(trial.setting, self.classify))
-
-    @cached_property
-    def _preference(self) -> tuple[Policy, ...]:
-        """The policies that are left open, in the order of preference for these data."""
-        data = load_data(self.packs, "fairsynth")
-        sizes = np.bincount(np.concatenate([data.train.groups, data.validation.groups]), minlength=data.n_groups)
-        return ordered(self.left_open, int(sizes[sizes > 0].min(initial=len(data.train))))
+        return self.left_open.index(policy_of(trial.setting, self.classify))
 
     def seconds(self) -> dict[str, float]:
         """Worker seconds of each method's trials; of a piece that was interrupted, those since it was begun again."""

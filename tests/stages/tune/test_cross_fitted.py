@@ -14,7 +14,7 @@ import pytest
 
 from fairsynth.artifacts import Units
 from fairsynth.classify.packs import load_pack
-from fairsynth.classify.policies import POLICIES, Policy, policy_of
+from fairsynth.classify.policies import FEW, POLICIES, Policy, policy_of
 from fairsynth.config import TuneConfig
 from fairsynth.errors import DataError
 from fairsynth.stages.tune.halving import Trial
@@ -43,7 +43,7 @@ def test_every_policy_is_judged_by_all_validation_images_none_of_which_it_has_se
     tune = TUNE.model_copy(update={"methods": ("fairsynth",), "trials": 4})
     one = quick(packs, tmp_path, tune)
     trials = looped(one)
-    assert [policy_of(t.setting, QUICK) for t in trials] == [*POLICIES[:4]]
+    assert [policy_of(t.setting, QUICK) for t in trials] == [*POLICIES[-2:], *POLICIES[:2]]
     validation = load_pack(packs / "pack-val")
     for trial in trials:
         assert trial.finished and trial.predicted is not None and {*trial.predicted} <= {0, 1}
@@ -163,6 +163,20 @@ def test_the_order_stands_where_a_group_that_is_learnt_has_no_validation_images(
     ]
     one = search(tmp_path / "packs", tmp_path, TUNE.model_copy(update={"methods": ("fairsynth",)}))
     assert one.best(trials, "fairsynth").number == chosen
+
+
+@pytest.mark.parametrize(("n", "first"), [(8, "styles"), (40, "strong")])
+def test_few_images_of_a_group_in_training_and_validation_put_exchanged_styles_first(
+    n: int, first: str, packs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(packs, tmp_path / "packs")
+    shutil.rmtree(tmp_path / "packs" / "pack-val")
+    write_pack(tmp_path / "packs" / "pack-val", images((n,) * 4, 1))
+    assert np.bincount(load_pack(packs / "pack-train").groups).min() < FEW - 8, "fewer than so many in training alone"
+    one = quick(tmp_path / "packs", tmp_path, TUNE.model_copy(update={"methods": ("fairsynth",)}))
+    assert (*one.left_open[0],) == ("none", "none", "learn", first)
+    (task,) = one._wave("fairsynth", range(1), [])
+    assert task.setting["augmentation"] == first
 
 
 def test_long_trials_begin_first(packs: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_policies_of_fairsynth_take_turns_each_first_with_its_defaults() -> 
         assert all(one[name] == known[name].default for name in known) == (trial < len(POLICIES))
     # What the config says is not searched; both parts may be said, also where no policy of the list has them.
     mixed = ClassifyConfig(synthetic="mix")
-    turns = [policy_of(setting("fairsynth", trial, mixed, 0), mixed) for trial in range(6)]
+    turns = [policy_of(setting("fairsynth", trial, mixed, 0), mixed) for trial in range(8)]
     assert turns == [*policies(mixed)] * 2 and {policy.synthetic for policy in turns} == {"mix"}
     only = ClassifyConfig(synthetic="fill", stage_2="group-dro")
     assert {setting("fairsynth", trial, only, 0)["stage_2"] for trial in range(9)} == {"group-dro"}
@@ -88,7 +88,7 @@ def test_the_policies_of_fairsynth_take_turns_each_first_with_its_defaults() -> 
 def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stage_2: Any) -> None:
     config = ClassifyConfig(synthetic=synthetic, stage_2=stage_2)
     images = {"none": "train", "pretrain": "synthetic", "mix": "mixed", "fill": "filled"}
-    for trial in range(12):
+    for trial in range(len(POLICIES)):
         one = setting("fairsynth", trial, config, 0)
         assert synthetic in (None, one["synthetic"]) and stage_2 in (None, one["stage_2"])
         found, policy = phases("fairsynth", one, config), policy_of(one, config)
@@ -119,7 +119,7 @@ def test_optuna_chooses_among_the_policies_and_learns_which_is_good() -> None:
     def worth(one: Setting) -> float:
         return float(one["synthetic"] == "mix") + float(one["stage_2"] == "dfr")
 
-    known = [(s, worth(s)) for s in (setting("fairsynth", trial, OPEN, 0) for trial in range(12))]
+    known = [(s, worth(s)) for s in (setting("fairsynth", trial, OPEN, 0) for trial in range(len(POLICIES)))]
     for wave in range(1, 4):
         chosen = suggested("fairsynth", range(12 * wave, 12 * wave + 12), known, OPEN, 0)
         known += [(s, worth(s)) for s in chosen]

@@ -98,7 +98,7 @@ def _papers() -> list[str]:
 
 
 def _search(report: Json) -> list[str]:
-    """The policies' figures of validation images; the first half of the policies was tried."""
+    """The policies' figures of validation images; the first six policies were tried."""
     parts = ("synthetic", "stage_2", "validation", "augmentation")
     known = {", ".join(policy[part] for part in parts): policy for policy in report["policies"]}
     order = (

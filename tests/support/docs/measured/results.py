@@ -37,8 +37,9 @@ def around(figure: Json, digits: int = 1) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Median and range: 1.2 (1.0 – 1.4)."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} – {max(values):.{digits}f})"
+    """Median and range: 1.2 (1.0 – 1.4); of one value that alone."""
+    around = f" ({min(values):.{digits}f} – {max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{median(values):.{digits}f}{around}"
 
 
 def times(values: Sequence[float], of: Sequence[float]) -> float:

@@ -58,7 +58,6 @@ UNSOURCED = [
         "benchmarks",
         "(about 80 ms when the machine is quiet)",
         "takes 44 ms",
-        "about 15 s of it are start-up",
         why="timed by hand beside the benchmark (2026-11-25)",
     ),
     *_of(

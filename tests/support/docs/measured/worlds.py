@@ -34,7 +34,25 @@ def sayings() -> Mapping[str, list[str]]:
         bare(_over_worlds(severe)["mean"], 0),
         "15",
     )
-    return {"docs/worlds.md": [*tables, _rivals(), mean_gap, *_sets()]}
+    return {"docs/worlds.md": [*tables, _rivals(), mean_gap, _styles(), *_sets()]}
+
+
+def _styles() -> str:
+    """The table of exchanged styles beside strong changes alone."""
+    cells = {
+        (one["validation"], one["dataset"], one["variant"]): one["figures"] for one in result("worlds_styles")["rows"]
+    }
+    lines = []
+    for validation, title in (("given", "balanced"), ("biased", "biased")):
+        gaps: dict[str, list[float]] = {WGA: [], "accuracy": []}
+        for world in (world for of, world, variant in cells if (of, variant) == (validation, "styles")):
+            strong, styles = (cells[validation, world, variant] for variant in ("strong", "styles"))
+            for figure, found in gaps.items():
+                found.append(styles[figure]["mean"] - strong[figure]["mean"])
+            worst = (bare(one[WGA]["mean"]) for one in (strong, styles))
+            lines.append(row(title, f"`{world}`", *worst, *(bare(found[-1], 1, "+") for found in gaps.values())))
+        lines.append(row(title, "mean", "", "", *(bare(mean(found), 1, "+") for found in gaps.values())))
+    return "\n".join(lines)
 
 
 def _rivals() -> str:

@@ -44,7 +44,7 @@ POLICIES = (
     Policy("mix", "none", "learn", "styles"),
 )
 # With fewer images of some group to learn from, exchanged styles come first. On the worlds to settle by they helped where
-# the smallest group had 5 to 11 images, and not where it had 26 and more (docs/worlds.md).
+# the smallest group had 5 to 11 images, and not where it had 30 and more (docs/worlds.md).
 FEW = 20
 PAPERS = Policy("pretrain", "last-layer", "choose", "light")
 

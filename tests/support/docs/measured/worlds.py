@@ -26,6 +26,7 @@ def sayings() -> Mapping[str, list[str]]:
         *_table("worlds", rivals_around=True),
         *_table("worlds_95"),
         *_table("worlds_biased"),
+        *_table("worlds_99_biased", ours_around=False, accuracy_around=False),
         *_table("worlds_95_biased"),
     ]
     severe = [one["differences"][WGA] for one in result("worlds_rivals_999_biased")["beside"]]

@@ -31,7 +31,7 @@ class Images:
     test: int
     synthetic: int
     filling: int
-    smallest: int = 0
+    smallest: int
     """Real ones of the smallest group, training and validation together."""
 
 

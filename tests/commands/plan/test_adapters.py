@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from fairsynth.classify.policies import FEW
 from fairsynth.commands.plan.adapters import AdapterPlan, plan_adapters
 from fairsynth.commands.plan.images import ImagesPlan, plan_synthesis
-from fairsynth.commands.plan.search import Images, final_cost, search_cost
+from fairsynth.commands.plan.search import Images, final_cost, search_cost, smallest
 from fairsynth.commands.plan.span import Span
 from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
@@ -99,7 +100,7 @@ def test_quotas_and_rounds() -> None:
 
 
 def test_costs_of_trainings() -> None:
-    seen = Images(train=640, validation=300, test=900, synthetic=0, filling=0)
+    seen = Images(train=640, validation=300, test=900, synthetic=0, filling=0, smallest=90)
     one = config(tune__methods=["erm"], tune__trials=1, classify__augmentation="light", evaluate__seeds=2)
     epochs = one.classify.pretrain_epochs
     assert search_cost(one, seen).steps == epochs * 10
@@ -111,7 +112,7 @@ def test_costs_of_trainings() -> None:
 
 
 def test_a_trial_that_learns_from_validation_is_trained_for_each_half() -> None:
-    seen = Images(train=640, validation=300, test=900, synthetic=0, filling=0)
+    seen = Images(train=640, validation=300, test=900, synthetic=0, filling=0, smallest=90)
     named = {"classify__synthetic": "none", "classify__stage_2": "none", "classify__augmentation": "light"}
     chooses, both = (config(tune__methods=["fairsynth"], tune__trials=trials, **named) for trials in (1, 2))
     epochs = both.classify.pretrain_epochs
@@ -131,3 +132,16 @@ def test_a_limit_on_the_search_ends_it(tmp_path: object) -> None:
     rows = {"tune": Row("tune", Span.of(80), 1e9, 0.0, 80)}
     long = times(config(), rows, {"tune": 1.0}, {}, known, 2)["tune"].likely
     assert times(limited, rows, {"tune": 1.0}, {}, known, 2)["tune"].likely == pytest.approx(30 + long / 10, rel=0.01)
+
+
+def test_where_a_group_has_few_images_other_policies_come_first() -> None:
+    """A single trial learns from validation either way; with two, and no synthetic images, DFR's turn comes only with many."""
+    few, many = (Images(640, 300, 900, synthetic=0, filling=0, smallest=n) for n in (FEW - 1, FEW))
+    one, two = (config(tune__methods=["fairsynth"], tune__trials=n, classify__synthetic="none") for n in (1, 2))
+    assert search_cost(one, few) == search_cost(one, many)
+    assert search_cost(two, few).visits > search_cost(two, many).visits
+
+
+def test_the_smallest_group_is_that_of_both_splits() -> None:
+    a, b, c = (Group("label", name) for name in "abc")
+    assert smallest({a: 1, b: 30}, {a: 30, b: 3, c: 40}) == 31 and smallest({}, {}) == 0

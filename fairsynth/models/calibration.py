@@ -8,7 +8,7 @@ attributes (Guo et al. 2017), by which the scores of the probe of all images are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -87,6 +87,15 @@ def recognised(right_N: NDArray[np.bool_], groups_N: Sequence[Group]) -> dict[Gr
     judged = Counter(groups_N)
     right = Counter(group for group, fine in zip(groups_N, right_N.tolist(), strict=True) if fine)
     return {group: Recognised(right[group], judged[group]) for group in sorted(judged)}
+
+
+def unknown(recognised: Mapping[Group, Recognised], least: float) -> dict[Group, Recognised]:
+    """Groups of whose real images the probe recognises less than the share ``least``, of those with enough to judge by."""
+    return {
+        group: found
+        for group, found in sorted(recognised.items())
+        if found.judged >= ENOUGH and found.right < least * found.judged
+    }
 
 
 def taken_for(seen_N: Sequence[Group], groups_N: Sequence[Group]) -> Counter[tuple[Group, Group]]:

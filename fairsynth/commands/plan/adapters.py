@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairsynth.commands.plan.span import NONE, Span
 from fairsynth.config import RunConfig
@@ -13,7 +13,7 @@ from fairsynth.models.sources import is_demo
 from fairsynth.prompts import fill
 from fairsynth.stages.finetune.compiling import SECONDS, least_samples, saved
 from fairsynth.stages.finetune.jobs import needs_class_images, step_budget, token_of
-from fairsynth.stages.finetune.output import Adapter, needs_shared
+from fairsynth.stages.finetune.output import Adapter, LeftOut, needs_shared, remarks_on
 
 Sizes = Mapping[Group, Sequence[int]]
 """Images of each cluster of each group."""
@@ -31,15 +31,20 @@ class AdapterPlan:
     samples: Span
     class_images: int
     shared: bool
+    without: LeftOut = field(default_factory=dict)
+    """Attributes whose groups get none, and are not made, as far as that is known."""
 
 
-def plan_adapters(config: RunConfig, train: Mapping[Group, int], known: Sizes | None = None) -> AdapterPlan:
-    """Adapters for the training images of each group; ``known``: the clusters, if these are made."""
+def plan_adapters(
+    config: RunConfig, train: Mapping[Group, int], known: Sizes | None = None, without: LeftOut | None = None
+) -> AdapterPlan:
+    """Adapters for the training images of each group; ``known``: the clusters, if these are made, and who is left out then."""
+    left_out = without or {}
     settings = config.finetune
     clusters = {group: _clusters(config, n) for group, n in sorted(train.items()) if n}
     sizes: Sizes = {group: _even(train[group], span.likely) for group, span in clusters.items() if span.likely}
     if known is not None:
-        sizes = {group: _merged(config, its) for group, its in known.items() if its}
+        sizes = {group: _merged(config, its) for group, its in known.items() if its and group.attribute not in left_out}
         clusters = {group: Span.of(len(sizes.get(group, ()))) for group in clusters}
     adapters = tuple(_adapters(config, sizes))
     steps = sum(step_budget(settings, adapter.images) for adapter in adapters)
@@ -47,6 +52,7 @@ def plan_adapters(config: RunConfig, train: Mapping[Group, int], known: Sizes | 
     most = sum(span.most for span in clusters.values()) * settings.steps
     own = Span.of(steps) if known is not None else Span(min(least, steps), steps, max(most, steps))
     shared = needs_shared(config) and _prompts_differ(config, list(clusters))
+    shared = shared and not {group.attribute for group in clusters} <= left_out.keys()
     each = settings.batch_size + settings.prior_size
     samples, units = own.times(each), _sum(list(clusters.values()))
     if shared:
@@ -54,7 +60,12 @@ def plan_adapters(config: RunConfig, train: Mapping[Group, int], known: Sizes | 
         own = own.plus(Span.of(config.shared.steps))
     prompts = len({adapter.group for adapter in adapters}) if needs_class_images(settings) else 0
     units = units.plus(Span.of(prompts))
-    return AdapterPlan(adapters, clusters, units, own, samples, prompts * settings.class_images, shared)
+    return AdapterPlan(adapters, clusters, units, own, samples, prompts * settings.class_images, shared, left_out)
+
+
+def left_out_notes(config: RunConfig, adapters: AdapterPlan) -> tuple[str, ...]:
+    """A note for people for each attribute whose groups get no adapter."""
+    return tuple(remarks_on(adapters.without, config.filter.least_recognised))
 
 
 def compile_notes(config: RunConfig, adapters: AdapterPlan, workers: int) -> tuple[str, ...]:

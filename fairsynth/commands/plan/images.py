@@ -21,6 +21,7 @@ _PREFERRED = ("shared", "own", "same-attribute", "prompt")
 # Up to so many images the units are counted by planning them; of more, few can share a unit.
 _PLANNED = 5000
 _MOST_PER_MISSING = 4
+_LEFT_OUT = "not made: the filter's probe cannot tell its images, or those of another group with its attribute"
 Sources = Mapping[Group, Mapping[str, Sequence[Source]]]
 
 
@@ -64,13 +65,15 @@ def plan_synthesis(
     """
     settings, real = config.synthesize, {group: n for group, n in train.items() if n}
     counts = real | ({g: real.get(g, 0) for g in every} if settings.absent_groups == "make" else {})
-    quota = quotas(counts, settings.per_group, settings.fill)
-    sources = _sources(config, list(quota), counts, plan)
+    every_quota = quotas(counts, settings.per_group, settings.fill)
+    sources = _sources(config, list(every_quota), counts, plan)
     names = {group: list(by_route) for group, by_route in sources.items()}
     try:
         named = overrides(settings, names)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    quota = {group: n for group, n in every_quota.items() if group.attribute not in plan.without}
+    names = {group: names[group] for group in quota}
     wanted = to_try(names, settings)
     decided = {} if settings.routing == "auto" else {g: r.name for g, r in decide(names, {}, settings).items()}
     tried = {group: tuple(route for other, route in wanted if other == group) for group in quota}
@@ -83,27 +86,35 @@ def plan_synthesis(
         )
         for group, n in quota.items()
     )
+    groups += tuple(GroupPlan(g, counts[g], 0, 0, "none", (), outcome=_LEFT_OUT) for g in every_quota if g not in quota)
     likely = {g: decided.get(g) or next(r for r in _PREFERRED if r in names[g]) for g in quota}
     chosen = {group: sources[group][likely[group]] for group in quota}
     trial_units = _trial_units(config, wanted, sources)
     trials = len(wanted) * settings.trial_images
     first = sum(needed.values())
     further = (config.filter.max_rounds - 1) * _MOST_PER_MISSING
-    fanned = {g: max(len(s) for s in by_route.values()) for g, by_route in sources.items()}
-    # No unit has images of two shapes.
-    shapes = MOST_SHAPES if config.models.shapes != "square" else 1
-    most = sum(
-        math.ceil(needed[g] / settings.unit_size)
-        + (config.filter.max_rounds - 1) * math.ceil(_MOST_PER_MISSING * quota[g] / settings.unit_size)
-        + config.filter.max_rounds * fanned[g] * shapes
-        for g in quota
-        if quota[g]
-    )
+    most = _most_units(config, needed, quota, sources, trial_units)
     return ImagesPlan(
         groups,
         trials,
         Span(trials, trials + first, trials + first + further * sum(quota.values())),
-        Span(trial_units, trial_units + _round_units(config, needed, chosen), trial_units * shapes + most),
+        Span(trial_units, trial_units + _round_units(config, needed, chosen), most),
+    )
+
+
+def _most_units(
+    config: RunConfig, needed: Mapping[Group, int], quota: Mapping[Group, int], sources: Sources, trial_units: int
+) -> int:
+    """Units of the trial batches and of as many rounds as there may be."""
+    # No unit has images of two shapes.
+    shapes = MOST_SHAPES if config.models.shapes != "square" else 1
+    size, rounds = config.synthesize.unit_size, config.filter.max_rounds
+    return trial_units * shapes + sum(
+        math.ceil(needed[g] / size)
+        + (rounds - 1) * math.ceil(_MOST_PER_MISSING * n / size)
+        + rounds * shapes * max(len(its) for its in sources[g].values())
+        for g, n in quota.items()
+        if n
     )
 
 

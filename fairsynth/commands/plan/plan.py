@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairsynth.commands.plan.adapters import AdapterPlan, compile_notes, plan_adapters
+from fairsynth.commands.plan.adapters import AdapterPlan, compile_notes, left_out_notes, plan_adapters
 from fairsynth.commands.plan.counts import Counted
 from fairsynth.commands.plan.estimate import Time, Workers, times, workers_of
 from fairsynth.commands.plan.finished import Finished, finished_stages
@@ -69,7 +69,7 @@ def make_plan(
     finished, figures = finished_stages(config, root, None if counted.by_columns else metadata), stated(config)
     counted = finished.counted or counted
     known, notes = _with_kinds(config, counted, finished)
-    adapters = plan_adapters(config, known.splits[TRAIN], finished.clusters)
+    adapters = plan_adapters(config, known.splits[TRAIN], finished.clusters, finished.without)
     synthesis = plan_synthesis(config, known.splits[TRAIN], _every(known), adapters)
     if "synthesize" in finished.records:
         groups = with_outcomes(synthesis.groups, finished.records["synthesize"]["groups"])
@@ -83,7 +83,8 @@ def make_plan(
     workers = workers_of(config)
     found = times(config, rows, left, _measured(config, root, rates_from, finished), figures, workers.count)
     compiled = () if "finetune" in finished.records else compile_notes(config, adapters, workers.count)
-    told = (*counted.notes, *notes, *compiled)
+    left_out = () if "finetune" in finished.records else left_out_notes(config, adapters)
+    told = (*counted.notes, *notes, *left_out, *compiled)
     return Plan(
         root, config, counted, adapters, synthesis, rows, cached, finished, found, workers, figures.machine, told
     )

@@ -16,8 +16,8 @@ from fairsynth.data.samples import sample, spread
 from fairsynth.data.vectors import matrix
 from fairsynth.models.probe import Probe, fit_probe, halves
 from fairsynth.stages.audit.output import PER_GROUP
-from fairsynth.stages.embed.output import RealImages
-from fairsynth.stages.synthesize.output import ACCEPTED, filter_probe, members
+from fairsynth.stages.embed.output import RealImages, filter_probe
+from fairsynth.stages.synthesize.output import ACCEPTED, members
 
 # Training images to compare with when searching for copies.
 TRAINING = 4000

@@ -43,7 +43,9 @@ def make(context: Context, artifact: Artifact) -> Made:
     rows = sampled(table)
     seen = Seen.of(*(real_images(embedded, context.manifest, split) for split in (TRAIN, VALIDATION)))
     jobs = planned_jobs(context.config, context.artifacts["cluster"], context.manifest)
-    shared = planned_shared(context.config, dict(zip(seen.train.ids, seen.train.groups, strict=True)))
+    shared = planned_shared(
+        context.config, context.artifacts["cluster"], dict(zip(seen.train.ids, seen.train.groups, strict=True))
+    )
     jobs += [shared] if shared else []
     reference = reference_images(seen, {image for job in jobs for image in job.image_ids})
     ran = _test_detector(context, artifact, seen, reference)

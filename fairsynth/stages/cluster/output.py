@@ -20,6 +20,7 @@ from fairsynth.errors import DataError
 from fairsynth.escaping import printable
 from fairsynth.groups import Group
 from fairsynth.manifest import TEST, Manifest
+from fairsynth.models.probe import Recognised
 
 CLUSTERS = "clusters.parquet"
 AGREEMENT = "agreement.json"
@@ -37,6 +38,22 @@ def read_clusters(artifact: Artifact) -> dict[Group, dict[str, int]]:
 def remark_on(artifact: Artifact, group: Group) -> str:
     """The remark on a rule that changed a group's clusters; empty if none did."""
     return str(artifact.record["groups"].get(group.slug, {}).get("remark", ""))
+
+
+def recognised_facts(found: Mapping[Group, Recognised]) -> list[dict[str, Any]]:
+    """For the stage's record: what ``recognised`` reads."""
+    return [{"label": g.label, "attribute": g.attribute, **its._asdict()} for g, its in sorted(found.items())]
+
+
+def recognised(artifact: Artifact) -> dict[Group, Recognised]:
+    """Of each group with training images: the real images that the filter's probe recognises.
+
+    Nothing of a run that is older than this.
+    """
+    return {
+        Group(facts["label"], facts["attribute"]): Recognised(facts["right"], facts["judged"])
+        for facts in artifact.record.get("recognised", ())
+    }
 
 
 def pseudo_attribute(index: int) -> str:

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from fairsynth.artifacts import Artifact, Counts
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
-from fairsynth.manifest import Manifest
-from fairsynth.stages.cluster.output import CLUSTERS, with_discovered
+from fairsynth.manifest import TRAIN, VALIDATION, Manifest
+from fairsynth.stages.cluster.output import CLUSTERS, recognised_facts, with_discovered
 from fairsynth.stages.context import Context
-from fairsynth.stages.embed.output import by_group, embedding_files
+from fairsynth.stages.embed.output import by_group, embedding_files, judged_probe, real_images
 from fairsynth.stages.stage import Made
 from fairsynth.work import Ran
 
@@ -40,8 +40,12 @@ def make(context: Context, artifact: Artifact) -> Made:
     remarks += [f"group {g}: {f['remark']}" for g, f in facts if f["remark"] and not f["remark"].startswith("auto")]
     k = enumerated(f"{group} {fact['k']}" for group, fact in facts)
     counts = Counts(images, len(clusters), 0, images - len(clusters))
-    groups = {group.slug: fact for group, fact in facts}
-    return Made(counts, f"clusters: {k}", Ran(len(facts)), facts={"groups": groups, "remarks": remarks})
+    found: dict[str, Any] = {"groups": {group.slug: fact for group, fact in facts}, "remarks": remarks}
+    # Finetune asks before it trains: what cannot be told from other groups' images later is not made.
+    train, validation = (real_images(context.artifacts["embed"], manifest, split) for split in (TRAIN, VALIDATION))
+    known, learnt = judged_probe(train, validation).recognised, {*train.groups}
+    found["recognised"] = recognised_facts({group: its for group, its in known.items() if group in learnt})
+    return Made(counts, f"clusters: {k}", Ran(len(facts)), facts=found)
 
 
 def _manifest(context: Context, artifact: Artifact) -> tuple[Manifest, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ from fairsynth.groups import Group, grouped
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.stages.embed.embedding import DecodeUnit, EmbedUnit, plan_rows
 from fairsynth.stages.embed.embedding import fact_column as fact_column
+
+if TYPE_CHECKING:
+    from fairsynth.models.calibration import CrossFitted
 
 # Bytes of vectors that are held at a time.
 _AT_ONCE = 1 << 30
@@ -132,6 +135,23 @@ def real_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImage
     width = table.schema.field("embedding").type.list_size
     embeddings_ND = matrix(table, "embedding") if ids else np.zeros((0, width), np.float32)
     return RealImages(ids, [groups[i] for i in ids], embeddings_ND, unpacked(table.column("thumbnail")))
+
+
+def filter_probe(train: RealImages, teaching: RealImages) -> CrossFitted:
+    """The probe that filters synthetic images, calibrated; of validation images it has seen the teaching half alone."""
+    from fairsynth.models.calibration import cross_fit
+
+    both_ND = np.concatenate([train.embeddings_ND, teaching.embeddings_ND])
+    return cross_fit(both_ND, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
+
+
+def judged_probe(train: RealImages, validation: RealImages) -> CrossFitted:
+    """The same, judged by the other half of the validation images, too."""
+    from fairsynth.models.probe import halves
+
+    split = halves(validation.ids, validation.groups)
+    held_out = validation.take(split.held_out)
+    return filter_probe(train, validation.take(split.probe)).judged_on(held_out.embeddings_ND, held_out.groups)
 
 
 def image_shapes(artifact: Artifact) -> dict[str, Shape]:

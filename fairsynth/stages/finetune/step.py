@@ -28,6 +28,8 @@ from fairsynth.stages.finetune.output import (
     planned_jobs,
     planned_shared,
     read_adapter,
+    remarks_on,
+    without_adapters,
     words,
 )
 from fairsynth.stages.finetune.output import curves as curves
@@ -49,6 +51,9 @@ def artifact(context: Context) -> Artifact:
         asked = recipe(config.finetune) | words(config.data) | {"seed": config.seed}
         if needs_shared(config):
             asked["shared"] = config.shared.model_dump(exclude={"use", "guidance"})
+        # What decides it, the filter's settings and routes, renames the stage only if that changes.
+        if without := without_adapters(config, context.artifacts["cluster"]):
+            asked["left_out"] = sorted(without)
     if needs_class_images(config.finetune):
         asked["sampling"] = _sampling(config)
     return context.artifact("finetune", VERSION, ("cluster", "embed"), asked, **context.model_identity)
@@ -60,7 +65,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     clusters, generator = context.artifacts["cluster"], context.config.finetune.generator
     jobs = planned_jobs(context.config, clusters, context.manifest)
     group_of = embedded_groups(context.artifacts["embed"], context.manifest)
-    ran = _train(context, artifact, jobs, planned_shared(context.config, group_of))
+    ran = _train(context, artifact, jobs, planned_shared(context.config, clusters, group_of))
     failed = _failed(context, artifact, jobs)
     for name, why in failed.items():
         context.unit_failed(artifact, name, why)
@@ -68,7 +73,9 @@ def make(context: Context, artifact: Artifact) -> Made:
     images = sum(map(len, read_clusters(clusters).values()))
     used = sum(len(job.image_ids) for job in jobs if job.name not in failed)
     summary = f"{len(jobs) - len(failed)} adapters ({generator})" + (f", {len(failed)} failed" if failed else "")
-    remarks = [f"adapter {name} failed: {why}" for name, why in failed.items()]
+    without = without_adapters(context.config, clusters)
+    remarks = remarks_on(without, context.config.filter.least_recognised) if generator != "vanilla" else []
+    remarks += [f"adapter {name} failed: {why}" for name, why in failed.items()]
     if has_shared(artifact):
         summary += ", 1 for all groups"
     elif SHARED in artifact.units().done():

@@ -80,9 +80,7 @@ def decide_groups(
     names = _names(possible)
     least, named = least_share(names, config.min_shown), routing.overrides(config, names)
     free = {group for group, n in quota.items() if n} - named.keys()
-    # Where the filter does not ask the probe, nothing hangs on what the probe knows.
-    min_recognised = filter_config.min_recognised if filter_config.min_probability else 0.0
-    found = _with_alike(not_made.by_probe(recognised, min_recognised), free, real)
+    found = _with_alike(not_made.by_probe(recognised, filter_config.least_recognised), free, real)
     left = {group: routes for group, routes in names.items() if group not in found}
     tried, trials = try_out(routing.to_try(left, config))
     min_right = filter_config.min_right if filter_config.min_probability else 0.0

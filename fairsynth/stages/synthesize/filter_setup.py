@@ -19,11 +19,10 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest, seed_for
 from fairsynth.models.probe import SEEN_FROM, Recognised, halves
 from fairsynth.models.schedule import Sampling
-from fairsynth.stages.embed.output import RealImages
+from fairsynth.stages.embed.output import RealImages, judged_probe
 from fairsynth.stages.finetune.output import AdapterJob
 from fairsynth.stages.synthesize.codec import Codec, source_codec
 from fairsynth.stages.synthesize.generate import FilterReferences, GenerateUnit, centroids
-from fairsynth.stages.synthesize.output import filter_probe
 from fairsynth.work import Work
 
 # Files that decide the codec; training images in the detector; real images that calibrate its threshold.
@@ -66,7 +65,7 @@ def set_up(
     """
     split = halves(validation.ids, validation.groups)
     teaching, held_out = validation.take(split.probe), validation.take(split.held_out)
-    fitted = filter_probe(train, teaching).judged_on(held_out.embeddings_ND, held_out.groups)
+    fitted = judged_probe(train, validation)
     probe = fitted.probe
     mistaken = {group: share for group in sorted(texts) if (share := fitted.mistaken(group)) is not None}
     right: dict[str, float | None] = {"label": None, "attribute": None}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
-from fairsynth.models.calibration import ENOUGH
+from fairsynth.models.calibration import ENOUGH, unknown
 from fairsynth.models.probe import Recognised
 from fairsynth.stages.synthesize.output import Reason
 from fairsynth.stages.synthesize.routing import Route
@@ -35,8 +35,7 @@ def by_probe(recognised: Mapping[Group, Recognised], min_recognised: float) -> d
             f"the filter's probe recognises {found.right} of {found.judged} real images of it that it has not learnt "
             f"from, and {min_recognised:.0%} are needed (filter.min_recognised)",
         )
-        for group, found in sorted(recognised.items())
-        if found.judged >= ENOUGH and found.right < min_recognised * found.judged
+        for group, found in unknown(recognised, min_recognised).items()
     }
 
 

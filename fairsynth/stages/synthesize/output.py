@@ -17,10 +17,8 @@ from fairsynth.artifacts import Artifact
 from fairsynth.config import RunConfig
 from fairsynth.errors import DataError
 from fairsynth.groups import Group
-from fairsynth.models.calibration import CrossFitted, cross_fit
 from fairsynth.models.probe import Recognised
 from fairsynth.prompts import fill
-from fairsynth.stages.embed.output import RealImages
 
 TABLE = "synthetic.parquet"
 NONE_JUDGED = Recognised(0, 0)
@@ -84,12 +82,6 @@ class GroupRecord:
 def group_records(artifact: Artifact) -> list[GroupRecord]:
     """The records of all groups, in their order."""
     return [GroupRecord.from_json(record) for record in artifact.record["groups"]]
-
-
-def filter_probe(train: RealImages, teaching: RealImages) -> CrossFitted:
-    """The filter's probe, calibrated; of validation images it has seen the teaching half alone."""
-    both = np.concatenate([train.embeddings_ND, teaching.embeddings_ND])
-    return cross_fit(both, [*train.groups, *teaching.groups], [*train.ids, *teaching.ids])
 
 
 def group_texts(config: RunConfig, groups: Iterable[Group]) -> dict[Group, str]:

@@ -135,7 +135,9 @@ def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group])
     embedded, manifest = context.artifacts["embed"], context.manifest
     train, validation = (real_images(embedded, manifest, split) for split in (TRAIN, VALIDATION))
     jobs = planned_jobs(context.config, context.artifacts["cluster"], manifest)
-    shared = planned_shared(context.config, dict(zip(train.ids, train.groups, strict=True)))
+    shared = planned_shared(
+        context.config, context.artifacts["cluster"], dict(zip(train.ids, train.groups, strict=True))
+    )
     learners = [*jobs, *([shared] if shared else [])]
     training = filter_setup.write_training(artifact.path / "training", learners, train)
     artifact.send("training")

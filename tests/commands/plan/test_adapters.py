@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fairsynth.classify.policies import FEW
-from fairsynth.commands.plan.adapters import AdapterPlan, plan_adapters
+from fairsynth.commands.plan.adapters import AdapterPlan, left_out_notes, plan_adapters
 from fairsynth.commands.plan.images import ImagesPlan, plan_synthesis
 from fairsynth.commands.plan.search import Images, final_cost, search_cost, smallest
 from fairsynth.commands.plan.span import Span
@@ -15,6 +15,7 @@ from fairsynth.config import RunConfig
 from fairsynth.config.load import load_config
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
+from fairsynth.models.probe import Recognised
 
 LARGE, RARE = Group("cat", "in"), Group("cat", "out")
 OTHER, SAME = Group("dog", "out"), Group("dog", "in")
@@ -145,3 +146,18 @@ def test_where_a_group_has_few_images_other_policies_come_first() -> None:
 def test_the_smallest_group_is_that_of_both_splits() -> None:
     a, b, c = (Group("label", name) for name in "abc")
     assert smallest({a: 1, b: 30}, {a: 30, b: 3, c: 40}) == 31 and smallest({}, {}) == 0
+
+
+def test_groups_whose_images_nobody_could_judge_get_neither_adapters_nor_images() -> None:
+    train, known = {group: n for group, n in TRAIN.items() if n}, {LARGE: [60, 40], OTHER: [35]}
+    without = {"out": {OTHER: Recognised(20, 40)}}
+    plan = plan_adapters(config(), train, known, without)
+    assert {adapter.group for adapter in plan.adapters} == {LARGE} and plan.shared
+    (note,) = left_out_notes(config(), plan)
+    assert note.startswith("no adapters for out,") and "(dog, out) 20 of 40" in note
+    found = {group.group: group for group in plan_synthesis(config(), TRAIN, EVERY, plan).groups}
+    assert {group for group, its in found.items() if not its.quota} == {RARE, OTHER}
+    assert found[RARE].outcome.startswith("not made:") and found[LARGE].quota == 300
+    none = plan_adapters(config(), train, known, without | {"in": {LARGE: Recognised(20, 40)}})
+    assert not none.shared and none.units == Span.of(0) and none.samples == Span.of(0)
+    assert plan_synthesis(config(), TRAIN, EVERY, none).images == Span.of(0)

@@ -149,7 +149,7 @@ def effort(phases: Iterable[Phase], data: Data) -> int:
     whole = 0
     for phase in phases:
         images = sizes.get(phase.images, real) + (len(data.validation) if phase.validation else 0)
-        repeats = passes(images) if phase.strong and images else 1
+        repeats = passes(images, phase.styles) if phase.strong and images else 1
         whole += images if phase.head_only else phase.epochs * images * repeats
     return whole
 
@@ -162,7 +162,7 @@ def orders(
     times: int = 1,
 ) -> list[NDArray[np.int64]]:
     """The places of the images of an epoch, pass by pass: see ``order``, and ``augmentation.passes``."""
-    repeats = passes(len(images)) if phase.strong else 1
+    repeats = passes(len(images), phase.styles) if phase.strong else 1
     return [order(images, phase.sampling, rng, errors, times) for _ in range(repeats)]
 
 

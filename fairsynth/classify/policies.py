@@ -34,14 +34,14 @@ POLICIES = (
     Policy("none", "group-dro", "choose", "strong"),
     Policy("none", "none", "choose", "light"),
     Policy("none", "none", "learn", "light"),
+    Policy("none", "none", "learn", "styles"),
+    Policy("mix", "none", "learn", "styles"),
     Policy("mix", "dfr", "choose", "light"),
     Policy("pretrain", "last-layer", "choose", "light"),
     Policy("none", "dfr", "choose", "light"),
     Policy("pretrain", "last-layer", "learn", "strong"),
     Policy("none", "group-dro", "choose", "light"),
     Policy("mix", "none", "learn", "light"),
-    Policy("none", "none", "learn", "styles"),
-    Policy("mix", "none", "learn", "styles"),
 )
 # With fewer images of some group to learn from, exchanged styles come first. On the worlds to settle by they helped where
 # the smallest group had 5 to 11 images, and not where it had 30 and more (docs/worlds.md).

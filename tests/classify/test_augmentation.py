@@ -87,6 +87,7 @@ def test_a_tint_a_place_and_blur_tell_less_after_it() -> None:
 @pytest.mark.parametrize(("n", "expected"), [(100, 25), (640, 4), (1200, 2), (2500, 1), (100_000, 1)])
 def test_few_images_are_gone_over_more_often(n: int, expected: int) -> None:
     assert passes(n) == expected
+    assert passes(n, styles=True) == max(1, round(10_000 / n)), "which exchanged styles need"
 
 
 @pytest.mark.parametrize("n", [1, 2, 24])

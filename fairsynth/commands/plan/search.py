@@ -139,7 +139,7 @@ def _phase(config: RunConfig, phase: Phase, images: Images) -> Cost:
     n, judged = _learnt(phase, images), _FORWARD * images.validation
     if phase.loss in _LINEAR:
         return Cost(_FORWARD * n + judged)
-    repeats = passes(max(1, n)) if phase.strong else 1
+    repeats = passes(max(1, n), phase.styles) if phase.strong else 1
     steps = phase.epochs * repeats * math.ceil(n / config.classify.batch_size)
     # A frozen encoder looks at its images once.
     seen = _FORWARD * n if phase.head_only else phase.epochs * repeats * n

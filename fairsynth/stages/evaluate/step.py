@@ -27,7 +27,7 @@ from fairsynth.stages.evaluate.output import (
 from fairsynth.stages.stage import Made
 from fairsynth.stages.tune.output import chosen_settings
 
-VERSION = 4
+VERSION = 5
 
 
 def artifact(context: Context) -> Artifact:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fairsynth.classify.packs import Packer
     from fairsynth.stages.tune.search import Search
 
-VERSION = 7
+VERSION = 8
 
 
 def artifact(context: Context) -> Artifact:

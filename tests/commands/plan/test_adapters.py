@@ -141,7 +141,7 @@ def test_where_a_group_has_few_images_other_policies_come_first() -> None:
     """A single trial learns from validation either way, with few by styles, which take longer; DFR's turn comes only with many."""
     few, many = (Images(640, 300, 900, synthetic=0, filling=0, smallest=n) for n in (FEW - 1, FEW))
     one, two = (config(tune__methods=["fairsynth"], tune__trials=n, classify__synthetic="none") for n in (1, 2))
-    assert 3.5 < search_cost(one, few).visits / search_cost(one, many).visits < 4
+    assert 3.5 < search_cost(one, few).visits / search_cost(one, many).visits < 4.5
     assert search_cost(two, few).visits > search_cost(two, many).visits
 
 

@@ -41,7 +41,7 @@ def need_synthetic(methods: Sequence[str], config: ClassifyConfig) -> bool:
     return any(name in SYNTHETIC and (name != "fairsynth" or config.synthetic != "none") for name in methods)
 
 
-Loss = Literal["ce", "reweight", "group-dro", "supcon", "lisa", "lff", "dfr", "dfr-train", "afr"]
+Loss = Literal["ce", "bounded", "reweight", "group-dro", "supcon", "lisa", "lff", "dfr", "dfr-train", "afr"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Phase:
     training image that the classifier got wrong when the phase began. ``strong``: images are changed strongly; ``styles``:
     and exchange their styles. ``averaged``: it ends with the running mean of the weights, and only that may be chosen.
     ``anew``: begins with a new classifier. ``selectable``: its epochs may be chosen. The losses dfr, dfr-train and afr are
-    one refit of the linear layer.
+    one refit of the linear layer; bounded is generalised cross-entropy of the large groups.
     """
 
     loss: Loss
@@ -93,7 +93,13 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
         found = _theirs(method, numbers(setting), config)
     change = setting.get("augmentation", config.augmentation)
     strong, styles = change in ("strong", "styles"), change == "styles"
-    return [phase if phase.head_only else replace(phase, strong=strong, styles=styles) for phase in found]
+    return [phase if phase.head_only else _changed(phase, strong, styles) for phase in found]
+
+
+def _changed(phase: Phase, strong: bool, styles: bool) -> Phase:
+    """The same with changed images. Validation images that are learnt from with styles, and so long, ask for a bounded loss."""
+    loss: Loss = "bounded" if styles and phase.validation and phase.loss == "ce" else phase.loss
+    return replace(phase, loss=loss, strong=strong, styles=styles)
 
 
 def without_result(method: str, how: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairsynth.classify.losses import GroupDRO, group_weights, supcon
+from fairsynth.classify.losses import GroupDRO, bounded, exponents, feature_loss, group_weights, supcon
 
 
 def slow_supcon(features: np.ndarray, labels: list[int], temperature: float) -> float:
@@ -130,3 +130,37 @@ def test_reweights_weights_go_with_one_over_n_and_add_up_to_the_groups() -> None
 
 def test_groups_that_are_absent_have_no_weight() -> None:
     assert group_weights(np.array([0, 0, 2]), 4).tolist() == pytest.approx([2 / 3, 0, 4 / 3, 0])
+
+
+def test_the_bounded_loss_is_the_formula() -> None:
+    p, q = np.array([0.9, 0.5, 0.01, 0.2]), np.array([0.7, 0.7, 0.7, 0.3])
+    found = bounded(torch.from_numpy(-np.log(p)), torch.from_numpy(q))
+    assert found.tolist() == pytest.approx([(1 - a**b) / b for a, b in zip(p, q, strict=True)])
+    assert found.max() < 1 / 0.3, "it is bounded by 1 / q"
+
+
+def test_with_a_small_exponent_it_is_cross_entropy_and_else_a_hopeless_image_has_little_gradient() -> None:
+    ce = torch.tensor([0.1, 2.0, 12.0], requires_grad=True)
+    assert bounded(ce, torch.full((3,), 1e-3)).tolist() == pytest.approx(ce.tolist(), rel=0.01)
+    bounded(ce, torch.full((3,), 0.7)).sum().backward()
+    assert ce.grad is not None
+    # By cross-entropy each has a gradient of 1.
+    assert ce.grad.tolist() == pytest.approx([math.exp(-0.7 * x) for x in (0.1, 2.0, 12.0)], rel=1e-3)
+    assert ce.grad[2] < 0.001
+
+
+def test_small_groups_have_a_small_exponent_and_absent_ones_harm_nobody() -> None:
+    found = exponents(group_weights(np.repeat([0, 1, 3], (300, 292, 8)), 4))
+    assert found.tolist() == pytest.approx([0.7, 0.7, 7e-4, 0.7 * 8 / 200])
+    alike = exponents(group_weights(np.repeat(np.arange(4), 50), 4))
+    assert alike.tolist() == pytest.approx([0.7] * 4)
+
+
+def test_each_image_has_its_groups_exponent() -> None:
+    head = torch.nn.Linear(3, 2)
+    features, labels, groups = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1]), torch.tensor([0, 0, 0, 0, 1, 1])
+    weights = group_weights(np.repeat([0, 1], (90, 10)), 2)
+    found = feature_loss("bounded", head, {}, weights, None)(features, labels, groups)
+    p = head(features).softmax(1)[torch.arange(6), labels].tolist()
+    q = [0.7, 0.7, 0.7, 0.7, 0.14, 0.14]
+    assert found.item() == pytest.approx(sum((1 - a**b) / b for a, b in zip(p, q, strict=True)) / 6, rel=1e-5)

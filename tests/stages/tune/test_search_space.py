@@ -98,6 +98,8 @@ def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stag
         assert (found[0].validation, found[0].averaged) == (policy.validation == "learn",) * 2
         assert found[0].strong == (policy.augmentation in ("strong", "styles"))
         assert found[0].styles == (policy.augmentation == "styles")
+        bounded = policy.augmentation == "styles" and policy[:3] == ("none", "none", "learn")
+        assert (found[0].loss == "bounded") == bounded
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "fairsynth"])

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairsynth.classify.batch_loss import Parts
+from fairsynth.classify.losses import Q, bounded
 from fairsynth.models.classifier import Classifier
 
-# The authors' q of the generalised cross-entropy, and how much of a mean is kept when another loss comes.
-_Q, _KEPT = 0.7, 0.7
+# How much of a mean is kept when another loss comes.
+_KEPT = 0.7
 
 
 def generalised_cross_entropy(logits_NK: Tensor, labels_N: Tensor, q: float) -> Tensor:
     """(1 - p^q) / q for each image, p the probability of its label (Zhang and Sabuncu 2018, arXiv 1805.07836)."""
-    log_p_N = -torch.nn.functional.cross_entropy(logits_NK, labels_N, reduction="none")
-    return -torch.expm1(q * log_p_N) / q
+    return bounded(torch.nn.functional.cross_entropy(logits_NK, labels_N, reduction="none"), q)
 
 
 class Difficulty:
@@ -73,7 +73,7 @@ class Failure:
             torch.nn.functional.cross_entropy(logits, labels_N, reduction="none") for logits in (biased, own)
         )
         weights_N = self.difficulty.weights(torch.from_numpy(index_N).to(own.device), biased_N, own_N)
-        return generalised_cross_entropy(biased, labels_N, _Q).mean() + (weights_N * own_N).mean()
+        return generalised_cross_entropy(biased, labels_N, Q).mean() + (weights_N * own_N).mean()
 
     def state(self) -> dict[str, Tensor]:
         """The biased network, and the losses' moving means."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 # exp of more overflows float32 soon.
 _MOST = 80.0
 # Of generalised cross-entropy, as its authors have it.
-_Q = 0.7
+Q = 0.7
 FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The loss of a batch from its features (N, D), labels and groups (N,)."""
 
@@ -41,24 +42,26 @@ def group_weights(groups_N: NDArray[np.int64], n_groups: int) -> Tensor:
     return torch.tensor(weights / weights.sum() * (counts > 0).sum(), dtype=torch.float32)
 
 
-def bounded(ce_N: Tensor, q_N: Tensor) -> Tensor:
-    """Generalised cross-entropy (Zhang and Sabuncu 2018, arXiv 1805.07836, eq. 6): (1 - p^q) / q, of -log p, each image's q.
+def bounded(ce_N: Tensor, q: Tensor | float) -> Tensor:
+    """Generalised cross-entropy (Zhang and Sabuncu 2018, arXiv 1805.07836, eq. 6): (1 - p^q) / q, from -log p of each image.
 
     With q near 0 it is cross-entropy. With a larger one an image that is hopelessly wrong has little gradient: of so many
-    images of a large group, those with a wrong label are not learnt by heart.
+    images of a large group, those with a wrong label are not learnt by heart. ``q``: of all images, or of each (N,).
     """
-    return -torch.expm1(-q_N * ce_N) / q_N
+    return -torch.expm1(-q * ce_N) / q
 
 
-def exponents(weights_G: Tensor) -> Tensor:
-    """q of each group (G,), from ``group_weights``: 0.7 for those of average size or more, less for smaller ones in proportion.
+def exponents(weights_G: Tensor, n_labels: int) -> Tensor:
+    """q of each group (G,), from ``group_weights``: the largest for groups of average size or more, less for smaller ones in
+    proportion, for what is rare must be learnt, however hard it is.
 
-    What is rare must be learnt, however hard it is, and a group of few images has hardly a wrong label among them.
+    The largest is the authors' with two labels, and with more so much less that who knows nothing yet, and gives each label
+    the same probability, learns as much: Q log 2 / log K.
     """
     present_G = weights_G > 0
     sizes_G = torch.where(present_G, 1 / weights_G, 0.0)
     mean = sizes_G.sum() / present_G.sum().clamp(min=1)
-    return _Q * (sizes_G / mean).clamp(1e-3, 1)
+    return Q * math.log(2) / math.log(max(2, n_labels)) * (sizes_G / mean).clamp(1e-3, 1)
 
 
 class GroupDRO:
@@ -97,16 +100,16 @@ def feature_loss(
     loss: str, head: nn.Module, setting: Mapping[str, float], weights_G: Tensor, dro: GroupDRO | None
 ) -> FeatureLoss:
     """The loss of that name: cross-entropy unless it is reweight, group-dro, supcon or bounded."""
-    q_G = exponents(weights_G)
 
     def of(features_ND: Tensor, labels_N: Tensor, groups_N: Tensor) -> Tensor:
-        ce = nn.functional.cross_entropy(head(features_ND), labels_N, reduction="none")
+        logits_NK = head(features_ND)
+        ce = nn.functional.cross_entropy(logits_NK, labels_N, reduction="none")
         if dro is not None:
             return dro(ce, groups_N)
-        if loss == "bounded":
-            return bounded(ce, q_G[groups_N]).mean()
         if loss == "reweight":
             return (weights_G[groups_N] * ce).mean()
+        if loss == "bounded":
+            return bounded(ce, exponents(weights_G, logits_NK.shape[1])[groups_N]).mean()
         if loss == "supcon":
             beta = setting["beta"]
             return beta * ce.mean() + (1 - beta) * supcon(features_ND, labels_N, setting["temperature"])

@@ -97,8 +97,11 @@ def phases(method: str, setting: Setting, config: ClassifyConfig) -> list[Phase]
 
 
 def _changed(phase: Phase, strong: bool, styles: bool) -> Phase:
-    """The same with changed images. Validation images that are learnt from with styles, and so long, ask for a bounded loss."""
-    loss: Loss = "bounded" if styles and phase.validation and phase.loss == "ce" else phase.loss
+    """The same with changed images. A network that learns real images with exchanged styles, validation images among them,
+    goes over them so often that it would learn wrong labels by heart: its loss is bounded.
+    """
+    real = phase.stage == 1 and phase.images == "train" and phase.validation
+    loss: Loss = "bounded" if styles and real and phase.loss == "ce" else phase.loss
     return replace(phase, loss=loss, strong=strong, styles=styles)
 
 

@@ -150,10 +150,18 @@ def test_with_a_small_exponent_it_is_cross_entropy_and_else_a_hopeless_image_has
 
 
 def test_small_groups_have_a_small_exponent_and_absent_ones_harm_nobody() -> None:
-    found = exponents(group_weights(np.repeat([0, 1, 3], (300, 292, 8)), 4))
+    found = exponents(group_weights(np.repeat([0, 1, 3], (300, 292, 8)), 4), 2)
     assert found.tolist() == pytest.approx([0.7, 0.7, 7e-4, 0.7 * 8 / 200])
-    alike = exponents(group_weights(np.repeat(np.arange(4), 50), 4))
+    alike = exponents(group_weights(np.repeat(np.arange(4), 50), 4), 2)
     assert alike.tolist() == pytest.approx([0.7] * 4)
+
+
+@pytest.mark.parametrize("n_labels", [2, 4, 100])
+def test_a_network_that_knows_nothing_learns_as_much_however_many_labels_there_are(n_labels: int) -> None:
+    (q,) = exponents(group_weights(np.zeros(10, np.int64), 1), n_labels)
+    ce = torch.tensor(math.log(n_labels), requires_grad=True)
+    bounded(ce, q).backward()
+    assert ce.grad is not None and ce.grad.item() == pytest.approx(2**-0.7, rel=1e-5)
 
 
 def test_each_image_has_its_groups_exponent() -> None:

@@ -99,7 +99,16 @@ def test_every_setting_can_be_trained_whatever_is_left_open(synthetic: Any, stag
         assert found[0].strong == (policy.augmentation in ("strong", "styles"))
         assert found[0].styles == (policy.augmentation == "styles")
         bounded = policy.augmentation == "styles" and policy[:3] == ("none", "none", "learn")
-        assert (found[0].loss == "bounded") == bounded
+        assert [phase.loss == "bounded" for phase in found] == [bounded] + [False] * (len(found) - 1)
+
+
+def test_a_second_stage_has_no_bounded_loss() -> None:
+    config = ClassifyConfig(synthetic="pretrain", stage_2="full", validation="learn", augmentation="styles")
+    found = phases("fairsynth", setting("fairsynth", 0, config, 0), config)
+    assert [(phase.loss, phase.validation, phase.styles) for phase in found] == [
+        ("supcon", True, True),
+        ("ce", True, True),
+    ]
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "fairsynth"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 # Strongly changed images are harder to learn: an epoch has about as many of them, in several passes over few images.
 IMAGES_PER_EPOCH = 2500
-# With exchanged styles they are harder still. On the worlds to settle by so much more training was worth more than anything
-# else that was tried (docs/worlds.md).
+# With exchanged styles they are harder still (docs/worlds.md).
 STYLES_TIMES = 4
 
 

@@ -243,7 +243,7 @@ class FilterConfig(Section):
     min_probability: Fraction = 0.5
     """An image is rejected if the probe gives its label or its attribute less than this; 0: none is."""
     min_recognised: Fraction = 0.7
-    """A group is made only if the probe recognises at least this share of its real images that it has not learnt from, if 10 or more are there to judge by; for others no adapters are trained. 0, or min_probability: 0: all are made."""
+    """A group is made only if the probe recognises at least this share of its real images that it has not learnt from, if 10 or more are there to judge by; nor are adapters trained that could serve no other. 0, or min_probability: 0: all are made."""
     min_right: Fraction = 0.9
     """With auto: a group is made only if likely at least this share of its images that pass the probe show it, by its trial batch and by how often the probe errs in real images. 0, or min_probability: 0: all are made."""
     near_duplicates: bool = True

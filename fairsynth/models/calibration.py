@@ -8,7 +8,7 @@ attributes (Guo et al. 2017), by which the scores of the probe of all images are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,11 +18,9 @@ from scipy.optimize import minimize_scalar
 
 from fairsynth.groups import Group
 from fairsynth.manifest import seed_for
-from fairsynth.models.probe import SEEN_FROM, Probe, Recognised, fit_probe, scores, softmax, used_images
+from fairsynth.models.probe import ENOUGH, SEEN_FROM, Probe, Recognised, fit_probe, scores, softmax, used_images
 
 FOLDS = 5
-# Real images of a group by which a probe is judged at least: of fewer, one more or less would decide.
-ENOUGH = 10
 # Temperatures from 1/50 to 50: by any probe that a few images can teach the best one lies inside.
 _COLDEST, _HOTTEST = np.log(1 / 50), np.log(50)
 
@@ -87,15 +85,6 @@ def recognised(right_N: NDArray[np.bool_], groups_N: Sequence[Group]) -> dict[Gr
     judged = Counter(groups_N)
     right = Counter(group for group, fine in zip(groups_N, right_N.tolist(), strict=True) if fine)
     return {group: Recognised(right[group], judged[group]) for group in sorted(judged)}
-
-
-def unknown(recognised: Mapping[Group, Recognised], least: float) -> dict[Group, Recognised]:
-    """Groups of whose real images the probe recognises less than the share ``least``, of those with enough to judge by."""
-    return {
-        group: found
-        for group, found in sorted(recognised.items())
-        if found.judged >= ENOUGH and found.right < least * found.judged
-    }
 
 
 def taken_for(seen_N: Sequence[Group], groups_N: Sequence[Group]) -> Counter[tuple[Group, Group]]:

@@ -7,7 +7,7 @@ cannot rely on the attribute. The test split is never seen.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from fairsynth.manifest import seed_for
 STRENGTH = 30.0
 # From this probability on the probe is taken to see a label or an attribute.
 SEEN_FROM = 0.5
+# Real images of a group by which a probe is judged at least: of fewer, one more or less would decide.
+ENOUGH = 10
 # More images of a group teach a linear probe nothing.
 MOST_PER_GROUP = 2000
 
@@ -30,6 +32,13 @@ class Recognised(NamedTuple):
 
     right: int
     judged: int
+
+
+def unrecognised(found: Mapping[Group, Recognised], least: float) -> dict[Group, Recognised]:
+    """Groups of whose real images less than the share ``least`` is recognised, of those with enough to judge by."""
+    return {
+        group: its for group, its in sorted(found.items()) if its.judged >= ENOUGH and its.right < least * its.judged
+    }
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_what_learns_from_validation_is_cross_fitted_and_so_are_several() -> Non
 
 def test_exchanged_styles_come_first_where_a_group_has_few_images() -> None:
     few, many = ordered(POLICIES, FEW - 1), ordered(POLICIES, FEW)
-    # They take four times as long: six trials, as many as the demo has, leave them out.
+    # They take four times as long: six trials, as many as the demo has, leave them out where there are synthetic images.
     assert many == POLICIES and {policy.augmentation for policy in POLICIES[:6]} == {"light", "strong"}
     assert few == (*POLICIES[6:8], *POLICIES[:6], *POLICIES[8:]) and few[0] == Policy("none", "none", "learn", "styles")
     assert few[2] == POLICIES[0], "the same without them is tried soon"

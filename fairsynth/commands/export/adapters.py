@@ -63,8 +63,8 @@ def _export(run: Path, target: Path) -> Exported:
         raise ConfigError(f"{run} is no folder; give the output folder of a run")
     if not sources:
         raise ConfigError(
-            f"{run} has no adapters to export; give the output folder of a run with a generator other than vanilla "
-            "and finetune.parameters: adapter"
+            f"{run} has no adapters to export; give the output folder of a run with a generator other than vanilla, "
+            "finetune.parameters: adapter, and groups whose adapters were not left out ('fairsynth finetune' says so)"
         )
     private = new_export(target, _is_export)
     passed_over = dict[str, list[str]]()

@@ -13,7 +13,7 @@ from fairsynth.models.sources import is_demo
 from fairsynth.prompts import fill
 from fairsynth.stages.finetune.compiling import SECONDS, least_samples, saved
 from fairsynth.stages.finetune.jobs import needs_class_images, step_budget, token_of
-from fairsynth.stages.finetune.output import Adapter, LeftOut, needs_shared, remarks_on
+from fairsynth.stages.finetune.output import Adapter, LeftOut, left_out_remarks, needs_shared
 
 Sizes = Mapping[Group, Sequence[int]]
 """Images of each cluster of each group."""
@@ -31,20 +31,20 @@ class AdapterPlan:
     samples: Span
     class_images: int
     shared: bool
-    without: LeftOut = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
     """Attributes whose groups get none, and are not made, as far as that is known."""
 
 
 def plan_adapters(
-    config: RunConfig, train: Mapping[Group, int], known: Sizes | None = None, without: LeftOut | None = None
+    config: RunConfig, train: Mapping[Group, int], known: Sizes | None = None, left_out: LeftOut | None = None
 ) -> AdapterPlan:
     """Adapters for the training images of each group; ``known``: the clusters, if these are made, and who is left out then."""
-    left_out = without or {}
+    nobodys = left_out or {}
     settings = config.finetune
     clusters = {group: _clusters(config, n) for group, n in sorted(train.items()) if n}
     sizes: Sizes = {group: _even(train[group], span.likely) for group, span in clusters.items() if span.likely}
     if known is not None:
-        sizes = {group: _merged(config, its) for group, its in known.items() if its and group.attribute not in left_out}
+        sizes = {group: _merged(config, its) for group, its in known.items() if its and group.attribute not in nobodys}
         clusters = {group: Span.of(len(sizes.get(group, ()))) for group in clusters}
     adapters = tuple(_adapters(config, sizes))
     steps = sum(step_budget(settings, adapter.images) for adapter in adapters)
@@ -52,7 +52,7 @@ def plan_adapters(
     most = sum(span.most for span in clusters.values()) * settings.steps
     own = Span.of(steps) if known is not None else Span(min(least, steps), steps, max(most, steps))
     shared = needs_shared(config) and _prompts_differ(config, list(clusters))
-    shared = shared and not {group.attribute for group in clusters} <= left_out.keys()
+    shared = shared and not {group.attribute for group in clusters} <= nobodys.keys()
     each = settings.batch_size + settings.prior_size
     samples, units = own.times(each), _sum(list(clusters.values()))
     if shared:
@@ -60,12 +60,12 @@ def plan_adapters(
         own = own.plus(Span.of(config.shared.steps))
     prompts = len({adapter.group for adapter in adapters}) if needs_class_images(settings) else 0
     units = units.plus(Span.of(prompts))
-    return AdapterPlan(adapters, clusters, units, own, samples, prompts * settings.class_images, shared, left_out)
+    return AdapterPlan(adapters, clusters, units, own, samples, prompts * settings.class_images, shared, nobodys)
 
 
 def left_out_notes(config: RunConfig, adapters: AdapterPlan) -> tuple[str, ...]:
     """A note for people for each attribute whose groups get no adapter."""
-    return tuple(remarks_on(adapters.without, config.filter.least_recognised))
+    return tuple(left_out_remarks(adapters.left_out, config.filter.least_recognised))
 
 
 def compile_notes(config: RunConfig, adapters: AdapterPlan, workers: int) -> tuple[str, ...]:

@@ -95,6 +95,8 @@ def in_words(group: GroupPlan) -> str:
         return group.outcome
     if group.outcome:
         return f"{group.outcome}: {_named(group.route, group)}"
+    if group.left_out:
+        return "not made: the filter's probe cannot tell its images, or those of another group with its attribute"
     if not group.quota:
         return "nothing to make"
     if not group.route:

@@ -13,7 +13,7 @@ from fairsynth.commands.plan.counts import Counted
 from fairsynth.config import RunConfig
 from fairsynth.data.metadata import Metadata
 from fairsynth.manifest import SPLITS
-from fairsynth.stages.finetune.output import TEXTS_UNIT, LeftOut, without_adapters
+from fairsynth.stages.finetune.output import TEXTS_UNIT, LeftOut, left_out_of
 from fairsynth.store.mirror import place_of
 
 _CLASS_UNITS = ("class=", "shared=")
@@ -23,14 +23,14 @@ _CLASS_UNITS = ("class=", "shared=")
 class Finished:
     """``records``: of finished stages. ``units``: committed units of stages that are not finished.
 
-    ``counted``, ``clusters`` and ``without``: what ingest and cluster found, where they are finished.
+    ``counted``, ``clusters`` and ``left_out``: what ingest and cluster found, where they are finished.
     """
 
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     units: Mapping[str, int] = field(default_factory=dict)
     counted: Counted | None = None
     clusters: Sizes | None = None
-    without: LeftOut = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
 
 
 def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) -> Finished:
@@ -46,7 +46,7 @@ def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) ->
 
     records, units = dict[str, Mapping[str, Any]](), dict[str, int]()
     counted, clusters = None, None
-    without: LeftOut = {}
+    left_out: LeftOut = {}
     with opened(config, metadata) as context:
         if place_of(root):  # the built-in dataset, which names all that follows, is written by each machine
             STAGES["ingest"].before(context)
@@ -65,8 +65,8 @@ def finished_stages(config: RunConfig, root: Path, metadata: Metadata | None) ->
             counted = Counted(splits, sum(sum(groups.values()) for groups in splits.values()))
         if "cluster" in records:
             clusters = _sizes(context.artifacts["cluster"])
-            without = without_adapters(config, context.artifacts["cluster"])
-    return Finished(records, units, counted, clusters, without)
+            left_out = left_out_of(config, context.artifacts["cluster"])
+    return Finished(records, units, counted, clusters, left_out)
 
 
 def _units(stage: str, artifact: Artifact) -> int:

@@ -21,7 +21,6 @@ _PREFERRED = ("shared", "own", "same-attribute", "prompt")
 # Up to so many images the units are counted by planning them; of more, few can share a unit.
 _PLANNED = 5000
 _MOST_PER_MISSING = 4
-_LEFT_OUT = "not made: the filter's probe cannot tell its images, or those of another group with its attribute"
 Sources = Mapping[Group, Mapping[str, Sequence[Source]]]
 
 
@@ -38,6 +37,8 @@ class GroupPlan:
     lender: str = ""
     outcome: str = ""
     """What became of it, once synthesize is finished."""
+    left_out: bool = False
+    """It will not be made, as far as that is known."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def plan_synthesis(
         named = overrides(settings, names)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    quota = {group: n for group, n in every_quota.items() if group.attribute not in plan.without}
+    quota = {group: n for group, n in every_quota.items() if group.attribute not in plan.left_out}
     names = {group: names[group] for group in quota}
     wanted = to_try(names, settings)
     decided = {} if settings.routing == "auto" else {g: r.name for g, r in decide(names, {}, settings).items()}
@@ -86,7 +87,7 @@ def plan_synthesis(
         )
         for group, n in quota.items()
     )
-    groups += tuple(GroupPlan(g, counts[g], 0, 0, "none", (), outcome=_LEFT_OUT) for g in every_quota if g not in quota)
+    groups += tuple(GroupPlan(g, counts[g], 0, 0, "", (), left_out=True) for g in every_quota if g not in quota)
     likely = {g: decided.get(g) or next(r for r in _PREFERRED if r in names[g]) for g in quota}
     chosen = {group: sources[group][likely[group]] for group in quota}
     trial_units = _trial_units(config, wanted, sources)
@@ -95,7 +96,7 @@ def plan_synthesis(
     further = (config.filter.max_rounds - 1) * _MOST_PER_MISSING
     most = _most_units(config, needed, quota, sources, trial_units)
     return ImagesPlan(
-        groups,
+        tuple(sorted(groups, key=lambda one: one.group)),
         trials,
         Span(trials, trials + first, trials + first + further * sum(quota.values())),
         Span(trial_units, trial_units + _round_units(config, needed, chosen), most),

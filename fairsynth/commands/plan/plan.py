@@ -69,7 +69,7 @@ def make_plan(
     finished, figures = finished_stages(config, root, None if counted.by_columns else metadata), stated(config)
     counted = finished.counted or counted
     known, notes = _with_kinds(config, counted, finished)
-    adapters = plan_adapters(config, known.splits[TRAIN], finished.clusters, finished.without)
+    adapters = plan_adapters(config, known.splits[TRAIN], finished.clusters, finished.left_out)
     synthesis = plan_synthesis(config, known.splits[TRAIN], _every(known), adapters)
     if "synthesize" in finished.records:
         groups = with_outcomes(synthesis.groups, finished.records["synthesize"]["groups"])

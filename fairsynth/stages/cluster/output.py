@@ -41,11 +41,11 @@ def remark_on(artifact: Artifact, group: Group) -> str:
 
 
 def recognised_facts(found: Mapping[Group, Recognised]) -> list[dict[str, Any]]:
-    """For the stage's record: what ``recognised`` reads."""
+    """For the stage's record: what ``recognised_groups`` reads."""
     return [{"label": g.label, "attribute": g.attribute, **its._asdict()} for g, its in sorted(found.items())]
 
 
-def recognised(artifact: Artifact) -> dict[Group, Recognised]:
+def recognised_groups(artifact: Artifact) -> dict[Group, Recognised]:
     """Of each group with training images: the real images that the filter's probe recognises.
 
     Nothing of a run that is older than this.

@@ -13,7 +13,7 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION, Manifest
 from fairsynth.stages.cluster.output import CLUSTERS, recognised_facts, with_discovered
 from fairsynth.stages.context import Context
-from fairsynth.stages.embed.output import by_group, embedding_files, judged_probe, real_images
+from fairsynth.stages.embed.output import by_group, embedding_files, judged_probe, probe_images
 from fairsynth.stages.stage import Made
 from fairsynth.work import Ran
 
@@ -41,8 +41,8 @@ def make(context: Context, artifact: Artifact) -> Made:
     k = enumerated(f"{group} {fact['k']}" for group, fact in facts)
     counts = Counts(images, len(clusters), 0, images - len(clusters))
     found: dict[str, Any] = {"groups": {group.slug: fact for group, fact in facts}, "remarks": remarks}
-    # Finetune asks before it trains: what cannot be told from other groups' images later is not made.
-    train, validation = (real_images(context.artifacts["embed"], manifest, split) for split in (TRAIN, VALIDATION))
+    # Finetune asks before it trains: groups that the filter will not be able to judge get no adapter.
+    train, validation = (probe_images(context.artifacts["embed"], manifest, split) for split in (TRAIN, VALIDATION))
     known, learnt = judged_probe(train, validation).recognised, {*train.groups}
     found["recognised"] = recognised_facts({group: its for group, its in known.items() if group in learnt})
     return Made(counts, f"clusters: {k}", Ran(len(facts)), facts=found)

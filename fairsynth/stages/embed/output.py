@@ -154,6 +154,21 @@ def judged_probe(train: RealImages, validation: RealImages) -> CrossFitted:
     return filter_probe(train, validation.take(split.probe)).judged_on(held_out.embeddings_ND, held_out.groups)
 
 
+def probe_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImages:
+    """As many images of each group of a split as teach the probe anything, without thumbnails (N, 0)."""
+    from fairsynth.models.probe import used_images
+
+    groups, files = _groups(manifest, split), embedding_files(artifact)
+    ids = sorted(i for i in pq.read_table(files, columns=["image_id"])["image_id"].to_pylist() if i in groups)
+    chosen = {ids[place]: groups[ids[place]] for place in used_images([groups[i] for i in ids], ids)}
+    # A file at a time: there may be more vectors than memory has room for.
+    read = (pq.ParquetFile(file).read(columns=["image_id", "embedding"]) for file in files)
+    table = pa.concat_tables([_of(part, chosen) for part in read]).sort_by("image_id")
+    ids, width = table.column("image_id").to_pylist(), table.schema.field("embedding").type.list_size
+    embeddings_ND = matrix(table, "embedding") if ids else np.zeros((0, width), np.float32)
+    return RealImages(ids, [groups[i] for i in ids], embeddings_ND, np.zeros((len(ids), 0), np.uint8))
+
+
 def image_shapes(artifact: Artifact) -> dict[str, Shape]:
     """The shape in which the base model sees every training image; empty where all are squares."""
     found = dict[str, Shape]()

@@ -12,39 +12,38 @@ from collections.abc import Mapping
 from fairsynth.config import RunConfig, SynthesizeConfig
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
-from fairsynth.models.calibration import unknown
-from fairsynth.models.probe import Recognised
+from fairsynth.models.probe import Recognised, unrecognised
 
 # Routes by which groups of one attribute are made by adapters of another.
 _OF_THE_LABEL = frozenset({"same-label", "same-label-half", "same-label-late", "composed"})
 
 
 LeftOut = Mapping[str, Mapping[Group, Recognised]]
-"""The attributes whose groups get no adapter, and the unrecognised groups of each."""
+"""The attributes whose groups get no adapter, and the groups of each that the probe does not recognise."""
 
 
 def left_out(config: RunConfig, recognised: Mapping[Group, Recognised]) -> LeftOut:
-    """What need not be trained. ``recognised``: of groups with training images; others take none along.
+    """Whose adapters need not be trained. ``recognised``: of groups with training images.
 
-    Nothing, where an adapter may serve another attribute or a group that ``synthesize.routes`` names, or where a group
-    that is large enough is not made (``synthesize.fill``).
+    Nobody's, where that is not sure: an adapter may serve another attribute, the config names a route for a group of the
+    attribute, or it has groups made that have no training images, or not those that have many (``synthesize.fill``).
     """
     how, found = config.synthesize, dict[str, dict[Group, Recognised]]()
-    if how.fill or _serves_others(how):
+    if how.fill or how.absent_groups == "make" or config.finetune.generator == "vanilla" or _serves_others(how):
         return found
-    for group, its in unknown(recognised, config.filter.least_recognised).items():
+    for group, its in unrecognised(recognised, config.filter.least_recognised).items():
         if not any(name.endswith(f"/{group.attribute}") for name in how.routes):
             found.setdefault(group.attribute, {})[group] = its
     return found
 
 
-def remarks_on(without: LeftOut, least: float) -> list[str]:
+def left_out_remarks(found: LeftOut, least: float) -> list[str]:
     """For people: which groups, why, and what to set if they are to be trained all the same."""
     return [
         f"no adapters for {attribute}, whose groups will not be made: the filter's probe recognises too few real images, of "
-        f"{enumerated([f'{group} {its.right} of {its.judged}' for group, its in found.items()])}, and {least:.0%} are "
-        "needed; --filter.min_recognised 0 trains and makes all"
-        for attribute, found in without.items()
+        f"{enumerated([f'{group} {its.right} of {its.judged}' for group, its in groups.items()])}, and {least:.0%} are "
+        "needed; --filter.min_recognised 0 trains them all the same"
+        for attribute, groups in found.items()
     ]
 
 

@@ -13,13 +13,13 @@ from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest
 from fairsynth.run_folder.files import copy_files
 from fairsynth.run_folder.records import read_facts
-from fairsynth.stages.cluster.output import read_clusters, recognised
+from fairsynth.stages.cluster.output import read_clusters, recognised_groups
 from fairsynth.stages.finetune.jobs import SHARED as SHARED
 from fairsynth.stages.finetune.jobs import AdapterJob as AdapterJob
 from fairsynth.stages.finetune.jobs import plan_adapters, plan_shared, token_of
 from fairsynth.stages.finetune.left_out import LeftOut as LeftOut
 from fairsynth.stages.finetune.left_out import left_out
-from fairsynth.stages.finetune.left_out import remarks_on as remarks_on
+from fairsynth.stages.finetune.left_out import left_out_remarks as left_out_remarks
 from fairsynth.tracking.curves import Curve
 
 ADAPTER_FILE = "adapter.json"
@@ -110,8 +110,8 @@ def planned_shared(config: RunConfig, clusters: Artifact, group_of: Mapping[str,
 
     ``group_of``: the group of every embedded training image.
     """
-    without = without_adapters(config, clusters)
-    if not needs_shared(config) or {group.attribute for group in group_of.values()} <= without.keys():
+    nobodys = left_out_of(config, clusters)
+    if not needs_shared(config) or {group.attribute for group in group_of.values()} <= nobodys.keys():
         return None
     return plan_shared(config.finetune, config.shared, config.data, group_of, config.seed)
 
@@ -119,14 +119,14 @@ def planned_shared(config: RunConfig, clusters: Artifact, group_of: Mapping[str,
 def planned_jobs(config: RunConfig, clusters: Artifact, manifest: Manifest) -> list[AdapterJob]:
     """The adapters that the config and the clusters need: none for groups that will not be made (``left_out``)."""
     counts = manifest.split(TRAIN).counts()
-    without = without_adapters(config, clusters)
-    made = {group: assigned for group, assigned in read_clusters(clusters).items() if group.attribute not in without}
+    nobodys = left_out_of(config, clusters)
+    made = {group: assigned for group, assigned in read_clusters(clusters).items() if group.attribute not in nobodys}
     return plan_adapters(config.finetune, config.data, made, config.seed, counts)
 
 
-def without_adapters(config: RunConfig, clusters: Artifact) -> LeftOut:
-    """The groups that are left out of both."""
-    return left_out(config, recognised(clusters))
+def left_out_of(config: RunConfig, clusters: Artifact) -> LeftOut:
+    """The attributes whose groups get no adapter: by what cluster found of them."""
+    return left_out(config, recognised_groups(clusters))
 
 
 def words(data: DataConfig) -> dict[str, Any]:

@@ -24,12 +24,12 @@ from fairsynth.stages.finetune.output import (
     class_units,
     copy_adapter,
     has_shared,
+    left_out_of,
+    left_out_remarks,
     needs_shared,
     planned_jobs,
     planned_shared,
     read_adapter,
-    remarks_on,
-    without_adapters,
     words,
 )
 from fairsynth.stages.finetune.output import curves as curves
@@ -51,12 +51,12 @@ def artifact(context: Context) -> Artifact:
         asked = recipe(config.finetune) | words(config.data) | {"seed": config.seed}
         if needs_shared(config):
             asked["shared"] = config.shared.model_dump(exclude={"use", "guidance"})
-        # What decides it, the filter's settings and routes, renames the stage only if that changes.
-        if without := without_adapters(config, context.artifacts["cluster"]):
-            asked["left_out"] = sorted(without)
     if needs_class_images(config.finetune):
         asked["sampling"] = _sampling(config)
-    return context.artifact("finetune", VERSION, ("cluster", "embed"), asked, **context.model_identity)
+    named = partial(context.artifact, "finetune", VERSION, ("cluster", "embed"), **context.model_identity)
+    nobodys, whole = sorted(left_out_of(config, context.artifacts["cluster"])), named(config=asked)
+    # What decides it, the filter's settings and routes, renames the stage only if that changes; all serve as well as some.
+    return named(config=asked | {"left_out": nobodys}) if nobodys and not whole.finished else whole
 
 
 def make(context: Context, artifact: Artifact) -> Made:
@@ -73,8 +73,7 @@ def make(context: Context, artifact: Artifact) -> Made:
     images = sum(map(len, read_clusters(clusters).values()))
     used = sum(len(job.image_ids) for job in jobs if job.name not in failed)
     summary = f"{len(jobs) - len(failed)} adapters ({generator})" + (f", {len(failed)} failed" if failed else "")
-    without = without_adapters(context.config, clusters)
-    remarks = remarks_on(without, context.config.filter.least_recognised) if generator != "vanilla" else []
+    remarks = left_out_remarks(left_out_of(context.config, clusters), context.config.filter.least_recognised)
     remarks += [f"adapter {name} failed: {why}" for name, why in failed.items()]
     if has_shared(artifact):
         summary += ", 1 for all groups"

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from fairsynth.escaping import enumerated
 from fairsynth.groups import Group
-from fairsynth.models.calibration import ENOUGH, unknown
-from fairsynth.models.probe import Recognised
+from fairsynth.models.probe import ENOUGH, Recognised, unrecognised
 from fairsynth.stages.synthesize.output import Reason
 from fairsynth.stages.synthesize.routing import Route
 from fairsynth.stages.synthesize.trial_batches import TrialBatch, likely_right, shows
@@ -35,7 +34,7 @@ def by_probe(recognised: Mapping[Group, Recognised], min_recognised: float) -> d
             f"the filter's probe recognises {found.right} of {found.judged} real images of it that it has not learnt "
             f"from, and {min_recognised:.0%} are needed (filter.min_recognised)",
         )
-        for group, found in unknown(recognised, min_recognised).items()
+        for group, found in unrecognised(recognised, min_recognised).items()
     }
 
 

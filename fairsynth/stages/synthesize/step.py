@@ -10,7 +10,7 @@ from fairsynth.artifacts import Artifact, Counts
 from fairsynth.errors import ConfigError
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, VALIDATION
-from fairsynth.stages.cluster.output import remark_on
+from fairsynth.stages.cluster.output import recognised_groups, remark_on
 from fairsynth.stages.context import Context
 from fairsynth.stages.embed.output import embedded_groups, image_shapes, real_images
 from fairsynth.stages.finetune.output import (
@@ -141,10 +141,12 @@ def _filter_setup(context: Context, artifact: Artifact, groups: Sequence[Group])
     learners = [*jobs, *([shared] if shared else [])]
     training = filter_setup.write_training(artifact.path / "training", learners, train)
     artifact.send("training")
-    return filter_setup.set_up(
+    setup = filter_setup.set_up(
         train,
         validation,
         group_texts(context.config, [*groups, *context.groups]),
         training,
         filter_setup.codec_files(manifest, context.dataset.images),
     )
+    # Finetune went by what cluster found; another machine might round otherwise.
+    return setup._replace(recognised={**setup.recognised, **recognised_groups(context.artifacts["cluster"])})

@@ -165,7 +165,7 @@ def test_the_order_stands_where_a_group_that_is_learnt_has_no_validation_images(
     assert one.best(trials, "fairsynth").number == chosen
 
 
-@pytest.mark.parametrize(("n", "first"), [(8, "styles"), (40, "strong")])
+@pytest.mark.parametrize(("n", "first"), [(8, "styles"), (100, "strong")])
 def test_few_images_of_a_group_in_training_and_validation_put_exchanged_styles_first(
     n: int, first: str, packs: Path, tmp_path: Path
 ) -> None:

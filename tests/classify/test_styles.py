@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from fairsynth.classify.images import Data
-from fairsynth.classify.passes import passes
 from fairsynth.classify.styles import SHARE, exchanged, restyled
 from fairsynth.classify.training import Training
 from fairsynth.config import ClassifyConfig
@@ -113,10 +112,10 @@ def test_any_method_can_be_told_to(data: Data, way: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("fairsynth.classify.checkpoint.exchanged", spy)
     for how in ("styles", "strong"):
         config = CONFIG.model_copy(update={"augmentation": how, "synthetic": "none", "stage_2": "none"})
-        run, n = Training(way, SETTING, data, config, 1), len(data.train)
+        run = Training(way, SETTING, data, config, 1)
         seen.clear()
         loop = run._entered(run.phases[0])
         run._epoch(loop)
         # The classifier alone: LfF's other network is to learn the shortcut.
         assert len(loop.networks) == 1 + (way == "lff") and all(network is run.model for network, _ in seen)
-        assert sum(n for _, n in seen) == (passes(n, True) * n if how == "styles" else 0)
+        assert sum(n for _, n in seen) == (8 * len(data.train) if how == "styles" else 0)

@@ -56,9 +56,10 @@ def images(sizes: tuple[int, ...], seed: int) -> Images:
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Data]:
-    """So few images that an epoch of strong changes would take forty passes: here it takes four."""
+    """So few images that an epoch of strong changes would take forty passes: here it takes four, with styles eight."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passes, "IMAGES_PER_EPOCH", 240)
+        patch.setattr(passes, "STYLES_TIMES", 2)
         yield Data(images((24, 4, 8, 24), 0), images((8,) * 4, 1), images((12,) * 4, 2), 2, 4)
 
 

@@ -51,15 +51,15 @@ def _pairs(name: str) -> dict[str, list[int]]:
 
 def _behind() -> list[str]:
     """In how many repetitions with biased validation fairsynth is ahead of the better rival; and by how much it was before."""
-    gaps = _pairs("worlds_biased")
+    gaps, earlier = _pairs("worlds_biased"), _pairs("worlds_biased_short")
     pairs = [gap for found in gaps.values() for gap in found]
-    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-    words += ["thirteen", "fourteen", "fifteen"]
-    ahead, behind = (words[sum(found)] for found in ([gap > 0 for gap in pairs], [gap < 0 for gap in pairs]))
-    before = _over_worlds([one["differences"][WGA] for one in result("worlds_biased_short")["beside"]])
+    behind = {world: [-gap for gap in found if gap < 0] for world, found in gaps.items() if min(found) < 0}
+    assert (len(pairs), sum(gap > 0 for gap in pairs)) == (10, 9)
+    ((world, (points,)),) = behind.items()
+    before = mean(gap for world, found in gaps.items() for gap in earlier[world][: len(found)]) / 100
     return [
-        f"in {ahead} of {words[len(pairs)]} pairs, behind in {behind}",
-        said("were {} points ahead", bare(before["mean"], 1)),
+        said(f"Behind in one, of `{world}`, by {{}} points", str(points)),
+        said("was {} points ahead in the same repetitions", bare(before, 1)),
     ]
 
 

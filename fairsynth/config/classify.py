@@ -47,7 +47,7 @@ class ClassifyConfig(Section):
     validation: ValidationUse | None = None
     """What fairsynth's validation images are for. choose: epochs and settings (and dfr's layer); learn: the whole network learns from them as from training images, every group alike, and no epoch is chosen; null: searched. Policies are compared by cross-fitting: each learns from one half and is judged by the other."""
     augmentation: Augmentation | None = None
-    """How images change while a classifier learns. light: as augment and flip say; strong: by four random changes more of six (place, colour, light, sharpness, a covered part, noise), and with several passes over few images in each epoch, about 2,500 images; styles: as strong, with about 10,000 images in an epoch, and in half of the batches images exchange the mean and deviation of the network's first maps, so that tint, light or texture tell less; null: searched, light and strong for every method, styles for fairsynth alone."""
+    """How images change while a classifier learns. light: as augment and flip say; strong: by four random changes more of six (place, colour, light, sharpness, a covered part, noise), and with several passes over few images in each epoch, about 2,500 images; styles: as strong, with about 10,000, and in half of the batches images exchange mean and deviation of the network's first maps, so that tint, light or texture tell less; null: searched, light and strong for every method, styles for fairsynth alone."""
 
 
 class TuneConfig(Section):

@@ -53,10 +53,13 @@ def artifact(context: Context) -> Artifact:
             asked["shared"] = config.shared.model_dump(exclude={"use", "guidance"})
     if needs_class_images(config.finetune):
         asked["sampling"] = _sampling(config)
-    named = partial(context.artifact, "finetune", VERSION, ("cluster", "embed"), **context.model_identity)
-    nobodys, whole = sorted(left_out_of(config, context.artifacts["cluster"])), named(config=asked)
+
+    def named(by: Mapping[str, Any]) -> Artifact:
+        return context.artifact("finetune", VERSION, ("cluster", "embed"), by, **context.model_identity)
+
+    nobodys, whole = sorted(left_out_of(config, context.artifacts["cluster"])), named(asked)
     # What decides it, the filter's settings and routes, renames the stage only if that changes; all serve as well as some.
-    return named(config=asked | {"left_out": nobodys}) if nobodys and not whole.finished else whole
+    return named(asked | {"left_out": nobodys}) if nobodys and not whole.finished else whole
 
 
 def make(context: Context, artifact: Artifact) -> Made:

@@ -28,6 +28,7 @@ def sayings() -> Mapping[str, list[str]]:
         *_table("worlds_biased"),
         *_table("worlds_99_biased", ours_around=False, accuracy_around=False),
         *_table("worlds_95_biased"),
+        *_table("worlds_95_biased_styles", ours_around=False, accuracy_around=False),
     ]
     severe = [one["differences"][WGA] for one in result("worlds_rivals_999_biased")["beside"]]
     mean_gap = said(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairsynth.groups import Group
-from fairsynth.models.probe import Recognised
+from fairsynth.models.probe import ENOUGH, Recognised
 from fairsynth.stages.synthesize.not_made import NotMade, alike, by_likely, by_probe, by_trials
 from fairsynth.stages.synthesize.routing import Route
 from fairsynth.stages.synthesize.trial_batches import TrialBatch
@@ -27,6 +27,7 @@ def test_a_group_whose_real_images_the_probe_does_not_recognise_is_not_made() ->
 
 
 def test_by_few_images_a_probe_is_not_judged() -> None:
+    assert ENOUGH == 10
     assert by_probe({LB: Recognised(0, 9), LF: Recognised(0, 0)}, 0.7) == {}
     assert set(by_probe({LB: Recognised(0, 10)}, 0.7)) == {LB}
 

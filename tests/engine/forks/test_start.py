@@ -75,9 +75,8 @@ def gone(numbers: list[int]) -> None:
 
 @pytest.mark.slow
 @where_forks_are
-def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
-    ray = tmp_path_factory.mktemp("r")
-    told = run("auto", ray=ray)
+def test_workers_are_forks(ray_tmp: Path) -> None:
+    told = run("auto", ray=ray_tmp)
     (server,) = told["forks"]
     first, then = told["first"], told["then"]
     assert {parent for _, parent, *_ in first} == {server}
@@ -88,17 +87,17 @@ def test_workers_are_forks(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert len({drawn for _, _, _, drawn, _ in first + then}) == 4
     assert {threads for *_, threads in first + then} == {1}
     gone([int(one) for one in told["all"]])  # type: ignore[call-overload]
-    assert not list((ray / "ray").glob("forks-*"))
+    assert not list((ray_tmp / "ray").glob("forks-*"))
 
 
 @pytest.mark.slow
 @where_forks_are
-def test_a_checkout_that_is_found_by_the_program_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_checkout_that_is_found_by_the_program_alone(ray_tmp: Path) -> None:
     """Neither installed nor in PYTHONPATH: the driver's own path leads there."""
     here = str(Path(fairsynth.__file__).parents[1])
     told = run(
         "auto",
-        ray=tmp_path_factory.mktemp("r"),
+        ray=ray_tmp,
         code=f"import sys; sys.path.insert(0, {here!r})\n{SESSION}",
         PYTHONPATH="",
     )
@@ -106,18 +105,17 @@ def test_a_checkout_that_is_found_by_the_program_alone(tmp_path_factory: pytest.
 
 
 @pytest.mark.slow
-def test_workers_need_not_be(tmp_path_factory: pytest.TempPathFactory) -> None:
-    told = run("never", ray=tmp_path_factory.mktemp("r"))
+def test_workers_need_not_be(ray_tmp: Path) -> None:
+    told = run("never", ray=ray_tmp)
     assert told["forks"] == [] and len({number for number, *_ in told["first"] + told["then"]}) == 4
 
 
 @pytest.mark.slow
 @where_forks_are
-def test_nothing_outlives_a_killed_driver(tmp_path_factory: pytest.TempPathFactory) -> None:
-    ray = tmp_path_factory.mktemp("r")
+def test_nothing_outlives_a_killed_driver(ray_tmp: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SESSION, "auto", "wait"],
-        env=environment(RAY_TMPDIR=str(ray)),
+        env=environment(RAY_TMPDIR=str(ray_tmp)),
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as driver:

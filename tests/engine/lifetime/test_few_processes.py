@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,10 +27,10 @@ with session_of(ResourcesConfig()) as session:
 
 
 @pytest.mark.slow
-def test_what_a_local_ray_consists_of(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_a_local_ray_consists_of(ray_tmp: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SESSION],
-        env=environment(RAY_TMPDIR=str(tmp_path_factory.mktemp("r"))),
+        env=environment(RAY_TMPDIR=str(ray_tmp)),
         capture_output=True,
         text=True,
         timeout=300,

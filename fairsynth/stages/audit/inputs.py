@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fairsynth.artifacts import Artifact
 from fairsynth.data.samples import sample, spread
 from fairsynth.data.vectors import matrix
-from fairsynth.models.probe import Probe, fit_probe, halves
+from fairsynth.models.probe import Probe, fit_probe
 from fairsynth.stages.audit.output import PER_GROUP
 from fairsynth.stages.embed.output import RealImages, filter_probe
 from fairsynth.stages.synthesize.output import ACCEPTED, members
@@ -37,8 +37,7 @@ class Seen(NamedTuple):
     @classmethod
     def of(cls, train: RealImages, validation: RealImages) -> Seen:
         """One half of the validation images has taught the probe."""
-        split = halves(validation.ids, validation.groups)
-        return cls(train, validation.take(split.probe), validation.take(split.held_out))
+        return cls(train, *validation.halves())
 
     @property
     def filter_probe(self) -> Probe:

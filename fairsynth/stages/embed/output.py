@@ -124,6 +124,13 @@ class RealImages:
             self.thumbnails_N[where],
         )
 
+    def halves(self) -> tuple[RealImages, RealImages]:
+        """Validation images in two: those that teach the probe, and those held out."""
+        from fairsynth.models.probe import halves
+
+        split = halves(self.ids, self.groups)
+        return self.take(split.probe), self.take(split.held_out)
+
 
 def real_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImages:
     """The embedded images of a split that belong to a group."""
@@ -147,11 +154,8 @@ def filter_probe(train: RealImages, teaching: RealImages) -> CrossFitted:
 
 def judged_probe(train: RealImages, validation: RealImages) -> CrossFitted:
     """The same, judged by the other half of the validation images, too."""
-    from fairsynth.models.probe import halves
-
-    split = halves(validation.ids, validation.groups)
-    held_out = validation.take(split.held_out)
-    return filter_probe(train, validation.take(split.probe)).judged_on(held_out.embeddings_ND, held_out.groups)
+    teaching, held_out = validation.halves()
+    return filter_probe(train, teaching).judged_on(held_out.embeddings_ND, held_out.groups)
 
 
 def probe_images(artifact: Artifact, manifest: Manifest, split: str) -> RealImages:

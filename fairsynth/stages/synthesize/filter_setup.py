@@ -17,7 +17,7 @@ from fairsynth.data.samples import sample
 from fairsynth.data.vectors import vectors
 from fairsynth.groups import Group
 from fairsynth.manifest import TRAIN, Manifest, seed_for
-from fairsynth.models.probe import SEEN_FROM, Recognised, halves
+from fairsynth.models.probe import SEEN_FROM, Recognised
 from fairsynth.models.schedule import Sampling
 from fairsynth.stages.embed.output import RealImages, judged_probe
 from fairsynth.stages.finetune.output import AdapterJob
@@ -63,8 +63,7 @@ def set_up(
     One half of the validation images teaches the probe and sets the threshold of copies, the other is held out.
     ``texts``: the prompt of every group; ``training``: see ``write_training``.
     """
-    split = halves(validation.ids, validation.groups)
-    teaching, held_out = validation.take(split.probe), validation.take(split.held_out)
+    teaching, held_out = validation.halves()
     fitted = judged_probe(train, validation)
     probe = fitted.probe
     mistaken = {group: share for group in sorted(texts) if (share := fitted.mistaken(group)) is not None}

@@ -73,6 +73,7 @@ def main(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as here:
         here.bind(address)
         here.listen(128)
+        gc.disable()  # nothing that is imported is garbage
         _import(_BEFORE_RAY)
         line = sys.stdin.buffer.readline()
         environment = json.loads(line or "{}")
@@ -82,6 +83,7 @@ def main(address: str) -> None:
                 _import(_WITH_RAY)
         gc.collect()
         gc.freeze()  # else a fork's first collection copies all that it shares
+        gc.enable()
         good = bool(line) and unlike()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
         request = _serve(here, environment) if good else None

@@ -36,7 +36,7 @@ def sayings() -> Mapping[str, list[str]]:
         bare(_over_worlds(severe)["mean"], 0),
         "15",
     )
-    biased = [*_behind(), said("Below the {} points that were aimed at.", "15")]
+    biased = [*_behind(), said("Above the {} points that were aimed at on average", "15")]
     return {"docs/worlds.md": [*tables, *biased, _rivals(), mean_gap, _styles(), *_sets()]}
 
 
@@ -55,12 +55,13 @@ def _behind() -> list[str]:
     gaps, earlier = _pairs("worlds_biased"), _pairs("worlds_biased_short")
     pairs = [gap for found in gaps.values() for gap in found]
     behind = {world: [-gap for gap in found if gap < 0] for world, found in gaps.items() if min(found) < 0}
-    assert (len(pairs), sum(gap > 0 for gap in pairs)) == (10, 9)
-    ((world, (points,)),) = behind.items()
-    before = mean(gap for world, found in gaps.items() for gap in earlier[world][: len(found)]) / 100
+    assert (len(pairs), sum(gap > 0 for gap in pairs)) == (15, 13)
+    ((world, points),) = behind.items()
+    before = mean(gap for world, found in gaps.items() for gap in earlier[world][: len(found)])
+    first, second = map(str, points)
     return [
-        said(f"Behind in one, of `{world}`, by {{}} points", str(points)),
-        said("was {} points ahead in the same repetitions", bare(before, 1)),
+        said(f"Behind in two, of `{world}`, by {{}} points and {{}} point", first, second),
+        said("was {} points ahead in the same repetitions", bare(before / 100, 1)),
     ]
 
 

@@ -229,13 +229,14 @@ def _block(
     parts: Sequence[_Part],
     taken: Collection[int],
 ) -> pa.Table:
-    keys = [f"{round_name}/{group.slug}/{source.name}/{number:06d}" for number in range(count)]
-    start = hashlib.sha256(repr((seed, tuple(group))).encode())
+    beginning = f"{round_name}/{group.slug}/{source.name}/"
+    keys = [f"{beginning}{number:06d}" for number in range(count)]
+    start, path = hashlib.sha256(repr((seed, tuple(group))).encode()), f"synthetic/{tuple(group)!r}/"
     constant = {"label": group.label, "attribute": group.attribute, "round": round_index}
     constant |= {f.name: getattr(source, f.name) for f in fields(source) if f.name != "weight"}
     varying = {
         # Slugs of hostile names can be equal.
-        "image_id": [image_id(f"synthetic/{tuple(group)!r}/{key}") for key in keys],
+        "image_id": [image_id(path + key) for key in keys],
         "seed": seeds_apart(lambda i, again: _seed(start, f"{keys[i]}/{again}" if again else keys[i]), count, taken),
         "unit": np.concatenate([part.units for part in parts]),
     }

@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,13 +23,12 @@ LONG = "a" * 80
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def short(monkeypatch: pytest.MonkeyPatch, ray_tmp: Path) -> Path:
     """An empty folder in place of /tmp, and no variable that names another."""
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.delenv("TMPDIR", raising=False)
-    with tempfile.TemporaryDirectory(prefix="fs", dir="/tmp") as folder:
-        monkeypatch.setattr(ray_start, "_USUAL", folder)
-        yield Path(folder)
+    monkeypatch.setattr(ray_start, "_USUAL", str(ray_tmp))
+    return ray_tmp
 
 
 def refusal() -> str:

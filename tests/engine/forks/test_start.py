@@ -32,8 +32,9 @@ with session_of(ResourcesConfig(fork_workers=sys.argv[1])) as session:
     @ray.remote(num_cpus=1)
     class Worker:
         def tell(self):
-            import numpy, torch
-            return [os.getpid(), os.getppid(), torch.rand(1).item(), int(numpy.random.randint(2**31)), torch.get_num_threads()]
+            import gc, numpy, torch
+            drawn = [torch.rand(1).item(), int(numpy.random.randint(2**31))]
+            return [os.getpid(), os.getppid(), *drawn, gc.isenabled(), torch.get_num_threads()]
 
     def started():
         workers = [Worker.remote() for _ in range(2)]
@@ -84,8 +85,9 @@ def test_workers_are_forks(ray_tmp: Path) -> None:
     assert len({number for number, *_ in first + then}) == 4
     # What workers draw without a seed of their own, they draw each for itself.
     assert len({drawn for _, _, drawn, *_ in first + then}) == 4
-    assert len({drawn for _, _, _, drawn, _ in first + then}) == 4
+    assert len({drawn for _, _, _, drawn, *_ in first + then}) == 4
     assert {threads for *_, threads in first + then} == {1}
+    assert all(collects for *_, collects, _ in first + then)
     gone([int(one) for one in told["all"]])  # type: ignore[call-overload]
     assert not list((ray_tmp / "ray").glob("forks-*"))
 

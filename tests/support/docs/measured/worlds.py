@@ -26,11 +26,11 @@ def sayings() -> Mapping[str, list[str]]:
         *_table("worlds", rivals_around=True),
         *_table("worlds_95"),
         *_table("worlds_biased"),
-        *_table("worlds_99_biased", ours_around=False, accuracy_around=False),
+        *_table("worlds_99_biased"),
         *_table("worlds_95_biased"),
-        *_table("worlds_95_biased_styles", ours_around=False, accuracy_around=False),
-        *_table("worlds_90", ours_around=False, accuracy_around=False),
-        *_table("worlds_95_whole", ours_around=False, accuracy_around=False, way="clustered-dreambooth"),
+        *_table("worlds_95_biased_styles"),
+        *_table("worlds_90"),
+        *_table("worlds_95_whole"),
     ]
     severe = [one["differences"][WGA] for one in result("worlds_rivals_999_biased")["beside"]]
     mean_gap = said(
@@ -100,38 +100,37 @@ def _rivals() -> str:
     return "\n".join(lines)
 
 
-def _table(
-    name: str,
-    rivals_around: bool = False,
-    ours_around: bool = True,
-    accuracy_around: bool = True,
-    way: str = OURS,
-) -> list[str]:
+def _table(name: str, rivals_around: bool = False) -> list[str]:
+    """A table of one bias; of a single repetition it has no intervals, and names the bias in each row."""
     content = result(name)
     rows = {(one["dataset"], one["variant"] or one["method"]): one["figures"][WGA] for one in content["rows"]}
+    single = content["beside"][0]["over"] == "a single pair"
+
+    def accuracy(difference: Json) -> str:
+        return bare(difference["mean"], 1, "+") if single else _gap(difference)
+
     lines = []
     for beside in content["beside"]:
         world, gaps = beside["dataset"], beside["differences"]
         rivals = (rows[world, method] for method in ("group-dro", "dfr"))
-        ours = rows[world, way]
+        ours = rows[world, beside["variant"]]
         lines.append(
             row(
                 f"`{world}`",
+                *([beside["severity"]] if single else []),
                 *(around(one) if rivals_around else bare(one["mean"]) for one in rivals),
-                around(ours) if ours_around else bare(ours["mean"]),
+                bare(ours["mean"]) if single else around(ours),
                 _gap(gaps[WGA]),
-                _gap(gaps["accuracy"]) if accuracy_around else bare(gaps["accuracy"]["mean"], 1, "+"),
+                accuracy(gaps["accuracy"]),
             )
         )
     over = [
         _over_worlds([beside["differences"][figure] for beside in content["beside"]]) for figure in (WGA, "accuracy")
     ]
-    accuracy = _gap(over[1]) if accuracy_around else bare(over[1]["mean"], 1, "+")
+    empty = [""] * (4 if single else 3)
     # The first table says of both what its interval is over.
-    last = row(
-        "mean", "", "", "", f"{_gap(over[0])}, over worlds", accuracy + (", over worlds" if rivals_around else "")
-    )
-    return ["\n".join([*lines, last])]
+    more = ", over worlds" if rivals_around else ""
+    return ["\n".join([*lines, row("mean", *empty, f"{_gap(over[0])}, over worlds", accuracy(over[1]) + more)])]
 
 
 def _gap(difference: Json) -> str:
